@@ -1,0 +1,110 @@
+"""Every error pgqueue raises. Each message is one line: what is wrong, and what to do about it.
+
+    PgQueueError
+    ├── ConfigError          an option, an app, a task or a setting is wrong: nothing was written
+    │   └── InvalidOption        also a ValueError
+    ├── InvalidArguments     arguments that JSON or the limits cannot hold; also a ValueError
+    ├── InvalidResult        a task returned what cannot be stored; the attempt fails with it
+    ├── DuplicateJob         unique=..., on_duplicate="raise", and such a job is alive
+    ├── DatabaseUnavailable  the server does not answer or refuses us (the password is never shown)
+    │   └── EmbeddedError        the embedded server cannot be found, started or joined
+    ├── SchemaError          the tables do not fit this version of the code
+    │   ├── SchemaMissing
+    │   ├── SchemaTooOld
+    │   └── SchemaTooNew
+    ├── JobError             about one job
+    │   ├── JobNotFound
+    │   ├── JobDead              it was given up; carries the last error
+    │   ├── JobCancelled
+    │   └── ResultTimeout        also a TimeoutError
+    ├── LeaseLost            this attempt was replaced by another: its writes count for nothing
+    └── TimeLimitExceeded    raised inside a task at a safe point after its timeout
+"""
+
+
+class PgQueueError(Exception):
+    """The root: `except PgQueueError` catches everything raised by pgqueue itself."""
+
+
+class ConfigError(PgQueueError):
+    """An option, an app, a task or a setting is wrong; the message names it and the cure."""
+
+
+class InvalidOption(ConfigError, ValueError):
+    """An option has a value it cannot take. Raised before anything is written."""
+
+
+class InvalidArguments(PgQueueError, ValueError):
+    """An argument of a job cannot be stored; the message gives task, path and type, never the whole value."""
+
+
+class InvalidResult(PgQueueError, ValueError):
+    """What a task returned cannot be stored; the attempt fails with this error."""
+
+
+class DuplicateJob(PgQueueError):
+    """A live job has the same unique key and `on_duplicate="raise"` was asked for. `job_id` is that job's."""
+
+    def __init__(self, message: str, job_id: str) -> None:
+        super().__init__(message)
+        self.job_id = job_id
+
+
+class DatabaseUnavailable(PgQueueError):
+    """The database cannot be reached or refuses the connection. The message never contains a password."""
+
+
+class EmbeddedError(DatabaseUnavailable):
+    """The embedded server cannot be found, started or joined; the message gives the line that cures it."""
+
+
+class SchemaError(PgQueueError):
+    """The tables in the database do not fit this version of pgqueue."""
+
+
+class SchemaMissing(SchemaError):
+    """There are no pgqueue tables in this schema: run `pgqueue migrate`."""
+
+
+class SchemaTooOld(SchemaError):
+    """The tables are older than the code: run `pgqueue migrate`."""
+
+
+class SchemaTooNew(SchemaError):
+    """The tables are newer than the code: upgrade pgqueue here. Migrations never go back."""
+
+
+class JobError(PgQueueError):
+    """Something about one job; `job_id` says which."""
+
+    def __init__(self, message: str, job_id: str) -> None:
+        super().__init__(message)
+        self.job_id = job_id
+
+
+class JobNotFound(JobError):
+    """No job has this id: it never existed, its transaction rolled back, or its retention is over."""
+
+
+class JobDead(JobError):
+    """The job was given up. `error` is the last attempt's error as text."""
+
+    def __init__(self, message: str, job_id: str, error: str | None) -> None:
+        super().__init__(message, job_id)
+        self.error = error
+
+
+class JobCancelled(JobError):
+    """The job was cancelled; the message gives the reason."""
+
+
+class ResultTimeout(JobError, TimeoutError):
+    """The job did not end within the time the caller was willing to wait. The job itself goes on."""
+
+
+class LeaseLost(PgQueueError):
+    """This attempt was replaced (its worker was presumed dead, or somebody took the job): its writes count for nothing."""
+
+
+class TimeLimitExceeded(PgQueueError):
+    """The task's timeout is over. Raised at an `await` of an async task, at `current_job().check()` of a sync one."""
