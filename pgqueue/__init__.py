@@ -1,3 +1,71 @@
 """pgqueue: a job queue on PostgreSQL. This is the front door; everything public is imported from here."""
 
+from pgqueue.app import App
+from pgqueue.config import Config
+from pgqueue.context import CurrentJob, current_job
+from pgqueue.errors import (
+    ConfigError,
+    DatabaseUnavailable,
+    DuplicateJob,
+    EmbeddedError,
+    InvalidArguments,
+    InvalidOption,
+    InvalidResult,
+    JobCancelled,
+    JobDead,
+    JobError,
+    JobNotFound,
+    LeaseLost,
+    PgQueueError,
+    ResultTimeout,
+    SchemaError,
+    SchemaMissing,
+    SchemaTooNew,
+    SchemaTooOld,
+    TimeLimitExceeded,
+)
+from pgqueue.job import Job, Jobs, Snapshot, State
+from pgqueue.retry import Cancel, Retry, Snooze
+from pgqueue.task import Task
+
 __version__ = "0.1.0"
+
+app = App()
+"""The default App; `task` belongs to it."""
+task = app.task
+
+__all__ = [
+    "App",
+    "Cancel",
+    "Config",
+    "ConfigError",
+    "CurrentJob",
+    "DatabaseUnavailable",
+    "DuplicateJob",
+    "EmbeddedError",
+    "InvalidArguments",
+    "InvalidOption",
+    "InvalidResult",
+    "Job",
+    "JobCancelled",
+    "JobDead",
+    "JobError",
+    "JobNotFound",
+    "Jobs",
+    "LeaseLost",
+    "PgQueueError",
+    "ResultTimeout",
+    "Retry",
+    "SchemaError",
+    "SchemaMissing",
+    "SchemaTooNew",
+    "SchemaTooOld",
+    "Snapshot",
+    "Snooze",
+    "State",
+    "Task",
+    "TimeLimitExceeded",
+    "app",
+    "current_job",
+    "task",
+]

@@ -34,6 +34,11 @@ def encode_plain(value: object, *, path: str, max_bytes: int, error: type[PgQueu
     return text
 
 
+def decode_plain(text: str | None) -> object:
+    """The value of JSON text without a signature; None for no text. Raises ValueError."""
+    return None if text is None else _load(text)
+
+
 def _text(value: Any, items: Iterable[object]) -> str:
     """JSON text of `value`. Scalars take no walk: the text itself shows whether one of them needs a closer look."""
     if SCALARS.issuperset(map(type, items)):

@@ -1,15 +1,227 @@
-"""The only importer of psycopg: connections, and the two doors through which every statement goes."""
+"""The only importer of psycopg: connections, pools, and the two doors through which every statement goes."""
+
+import os
+import socket
+from multiprocessing.connection import wait
+from typing import Any, TypeVar
 
 import psycopg
+from psycopg import pq, sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.rows import tuple_row
+from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
-from pgqueue.errors import DatabaseUnavailable
+from pgqueue.errors import ConfigError, DatabaseUnavailable, SchemaMissing
+from pgqueue.queries import Rows, Statement, Steps
+
+T = TypeVar("T")
+Connection = psycopg.Connection[Any]
+AsyncConnection = psycopg.AsyncConnection[Any]
+AnyConnection = Connection | AsyncConnection
+DatabaseError = psycopg.Error
 
 CONNECT_TIMEOUT_S = 3  # an unreachable host answers nothing for minutes otherwise
 
+# Without these a vanished network is noticed after two hours; measured with them: 5 to 6 seconds.
+KEEPALIVE: dict[str, Any] = {
+    "keepalives_idle": 3,
+    "keepalives_interval": 1,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 5000,
+}
 
-def connect(dsn: str, *, timeout_s: float = CONNECT_TIMEOUT_S) -> psycopg.Connection:
+
+# -- the two doors: they differ in `await` and nothing else --
+
+
+def run(conn: Connection, steps: "Steps[T] | Statement") -> Any:
+    """Drive Steps (or one Statement) over a sync connection and return its value (or rows)."""
+    if isinstance(steps, Statement):
+        return _execute(conn, steps)
+    rows: Rows = []
+    try:
+        statement = next(steps)
+        while True:
+            rows = _execute(conn, statement)
+            statement = steps.send(rows)
+    except StopIteration as done:
+        return done.value
+
+
+async def run_async(conn: AsyncConnection, steps: "Steps[T] | Statement") -> Any:
+    """As `run`, over an async connection."""
+    if isinstance(steps, Statement):
+        return await _execute_async(conn, steps)
+    rows: Rows = []
+    try:
+        statement = next(steps)
+        while True:
+            rows = await _execute_async(conn, statement)
+            statement = steps.send(rows)
+    except StopIteration as done:
+        return done.value
+
+
+def _execute(conn: Connection, statement: Statement) -> Rows:
+    # Our own cursor class: the caller's connection may make cursors that read rows or placeholders another way.
+    with psycopg.Cursor(conn, row_factory=tuple_row) as cursor:
+        if statement.copy_rows is not None:
+            with cursor.copy(_trusted(statement)) as copy:
+                for row in statement.copy_rows:
+                    copy.write_row(row)
+            return []
+        cursor.execute(_trusted(statement), statement.params or None)
+        return cursor.fetchall() if cursor.description else []
+
+
+async def _execute_async(conn: AsyncConnection, statement: Statement) -> Rows:
+    async with psycopg.AsyncCursor(conn, row_factory=tuple_row) as cursor:
+        if statement.copy_rows is not None:
+            async with cursor.copy(_trusted(statement)) as copy:
+                for row in statement.copy_rows:
+                    await copy.write_row(row)
+            return []
+        await cursor.execute(_trusted(statement), statement.params or None)
+        return await cursor.fetchall() if cursor.description else []
+
+
+def _trusted(statement: Statement) -> Any:
+    """psycopg wants a literal; ours come from files in the package, with names we checked ourselves."""
+    return statement.sql
+
+
+def is_idle_autocommit(conn: AnyConnection) -> bool:
+    """True when each statement on this connection commits by itself, so that what it does is visible at once."""
+    return conn.autocommit and is_idle(conn)
+
+
+def is_idle(conn: AnyConnection) -> bool:
+    """True when no transaction is open on the connection."""
+    return conn.info.transaction_status == pq.TransactionStatus.IDLE
+
+
+def is_async(conn: object) -> bool:
+    """Whether a caller's connection is psycopg's async one; raises ConfigError for anything else than psycopg's two."""
+    if isinstance(conn, psycopg.AsyncConnection):
+        return True
+    if isinstance(conn, psycopg.Connection):
+        return False
+    raise ConfigError(f"conn= takes a psycopg Connection or AsyncConnection, not a {type(conn).__module__}.{type(conn).__qualname__}")
+
+
+# -- connections --
+
+
+def connect(dsn: str, *, timeout_s: float = CONNECT_TIMEOUT_S, name: str = "pgqueue") -> Connection:
     """Open one autocommit connection; raises DatabaseUnavailable with one line and without the password."""
     try:
-        return psycopg.connect(dsn, autocommit=True, connect_timeout=max(2, round(timeout_s)))
+        return psycopg.connect(dsn, autocommit=True, **_parameters(dsn, timeout_s=timeout_s, name=name))
     except psycopg.Error as error:
-        raise DatabaseUnavailable(str(error)) from None
+        raise _unavailable(dsn, error) from None
+
+
+async def connect_async(dsn: str, *, timeout_s: float = CONNECT_TIMEOUT_S, name: str = "pgqueue") -> AsyncConnection:
+    """As `connect`, for asyncio."""
+    try:
+        return await psycopg.AsyncConnection.connect(dsn, autocommit=True, **_parameters(dsn, timeout_s=timeout_s, name=name))
+    except psycopg.Error as error:
+        raise _unavailable(dsn, error) from None
+
+
+def pool(dsn: str, *, size: int, timeout_s: float) -> ConnectionPool[Connection]:
+    """A pool of autocommit connections, opened when needed. Connects once first, so that a wrong DSN is named at once."""
+    connect(dsn).close()
+    settings = {"autocommit": True, **_parameters(dsn, timeout_s=CONNECT_TIMEOUT_S, name="pgqueue")}
+    return ConnectionPool(dsn, kwargs=settings, min_size=0, max_size=size, timeout=timeout_s, open=True, name="pgqueue")
+
+
+async def pool_async(dsn: str, *, size: int, timeout_s: float) -> AsyncConnectionPool[AsyncConnection]:
+    """As `pool`, for the running event loop."""
+    await (await connect_async(dsn)).close()
+    settings = {"autocommit": True, **_parameters(dsn, timeout_s=CONNECT_TIMEOUT_S, name="pgqueue")}
+    made = AsyncConnectionPool(dsn, kwargs=settings, min_size=0, max_size=size, timeout=timeout_s, open=False, name="pgqueue")
+    await made.open()
+    return made
+
+
+def wait_for_bell(conn: Connection, timeout_s: float, *, wake_fd: int) -> None:
+    """Block until a notification arrives, wake_fd is readable, or the time is over; takes all notifications that lie ready."""
+    if not list(conn.notifies(timeout=0)):  # some may have come in with the answer to a query
+        wait([conn.fileno(), wake_fd], timeout_s)
+        list(conn.notifies(timeout=0))
+
+
+async def wait_for_bell_async(conn: AsyncConnection, timeout_s: float) -> list[str]:
+    """As `wait_for_bell`; returns the payloads."""
+    return [note.payload async for note in conn.notifies(timeout=timeout_s, stop_after=1)]
+
+
+def sever(conn: AnyConnection) -> None:
+    """Cut the connection's socket, so that whoever waits on it gets an error now.
+
+    A frozen server still acknowledges packets: neither keepalives nor cancelling the wait would end it.
+    """
+    if conn.closed:
+        return
+    with socket.socket(fileno=os.dup(conn.fileno())) as wire:
+        try:
+            wire.shutdown(socket.SHUT_RDWR)
+        except OSError:  # the other side was faster; the wait ends either way
+            return
+
+
+def is_pooled(conn: AnyConnection, backend_pid: int) -> bool:
+    """Whether a pooler stands between: the process id it made up for the handshake is not that of the real backend."""
+    return conn.info.backend_pid != backend_pid
+
+
+def describe(dsn: str) -> str:
+    """Where a DSN points, for people: user, host, port and database, never the password."""
+    try:
+        parts = conninfo_to_dict(dsn)
+    except psycopg.Error:
+        return "an unreadable DSN"
+    where = parts.get("host") or parts.get("hostaddr") or parts.get("service") or "local socket"
+    port = f":{parts['port']}" if parts.get("port") else ""
+    user = f"{parts['user']}@" if parts.get("user") else ""
+    return f"{user}{where}{port}/{parts.get('dbname') or parts.get('user') or ''}"
+
+
+def without_password(dsn: str) -> str:
+    """The same DSN with the password left out."""
+    return make_conninfo(**{key: value for key, value in conninfo_to_dict(dsn).items() if key != "password" and value is not None})
+
+
+def _parameters(dsn: str, *, timeout_s: float, name: str) -> dict[str, Any]:
+    """Our connection settings, each only where the DSN does not say otherwise."""
+    try:
+        given = conninfo_to_dict(dsn)
+    except psycopg.ProgrammingError:
+        raise ConfigError(
+            "the DSN cannot be read: write postgresql://user:password@host:5432/database or host=... dbname=..."
+        ) from None
+    wanted = {"connect_timeout": max(2, round(timeout_s)), "application_name": name, "client_encoding": "UTF8", **KEEPALIVE}
+    return {key: value for key, value in wanted.items() if key not in given}
+
+
+def _unavailable(dsn: str, error: psycopg.Error) -> DatabaseUnavailable:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    reason = lines[-1] if lines else type(error).__name__
+    password = conninfo_to_dict(dsn).get("password")
+    if password:
+        reason = reason.replace(str(password), "***")
+    return DatabaseUnavailable(f"cannot connect to {describe(dsn)}: {reason}. Check PGQUEUE_DSN and that the server runs.")
+
+
+def explain(error: psycopg.Error, *, schema: str) -> Exception:
+    """What a database error means to the user of pgqueue: our own error where there is a cure, else the error itself."""
+    if isinstance(error, psycopg.errors.UndefinedTable | psycopg.errors.InvalidSchemaName | psycopg.errors.UndefinedObject):
+        return SchemaMissing(f"the schema '{schema}' has no pgqueue tables: run `pgqueue migrate`")
+    if isinstance(error, psycopg.OperationalError) and error.sqlstate is None:
+        return DatabaseUnavailable(f"the database went away: {str(error).splitlines()[0] if str(error) else type(error).__name__}")
+    return error
+
+
+def quote(name: str) -> str:
+    """A name as an SQL identifier."""
+    return sql.Identifier(name).as_string(None)

@@ -1,0 +1,446 @@
+"""The App: tasks by name, the way to the database, and everything one may ask about jobs from a program."""
+
+import asyncio
+import contextlib
+import os
+import re
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping
+from contextvars import ContextVar
+from datetime import timedelta
+from typing import Any, ParamSpec, TypeVar, overload
+
+from pgqueue import db, embedded, schema
+from pgqueue.codec import decode_plain, encode_plain
+from pgqueue.config import Config, Notify, environment
+from pgqueue.enqueue import Call, enqueue_many, enqueue_one
+from pgqueue.errors import ConfigError, DuplicateJob, InvalidOption, JobCancelled, JobDead, JobNotFound, ResultTimeout
+from pgqueue.job import Job, Jobs, Snapshot, State
+from pgqueue.options import Options, check_name
+from pgqueue.queries import Queries, Row, Statement, Steps
+from pgqueue.results import End, Hub, Waiter
+from pgqueue.retry import Strategy
+from pgqueue.task import AnyTask, Task
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+
+_forked: list[object] = []  # pools of the parent process: closing them in a fork would end the parent's sessions
+
+
+class App:
+    """A set of tasks and the database their jobs live in.
+
+    dsn: libpq string or URL. Without it PGQUEUE_DSN, DATABASE_URL or [tool.pgqueue] in pyproject.toml name the database; if
+    none does, the project's embedded server is started. schema and settings: see Config. Nothing is read or connected before
+    it is needed, and nothing of it is kept across a fork.
+    """
+
+    def __init__(self, dsn: str | None = None, *, schema: str | None = None, **settings: Any) -> None:
+        self._overrides = {"dsn": dsn, "schema": schema, **settings}
+        self.tasks: dict[str, AnyTask] = {}
+        """Every task of this app by name; only these ever run."""
+        self._lock = threading.RLock()
+        self._using: ContextVar[Any] = ContextVar("pgqueue_using", default=None)
+        self._forget()
+
+    def _forget(self) -> None:
+        self._pid = os.getpid()
+        self._config: Config | None = None
+        self._queries: Queries | None = None
+        self._dsn: str | None = None
+        self._pool: Any = None
+        self._async_pools: dict[int, Any] = {}
+        self._hub: Hub | None = None
+        self._schema_fits = False
+
+    # -- tasks --
+
+    @overload
+    def task(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Task[P, Coroutine[Any, Any, R], R]: ...
+    @overload
+    def task(self, function: Callable[P, R], /) -> Task[P, R, R]: ...
+    @overload
+    def task(
+        self,
+        *,
+        name: str | None = None,
+        queue: str | None = None,
+        priority: int | None = None,
+        max_attempts: int | None = None,
+        timeout: float | timedelta | None = None,
+        expires: float | timedelta | None = None,
+        retry: Strategy | None = None,
+        stop: Strategy | None = None,
+        wait: Strategy | None = None,
+        atomic: bool = False,
+    ) -> "Decorator": ...
+    def task(self, function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+        """Make a function a task: `@task` or `@task(queue="mail", max_attempts=5, timeout=30)`.
+
+        name: default module.function. queue, priority, timeout (seconds an attempt may take), expires: defaults of its jobs.
+        max_attempts, retry, stop, wait: when a failed attempt is repeated (tenacity strategies; default: any exception, 20
+        attempts, exponential from 2 s to 1 h). atomic: the job's result commits together with what the task writes through
+        current_job().conn. Raises ConfigError at import for what cannot work.
+        """
+        if function is not None:
+            return self._register(function)
+        return lambda function: self._register(function, **options)
+
+    def _register(self, function: Callable[..., Any], **options: Any) -> AnyTask:
+        try:
+            task: AnyTask = Task(function, app=self, **options)
+        except TypeError as error:
+            if "unexpected keyword argument" not in str(error):
+                raise
+            option = str(error).rsplit("'", 2)[-2]
+            raise InvalidOption(f"@task has no option '{option}'; see help(App.task)") from None
+        known = self.tasks.get(task.name)
+        if known is not None and known.function.__code__ is not getattr(function, "__code__", None):
+            if known.function.__module__ != function.__module__ or known.function.__qualname__ != function.__qualname__:
+                raise ConfigError(f"two functions claim the task name {task.name}: give one of them @task(name=...)")
+        self.tasks[task.name] = task
+        return task
+
+    # -- jobs go in --
+
+    def enqueue(self, task: str, args: Iterable[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any) -> Job[Any]:
+        """Insert a job by the task's name, without its code: nothing checks the signature. options as for Task.options."""
+        call, made = self._by_name(task, args, kwargs, options)
+        return self.place(task, call, options=made)
+
+    async def enqueue_async(
+        self, task: str, args: Iterable[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any
+    ) -> Job[Any]:
+        """As `enqueue`, for asyncio."""
+        call, made = self._by_name(task, args, kwargs, options)
+        return await self.place_async(task, call, options=made)
+
+    def _by_name(
+        self, task: str, args: Iterable[Any], kwargs: Mapping[str, Any] | None, options: dict[str, Any]
+    ) -> tuple[Call, Options]:
+        check_name("task", task)
+        if isinstance(args, str | bytes | Mapping):
+            raise TypeError(f"{task}: args takes a list, not a {type(args).__name__}; write args=[...]")
+        limit = self.config.max_payload_bytes
+        call = (
+            encode_plain(list(args), path=f"{task}: args", max_bytes=limit),
+            encode_plain(dict(kwargs or {}), path=f"{task}: kwargs", max_bytes=limit),
+        )
+        return call, Options.make(task, **options)
+
+    def place(self, task: str, call: Call, *, options: Options) -> Job[Any]:
+        """Insert one encoded call; Task.defer and enqueue end here."""
+        with self._door(options.conn) as (conn, ring), self._explained(conn):
+            placed = db.run(conn, enqueue_one(self.queries, task, call, options=options, ring=ring))
+        return Job(placed.id, task, placed.created, self)
+
+    async def place_async(self, task: str, call: Call, *, options: Options) -> Job[Any]:
+        """As `place`, for asyncio."""
+        async with self._door_async(options.conn) as (conn, ring):
+            with self._explained(conn):
+                placed = await db.run_async(conn, enqueue_one(self.queries, task, call, options=options, ring=ring))
+        return Job(placed.id, task, placed.created, self)
+
+    def place_many(self, task: str, calls: Iterable[Call], *, options: Options) -> Jobs[Any]:
+        """Insert many encoded calls, all or none; in the caller's transaction they share a savepoint."""
+        with self._door(options.conn) as (conn, ring), self._explained(conn), conn.transaction():
+            placed = db.run(conn, enqueue_many(self.queries, task, calls, options=options, ring=ring))
+        return Jobs(placed.ids, task=task, found=placed.found, app=self)
+
+    async def place_many_async(self, task: str, calls: Iterable[Call], *, options: Options) -> Jobs[Any]:
+        """As `place_many`, for asyncio."""
+        async with self._door_async(options.conn) as (conn, ring):
+            with self._explained(conn):
+                async with conn.transaction():
+                    placed = await db.run_async(conn, enqueue_many(self.queries, task, calls, options=options, ring=ring))
+        return Jobs(placed.ids, task=task, found=placed.found, app=self)
+
+    @contextlib.contextmanager
+    def using(self, conn: db.AnyConnection) -> Iterator[None]:
+        """Within the block, defers of this thread or asyncio task go into this connection's transaction."""
+        db.is_async(conn)
+        token = self._using.set(conn)
+        try:
+            yield
+        finally:
+            self._using.reset(token)
+
+    # -- asking about jobs --
+
+    def job(self, job_id: str) -> Job[Any]:
+        """A handle to a job by its id; nothing is asked of the database yet."""
+        return Job(job_id, _app=self)
+
+    def jobs(
+        self, *, state: str | None = None, queue: str | None = None, task: str | None = None, limit: int = 100
+    ) -> list[Snapshot]:
+        """The newest jobs, alive or ended, that fit."""
+        rows = self.run(self.queries.jobs(state=state, queue=queue, task=task, limit=limit))
+        return [Snapshot(*row) for row in rows]
+
+    def snapshot(self, job_id: str) -> Snapshot:
+        """One job's row as of now; raises JobNotFound."""
+        rows = self.run(self.queries.jobs(ids=[_check_id(job_id)]))
+        if not rows:
+            raise _not_found(job_id)
+        return Snapshot(*rows[0])
+
+    def attempts(self, job_id: str) -> list[Row]:
+        """The failed attempts of a job: (attempt, started_at, failed_at, worker, cause, error, traceback)."""
+        rows: list[Row] = self.run(self.queries.attempts(_check_id(job_id)))
+        return rows
+
+    def cancel(self, job_id: str, *, reason: str = "cancelled by request") -> bool:
+        """See Job.cancel."""
+        if self.run(self.queries.cancel(_check_id(job_id), reason=reason)):
+            return True
+        self.snapshot(job_id)
+        return False
+
+    def retry(self, job_id: str) -> bool:
+        """See Job.retry."""
+        if self.run(self.queries.retry(_check_id(job_id))):
+            return True
+        found = self.snapshot(job_id)
+        if State(found.state).ended:
+            raise DuplicateJob(f"job {job_id} cannot run again: another live job has its unique key {found.unique_key!r}", job_id)
+        return False
+
+    def result(self, job_id: str, *, timeout_s: float | None = None) -> object:
+        """See Job.result."""
+        done = threading.Event()
+        ends: list[End | None] = []
+
+        def wake(end: End | None) -> None:
+            ends.append(end)
+            done.set()
+
+        waiter = Waiter(_check_id(job_id), wake)
+        self.hub.add(waiter)
+        if not done.wait(timeout_s):
+            self.hub.remove(waiter)
+            raise _too_late(job_id, timeout_s)
+        return self._value(job_id, ends[0])
+
+    async def result_async(self, job_id: str, *, timeout_s: float | None = None) -> object:
+        """See Job.result_async."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[End | None] = loop.create_future()
+
+        def wake(end: End | None) -> None:
+            loop.call_soon_threadsafe(lambda: future.done() or future.set_result(end))
+
+        waiter = Waiter(_check_id(job_id), wake)
+        hub = await asyncio.to_thread(lambda: self.hub)
+        hub.add(waiter)
+        try:
+            return self._value(job_id, await asyncio.wait_for(future, timeout_s))
+        except TimeoutError:
+            raise _too_late(job_id, timeout_s) from None
+        finally:
+            hub.remove(waiter)
+
+    def _value(self, job_id: str, end: End | None) -> object:
+        if end is None:
+            raise _not_found(job_id)
+        if end.state == State.DEAD:
+            raise JobDead(f"job {job_id} ({end.task}) is dead: {end.error}", job_id, end.error)
+        if end.state == State.CANCELLED:
+            raise JobCancelled(f"job {job_id} ({end.task}) was cancelled: {end.error}", job_id)
+        task = self.tasks.get(end.task)
+        return task.codec.decode_result(end.result) if task else decode_plain(end.result)
+
+    # -- queues --
+
+    def pause(self, queue: str) -> None:
+        """Stop claiming from a queue until `resume`; what runs goes on."""
+        self.run(self.queries.pause(check_name("queue", queue)))
+
+    def resume(self, queue: str) -> bool:
+        """Claim from a paused queue again; False: it was not paused."""
+        return bool(self.run(self.queries.resume(check_name("queue", queue))))
+
+    def purge(self, *, state: str, queue: str | None = None, task: str | None = None) -> int:
+        """Delete every job in one state (not running), a thousand at a time; returns how many."""
+        wanted = State(state)
+        if wanted is State.RUNNING:
+            raise InvalidOption("running jobs cannot be purged: cancel them")
+        total = 0
+        while gone := self.run(self.queries.purge(state=wanted, queue=queue, task=task, limit=1000, ended=wanted.ended)):
+            total += len(gone)
+        return total
+
+    # -- the database --
+
+    @property
+    def config(self) -> Config:
+        """The settings, merged from all sources at first use; raises ConfigError."""
+        self._after_fork()
+        if self._config is None:
+            self._config = Config.load(**self._overrides)
+        return self._config
+
+    @property
+    def queries(self) -> Queries:
+        """The statements for this app's schema."""
+        self._after_fork()
+        if self._queries is None:
+            self._queries = Queries(self.config)
+        return self._queries
+
+    @property
+    def dsn(self) -> str:
+        """Where the database is; starts or joins the embedded server when no setting names one."""
+        self._after_fork()
+        with self._lock:
+            if self._dsn is None:
+                self._dsn = self.config.dsn or self._embedded()
+            return self._dsn
+
+    def _embedded(self) -> str:
+        if environment("PGQUEUE_ENV") == "production":
+            raise ConfigError("no database is named and PGQUEUE_ENV is production: set PGQUEUE_DSN or DATABASE_URL")
+        dsn = embedded.ensure()
+        with db.connect(dsn) as conn, conn.transaction():
+            db.run(conn, schema.migrate(self.queries, schema=self.config.schema))
+        return dsn
+
+    @property
+    def hub(self) -> Hub:
+        """Where results are waited for."""
+        dsn = self.dsn
+        with self._lock:
+            if self._hub is None:
+                self._check_schema()
+                self._hub = Hub(dsn, self.queries)
+            return self._hub
+
+    def run(self, steps: "Steps[T] | Statement") -> Any:
+        """Run steps or a statement on a connection of our own, or on that of `using`."""
+        with self._door(None) as (conn, _), self._explained(conn):
+            return db.run(conn, steps)
+
+    def migrate(self) -> list[str]:
+        """Bring the schema up to date; returns the migrations applied. Safe when two run at once."""
+        with db.connect(self.dsn) as conn, conn.transaction():
+            done: list[str] = db.run(conn, schema.migrate(self.queries, schema=self.config.schema))
+        return done
+
+    def close(self) -> None:
+        """Close the connections this process opened; the app opens new ones when it is used again."""
+        self._after_fork()
+        with self._lock:
+            if self._pool is not None:
+                self._pool.close()
+                self._pool = None
+
+    async def close_async(self) -> None:
+        """Close the connections opened for the running event loop."""
+        pool = self._async_pools.pop(id(asyncio.get_running_loop()), None)
+        if pool is not None:
+            await pool.close()
+
+    def _after_fork(self) -> None:
+        if self._pid != os.getpid():
+            _forked.extend((self._pool, self._hub, self._async_pools))
+            self._lock = threading.RLock()
+            self._forget()
+
+    @contextlib.contextmanager
+    def _door(self, conn: Any) -> Iterator[tuple[db.Connection, Notify]]:
+        """The connection to use and when to ring: the caller's, that of using(), or one of ours."""
+        conn = conn if conn is not None else self._using.get()
+        if conn is None:
+            with self._own_pool().connection() as own:
+                yield own, self.config.notify
+        elif db.is_async(conn):
+            raise ConfigError("this is an async connection: await defer_async(), enqueue_async() or defer_many_async()")
+        else:
+            if not self._schema_fits:
+                db.run(conn, schema.check(self.queries, schema=self.config.schema))
+                self._schema_fits = True
+            yield conn, self._ring(conn)
+
+    @contextlib.asynccontextmanager
+    async def _door_async(self, conn: Any) -> AsyncIterator[tuple[db.AsyncConnection, Notify]]:
+        conn = conn if conn is not None else self._using.get()
+        if conn is None:
+            async with (await self._own_async_pool()).connection() as own:
+                yield own, self.config.notify
+        elif not db.is_async(conn):
+            raise ConfigError("this is a sync connection: use defer(), enqueue() or defer_many(), or give an AsyncConnection")
+        else:
+            if not self._schema_fits:
+                await db.run_async(conn, schema.check(self.queries, schema=self.config.schema))
+                self._schema_fits = True
+            yield conn, self._ring(conn)
+
+    def _ring(self, conn: db.AnyConnection) -> Notify:
+        """In an open transaction we cannot know who sleeps when it commits, so it rings always."""
+        if self.config.notify == "idle" and not db.is_idle_autocommit(conn):
+            return "always"
+        return self.config.notify
+
+    def _own_pool(self) -> Any:
+        dsn = self.dsn
+        if self._pool is None:
+            with self._lock:
+                if self._pool is None:
+                    self._check_schema()
+                    self._pool = db.pool(dsn, size=self.config.pool_size, timeout_s=self.config.pool_timeout_s)
+        return self._pool
+
+    async def _own_async_pool(self) -> Any:
+        key = id(asyncio.get_running_loop())
+        if key not in self._async_pools:
+            dsn = await asyncio.to_thread(lambda: self.dsn)
+            await asyncio.to_thread(self._check_schema)
+            if key not in self._async_pools:
+                made = await db.pool_async(dsn, size=self.config.pool_size, timeout_s=self.config.pool_timeout_s)
+                self._async_pools.setdefault(key, made)
+        return self._async_pools[key]
+
+    def _check_schema(self) -> None:
+        if not self._schema_fits:
+            with db.connect(self.dsn) as conn:
+                db.run(conn, schema.check(self.queries, schema=self.config.schema))
+            self._schema_fits = True
+
+    @contextlib.contextmanager
+    def _explained(self, conn: db.AnyConnection) -> Iterator[None]:
+        """Database errors on our own connections in our own words; a caller's connection gets its errors unchanged."""
+        try:
+            yield
+        except db.DatabaseError as error:
+            raise db.explain(error, schema=self.config.schema) from error
+
+
+class Decorator:
+    """The type of `task(...)` with options: keeps the signature of what it decorates."""
+
+    @overload
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Task[P, Coroutine[Any, Any, R], R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> Task[P, R, R]: ...
+    def __call__(self, function: Any, /) -> Any:
+        raise NotImplementedError
+
+
+def _check_id(job_id: str) -> str:
+    if not ID.fullmatch(str(job_id)):
+        raise JobNotFound(f"{str(job_id)[:60]!r} is no job id: they look like 01a208e7-51ed-7198-a687-0270704ff6cf", str(job_id))
+    return str(job_id)
+
+
+def _not_found(job_id: str) -> JobNotFound:
+    return JobNotFound(
+        f"no job {job_id}: it never existed, its transaction was rolled back or is still open, or its retention is over", job_id
+    )
+
+
+def _too_late(job_id: str, timeout_s: float | None) -> ResultTimeout:
+    return ResultTimeout(f"job {job_id} has not ended within {timeout_s} s; it goes on", job_id)

@@ -1,0 +1,122 @@
+"""Every setting with its default, its unit and its reason, in one frozen value; the only reader of the environment."""
+
+import dataclasses
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Literal, Self, get_args
+
+from pgqueue.errors import ConfigError, InvalidOption
+
+Notify = Literal["idle", "always", "never"]
+
+# Two channels are named after the schema and PostgreSQL cuts names at 63 bytes; lower case so that psql needs no quotes.
+SCHEMA_NAME = re.compile(r"[a-z_][a-z0-9_]{0,47}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Config:
+    """What an App runs with. Sources, strongest first: arguments of App, environment, [tool.pgqueue], these defaults."""
+
+    dsn: str | None = None
+    """libpq connection string or URL; None means the project's embedded server."""
+    app: str | None = None
+    """`module` or `module:attribute` where the command line finds the App."""
+    schema: str = "pgqueue"
+    """PostgreSQL schema that holds all tables."""
+    notify: Notify = "idle"
+    """Ring on defer: if a worker sleeps, always, or never (polling alone)."""
+    pool_size: int = 8
+    """Connections at most that a process opens for defers without a caller's connection; opened when needed."""
+    pool_timeout_s: float = 10.0
+    """How long a defer waits for one of them: longer than a fail-over's hiccup, shorter than a web request's patience."""
+    max_payload_bytes: int = 1_000_000
+    """Largest arguments, result or headers of one job: a queue carries references, not files."""
+    keep_succeeded_days: int = 7
+    """Retention of succeeded jobs; a week answers "did it run last weekend?"."""
+    keep_dead_days: int = 30
+    """Retention of dead and cancelled jobs and of failed attempts."""
+
+    @classmethod
+    def load(cls, **overrides: object) -> Self:
+        """Merge arguments, environment and [tool.pgqueue]; raises ConfigError naming the setting and its source."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        settings: dict[str, object] = {}
+        for source, values in (
+            ("[tool.pgqueue] in pyproject.toml", _project_settings()),
+            ("the environment", _environment()),
+            ("App()", {name: value for name, value in overrides.items() if value is not None}),
+        ):
+            for name in values.keys() - known:
+                raise ConfigError(f"{source} sets '{name}', which is no setting of pgqueue{_suggest(name, known)}")
+            settings |= values
+        config = cls(**settings)  # type: ignore[arg-type]
+        config._check()
+        return config
+
+    def _check(self) -> None:
+        if not isinstance(self.schema, str) or not SCHEMA_NAME.fullmatch(self.schema) or self.schema.startswith("pg_"):
+            raise InvalidOption(
+                f"schema {self.schema!r} cannot be used: take lower-case letters, digits and _ (at most 48), not starting with pg_"
+            )
+        if self.notify not in get_args(Notify):
+            raise InvalidOption(f"notify must be one of {', '.join(get_args(Notify))}, not {self.notify!r}")
+        for name in ("pool_size", "max_payload_bytes", "keep_succeeded_days", "keep_dead_days"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise InvalidOption(f"{name} must be a whole number from 1, not {value!r}")
+        if not isinstance(self.pool_timeout_s, int | float) or not 0 < self.pool_timeout_s < 86_400:
+            raise InvalidOption(f"pool_timeout_s must be a number of seconds, not {self.pool_timeout_s!r}")
+
+    @property
+    def jobs_channel(self) -> str:
+        """The doorbell of workers."""
+        return f"{self.schema}_jobs"
+
+    @property
+    def results_channel(self) -> str:
+        """The doorbell of callers that wait for a result."""
+        return f"{self.schema}_results"
+
+
+def project_root(start: Path | None = None) -> Path:
+    """The nearest folder upwards with a pyproject.toml or .git, else the current one."""
+    here = (start or Path.cwd()).resolve()
+    for folder in (here, *here.parents):
+        if (folder / "pyproject.toml").is_file() or (folder / ".git").exists():
+            return folder
+    return here
+
+
+def environment(name: str) -> str | None:
+    """One variable of the environment, None when unset or empty. Other modules ask here, so that all reads stand in one file."""
+    return os.environ.get(name) or None
+
+
+def _environment() -> dict[str, object]:
+    names = {"dsn": ("PGQUEUE_DSN", "DATABASE_URL"), "app": ("PGQUEUE_APP",), "schema": ("PGQUEUE_SCHEMA",), "notify": ("PGQUEUE_NOTIFY",)}
+    found = {setting: next(filter(None, map(environment, variables)), None) for setting, variables in names.items()}
+    return {setting: value for setting, value in found.items() if value is not None}
+
+
+def _project_settings() -> Mapping[str, object]:
+    file = project_root() / "pyproject.toml"
+    if not file.is_file():
+        return {}
+    try:
+        content = tomllib.loads(file.read_text("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise ConfigError(f"{file} cannot be read: {error}") from None
+    table = content.get("tool", {}).get("pgqueue", {})
+    if not isinstance(table, dict):
+        raise ConfigError(f"{file}: tool.pgqueue must be a table, as in [tool.pgqueue]")
+    return table
+
+
+def _suggest(name: str, known: set[str]) -> str:
+    close = get_close_matches(name, known, n=1)
+    return f"; did you mean '{close[0]}'?" if close else f"; there are {', '.join(sorted(known))}"

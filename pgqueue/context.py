@@ -1,0 +1,67 @@
+"""The job as the running task sees it: `current_job()`."""
+
+import threading
+from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+from pgqueue.errors import ConfigError, TimeLimitExceeded
+from pgqueue.retry import Cancel
+
+
+@dataclass(slots=True, eq=False)
+class CurrentJob:
+    """One attempt at one job, from the inside. `id` is a stable idempotency key, `token` a fencing token that only grows."""
+
+    id: str
+    token: int
+    task: str
+    queue: str
+    attempt: int
+    """From 1; snoozes, releases and crashes do not count."""
+    headers: dict[str, Any]
+    report: Callable[[float | None, str | None], None] = field(repr=False)
+    cancel_event: threading.Event = field(default_factory=threading.Event, repr=False)
+    time_over: threading.Event = field(default_factory=threading.Event, repr=False)
+    connection: Any = field(default=None, repr=False)
+
+    @property
+    def conn(self) -> Any:
+        """The psycopg connection of an atomic task: what is written through it commits together with the job's end."""
+        if self.connection is None:
+            raise ConfigError(f"task {self.task} has no connection: declare it @task(atomic=True)")
+        return self.connection
+
+    @property
+    def cancel_requested(self) -> bool:
+        """Whether somebody asked for this job to be cancelled; a long loop looks at it and returns or raises Cancel."""
+        return self.cancel_event.is_set()
+
+    def progress(self, fraction: float | None = None, note: str | None = None) -> None:
+        """Tell how far the task has come: a fraction from 0 to 1 and a short note, seen in stats and `pgqueue show`.
+
+        Costs no round trip. A safe point: see `check`.
+        """
+        if fraction is not None and not 0 <= fraction <= 1:
+            raise ValueError(f"progress takes a fraction from 0 to 1, not {fraction!r}")
+        self.report(fraction, note)
+        self.check()
+
+    def check(self) -> None:
+        """A safe point of a sync task: raises TimeLimitExceeded or Cancel if the time is over or a cancel was asked for."""
+        if self.time_over.is_set():
+            raise TimeLimitExceeded("the task's timeout is over")
+        if self.cancel_event.is_set():
+            raise Cancel("cancelled while running, at a safe point")
+
+
+_current: ContextVar[CurrentJob | None] = ContextVar("pgqueue_current_job", default=None)
+
+
+def current_job() -> CurrentJob:
+    """The job that is being run; raises ConfigError outside of one."""
+    job = _current.get()
+    if job is None:
+        raise ConfigError("current_job() works only inside a task that a worker runs")
+    return job

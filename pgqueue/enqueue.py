@@ -1,0 +1,142 @@
+"""How jobs get into the table: rows made of calls and options, and the steps that insert them.
+
+One by one it is a single INSERT that also rings. In bulk it is COPY, which streams rows with bounded memory, unless
+they have unique keys: COPY knows no ON CONFLICT, so those go as lists through the same INSERT.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any, NamedTuple
+
+from pgqueue.config import Notify
+from pgqueue.errors import DuplicateJob
+from pgqueue.job import id_bytes, new_id
+from pgqueue.options import MAX_KEY, Options
+from pgqueue.queries import Queries, Statement, Steps
+
+INSERT_CHUNK = 1000  # rows in one INSERT: about 200 kB of JSON
+
+Call = tuple[str, str]  # (args, kwargs) as JSON text
+
+
+class Placed(NamedTuple):
+    """Where one call ended up: the id of its job, or of the live one that held its unique key."""
+
+    id: str
+    created: bool
+
+
+class PlacedMany(NamedTuple):
+    """Where many calls ended up: 16 bytes of id each, and the positions whose key was taken by a job that was there before."""
+
+    ids: bytes
+    found: frozenset[int] = frozenset()
+
+
+def unique_key(unique: str | bool | None, *, task: str, call: Call) -> str | None:
+    """The stored key: as given, or a hash where it would be long."""
+    if not unique:
+        return None
+    if isinstance(unique, str):
+        return unique if len(unique) <= MAX_KEY else _digest(unique)
+    return f"{task}:{_digest(*call)}"
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def enqueue_one(queries: Queries, task: str, call: Call, *, options: Options, ring: Notify) -> Steps[Placed]:
+    """Insert one job and ring; raises DuplicateJob if asked to."""
+    key = unique_key(options.unique, task=task, call=call)
+    row = {"id": new_id(), "task": task, "args": call[0], "kwargs": call[1], "unique_key": key, **options.columns(where=task)}
+    if key is None:
+        yield queries.insert_one(row, on_duplicate="none", ring=ring)
+        return Placed(row["id"], created=True)
+    (placed,) = yield from _insert_unique(
+        lambda conflict: queries.insert_one(row, on_duplicate=conflict, ring=ring), [row], queries=queries, options=options
+    )
+    return placed
+
+
+def enqueue_many(queries: Queries, task: str, calls: Iterable[Call], *, options: Options, ring: Notify) -> Steps[PlacedMany]:
+    """Insert any number of jobs, in order; the caller sees to it that the steps run in one transaction."""
+    columns = options.columns(where=task)
+    if not options.unique:
+        return (yield from _copy(queries, task, calls, columns=columns, ring=ring))
+    placed: list[Placed] = []
+    rest = iter(calls)
+    while chunk := list(islice(rest, INSERT_CHUNK)):
+        placed += yield from _insert_chunk(queries, task, chunk, columns=columns, options=options, ring=ring)
+    found = frozenset(place for place, job in enumerate(placed) if not job.created)
+    return PlacedMany(b"".join(id_bytes(job.id) for job in placed), found)
+
+
+def _copy(queries: Queries, task: str, calls: Iterable[Call], *, columns: dict[str, Any], ring: Notify) -> Steps[PlacedMany]:
+    ((run_at, expires_at, later),) = yield queries.clock(columns)
+    fixed = (
+        "scheduled" if later else "queued", run_at, expires_at, columns["max_attempts"], columns["timeout_s"],
+        columns["priority"], columns["queue"], task,
+    )  # fmt: skip
+    ids = bytearray()
+
+    def rows() -> Iterator[Sequence[Any]]:
+        headers = columns["headers"]
+        for args, kwargs in calls:
+            id_ = new_id()
+            ids += id_bytes(id_)
+            yield (id_, *fixed, args, kwargs, headers)
+
+    yield queries.copy(rows())
+    if ids:
+        yield queries.ring(columns["queue"], ring=ring)
+    return PlacedMany(bytes(ids))
+
+
+def _insert_chunk(
+    queries: Queries, task: str, calls: Sequence[Call], *, columns: dict[str, Any], options: Options, ring: Notify
+) -> Steps[list[Placed]]:
+    rows = [
+        {"id": new_id(), "task": task, "args": call[0], "kwargs": call[1],
+         "unique_key": unique_key(options.unique, task=task, call=call), **columns}
+        for call in calls
+    ]  # fmt: skip
+    # One statement must not meet a key twice: the first of a key wins, the last when replacing.
+    inserted = {row["unique_key"]: row for row in (rows if options.on_duplicate == "replace" else reversed(rows))}
+    text = json.dumps(list(inserted.values()), default=str)
+    return (
+        yield from _insert_unique(
+            lambda conflict: queries.insert_many(text, on_duplicate=conflict, ring=ring), rows, queries=queries, options=options
+        )
+    )
+
+
+def _insert_unique(
+    insert: Callable[[str], Statement], rows: Sequence[dict[str, Any]], *, queries: Queries, options: Options
+) -> Steps[list[Placed]]:
+    """Insert rows with unique keys and find, for each, the job that holds its key now.
+
+    The holder of a key may end between the insert that met it and the look for it; then the insert is tried again. Each
+    round needs another job to be born and to end within a millisecond, so the loop ends.
+    """
+    conflict = "replace" if options.on_duplicate == "replace" else "ignore"
+    wanted = {row["unique_key"] for row in rows}
+    created: dict[str, str] = {}
+    while True:
+        created |= {key: id_ for id_, key, _ in (yield insert(conflict))}
+        holders = created | dict((yield queries.live_by_key(sorted(wanted - created.keys()))))
+        if wanted <= holders.keys():
+            break
+    ours = {row["id"] for row in rows}
+    for key, id_ in holders.items():
+        if options.on_duplicate == "raise" and id_ not in ours:
+            raise DuplicateJob(f"a live job has the unique key {key!r}: {id_}", id_)
+    used: set[str] = set()
+    placed = []
+    for row in rows:
+        id_ = holders[row["unique_key"]]
+        placed.append(Placed(id_, created=id_ in ours and id_ not in used))
+        used.add(id_)
+    return placed

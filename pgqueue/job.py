@@ -1,0 +1,208 @@
+"""What a job is: its states, a handle to one, a claimed one as it travels to a child, and the outcome that comes back."""
+
+import os
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, overload
+
+if TYPE_CHECKING:
+    from pgqueue.app import App
+
+T = TypeVar("T")
+
+
+class State(StrEnum):
+    """Where a job stands. Live: waiting, scheduled, queued, running. Ended: succeeded, dead, cancelled.
+
+        scheduled ──due──▶ queued ──claim──▶ running ──▶ succeeded
+            ▲                 ▲                │ │ └────▶ dead        attempts used up, or the task says so
+            │                 └──── release ───┘ │
+            └──── retry with backoff, snooze ────┘        any live state ──cancel──▶ cancelled
+    """
+
+    WAITING = "waiting"
+    SCHEDULED = "scheduled"
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    DEAD = "dead"
+    CANCELLED = "cancelled"
+
+    @property
+    def ended(self) -> bool:
+        """True when nothing more will happen to the job by itself."""
+        return self in (State.SUCCEEDED, State.DEAD, State.CANCELLED)
+
+
+class Verdict(StrEnum):
+    """What shall become of a job after one attempt; the finisher turns each into rows."""
+
+    SUCCEEDED = "succeeded"
+    RETRY = "retry"  # the attempt failed, another follows after delay_s
+    SNOOZE = "snooze"  # the task asked to run later; costs no attempt
+    RELEASE = "release"  # given back unstarted; costs nothing
+    CRASH = "crash"  # its process died; costs no attempt but counts as a crash
+    DEAD = "dead"
+    CANCELLED = "cancelled"
+    COMMITTED = "committed"  # an atomic task finished itself in its own transaction; nothing left to write
+    UNSURE = "unsure"  # the COMMIT of an atomic task got no answer; the database must be asked
+
+
+class Outcome(NamedTuple):
+    """The end of one attempt, fenced by (job_id, token). Travels as a JSON list, so every field is plain."""
+
+    job_id: str
+    token: int
+    verdict: str
+    result: str | None = None
+    delay_s: float = 0.0
+    cause: str | None = None
+    error: str | None = None
+    traceback: str | None = None
+
+
+class Claimed(NamedTuple):
+    """A job in this worker's hands, in the column order of claim.sql. args, kwargs and headers are JSON text, unparsed."""
+
+    id: str
+    token: int
+    task: str
+    args: str
+    kwargs: str
+    attempt: int
+    max_attempts: int | None
+    crashes: int
+    queue: str
+    priority: int
+    seq: int
+    timeout_s: float | None
+    headers: str | None
+    age_s: float
+    expired: bool | None
+
+
+class Snapshot(NamedTuple):
+    """One look at a job's row, in the column order of jobs.sql. Times are aware; args, result and headers are JSON text."""
+
+    id: str
+    state: str
+    queue: str
+    priority: int
+    task: str
+    args: str
+    kwargs: str
+    attempt: int
+    max_attempts: int | None
+    crashes: int
+    created_at: datetime
+    run_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    worker: str | None
+    unique_key: str | None
+    headers: str | None
+    progress: float | None
+    progress_note: str | None
+    cancel_requested: bool
+    result: str | None
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Job(Generic[T]):
+    """A handle to one job: an id and the way to ask about it. Cheap to make, safe to keep, compares by id."""
+
+    id: str
+    task: str = field(default="", compare=False)
+    created: bool = field(default=True, compare=False)
+    """False when a live job with the same unique key was there already; `id` is then that job's."""
+    _app: "App | None" = field(default=None, compare=False, repr=False)
+
+    @property
+    def state(self) -> State:
+        """Where the job stands now, from the database; raises JobNotFound."""
+        return State(self.snapshot().state)
+
+    def snapshot(self) -> Snapshot:
+        """The job's whole row as of now; raises JobNotFound."""
+        return self._bound.snapshot(self.id)
+
+    def result(self, timeout: float | None = None) -> T:
+        """Wait until the job has ended and return what the task returned, decoded by its annotations.
+
+        timeout is in seconds, None waits for ever. Raises ResultTimeout, JobDead, JobCancelled or JobNotFound.
+        """
+        value: Any = self._bound.result(self.id, timeout_s=timeout)
+        return value  # type: ignore[no-any-return]
+
+    async def result_async(self, timeout: float | None = None) -> T:
+        """As `result`, for asyncio; thousands may wait at once."""
+        value: Any = await self._bound.result_async(self.id, timeout_s=timeout)
+        return value  # type: ignore[no-any-return]
+
+    def cancel(self, reason: str = "cancelled by request") -> bool:
+        """Cancel the job: at once if it has not started, else ask the running task to stop.
+
+        False: it had already ended. Raises JobNotFound.
+        """
+        return self._bound.cancel(self.id, reason=reason)
+
+    def retry(self) -> bool:
+        """Run the job again from its first attempt if it ended; a scheduled one becomes due now.
+
+        False: it is queued or running anyway. Raises JobNotFound, and DuplicateJob if its unique key is taken.
+        """
+        return self._bound.retry(self.id)
+
+    @property
+    def _bound(self) -> "App":
+        if self._app is None:
+            raise RuntimeError(f"job {self.id} belongs to no App; get it by app.job(id)")
+        return self._app
+
+
+class Jobs(Sequence[Job[T]]):
+    """The jobs of one `defer_many`, in the order of its calls. Holds 16 bytes a job, so a million of them are cheap."""
+
+    __slots__ = ("_app", "_found", "_ids", "_task")
+
+    def __init__(self, ids: bytes, *, task: str, found: frozenset[int] = frozenset(), app: "App | None" = None) -> None:
+        self._ids = ids
+        self._task = task
+        self._found = found  # positions whose unique key was taken by a job that was there before
+        self._app = app
+
+    def __len__(self) -> int:
+        return len(self._ids) // 16
+
+    @overload
+    def __getitem__(self, index: int) -> Job[T]: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Job[T]]: ...
+    def __getitem__(self, index: int | slice) -> Job[T] | list[Job[T]]:
+        places = range(len(self))[index]
+        return self._job(places) if isinstance(places, int) else [self._job(place) for place in places]
+
+    def _job(self, place: int) -> Job[T]:
+        id_ = str(uuid.UUID(bytes=self._ids[place * 16 : place * 16 + 16]))
+        return Job(id_, self._task, place not in self._found, self._app)
+
+    def __repr__(self) -> str:
+        return f"<Jobs: {len(self)} of {self._task}>"
+
+
+def id_bytes(job_id: str) -> bytes:
+    """The 16 bytes of an id."""
+    return bytes.fromhex(job_id.replace("-", ""))
+
+
+def new_id() -> str:
+    """A UUID version 7 (RFC 9562) made before the insert: 48 bits of Unix milliseconds, then random bits."""
+    value = time.time_ns() // 1_000_000 << 80 | int.from_bytes(os.urandom(10), "big")
+    value = value & ~(0xF << 76) & ~(0x3 << 62) | 0x7 << 76 | 0x2 << 62
+    text = f"{value:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

@@ -1,0 +1,165 @@
+"""What a caller may say about one call of a task, checked by name and range before anything is written."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from datetime import datetime, timedelta
+from difflib import get_close_matches
+from typing import Any, Literal, Self, get_args
+
+from pgqueue.codec import encode_plain
+from pgqueue.errors import InvalidOption
+
+OnDuplicate = Literal["ignore", "replace", "raise"]
+
+MAX_NAME = 128  # characters of a queue name: it is a payload of NOTIFY and a column on a screen
+MAX_KEY = 200  # characters of a unique key before it is hashed: an index row holds 2,700 bytes
+MAX_SECONDS = 10 * 365 * 86_400.0  # a longer delay or timeout is a mistake in units
+SMALLINT = (-32_768, 32_767)
+MAX_ATTEMPTS = 100_000
+MAX_HEADERS_BYTES = 64_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """The options of one call; None leaves it to the task or to the default."""
+
+    conn: Any = None
+    """A psycopg connection, sync or async: the job is inserted in its transaction."""
+    queue: str | None = None
+    priority: int | None = None
+    """Larger runs first, -32768 to 32767."""
+    delay: float | timedelta | None = None
+    """Seconds (or a timedelta) from now on the database's clock."""
+    at: datetime | None = None
+    """An aware datetime before which the job does not start."""
+    unique: str | bool | None = None
+    """A key of which only one job may be alive; True makes it of the task and its arguments."""
+    on_duplicate: OnDuplicate | None = None
+    """What happens if one is: "ignore" (default) returns it, "replace" gives it these arguments, "raise" DuplicateJob."""
+    max_attempts: int | None = None
+    timeout: float | timedelta | None = None
+    """Seconds one attempt may take."""
+    expires: float | timedelta | datetime | None = None
+    """Seconds from now, or an aware datetime, after which a job that has not started is cancelled."""
+    headers: Mapping[str, Any] | None = None
+    """Anything JSON that travels beside the arguments, such as a trace context."""
+
+    @classmethod
+    def make(cls, where: str, **given: Any) -> Self:
+        """Check what was given; raises InvalidOption starting with `where` and naming the option."""
+        known = {field.name for field in fields(cls)}
+        for name in given.keys() - known:
+            close = get_close_matches(name, known, n=1)
+            hint = f"did you mean '{close[0]}'?" if close else f"there are {', '.join(sorted(known))}"
+            raise InvalidOption(f"{where}: no option '{name}'; {hint}")
+        made = cls(**given)
+        try:
+            made._check()
+        except InvalidOption as error:
+            raise InvalidOption(f"{where}: {error}") from None
+        return made
+
+    def over(self, defaults: "Options") -> "Options":
+        """These options, with the gaps filled from others."""
+        given = {name: value for field in fields(self) if (value := getattr(self, name := field.name)) is not None}
+        return replace(defaults, **given)
+
+    def _check(self) -> None:
+        if self.queue is not None:
+            check_name("queue", self.queue)
+        if self.priority is not None:
+            _integer("priority", self.priority, low=SMALLINT[0], high=SMALLINT[1])
+        if self.max_attempts is not None:
+            _integer("max_attempts", self.max_attempts, low=1, high=MAX_ATTEMPTS)
+        if self.delay is not None and self.at is not None:
+            raise InvalidOption("give delay= or at=, not both")
+        if self.delay is not None:
+            seconds("delay", self.delay)
+        if self.at is not None:
+            _aware("at", self.at)
+        if self.timeout is not None and seconds("timeout", self.timeout) <= 0:
+            raise InvalidOption("timeout must be more than 0 seconds")
+        if isinstance(self.expires, datetime):
+            _aware("expires", self.expires)
+        elif self.expires is not None:
+            seconds("expires", self.expires)
+        if self.on_duplicate is not None and self.on_duplicate not in get_args(OnDuplicate):
+            raise InvalidOption(f"on_duplicate must be one of {', '.join(get_args(OnDuplicate))}, not {self.on_duplicate!r}")
+        if self.on_duplicate is not None and not self.unique:
+            raise InvalidOption("on_duplicate= needs unique=: say which jobs count as the same")
+        if isinstance(self.unique, str):
+            check_text("unique", self.unique)
+        elif self.unique is not None and not isinstance(self.unique, bool):
+            raise InvalidOption(f"unique takes a string or True, not a {type(self.unique).__name__}")
+
+    def columns(self, *, where: str) -> dict[str, Any]:
+        """The columns of a job row that these options fill, in database units; unique_key is left to the caller."""
+        relative_expiry = self.expires is not None and not isinstance(self.expires, datetime)
+        return {
+            "queue": self.queue or "default",
+            "priority": self.priority or 0,
+            "headers": _headers(self.headers, where=where),
+            "max_attempts": self.max_attempts,
+            "timeout_s": None if self.timeout is None else seconds("timeout", self.timeout),
+            "run_at": self.at,
+            "delay_s": None if self.delay is None else max(0.0, seconds("delay", self.delay)),
+            "expires_at": self.expires if isinstance(self.expires, datetime) else None,
+            "expires_s": seconds("expires", self.expires) if relative_expiry else None,
+        }
+
+
+def check_name(option: str, value: object) -> str:
+    """A queue or task name: 1 to 128 printable characters without a space at the ends."""
+    check_text(option, value)
+    if len(str(value)) > MAX_NAME:
+        raise InvalidOption(f"{option} is {len(str(value))} characters long; at most {MAX_NAME} fit")
+    return str(value)
+
+
+def check_text(option: str, value: object) -> None:
+    """A non-empty string that PostgreSQL and a terminal can both show."""
+    if not isinstance(value, str):
+        raise InvalidOption(f"{option} takes a string, not a {type(value).__name__}")
+    if not value or value != value.strip():
+        raise InvalidOption(f"{option} must not be empty nor begin or end with a space")
+    if not value.isprintable():
+        raise InvalidOption(f"{option} contains a control character such as NUL or a newline; take printable text")
+
+
+def seconds(option: str, value: object) -> float:
+    """A duration in seconds from a number or timedelta; refuses bool, NaN, infinity and the absurd."""
+    if isinstance(value, timedelta):
+        value = value.total_seconds()
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        hint = "; an absolute time goes into at=" if isinstance(value, datetime) and option == "delay" else ""
+        raise InvalidOption(f"{option} takes seconds or a timedelta, not a {type(value).__name__}{hint}")
+    if not math.isfinite(value) or abs(value) > MAX_SECONDS:
+        raise InvalidOption(f"{option}={value!r} is no duration in seconds between 0 and ten years")
+    if value < 0:
+        raise InvalidOption(f"{option}={value!r} is negative; give the seconds from now on")
+    return float(value)
+
+
+def _integer(option: str, value: object, *, low: int, high: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InvalidOption(f"{option} takes a whole number, not a {type(value).__name__}")
+    if not low <= value <= high:
+        raise InvalidOption(f"{option}={value} is out of range: {low} to {high}")
+
+
+def _aware(option: str, value: object) -> None:
+    if not isinstance(value, datetime):
+        raise InvalidOption(f"{option} takes an aware datetime, not a {type(value).__name__}")
+    if value.tzinfo is None or value.utcoffset() is None:
+        raise InvalidOption(f"{option}={value.isoformat()} has no time zone: add one, as in datetime.now(timezone.utc)")
+    if not 1970 <= value.year <= 2200:
+        raise InvalidOption(f"{option}={value.isoformat()} lies outside the years 1970 to 2200")
+
+
+def _headers(headers: Mapping[str, Any] | None, *, where: str) -> str | None:
+    if headers is None:
+        return None
+    if not isinstance(headers, Mapping):
+        raise InvalidOption(f"{where}: headers takes a dict, not a {type(headers).__name__}")
+    return encode_plain(dict(headers), path=f"{where}: headers", max_bytes=MAX_HEADERS_BYTES)

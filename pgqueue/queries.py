@@ -1,0 +1,229 @@
+"""What we say to the database: one builder per .sql file, each returning a Statement, which is a pure value.
+
+Work that takes several statements is a generator of them (Steps): it yields a Statement, is sent its rows, and returns a
+value. The doors in db.py drive it over a sync or an async connection, so nothing with an `if` is ever written twice.
+"""
+
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pgqueue.config import Config, Notify
+
+T = TypeVar("T")
+Row = tuple[Any, ...]
+Rows = list[Row]
+Steps = Generator["Statement", Rows, T]
+
+LOCK_CLASS = 0x70677175  # "pgqu": the first key of all our advisory locks
+_FOLDER = Path(__file__).parent / "sql"
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """SQL text with %(name)s places, and what goes there; `copy_rows` are streamed when the text is a COPY."""
+
+    sql: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+    copy_rows: Iterable[Sequence[Any]] | None = None
+
+
+@cache
+def _file(name: str) -> str:
+    return (_FOLDER / name).read_text("utf-8")
+
+
+def migrations() -> list[tuple[int, str]]:
+    """(version, file name) of every migration this code knows, in order."""
+    return sorted((int(path.name[:4]), path.name) for path in (_FOLDER / "migrations").glob("*.sql"))
+
+
+class Queries:
+    """All statements for one schema. Parameters have the names of the places in the .sql file that the method is called after."""
+
+    def __init__(self, config: Config) -> None:
+        self._names = {
+            "schema": f'"{config.schema}"',
+            "channel": config.jobs_channel,
+            "results_channel": config.results_channel,
+        }
+        self._texts: dict[str, str] = {}
+        self.listen_jobs = Statement(f'listen "{config.jobs_channel}"')
+        self.listen_results = Statement(f'listen "{config.results_channel}"')
+
+    def text(self, name: str, **fragments: str) -> str:
+        """The text of one file with schema, channels and fragments filled in; params stay %(name)s."""
+        key = name + "".join(fragments.values())
+        if key not in self._texts:
+            text = _file(f"{name}.sql")
+            for place, value in (fragments | self._names).items():
+                text = text.replace(f"{{{place}}}", value)
+            self._texts[key] = text
+        return self._texts[key]
+
+    def _say(self, name: str, **params: Any) -> Statement:
+        return Statement(self.text(name), params)
+
+    # -- callers: jobs go in, results come out --
+
+    def insert_one(self, row: Mapping[str, Any], *, on_duplicate: str, ring: Notify) -> Statement:
+        return self._insert("one", on_duplicate, {**row, "ring": ring})
+
+    def insert_many(self, rows_json: str, *, on_duplicate: str, ring: Notify) -> Statement:
+        return self._insert("many", on_duplicate, {"rows": rows_json, "ring": ring})
+
+    def _insert(self, source: str, on_duplicate: str, params: Mapping[str, Any]) -> Statement:
+        conflict = "" if on_duplicate == "none" else _file(f"insert_on_duplicate_{on_duplicate}.sql")
+        return Statement(self.text("insert", source=_file(f"insert_source_{source}.sql"), on_conflict=conflict), params)
+
+    def copy(self, rows: Iterable[Sequence[Any]]) -> Statement:
+        return Statement(self.text("copy"), copy_rows=rows)
+
+    def clock(self, row: Mapping[str, Any]) -> Statement:
+        return self._say("clock", **{name: row[name] for name in ("run_at", "delay_s", "expires_at", "expires_s")})
+
+    def ring(self, queue: str, *, ring: Notify) -> Statement:
+        return self._say("ring", queue=queue, ring=ring)
+
+    def live_by_key(self, keys: Sequence[str]) -> Statement:
+        return self._say("live_by_key", keys=keys)
+
+    def cancel(self, job_id: str, *, reason: str) -> Statement:
+        return self._say("cancel", id=job_id, reason=reason)
+
+    def retry(self, job_id: str) -> Statement:
+        return self._say("retry", id=job_id)
+
+    def jobs(
+        self, *, ids: Sequence[str] | None = None, state: str | None = None, queue: str | None = None,
+        task: str | None = None, limit: int = 100,
+    ) -> Statement:  # fmt: skip
+        return self._say("jobs", ids=ids, state=state, queue=queue, task=task, limit=limit)
+
+    def attempts(self, job_id: str) -> Statement:
+        return self._say("attempts", id=job_id)
+
+    def await_(self, ids: Sequence[str]) -> Statement:
+        return self._say("await", ids=ids)
+
+    def unawait(self, ids: Sequence[str]) -> Statement:
+        return self._say("unawait", ids=ids)
+
+    def ends(self, ids: Sequence[str]) -> Statement:
+        return self._say("ends", ids=ids)
+
+    def pause(self, queue: str) -> Statement:
+        return self._say("pause", queue=queue)
+
+    def resume(self, queue: str) -> Statement:
+        return self._say("resume", queue=queue)
+
+    def purge(self, *, state: str, queue: str | None, task: str | None, limit: int, ended: bool) -> Statement:
+        return self._say("purge_history" if ended else "purge", state=state, queue=queue, task=task, limit=limit)
+
+    # -- the path of a job through a worker --
+
+    def claim(self, *, worker: str, queues: Sequence[str] | None, unknown: Sequence[str], limit: int) -> Statement:
+        return self._say("claim", worker=worker, queues=queues, unknown=unknown, limit=limit)
+
+    def claim_after(
+        self, *, worker: str, cursors: Sequence[tuple[str, int, int]], unknown: Sequence[str], limit: int
+    ) -> Statement:
+        queues, priorities, seqs = zip(*cursors, strict=True)
+        return self._say(
+            "claim_after", worker=worker, unknown=unknown, limit=limit,
+            queues=list(queues), priorities=list(priorities), cursors=list(seqs),
+        )  # fmt: skip
+
+    def finish(self, *, worker: str, ids: Sequence[str], tokens: Sequence[int], results: Sequence[str | None]) -> Statement:
+        return self._say("finish", worker=worker, ids=ids, tokens=tokens, results=results)
+
+    def settle(self, *, worker: str, worker_name: str, columns: Mapping[str, Sequence[Any]]) -> Statement:
+        return self._say("settle", worker=worker, worker_name=worker_name, **columns)
+
+    def promote(self, *, worker: str, now: datetime | None = None) -> Statement:
+        return self._say("promote", worker=worker, now=now)
+
+    def progress(
+        self, *, worker: str, ids: Sequence[str], tokens: Sequence[int], fractions: Sequence[float | None], notes: Sequence[str | None]
+    ) -> Statement:
+        return self._say("progress", worker=worker, ids=ids, tokens=tokens, fractions=fractions, notes=notes)
+
+    def revoke(self, *, worker: str, job_id: str, token: int) -> Statement:
+        return self._say("revoke", worker=worker, id=job_id, token=token)
+
+    def held(self, *, worker: str) -> Statement:
+        return self._say("held", worker=worker)
+
+    def cancels(self, ids: Sequence[str]) -> Statement:
+        return self._say("cancels", ids=ids)
+
+    def drained(self, *, queues: Sequence[str] | None, unknown: Sequence[str]) -> Statement:
+        return self._say("drained", queues=queues, unknown=unknown)
+
+    # -- leases --
+
+    def register(self, **worker: Any) -> Statement:
+        return self._say("register", **worker)
+
+    def lock(self, lock_key: int) -> Statement:
+        return self._say("lock", lock_class=LOCK_CLASS, lock_key=lock_key)
+
+    def beat(self, **beat: Any) -> Statement:
+        return self._say("beat", lock_class=LOCK_CLASS, **beat)
+
+    def sleep(self, *, worker: str, sleeping: bool) -> Statement:
+        return self._say("sleep", worker=worker, sleeping=sleeping)
+
+    def suspect(self, workers: Sequence[str]) -> Statement:
+        return self._say("suspect", workers=workers)
+
+    def bury(self, workers: Sequence[str], *, grace_s: float) -> Statement:
+        return self._say("bury", workers=workers, grace_s=grace_s)
+
+    def rescue(self, workers: Sequence[str], *, crash_cap: int) -> Statement:
+        return self._say("rescue", workers=workers, crash_cap=crash_cap)
+
+    def depart(self, *, worker: str) -> Statement:
+        return self._say("depart", worker=worker)
+
+    # -- retention --
+
+    def today(self) -> Statement:
+        return self._say("today", lock_class=LOCK_CLASS)
+
+    def lock_timeout(self) -> Statement:
+        return self._say("lock_timeout")
+
+    def partitions(self) -> Statement:
+        return self._say("partitions")
+
+    def partition(self, verb: str, **names: str) -> Statement:
+        """create, move, attach or drop; names are our own, made of table names and dates, never input."""
+        return Statement(self.text(f"partition_{verb}", **names))
+
+    def prune(self) -> Statement:
+        return self._say("prune")
+
+    # -- migrations --
+
+    def schema_exists(self) -> Statement:
+        return self._say("schema_exists")
+
+    def schema_versions(self) -> Statement:
+        return self._say("schema_versions")
+
+    def schema_lock(self) -> Statement:
+        return self._say("schema_lock", lock_class=LOCK_CLASS)
+
+    def schema_prepare(self) -> Statement:
+        return self._say("schema_prepare")
+
+    def schema_applied(self, version: int, *, name: str) -> Statement:
+        return Statement(self.text("schema_applied", version=str(version), name=name))
+
+    def migration(self, name: str) -> Statement:
+        return Statement(self.text(f"migrations/{name.removesuffix('.sql')}"))

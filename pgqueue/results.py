@@ -1,0 +1,144 @@
+"""Waiting for results: one thread and one connection per process serve every waiter, sync and async, thousands of them.
+
+A waiter says so in the table `awaited`; a finished batch then rings once if it holds an awaited job, and the hub asks in
+one query which of all its jobs have ended. The bell may be missed: the finisher may have looked at `awaited` just before
+our row was committed, or the network may drop it. So the hub looks again soon after every new waiter and slowly for
+ever: push is the fast path, the poll is the floor.
+"""
+
+import contextlib
+import logging
+import multiprocessing.connection
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from pgqueue import db
+from pgqueue.errors import DatabaseUnavailable
+from pgqueue.queries import Queries
+
+logger = logging.getLogger("pgqueue.results")
+
+POLL_S = 1.0  # the floor for a bell that was missed
+SECOND_LOOK_S = 0.05  # after a new waiter: longer than a finish takes from its look at `awaited` to its commit
+LINGER_S = 30.0  # the connection is kept this long after the last waiter
+RENEW_S = 1800.0  # `awaited` rows live an hour
+RECONNECT_S = 0.5
+
+
+class End(NamedTuple):
+    """How a job ended. state None: it is alive."""
+
+    id: str
+    state: str | None
+    task: str
+    result: str | None
+    error: str | None
+
+
+@dataclass(slots=True, eq=False)
+class Waiter:
+    """One caller waiting for one job. `wake(end)` is called once from the hub's thread; end None: there is no such job."""
+
+    job_id: str
+    wake: Callable[[End | None], None]
+
+
+class Hub:
+    """Wakes waiters when their jobs end."""
+
+    def __init__(self, dsn: str, queries: Queries) -> None:
+        self._dsn = dsn
+        self._queries = queries
+        self._lock = threading.Lock()
+        self._waiters: dict[str, list[Waiter]] = {}
+        self._fresh: list[str] = []  # ids whose `awaited` row is still to be written
+        self._thread: threading.Thread | None = None
+        self._wake_fd, self._waker_fd = os.pipe()  # a new waiter is announced at once, not at the next bell
+        os.set_blocking(self._waker_fd, False)
+
+    def add(self, waiter: Waiter) -> None:
+        """Start waiting."""
+        with self._lock:
+            self._waiters.setdefault(waiter.job_id, []).append(waiter)
+            self._fresh.append(waiter.job_id)
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._serve, name="pgqueue results", daemon=True)
+                self._thread.start()
+        with contextlib.suppress(BlockingIOError):  # full of wake-ups that were not read yet
+            os.write(self._waker_fd, b"!")
+
+    def remove(self, waiter: Waiter) -> None:
+        """Stop waiting: the caller's patience is over."""
+        with self._lock:
+            rest = [other for other in self._waiters.get(waiter.job_id, []) if other is not waiter]
+            if rest:
+                self._waiters[waiter.job_id] = rest
+            else:
+                self._waiters.pop(waiter.job_id, None)
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                with db.connect(self._dsn, name="pgqueue results") as conn:
+                    db.run(conn, self._queries.listen_results)
+                    self._watch(conn)
+            except (db.DatabaseError, DatabaseUnavailable) as error:
+                logger.warning("waiting for results: %s; trying again", error)
+                time.sleep(RECONNECT_S)
+            with self._lock:
+                if not self._waiters:
+                    self._thread = None
+                    return
+
+    def _watch(self, conn: db.Connection) -> None:
+        """Serve until nobody has waited for a while."""
+        idle_since = time.monotonic()
+        renewed_at = idle_since
+        self._announce_all()
+        while True:
+            announced = self._announce(conn)
+            self._look(conn)
+            now = time.monotonic()
+            if now - renewed_at > RENEW_S:
+                self._announce_all()
+                renewed_at = now
+            if self._waiters:
+                idle_since = now
+            elif now - idle_since > LINGER_S:
+                return
+            db.wait_for_bell(conn, SECOND_LOOK_S if announced else POLL_S, wake_fd=self._wake_fd)
+            if multiprocessing.connection.wait([self._wake_fd], 0):
+                os.read(self._wake_fd, 65_536)
+
+    def _announce_all(self) -> None:
+        with self._lock:
+            self._fresh = list(self._waiters)
+
+    def _announce(self, conn: db.Connection) -> bool:
+        with self._lock:
+            fresh, self._fresh = self._fresh, []
+        if fresh:
+            db.run(conn, self._queries.await_(sorted(set(fresh))))
+        return bool(fresh)
+
+    def _look(self, conn: db.Connection) -> None:
+        with self._lock:
+            wanted = list(self._waiters)
+        if not wanted:
+            return
+        ends = {row[0]: End(*row) for row in db.run(conn, self._queries.ends(wanted))}
+        over = [job_id for job_id in wanted if job_id not in ends or ends[job_id].state is not None]
+        if over:
+            db.run(conn, self._queries.unawait(over))
+            self._wake(over, ends)
+
+    def _wake(self, over: Sequence[str], ends: dict[str, End]) -> None:
+        for job_id in over:
+            with self._lock:
+                waiters = self._waiters.pop(job_id, [])
+            for waiter in waiters:
+                waiter.wake(ends.get(job_id))

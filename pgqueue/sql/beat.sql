@@ -1,0 +1,59 @@
+-- Renew this worker's lease, count what it did, and look at the others. No state in the answer: this worker was declared dead.
+with me as (
+  update {schema}.worker
+  set
+    heartbeat_at = now(),
+    lease_until = now() + %(lease_s)s * interval '1 second',
+    suspect_since = null,
+    sleeping = %(sleeping)s,
+    lock_key = %(lock_key)s,
+    backend_pid = pg_backend_pid(),
+    state = %(state)s
+  where id = %(worker)s and state <> 'dead'
+  returning state
+),
+counted as (
+  insert into {schema}.throughput (at, worker, succeeded, failed, dead, cancelled)
+  select
+    to_timestamp(floor(extract(epoch from now()) / 10) * 10), %(worker)s,
+    %(succeeded)s, %(failed)s, %(dead)s, %(cancelled)s
+  where %(succeeded)s + %(failed)s + %(dead)s + %(cancelled)s > 0
+  on conflict (at, worker) do update
+    set
+      succeeded = throughput.succeeded + excluded.succeeded,
+      failed = throughput.failed + excluded.failed,
+      dead = throughput.dead + excluded.dead,
+      cancelled = throughput.cancelled + excluded.cancelled
+)
+select
+  (select state from me),
+  (select extract(epoch from min(run_at) - now())::float8 from {schema}.job where state = 'scheduled'),
+  -- Live workers whose lease ran out, or whose session is gone although the server is not freshly started.
+  array(
+    select id::text
+    from {schema}.worker
+    where
+      id <> %(worker)s and state <> 'dead'
+      and (
+        lease_until < now()
+        or (
+          suspect_since < now() - %(grace_s)s * interval '1 second'
+          and pg_postmaster_start_time() < now() - interval '5 seconds'
+          and pg_try_advisory_xact_lock(%(lock_class)s, lock_key)
+        )
+      )
+  ),
+  -- Live workers whose session lock nobody holds any more.
+  array(
+    select id::text
+    from {schema}.worker
+    where
+      id <> %(worker)s and state <> 'dead' and suspect_since is null and lock_key is not null
+      and pg_try_advisory_xact_lock(%(lock_class)s, lock_key)
+  ),
+  -- Dead workers that still have jobs: also the straggler of a claim that raced with the death.
+  array(
+    select id::text
+    from {schema}.worker
+    where state = 'dead' and exists (select from {schema}.job where job.worker = worker.id and job.state = 'running')
+  )

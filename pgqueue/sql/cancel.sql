@@ -1,0 +1,32 @@
+-- Cancel a job: at once if it has not started, else leave word for its worker. Returns what was done, no row if not alive.
+with target as (
+  select id, state from {schema}.job where id = %(id)s for update
+),
+gone as (
+  delete from {schema}.job
+  using target
+  where job.id = target.id and target.state <> 'running'
+  returning job.*
+),
+kept as (
+  insert into {schema}.history (
+    id, claim_token, run_at, created_at, started_at, expires_at, worker, state, attempt, crashes, max_attempts,
+    timeout_s, priority, queue, task, args, kwargs, headers, unique_key, error
+  )
+  select
+    id, claim_token, run_at, created_at, started_at, expires_at, worker, 'cancelled', attempt, crashes, max_attempts,
+    timeout_s, priority, queue, task, args, kwargs, headers, unique_key, %(reason)s
+  from gone
+),
+asked as (
+  update {schema}.job
+  set cancel_requested_at = now(), cancel_reason = %(reason)s
+  from target
+  where job.id = target.id and target.state = 'running'
+),
+waiter as (
+  select count(pg_notify('{results_channel}', ''))
+  from (select from gone join {schema}.awaited on awaited.job_id = gone.id limit 1) as awaiting
+)
+select state::text, (select count from waiter)
+from target

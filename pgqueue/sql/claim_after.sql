@@ -1,0 +1,33 @@
+-- Claim like claim.sql from pairs known to have work, each beyond the last seq taken: dead index entries are not read again.
+update {schema}.job
+set
+  state = 'running',
+  claim_token = claim_token + 1,
+  attempt = attempt + 1,
+  worker = %(worker)s,
+  started_at = now()
+where ctid = any (array(
+  select candidate.ctid
+  from (
+    select queue, priority, cursor
+    from unnest(%(queues)s::text[], %(priorities)s::smallint[], %(cursors)s::bigint[])
+      with ordinality as known (queue, priority, cursor, place)
+    where not exists (select from {schema}.queue where name = known.queue and paused_at is not null)
+    order by place
+  ) as pair
+  cross join lateral (
+    select job.ctid
+    from {schema}.job
+    where job.state = 'queued' and job.queue = pair.queue and job.priority = pair.priority and job.seq > pair.cursor
+      -- Tasks this worker does not know stay queued for those who do.
+      and job.task <> all (%(unknown)s::text[])
+    order by job.seq
+    limit %(limit)s
+    for update skip locked
+  ) as candidate
+  where exists (select from {schema}.worker where id = %(worker)s and state = 'alive')
+  limit %(limit)s
+))
+returning
+  id::text, claim_token, task, args, kwargs, attempt, max_attempts, crashes, queue, priority, seq, timeout_s, headers,
+  extract(epoch from now() - created_at)::float8, expires_at < now()

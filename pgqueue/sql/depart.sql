@@ -1,0 +1,5 @@
+-- Sign a worker out; what it still holds is given back by release, before this.
+delete from {schema}.worker
+where
+  id = %(worker)s
+  and not exists (select from {schema}.job where job.worker = %(worker)s and job.state = 'running')

@@ -1,0 +1,33 @@
+-- Record a batch of successes: each counts only if the claim token and the worker still match.
+with done as (
+  select id, claim_token, result
+  from unnest(%(ids)s::uuid[], %(tokens)s::bigint[], %(results)s::text[]) as done (id, claim_token, result)
+),
+gone as (
+  delete from {schema}.job
+  using done
+  where
+    job.id = done.id
+    and job.state = 'running'
+    and job.claim_token = done.claim_token
+    and job.worker = %(worker)s
+  returning job.*, done.result
+),
+kept as (
+  insert into {schema}.history (
+    id, claim_token, run_at, created_at, started_at, expires_at, worker, state, attempt, crashes, max_attempts,
+    timeout_s, priority, queue, task, args, kwargs, headers, unique_key, result
+  )
+  select
+    id, claim_token, run_at, created_at, started_at, expires_at, worker, 'succeeded', attempt, crashes, max_attempts,
+    timeout_s, priority, queue, task, args, kwargs, headers, unique_key, result
+  from gone
+)
+select
+  id::text,
+  (
+    -- Somebody waits for one of them: a single doorbell for the batch.
+    select count(pg_notify('{results_channel}', ''))
+    from (select from gone join {schema}.awaited on awaited.job_id = gone.id limit 1) as waiter
+  )
+from gone

@@ -1,0 +1,40 @@
+-- Insert jobs and ring the doorbell for those due soon; returns each new job's id and unique key.
+with given as (
+  select
+    id, task, queue, priority, args, kwargs, headers, max_attempts, timeout_s, unique_key,
+    coalesce(run_at, now()) + coalesce(delay_s, 0) * interval '1 second' as run_at,
+    coalesce(expires_at, now() + expires_s * interval '1 second') as expires_at
+  from {source} as source (
+    id, task, queue, priority, args, kwargs, headers, max_attempts, timeout_s, unique_key,
+    run_at, delay_s, expires_at, expires_s
+  )
+),
+inserted as (
+  insert into {schema}.job (
+    id, state, task, queue, priority, args, kwargs, headers, max_attempts, timeout_s, unique_key, run_at, expires_at
+  )
+  select
+    id, case when run_at > now() then 'scheduled' else 'queued' end::{schema}.job_state,
+    task, queue, priority, args, kwargs, headers, max_attempts, timeout_s, unique_key, run_at, expires_at
+  from given
+  {on_conflict}
+  returning id, queue, run_at, unique_key
+),
+bell as (
+  select pg_notify('{channel}', queue)
+  from (
+    select distinct queue
+    from inserted
+    -- A job due before the longest poll must be heard of now, or it would start late.
+    where run_at < now() + interval '10 seconds'
+  ) as due
+  where
+    %(ring)s = 'always'
+    or %(ring)s = 'idle' and exists (
+      select
+      from {schema}.worker
+      where sleeping and state = 'alive' and (worker.queues is null or due.queue = any (worker.queues))
+    )
+)
+select id::text, unique_key, (select count(*) from bell)
+from inserted

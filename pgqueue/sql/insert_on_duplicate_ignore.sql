@@ -1,0 +1,1 @@
+on conflict (unique_key) where unique_key is not null do nothing

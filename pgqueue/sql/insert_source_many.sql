@@ -1,0 +1,12 @@
+(
+  select
+    id, task, queue, priority, args, kwargs, headers, max_attempts, timeout_s, unique_key,
+    run_at, delay_s, expires_at, expires_s
+  from json_to_recordset(%(rows)s::json) as row (
+    id uuid, task text, queue text, priority smallint, args text, kwargs text,
+    headers text, max_attempts integer, timeout_s real, unique_key text,
+    run_at timestamptz, delay_s float8, expires_at timestamptz, expires_s float8
+  )
+  -- One order for all inserters, or two bulk inserts of the same keys deadlock.
+  order by unique_key
+)

@@ -1,0 +1,2 @@
+-- Hold the worker's session lock: its loss tells the others within seconds that this process is gone.
+select pg_advisory_lock(%(lock_class)s, %(lock_key)s)

@@ -1,0 +1,220 @@
+-- Jobs, their history, and the rows by which workers, callers and people know of each other.
+
+create type {schema}.job_state as enum (
+  'waiting', 'scheduled', 'queued', 'running', 'succeeded', 'dead', 'cancelled'
+);
+
+-- Orders the queue: drawn when a job becomes runnable (insert, promotion, retry), never an identity.
+create sequence {schema}.job_seq;
+
+-- Live jobs only; what has ended moves to history, so this table stays as small as the backlog.
+create table {schema}.job (
+  id                   uuid primary key,
+  seq                  bigint not null default nextval('{schema}.job_seq'),
+  claim_token          bigint not null default 0,
+  run_at               timestamptz not null default now(),
+  created_at           timestamptz not null default now(),
+  started_at           timestamptz,
+  expires_at           timestamptz,
+  cancel_requested_at  timestamptz,
+  worker               uuid,
+  state                {schema}.job_state not null default 'queued',
+  attempt              integer not null default 0,
+  crashes              integer not null default 0,
+  max_attempts         integer,
+  timeout_s            real,
+  progress             real,
+  priority             smallint not null default 0,
+  queue                text not null default 'default',
+  task                 text not null,
+  args                 text not null default '[]',
+  kwargs               text not null default '{}',
+  headers              text,
+  unique_key           text,
+  progress_note        text,
+  cancel_reason        text
+) with (
+  fillfactor = 80,
+  -- A queue is all churn: clean after a few thousand dead rows whatever the size of the backlog.
+  autovacuum_vacuum_threshold = 5000,
+  autovacuum_vacuum_scale_factor = 0.02,
+  autovacuum_vacuum_insert_scale_factor = 0.2,
+  autovacuum_analyze_threshold = 10000,
+  autovacuum_analyze_scale_factor = 0.05,
+  autovacuum_vacuum_cost_delay = 0
+);
+
+-- The claim reads this one and no other; seq must stand in no second index (the planner would be tempted by it).
+create index job_claim on {schema}.job (queue, priority desc, seq) where state = 'queued';
+create index job_due on {schema}.job (run_at) where state = 'scheduled';
+create index job_running on {schema}.job (worker) where state = 'running';
+create unique index job_unique on {schema}.job (unique_key) where unique_key is not null;
+
+-- Ended jobs: one branch per retention, one partition per day, so that forgetting is a drop and never a delete.
+create table {schema}.history (
+  finished_at    timestamptz not null default now(),
+  id             uuid not null,
+  claim_token    bigint not null,
+  run_at         timestamptz not null,
+  created_at     timestamptz not null,
+  started_at     timestamptz,
+  expires_at     timestamptz,
+  worker         uuid,
+  state          {schema}.job_state not null,
+  attempt        integer not null,
+  crashes        integer not null,
+  max_attempts   integer,
+  timeout_s      real,
+  priority       smallint not null,
+  queue          text not null,
+  task           text not null,
+  args           text not null,
+  kwargs         text not null,
+  headers        text,
+  unique_key     text,
+  result         text,
+  error          text
+) partition by list (state);
+
+create index history_id on {schema}.history (id);
+
+create table {schema}.history_succeeded partition of {schema}.history
+  for values in ('succeeded') partition by range (finished_at);
+create table {schema}.history_ended partition of {schema}.history
+  for values in ('dead', 'cancelled') partition by range (finished_at);
+
+-- The newest end is asked for by people ("latest failures"), and only there.
+create index history_ended_finished_at on {schema}.history_ended (finished_at);
+
+-- A safety net for the day when nobody made the day's partition: nothing is refused for want of one.
+create table {schema}.history_succeeded_rest partition of {schema}.history_succeeded default;
+create table {schema}.history_ended_rest partition of {schema}.history_ended default;
+
+-- One row per failed attempt: when, where, why.
+create table {schema}.attempt (
+  failed_at    timestamptz not null default now(),
+  job_id       uuid not null,
+  claim_token  bigint not null,
+  started_at   timestamptz,
+  attempt      integer not null,
+  task         text not null,
+  queue        text not null,
+  worker_name  text,
+  cause        text not null,
+  error        text not null,
+  traceback    text
+) partition by range (failed_at);
+
+create index attempt_job_id on {schema}.attempt (job_id);
+create index attempt_failed_at on {schema}.attempt (failed_at);
+create table {schema}.attempt_rest partition of {schema}.attempt default;
+
+-- One row per supervisor: its lease. Jobs have no foreign key to it, rescue is a predicate.
+create table {schema}.worker (
+  id             uuid primary key,
+  started_at     timestamptz not null default now(),
+  heartbeat_at   timestamptz not null default now(),
+  lease_until    timestamptz not null,
+  suspect_since  timestamptz,
+  lock_key       integer,
+  backend_pid    integer,
+  pid            integer not null,
+  concurrency    integer not null,
+  sleeping       boolean not null default false,
+  state          text not null default 'alive' check (state in ('alive', 'draining', 'dead')),
+  name           text not null,
+  version        text not null,
+  app            text not null,
+  queues         text[],
+  tasks          text[] not null
+) with (fillfactor = 50, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_cost_delay = 0);
+
+-- Settings of a queue; a queue without a row has the defaults.
+create table {schema}.queue (
+  name       text primary key,
+  paused_at  timestamptz,
+  paused_by  text
+);
+
+-- Counters of ten seconds each, written with the heartbeat: what stats draws without counting history.
+create table {schema}.throughput (
+  at         timestamptz not null,
+  worker     uuid not null,
+  succeeded  integer not null,
+  failed     integer not null,
+  dead       integer not null,
+  cancelled  integer not null,
+  primary key (at, worker)
+) with (fillfactor = 50);
+
+-- Somebody waits for this job's end: only then does a finish ring.
+create table {schema}.awaited (
+  job_id  uuid primary key,
+  until   timestamptz not null
+);
+
+-- Everything a person may ask about a job, alive or ended.
+create view {schema}.jobs as
+select
+  id, state, queue, priority, task, args, kwargs, attempt, max_attempts, crashes, created_at, run_at, started_at,
+  null::timestamptz as finished_at, expires_at, timeout_s, unique_key, headers, worker, claim_token,
+  progress, progress_note, cancel_requested_at, null::text as result, cancel_reason as error
+from {schema}.job
+union all
+select
+  id, state, queue, priority, task, args, kwargs, attempt, max_attempts, crashes, created_at, run_at, started_at,
+  finished_at, expires_at, timeout_s, unique_key, headers, worker, claim_token,
+  null::real, null::text, null::timestamptz, result, error
+from {schema}.history;
+
+-- RFC 9562 version 7: 48 bits of milliseconds, then random. Made here only for callers that are not Python.
+create function {schema}.uuid7() returns uuid
+language sql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+  select encode(
+    set_bit(set_bit(
+      overlay(uuid_send(gen_random_uuid())
+        placing substring(int8send((extract(epoch from clock_timestamp()) * 1000)::bigint) from 3) from 1 for 6),
+      52, 1), 53, 1),
+    'hex')::uuid
+$$;
+
+-- The public way in for psql, triggers and other languages: the job exists exactly if the caller commits.
+-- A live job with the same unique key is left alone and its id returned.
+create function {schema}.enqueue(
+  task          text,
+  args          jsonb default '[]',
+  kwargs        jsonb default '{}',
+  queue         text default 'default',
+  priority      integer default 0,
+  delay         interval default null,
+  run_at        timestamptz default null,
+  max_attempts  integer default null,
+  timeout_s     real default null,
+  expires_at    timestamptz default null,
+  unique_key    text default null,
+  headers       jsonb default null
+) returns uuid
+language sql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+  with due as (
+    select coalesce(enqueue.run_at, now()) + coalesce(enqueue.delay, interval '0') as run_at
+  ), inserted as (
+    insert into {schema}.job as j (
+      id, state, run_at, queue, priority, task, args, kwargs, max_attempts, timeout_s, expires_at, unique_key, headers
+    )
+    select
+      {schema}.uuid7(),
+      case when due.run_at > now() then 'scheduled' else 'queued' end::{schema}.job_state,
+      due.run_at, enqueue.queue, enqueue.priority::smallint, enqueue.task, enqueue.args::text, enqueue.kwargs::text,
+      enqueue.max_attempts, enqueue.timeout_s, enqueue.expires_at, enqueue.unique_key, enqueue.headers::text
+    from due
+    on conflict (unique_key) where unique_key is not null do update set unique_key = excluded.unique_key
+    returning j.id, j.queue, j.run_at
+  ), rung as (
+    select pg_notify('{channel}', inserted.queue) from inserted where inserted.run_at < now() + interval '10 seconds'
+  )
+  select inserted.id from inserted left join rung on true
+$$;

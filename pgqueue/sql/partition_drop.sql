@@ -1,0 +1,2 @@
+-- Forget one day.
+drop table if exists {schema}.{partition}

@@ -1,0 +1,10 @@
+-- Note how far running jobs have come; fenced.
+update {schema}.job
+set progress = reported.progress, progress_note = reported.note
+from unnest(%(ids)s::uuid[], %(tokens)s::bigint[], %(fractions)s::real[], %(notes)s::text[])
+  as reported (id, claim_token, progress, note)
+where
+  job.id = reported.id
+  and job.state = 'running'
+  and job.claim_token = reported.claim_token
+  and job.worker = %(worker)s

@@ -1,0 +1,36 @@
+-- Make due jobs runnable, oldest due first; returns how many, and the seconds until the next one falls due.
+with due as (
+  select id
+  from {schema}.job
+  where state = 'scheduled' and run_at <= coalesce(%(now)s::timestamptz, now())
+  order by run_at
+  limit 1000
+  for update skip locked
+),
+promoted as (
+  update {schema}.job
+  set state = 'queued', seq = nextval('{schema}.job_seq')
+  from due
+  where job.id = due.id
+  returning job.id, job.queue
+),
+bell as (
+  select count(pg_notify('{channel}', queue))
+  from (select distinct queue from promoted) as due
+  where exists (
+    select
+    from {schema}.worker
+    where sleeping and state = 'alive' and id <> %(worker)s
+      and (worker.queues is null or due.queue = any (worker.queues))
+  )
+)
+select
+  (select count(*) from promoted)::integer,
+  (
+    select extract(epoch from run_at - now())::float8
+    from {schema}.job
+    where state = 'scheduled' and id not in (select id from promoted)
+    order by run_at
+    limit 1
+  ),
+  (select count from bell)

@@ -1,0 +1,9 @@
+-- Claim from a paused queue again, and wake those who serve it.
+with resumed as (
+  update {schema}.queue
+  set paused_at = null, paused_by = null
+  where name = %(queue)s and paused_at is not null
+  returning name
+)
+select name, pg_notify('{channel}', name)
+from resumed

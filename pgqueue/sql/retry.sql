@@ -1,0 +1,33 @@
+-- Run an ended job again from its first attempt, or a scheduled one now. Returns the state it was in; the token only grows.
+with live as (
+  update {schema}.job
+  set state = 'queued', run_at = now(), seq = nextval('{schema}.job_seq')
+  where id = %(id)s and state = 'scheduled'
+  returning id, queue, 'scheduled' as was
+),
+ended as (
+  delete from {schema}.history
+  where id = %(id)s and not exists (
+    select from {schema}.job where job.unique_key = history.unique_key or job.id = history.id
+  )
+  returning *
+),
+revived as (
+  insert into {schema}.job (
+    id, claim_token, created_at, state, max_attempts, timeout_s, priority, queue, task, args, kwargs, headers, unique_key
+  )
+  select
+    id, claim_token, created_at, 'queued', max_attempts, timeout_s, priority, queue, task, args, kwargs, headers, unique_key
+  from ended
+  returning id, queue
+),
+due as (
+  select live.id, queue, was from live
+  union all
+  select revived.id, revived.queue, ended.state::text from revived join ended on ended.id = revived.id
+),
+bell as (
+  select count(pg_notify('{channel}', queue)) from due
+)
+select was, (select count from bell)
+from due

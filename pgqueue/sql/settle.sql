@@ -1,0 +1,88 @@
+-- Record a batch of attempts that did not succeed: to be tried again, given back, dead or cancelled. Fenced like finish.sql.
+with verdict as (
+  select *
+  from unnest(
+    %(ids)s::uuid[], %(tokens)s::bigint[], %(states)s::{schema}.job_state[], %(delays)s::float8[], %(refunds)s::integer[],
+    %(crashes)s::integer[], %(causes)s::text[], %(errors)s::text[], %(tracebacks)s::text[]
+  ) as verdict (id, claim_token, state, delay_s, refund, crash, cause, error, traceback)
+),
+held as (
+  select
+    job.id, verdict.delay_s, verdict.refund, verdict.crash, verdict.cause, verdict.traceback,
+    -- A cancel that was asked for while it ran ends the job now; a verdict to run it again does not outlive it.
+    case when job.cancel_requested_at is not null and verdict.state in ('scheduled', 'queued')
+      then 'cancelled' else verdict.state end as state,
+    case when job.cancel_requested_at is not null and verdict.state <> 'dead'
+      then job.cancel_reason else verdict.error end as reason,
+    verdict.error
+  from verdict
+  join {schema}.job on
+    job.id = verdict.id
+    and job.state = 'running'
+    and job.claim_token = verdict.claim_token
+    and job.worker = %(worker)s
+  order by job.id
+  for update of job
+),
+ended as (
+  delete from {schema}.job
+  using held
+  where job.id = held.id and held.state in ('dead', 'cancelled')
+  returning job.*, held.state as end_state, held.refund, held.crash, held.reason
+),
+kept as (
+  insert into {schema}.history (
+    id, claim_token, run_at, created_at, started_at, expires_at, worker, state, attempt, crashes, max_attempts,
+    timeout_s, priority, queue, task, args, kwargs, headers, unique_key, error
+  )
+  select
+    id, claim_token, run_at, created_at, started_at, expires_at, worker, end_state, attempt - refund, crashes + crash,
+    max_attempts, timeout_s, priority, queue, task, args, kwargs, headers, unique_key, reason
+  from ended
+),
+returned as (
+  update {schema}.job
+  set
+    state = held.state,
+    -- A job given back keeps its place; one that waited out a delay of zero goes to the end.
+    seq = case when held.refund = 1 then job.seq else nextval('{schema}.job_seq') end,
+    run_at = case when held.state = 'scheduled' then now() + held.delay_s * interval '1 second' else job.run_at end,
+    attempt = job.attempt - held.refund,
+    crashes = job.crashes + held.crash,
+    worker = null,
+    progress = null,
+    progress_note = null
+  from held
+  where job.id = held.id and held.state in ('scheduled', 'queued')
+  returning job.id, job.queue, job.state, job.task, job.attempt + held.refund as attempt, job.claim_token, job.started_at
+),
+settled as (
+  select id, queue, task, attempt, claim_token, started_at, state from returned
+  union all
+  select id, queue, task, attempt, claim_token, started_at, end_state from ended
+),
+failed as (
+  insert into {schema}.attempt (job_id, claim_token, started_at, attempt, task, queue, worker_name, cause, error, traceback)
+  select
+    settled.id, settled.claim_token, settled.started_at, settled.attempt, settled.task, settled.queue, %(worker_name)s,
+    held.cause, coalesce(held.error, ''), held.traceback
+  from settled
+  join held on held.id = settled.id
+  where held.cause is not null
+),
+doorbell as (
+  select count(pg_notify('{channel}', queue))
+  from (select distinct queue from returned where state = 'queued') as freed
+  where exists (
+    select
+    from {schema}.worker
+    where sleeping and state = 'alive' and id <> %(worker)s
+      and (worker.queues is null or freed.queue = any (worker.queues))
+  )
+),
+waiter as (
+  select count(pg_notify('{results_channel}', ''))
+  from (select from ended join {schema}.awaited on awaited.job_id = ended.id limit 1) as awaiting
+)
+select id::text, state::text, (select count from doorbell) + (select count from waiter)
+from settled

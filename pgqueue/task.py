@@ -1,0 +1,183 @@
+"""A task: a function that can also be called later. Called plainly it stays the plain function."""
+
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
+
+from pgqueue.codec import Codec
+from pgqueue.enqueue import Call
+from pgqueue.errors import ConfigError, InvalidOption
+from pgqueue.job import Job, Jobs
+from pgqueue.options import Options, check_name
+from pgqueue.retry import Policy, Strategy, policy
+
+if TYPE_CHECKING:
+    from pgqueue.app import App
+
+P = ParamSpec("P")
+R = TypeVar("R")  # what the job's result is
+C = TypeVar("C")  # what a plain call returns: R, or a coroutine of it
+
+
+class Bound(Generic[P, R]):
+    """A task with options for the calls made through it. `defer` has exactly the function's own signature."""
+
+    __slots__ = ("_options", "task")
+
+    def __init__(self, task: "Task[P, Any, R]", options: Options) -> None:
+        self.task = task
+        self._options = options
+
+    def defer(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
+        """Insert one job, in the transaction of conn= or using(), else in one of its own; returns its handle.
+
+        Raises TypeError for a call the function would refuse and InvalidArguments for what JSON cannot hold, both before
+        anything is written.
+        """
+        task = self.task
+        return cast("Job[R]", task.app.place(task.name, task.encode(args, kwargs), options=self._options))
+
+    delay = defer
+
+    async def defer_async(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
+        """As `defer`, for asyncio."""
+        task = self.task
+        return cast("Job[R]", await task.app.place_async(task.name, task.encode(args, kwargs), options=self._options))
+
+    def defer_many(self, calls: Iterable[tuple[Any, ...] | Mapping[str, Any]]) -> Jobs[R]:
+        """Insert one job per call, all in one transaction; a call is a tuple of arguments or a dict of named ones.
+
+        `calls` may be a generator of millions: rows are streamed. All or none: an error leaves nothing behind.
+        """
+        task = self.task
+        return cast("Jobs[R]", task.app.place_many(task.name, map(task.encode_call, calls), options=self._options))
+
+    async def defer_many_async(self, calls: Iterable[tuple[Any, ...] | Mapping[str, Any]]) -> Jobs[R]:
+        """As `defer_many`, for asyncio."""
+        task = self.task
+        placed = await task.app.place_many_async(task.name, map(task.encode_call, calls), options=self._options)
+        return cast("Jobs[R]", placed)
+
+
+class Task(Bound[P, R], Generic[P, C, R]):
+    """What `@task` makes of a function. Attributes: name, app, function, options (the defaults of its calls), policy, atomic."""
+
+    __slots__ = ("__dict__", "__weakref__")
+
+    def __init__(
+        self,
+        function: Callable[P, Any],
+        *,
+        app: "App",
+        name: str | None = None,
+        queue: str | None = None,
+        priority: int | None = None,
+        max_attempts: int | None = None,
+        timeout: float | timedelta | None = None,
+        expires: float | timedelta | None = None,
+        retry: Strategy | None = None,
+        stop: Strategy | None = None,
+        wait: Strategy | None = None,
+        atomic: bool = False,
+    ) -> None:
+        _check_function(function)
+        self.name = check_name("name", name or _name_of(function))
+        where = f"@task {self.name}"
+        # max_attempts stays out of the row: the policy holds it, so that a deploy changes it for jobs already queued.
+        defaults = Options.make(where, queue=queue, priority=priority, timeout=timeout, expires=expires)
+        Options.make(where, max_attempts=max_attempts)
+        try:
+            self.policy: Policy = policy(retry=retry, stop=stop, wait=wait, max_attempts=max_attempts)
+        except InvalidOption as error:
+            raise InvalidOption(f"{where}: {error}") from None
+        super().__init__(self, defaults)
+        self.app = app
+        self.function = function
+        self.atomic = atomic
+        self.is_async = inspect.iscoroutinefunction(function)
+        self.codec = Codec(function, name=self.name)
+        functools.update_wrapper(self, function)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> C:
+        """A plain call of the function: nothing is queued."""
+        return cast("C", self.function(*args, **kwargs))
+
+    def __repr__(self) -> str:
+        return f"<Task {self.name}>"
+
+    def __get__(self, instance: object, owner: type | None = None) -> "Task[P, C, R]":
+        if instance is not None:
+            raise ConfigError(f"task {self.name} is a method: move it out of the class and pass what it needs as arguments")
+        return self
+
+    def options(self, **options: Any) -> Bound[P, R]:
+        """The same task with options for the next calls: conn, queue, priority, delay, at, unique, on_duplicate,
+        max_attempts, timeout, expires, headers (see Options for units). Raises InvalidOption."""
+        return Bound(self, Options.make(self.name, **options).over(self._options))
+
+    @property
+    def queue(self) -> str:
+        """The queue its jobs go to unless a call says otherwise."""
+        return self._options.queue or "default"
+
+    @property
+    def timeout_s(self) -> float | None:
+        """Seconds one attempt may take unless a call says otherwise."""
+        timeout = self._options.timeout
+        return timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
+
+    def encode(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Call:
+        """Check a call against the signature and turn it into JSON."""
+        return self.codec.encode(args, kwargs, max_bytes=self.app.config.max_payload_bytes)
+
+    def encode_call(self, call: tuple[Any, ...] | Mapping[str, Any]) -> Call:
+        """One call of defer_many: a tuple (or list) of arguments, or a dict of named ones."""
+        if isinstance(call, tuple | list):
+            return self.codec.encode(tuple(call), {}, max_bytes=self.app.config.max_payload_bytes)
+        if isinstance(call, Mapping):
+            return self.codec.encode((), call, max_bytes=self.app.config.max_payload_bytes)
+        raise TypeError(
+            f"{self.name}.defer_many takes tuples of arguments or dicts of named ones, not a {type(call).__name__}; "
+            "write [(x,) for x in ...] for one argument each"
+        )
+
+
+AnyTask = Task[Any, Any, Any]
+
+
+def _check_function(function: object) -> None:
+    if not inspect.isroutine(function) and not callable(function):
+        raise ConfigError(f"@task decorates a function, not a {type(function).__name__}")
+    if isinstance(function, Task):
+        raise ConfigError(f"{function.name} is a task already; @task was applied twice")
+    if inspect.isclass(function):
+        raise ConfigError(f"@task decorates a function, not the class {function.__qualname__}")
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise ConfigError(f"@task cannot run the generator function {function.__qualname__}: return a list, or defer a job per item")
+
+
+def _name_of(function: Callable[..., Any]) -> str:
+    """module.qualname, the stable name under which workers know the function; raises ConfigError where there is none."""
+    module, qualname = function.__module__, function.__qualname__
+    if "<lambda>" in qualname:
+        raise ConfigError("a lambda cannot be a task without a name: give @task(name=...) or write a def")
+    if "<locals>" in qualname:
+        raise ConfigError(f"{qualname} is defined inside a function, where a worker cannot find it: move it to the module or give name=")
+    return f"{_main_module(qualname) if module == '__main__' else module}.{qualname}"
+
+
+def _main_module(qualname: str) -> str:
+    """The name under which a worker imports the script that is being run: `python shop.py` is the module shop."""
+    main = sys.modules["__main__"]
+    if main.__spec__ is not None:
+        return main.__spec__.name
+    file = getattr(main, "__file__", None)
+    if file is None:
+        raise ConfigError(f"{qualname} is defined at a prompt, where no worker can import it: write it into a module")
+    path = Path(file).resolve().with_suffix("")
+    here = Path.cwd().resolve()
+    return ".".join(path.relative_to(here).parts) if path.is_relative_to(here) else path.name

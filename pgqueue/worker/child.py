@@ -1,0 +1,269 @@
+"""The process that runs user code. One thread reads frames, the main thread (or --threads of them) runs sync jobs one at a
+time each, and an event loop, started with the first async job, runs many of those at once.
+
+The reader never waits for user code, so the supervisor can at any time take back what has not started, or ask for what is
+done but not yet sent. When the supervisor vanishes the reader sees the end of the stream and the process ends at once,
+whatever it runs; on Linux the kernel sees to it even if user code holds the interpreter.
+"""
+
+import asyncio
+import ctypes
+import json
+import logging
+import os
+import queue
+import resource
+import signal
+import socket
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+
+from pgqueue import db
+from pgqueue.app import App
+from pgqueue.context import CurrentJob
+from pgqueue.errors import PgQueueError, TimeLimitExceeded
+from pgqueue.finder import find_app
+from pgqueue.job import Claimed, Outcome
+from pgqueue.worker.executor import Attempt, describe, format_trace
+from pgqueue.worker.frames import Unpacker, pack
+
+FLUSH_S = 0.002  # outcomes wait this long for company while more jobs are at hand
+PROGRESS_S = 0.1  # a task may report progress as often as it likes; it is sent this often
+PR_SET_PDEATHSIG = 1
+
+
+class Child:
+    """Runs jobs for one supervisor until told to stop."""
+
+    def __init__(self, sock: socket.socket, app: App, setup: dict[str, Any]) -> None:
+        self._sock = sock
+        self._app = app
+        self._setup = setup
+        self._unstarted: deque[Claimed] = deque()
+        self._tokens: queue.SimpleQueue[bool] = queue.SimpleQueue()  # one per job put into _unstarted; False: stop
+        self._running: dict[str, tuple[Attempt, asyncio.Task[None] | None]] = {}
+        self._done: list[tuple[Outcome, float]] = []
+        self._flushed_at = 0.0
+        self._out = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._local = threading.local()
+
+    # -- the reader --
+
+    def read(self, frames: Iterator[list[Any]]) -> None:
+        """Obey the supervisor until the stream ends; then end the process."""
+        for message in frames:
+            match message:
+                case ["run", jobs]:
+                    self._take([Claimed(*job) for job in jobs])
+                case ["nudge"]:
+                    self._give_back()
+                case ["soft", job_id]:
+                    self._interrupt(job_id, over=True)
+                case ["cancel", job_id]:
+                    self._interrupt(job_id, over=False)
+                case ["judge", job, cause, error]:
+                    self._judge(Claimed(*job), cause, error)
+                case ["stop"]:
+                    for _ in range(self._setup["threads"]):
+                        self._tokens.put(False)
+        os._exit(0)
+
+    def _take(self, jobs: list[Claimed]) -> None:
+        later = []
+        for job in jobs:
+            if self._app.tasks[job.task].is_async:
+                later.append(job)
+            else:
+                self._unstarted.append(job)
+                self._tokens.put(True)
+        if later:
+            self._event_loop().call_soon_threadsafe(self._start_async, later)
+
+    def _give_back(self) -> None:
+        ids = []
+        while True:
+            try:
+                ids.append(self._unstarted.pop().id)
+            except IndexError:
+                break
+        self.flush()
+        self._send(["given", ids])
+
+    def _interrupt(self, job_id: str, *, over: bool) -> None:
+        attempt, running = self._running.get(job_id, (None, None))
+        if attempt is None:
+            return
+        (attempt.current.time_over if over else attempt.current.cancel_event).set()
+        if running is not None:
+            self._event_loop().call_soon_threadsafe(running.cancel)
+
+    def _judge(self, job: Claimed, cause: str, error: str) -> None:
+        """Another child was killed while it ran this; only user code knows the policy, so it is asked here."""
+        outcome = self._attempt(job).judged(TimeLimitExceeded(error), cause=cause)
+        self._emit(outcome, 0.0)
+        self.flush()
+
+    # -- sync jobs --
+
+    def run(self) -> None:
+        """Run sync jobs in this thread until told to stop."""
+        while self._tokens.get():
+            try:
+                job = self._unstarted.popleft()
+            except IndexError:  # taken back in the meantime
+                continue
+            attempt = self._attempt(job)
+            self._running[job.id] = attempt, None
+            began = time.perf_counter()
+            outcome = attempt.execute(self._connection)
+            now = time.perf_counter()
+            del self._running[job.id]
+            self._emit(outcome, now - began)
+            if not self._unstarted or now - self._flushed_at > FLUSH_S:
+                self.flush()
+
+    def _connection(self) -> db.Connection:
+        """This thread's connection for atomic tasks, kept between jobs while it is healthy."""
+        conn = getattr(self._local, "conn", None)
+        if conn is None or conn.closed or conn.broken:
+            conn = self._local.conn = db.connect(self._app.dsn, name=self._setup["application_name"])
+        return conn
+
+    # -- async jobs --
+
+    def _event_loop(self) -> asyncio.AbstractEventLoop:
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+            threading.Thread(target=self._loop.run_forever, name="pgqueue async", daemon=True).start()
+        return self._loop
+
+    def _start_async(self, jobs: list[Claimed]) -> None:
+        for job in jobs:
+            attempt = self._attempt(job)
+            running = asyncio.get_running_loop().create_task(self._run_async(attempt))
+            self._running[job.id] = attempt, running
+
+    async def _run_async(self, attempt: Attempt) -> None:
+        began = time.perf_counter()
+        outcome = await attempt.execute_async(self._async_connection)
+        del self._running[attempt.job.id]
+        first = not self._done
+        self._emit(outcome, time.perf_counter() - began)
+        if first:  # one flush for all that end in this turn of the loop
+            asyncio.get_running_loop().call_soon(self.flush)
+
+    async def _async_connection(self) -> db.AsyncConnection:
+        return await db.connect_async(self._app.dsn, name=self._setup["application_name"])
+
+    # -- what goes back --
+
+    def _attempt(self, job: Claimed) -> Attempt:
+        reported_at = 0.0
+
+        def report(fraction: float | None, note: str | None) -> None:
+            nonlocal reported_at
+            now = time.monotonic()
+            if now - reported_at >= PROGRESS_S or fraction == 1:
+                reported_at = now
+                self._send(["progress", job.id, job.token, fraction, None if note is None else str(note)[:200]])
+
+        headers = json.loads(job.headers) if job.headers else {}
+        current = CurrentJob(job.id, job.token, job.task, job.queue, job.attempt, headers, report)
+        return Attempt(job, self._app.tasks[job.task], current, worker=self._setup["worker"])
+
+    def _emit(self, outcome: Outcome, seconds: float) -> None:
+        with self._out:
+            self._done.append((outcome, seconds))
+
+    def flush(self) -> None:
+        """Send what is done."""
+        with self._out:
+            done, self._done = self._done, []
+            self._flushed_at = time.perf_counter()
+        if done:
+            self._send(["done", done, _memory_mb() if self._setup["weigh"] else 0])
+
+    def _send(self, message: list[Any]) -> None:
+        data = pack(message)
+        with self._out:
+            try:
+                self._sock.sendall(data)
+            except OSError:
+                os._exit(1)  # no supervisor, no one to work for: it or its successor runs the job again
+
+
+def _memory_mb() -> float:
+    """Resident memory of this process; where the kernel does not tell it, the peak."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123 (read per batch)
+            return int(file.read().split()[1]) * resource.getpagesize() / 1e6
+    except OSError:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak / 1e6 if sys.platform == "darwin" else peak / 1e3
+
+
+def _die_with_parent(parent_pid: int) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent_pid:  # it died before the kernel knew of our wish
+            os._exit(1)
+
+
+def _frames(sock: socket.socket) -> Iterator[list[Any]]:
+    unpacker = Unpacker()
+    while data := sock.recv(1 << 16):
+        yield from unpacker.feed(data)
+
+
+def _hello(app: App) -> dict[str, Any]:
+    return {
+        "dsn": app.config.dsn,
+        "config": {"schema": app.config.schema, "keep_succeeded_days": app.config.keep_succeeded_days,
+                   "keep_dead_days": app.config.keep_dead_days, "notify": app.config.notify},
+        "tasks": {
+            name: {"is_async": task.is_async, "timeout_s": task.timeout_s, "queue": task.queue} for name, task in app.tasks.items()
+        },
+    }  # fmt: skip
+
+
+def main() -> None:
+    """`python -m pgqueue.worker.child FD PARENT_PID`, started by the supervisor only."""
+    # A terminal's Ctrl-C and a container's TERM go to every process; what a child does about them is the supervisor's business.
+    for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ignored, signal.SIG_IGN)
+    _die_with_parent(int(sys.argv[2]))
+    sock = socket.socket(fileno=int(sys.argv[1]))
+    frames = _frames(sock)
+    _, setup = next(frames)
+    logging.basicConfig(level=setup["log_level"], format=setup["log_format"])
+    try:
+        app = find_app(setup["app"])
+        hello = _hello(app)
+    except BaseException as error:
+        reason = str(error) if isinstance(error, PgQueueError) else describe(error)
+        trace = None if isinstance(error, PgQueueError) else format_trace(error)
+        sock.sendall(pack(["failed", reason, trace]))
+        sys.exit(1)
+    child = Child(sock, app, setup)
+    sock.sendall(pack(["hello", hello]))
+    threading.Thread(target=child.read, args=(frames,), name="pgqueue reader", daemon=True).start()
+    others = [threading.Thread(target=child.run, name=f"pgqueue {n}", daemon=True) for n in range(1, setup["threads"])]
+    for thread in others:
+        thread.start()
+    child.run()
+    for thread in others:
+        thread.join()
+    child.flush()
+    # Threads that a task left behind must not keep a process that is done.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,179 @@
+"""One attempt at one job: decode, call, encode, and turn whatever happened into an Outcome. Writes nothing anywhere."""
+
+import asyncio
+import contextlib
+import inspect
+import io
+import traceback
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, cast
+
+from pgqueue import db
+from pgqueue.context import CurrentJob, _current
+from pgqueue.errors import InvalidArguments, InvalidResult, LeaseLost, TimeLimitExceeded
+from pgqueue.job import Claimed, Outcome, Verdict
+from pgqueue.queries import Statement
+from pgqueue.retry import Cancel, Retry, Snooze, clamp_delay
+from pgqueue.task import AnyTask
+
+MAX_TEXT = 64_000  # characters of an error or traceback that are kept
+
+
+class Attempt:
+    """A claimed job together with its task and what the task sees of it. `worker` is the id that fences its writes."""
+
+    def __init__(self, job: Claimed, task: AnyTask, current: CurrentJob, *, worker: str) -> None:
+        self.job = job
+        self.task = task
+        self.current = current
+        self.worker = worker
+        self.committing = False
+
+    # -- the two colours: they differ in `await` and in the connection's class --
+
+    def execute(self, connection: Callable[[], db.Connection]) -> Outcome:
+        """Run a sync task. `connection` opens one, for atomic tasks only."""
+        try:
+            with self._entered():
+                args, kwargs = self._arguments()
+                if not self.task.atomic:
+                    return self._succeeded(self.task.function(*args, **kwargs))
+                conn = connection()
+                with conn.transaction():
+                    self.current.connection = conn
+                    result = self._encode(self.task.function(*args, **kwargs))
+                    self._finished(db.run(conn, self._finish(conn, result)))
+                return self._outcome(Verdict.COMMITTED)
+        except BaseException as error:
+            return self.failed(error)
+
+    async def execute_async(self, connection: Callable[[], Awaitable[db.AsyncConnection]]) -> Outcome:
+        """Run an async task."""
+        try:
+            with self._entered():
+                args, kwargs = self._arguments()
+                if not self.task.atomic:
+                    return self._succeeded(await self.task.function(*args, **kwargs))
+                async with await connection() as conn, conn.transaction():
+                    self.current.connection = conn
+                    result = self._encode(await self.task.function(*args, **kwargs))
+                    self._finished(await db.run_async(conn, self._finish(conn, result)))
+                return self._outcome(Verdict.COMMITTED)
+        except BaseException as error:
+            return self.failed(error)
+
+    @contextlib.contextmanager
+    def _entered(self) -> Iterator[None]:
+        token = _current.set(self.current)
+        try:
+            yield
+        finally:
+            _current.reset(token)
+
+    def _arguments(self) -> tuple[list[object], dict[str, object]]:
+        return self.task.codec.decode(self.job.args, self.job.kwargs)
+
+    def _encode(self, value: object) -> str:
+        if inspect.iscoroutine(value):
+            value.close()
+            raise InvalidResult(f"task {self.task.name} returned a coroutine: declare it with async def, or await what it calls")
+        return self.task.codec.encode_result(value, max_bytes=self.task.app.config.max_payload_bytes)
+
+    def _succeeded(self, value: object) -> Outcome:
+        return Outcome(self.job.id, self.job.token, Verdict.SUCCEEDED, self._encode(value) if value is not None else "null")
+
+    def _finish(self, conn: db.AnyConnection, result: str) -> Statement:
+        """The last statement of an atomic task: it takes the row's lock and keeps it to the commit.
+
+        A rescue either sees the job finished, or came first; then this matches nothing and everything rolls back.
+        """
+        if db.is_idle(conn):
+            raise RuntimeError("the task ended the transaction of its atomic connection itself: leave commit and rollback to pgqueue")
+        return self.task.app.queries.finish(worker=self.worker, ids=[self.job.id], tokens=[self.job.token], results=[result])
+
+    def _finished(self, rows: list[Any]) -> None:
+        if not rows:
+            raise LeaseLost("this attempt was replaced by another while it ran; its transaction is rolled back")
+        self.committing = True
+
+    # -- what an exception means --
+
+    def failed(self, error: BaseException) -> Outcome:
+        """The outcome of an attempt that raised."""
+        if self.committing:
+            return self._outcome(Verdict.UNSURE, cause="commit", error=describe(error))
+        if isinstance(error, asyncio.CancelledError):
+            error = self._why_cancelled(error)
+        match error:
+            case LeaseLost():
+                return self._outcome(Verdict.COMMITTED)  # somebody else settles this job; nothing is ours to write
+            case Snooze():
+                return self._outcome(Verdict.SNOOZE, delay_s=clamp_delay(error.delay_s))
+            case Cancel():
+                return self._outcome(Verdict.CANCELLED, error=describe(error, name=False))
+            case TimeLimitExceeded():
+                return self.judged(error, cause="time limit")
+            case InvalidArguments():
+                return self.judged(error, cause="arguments")
+            case InvalidResult():
+                return self.judged(error, cause="result")
+            case _:
+                return self.judged(error, cause="exception")
+
+    def judged(self, error: BaseException, *, cause: str) -> Outcome:
+        """A failed attempt, by the task's policy: another one after a delay, or dead."""
+        job = self.job
+        trace = None
+        try:
+            delay_s = self.task.policy.next_delay_s(error, attempt=job.attempt, max_attempts=job.max_attempts, age_s=job.age_s)
+            trace = format_trace(error) if error.__traceback__ is not None else None
+        except Exception as broken:  # a policy is user code
+            delay_s, cause, error = None, "retry policy", broken
+        return self._outcome(
+            Verdict.DEAD if delay_s is None else Verdict.RETRY,
+            delay_s=delay_s or 0.0, cause=cause, error=describe(error), traceback=trace,
+        )  # fmt: skip
+
+    def _why_cancelled(self, error: BaseException) -> BaseException:
+        if self.current.time_over.is_set():
+            return TimeLimitExceeded("the task's timeout is over").with_traceback(error.__traceback__)
+        if self.current.cancel_event.is_set():
+            return Cancel("cancelled while running")
+        return error
+
+    def _outcome(self, verdict: Verdict, **fields: Any) -> Outcome:
+        return Outcome(self.job.id, self.job.token, verdict, **fields)
+
+
+def describe(error: BaseException, *, name: bool = True) -> str:
+    """An exception as one storable line: `ValueError: what it said`."""
+    try:
+        text = str(error)
+    except Exception as broken:
+        text = f"<its text cannot be had: {type(broken).__name__}>"
+    if name:
+        text = f"{type(error).__qualname__}: {text}" if text else type(error).__qualname__
+    return clean(text)
+
+
+def format_trace(error: BaseException) -> str:
+    """The traceback from the task's own frame on, without values of variables."""
+    try:
+        # The frame of this module is ours; the task's begins behind it.
+        own = cast("Any", error.__traceback__)
+        shown = traceback.TracebackException(type(error), error, own.tb_next or own, compact=True, max_group_width=10)
+    except RecursionError:
+        return "<the traceback is too deep to be written down>"
+    text = io.StringIO()
+    for part in shown.format():
+        text.write(part[:MAX_TEXT])
+        if text.tell() > MAX_TEXT:
+            break
+    return clean(text.getvalue())
+
+
+def clean(text: str) -> str:
+    """Text that PostgreSQL can store: no NUL, no lone surrogates, not longer than is kept."""
+    if len(text) > MAX_TEXT:
+        text = f"{text[:MAX_TEXT]} ... ({len(text):,} characters in all)"
+    return text.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode()
