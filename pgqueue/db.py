@@ -175,6 +175,12 @@ def is_pooled(conn: AnyConnection, backend_pid: int) -> bool:
     return conn.info.backend_pid != backend_pid
 
 
+def is_refusal(error: BaseException) -> bool:
+    """Whether the server said no, so that a COMMIT certainly did not happen; a broken connection leaves it open."""
+    code = error.sqlstate if isinstance(error, psycopg.Error) else None
+    return code is not None and code[:2] not in ("08", "57")
+
+
 def describe(dsn: str) -> str:
     """Where a DSN points, for people: user, host, port and database, never the password."""
     try:

@@ -86,7 +86,7 @@ def _copy(queries: Queries, task: str, calls: Iterable[Call], *, columns: dict[s
         headers = columns["headers"]
         for args, kwargs in calls:
             id_ = new_id()
-            ids += id_bytes(id_)
+            ids.extend(id_bytes(id_))
             yield (id_, *fixed, args, kwargs, headers)
 
     yield queries.copy(rows())

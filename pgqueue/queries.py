@@ -54,18 +54,18 @@ class Queries:
         self.listen_jobs = Statement(f'listen "{config.jobs_channel}"')
         self.listen_results = Statement(f'listen "{config.results_channel}"')
 
-    def text(self, name: str, **fragments: str) -> str:
+    def text(self, file: str, /, **fragments: str) -> str:
         """The text of one file with schema, channels and fragments filled in; params stay %(name)s."""
-        key = name + "".join(fragments.values())
+        key = file + "".join(fragments.values())
         if key not in self._texts:
-            text = _file(f"{name}.sql")
+            text = _file(f"{file}.sql")
             for place, value in (fragments | self._names).items():
                 text = text.replace(f"{{{place}}}", value)
             self._texts[key] = text
         return self._texts[key]
 
-    def _say(self, name: str, **params: Any) -> Statement:
-        return Statement(self.text(name), params)
+    def _say(self, file: str, /, **params: Any) -> Statement:
+        return Statement(self.text(file), params)
 
     # -- callers: jobs go in, results come out --
 
@@ -172,6 +172,9 @@ class Queries:
     def lock(self, lock_key: int) -> Statement:
         return self._say("lock", lock_class=LOCK_CLASS, lock_key=lock_key)
 
+    def backend_pid(self) -> Statement:
+        return self._say("backend_pid")
+
     def beat(self, **beat: Any) -> Statement:
         return self._say("beat", lock_class=LOCK_CLASS, **beat)
 
@@ -189,6 +192,9 @@ class Queries:
 
     def depart(self, *, worker: str) -> Statement:
         return self._say("depart", worker=worker)
+
+    def alive(self) -> Statement:
+        return self._say("alive")
 
     # -- retention --
 

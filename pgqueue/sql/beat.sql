@@ -28,17 +28,17 @@ counted as (
 select
   (select state from me),
   (select extract(epoch from min(run_at) - now())::float8 from {schema}.job where state = 'scheduled'),
-  -- Live workers whose lease ran out, or whose session is gone although the server is not freshly started.
+  -- Live workers whose lease ran out, or whose session is gone; not while everybody reconnects to a server just started.
   array(
     select id::text
     from {schema}.worker
     where
       id <> %(worker)s and state <> 'dead'
+      and pg_postmaster_start_time() < now() - interval '5 seconds'
       and (
         lease_until < now()
         or (
           suspect_since < now() - %(grace_s)s * interval '1 second'
-          and pg_postmaster_start_time() < now() - interval '5 seconds'
           and pg_try_advisory_xact_lock(%(lock_class)s, lock_key)
         )
       )

@@ -84,5 +84,5 @@ waiter as (
   select count(pg_notify('{results_channel}', ''))
   from (select from ended join {schema}.awaited on awaited.job_id = ended.id limit 1) as awaiting
 )
-select id::text, state::text, (select count from doorbell) + (select count from waiter)
+select id::text, state::text, task, (select count from doorbell) + (select count from waiter)
 from settled

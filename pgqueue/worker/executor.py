@@ -100,8 +100,9 @@ class Attempt:
 
     def failed(self, error: BaseException) -> Outcome:
         """The outcome of an attempt that raised."""
-        if self.committing:
-            return self._outcome(Verdict.UNSURE, cause="commit", error=describe(error))
+        if self.committing and not db.is_refusal(error):
+            # Either it committed or this is what shall become of it: the finisher asks the database.
+            return self.judged(error, cause="commit")._replace(verdict=Verdict.UNSURE)
         if isinstance(error, asyncio.CancelledError):
             error = self._why_cancelled(error)
         match error:

@@ -1,0 +1,54 @@
+"""The command line: each command parses, calls one thing and prints. Only this folder prints.
+
+Errors for people are one line that says what to do; exit code 2 for a wrong call, 1 for a failure. `--debug` shows the
+traceback instead.
+"""
+
+import sys
+from typing import Annotated
+
+import typer
+
+import pgqueue
+from pgqueue import db
+from pgqueue.cli import jobs, queues, server, worker
+from pgqueue.cli.output import fail, say
+from pgqueue.errors import ConfigError, PgQueueError
+
+cli = typer.Typer(
+    name="pgqueue", help="A job queue on PostgreSQL.", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
+)
+for part in (worker, queues, jobs, server):
+    part.add_to(cli)
+
+_debug = False
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        say(f"pgqueue {pgqueue.__version__}")
+        raise typer.Exit
+
+
+@cli.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+) -> None:
+    global _debug
+    _debug = debug
+
+
+def main() -> None:
+    """The console script."""
+    try:
+        cli()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:  # `pgqueue jobs | head`
+        sys.stderr.close()
+        sys.exit(1)
+    except (PgQueueError, db.DatabaseError, TypeError) as error:
+        if _debug or (isinstance(error, TypeError) and not isinstance(error, PgQueueError)):
+            raise
+        fail(str(error).splitlines()[0] if str(error) else type(error).__name__, usage=isinstance(error, ConfigError))

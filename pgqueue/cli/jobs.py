@@ -1,0 +1,140 @@
+"""Commands about jobs: put one in, look at them, retry, cancel, purge."""
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from pgqueue.cli.options import AppName, Json, QueueName, TaskName, chosen_app
+from pgqueue.cli.output import cell, fail, harmless, say, say_json, say_table
+from pgqueue.errors import ConfigError, InvalidOption
+from pgqueue.job import State
+
+Ids = Annotated[list[str], typer.Argument(metavar="ID...", help="Job ids.")]
+SomeIds = Annotated[list[str] | None, typer.Argument(metavar="[ID...]", help="Job ids.")]
+StateName = Annotated[str | None, typer.Option("--state", help=f"One of {', '.join(State)}.")]
+
+
+def defer(
+    name: Annotated[str, typer.Argument(metavar="TASK", help="The task's name, as `pgqueue tasks` prints it.")],
+    args: Annotated[str, typer.Option("--args", help="JSON array of arguments.")] = "[]",
+    kwargs: Annotated[str, typer.Option("--kwargs", help="JSON object of named arguments.")] = "{}",
+    queue: Annotated[str | None, typer.Option("--queue", help="The queue it goes to.")] = None,
+    priority: Annotated[int | None, typer.Option("--priority", help="Larger runs first.")] = None,
+    delay: Annotated[float | None, typer.Option("--delay", help="Seconds from now.")] = None,
+    unique: Annotated[str | None, typer.Option("--unique", help="Only one live job may have this key.")] = None,
+    app: AppName = None,
+) -> None:
+    """Insert a job by its task's name and print its id."""
+    options = {"queue": queue, "priority": priority, "delay": delay, "unique": unique}
+    chosen = chosen_app(app)
+    if app and name not in chosen.tasks:
+        raise ConfigError(f"{app} has no task '{name}'; it has {', '.join(sorted(chosen.tasks)) or 'none'}")
+    if app and queue is None:
+        options["queue"] = chosen.tasks[name].queue
+    given = {option: value for option, value in options.items() if value is not None}
+    job = chosen.enqueue(name, _parsed("--args", args, list), _parsed("--kwargs", kwargs, dict), **given)
+    say(job.id if job.created else f"{job.id} (was there already)")
+
+
+def _parsed(option: str, text: str, kind: type) -> Any:
+    example = {list: "'[1, \"two\"]'", dict: "'{\"name\": \"value\"}'"}[kind]
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise ConfigError(f"{option} is no JSON ({error}); write it as in {option} {example}") from None
+    if not isinstance(value, kind):
+        raise ConfigError(f"{option} takes a JSON {'array' if kind is list else 'object'}, as in {option} {example}")
+    return value
+
+
+def jobs(
+    state: StateName = None,
+    queue: QueueName = None,
+    task: TaskName = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=100_000, help="At most so many.")] = 20,
+    app: AppName = None,
+    as_json: Json = False,
+) -> None:
+    """List the newest jobs, alive or ended."""
+    found = chosen_app(app).jobs(state=_state(state), queue=queue, task=task, limit=limit)
+    if as_json:
+        say_json([job._asdict() for job in found])
+        return
+    rows = ((job.id, job.state, job.task, job.queue, job.attempt, job.created_at, job.error or job.result) for job in found)
+    say_table(("ID", "STATE", "TASK", "QUEUE", "ATTEMPT", "CREATED", "RESULT"), rows, empty="no jobs")
+
+
+def show(job_id: Annotated[str, typer.Argument(metavar="ID")], app: AppName = None, as_json: Json = False) -> None:
+    """Everything about one job, with each failed attempt."""
+    chosen = chosen_app(app)
+    job = chosen.snapshot(job_id)._asdict()
+    names = ("attempt", "started_at", "failed_at", "worker", "cause", "error", "traceback")
+    attempts = [dict(zip(names, attempt, strict=True)) for attempt in chosen.attempts(job_id)]
+    if as_json:
+        say_json({**job, "attempts": attempts})
+        return
+    for name, value in job.items():
+        if value is not None:
+            say(f"{name:<18} {cell(value)}")
+    for attempt in attempts:
+        say(f"\nattempt {attempt['attempt']} failed {cell(attempt['failed_at'])} on {cell(attempt['worker'])}: {attempt['cause']}")
+        say(harmless(attempt["traceback"] or attempt["error"]).rstrip())
+
+
+def retry(
+    ids: SomeIds = None,
+    dead: Annotated[bool, typer.Option("--dead", help="All dead jobs that fit --queue and --task.")] = False,
+    queue: QueueName = None,
+    task: TaskName = None,
+    app: AppName = None,
+) -> None:
+    """Run ended jobs again from their first attempt; scheduled ones now."""
+    chosen = chosen_app(app)
+    if bool(ids) == dead:
+        raise ConfigError("give the ids of jobs, or --dead for all that are dead")
+    again = 0
+    if dead:
+        again = sum(chosen.retry(job.id) for job in chosen.jobs(state=State.DEAD, queue=queue, task=task, limit=100_000))
+        say(f"{again} dead jobs run again")
+    for job_id in ids or []:
+        say(f"{job_id}  {'runs again' if chosen.retry(job_id) else 'is queued or running already'}")
+
+
+def cancel(
+    ids: Ids,
+    reason: Annotated[str, typer.Option("--reason", help="Stored with the job.")] = "cancelled by pgqueue cancel",
+    app: AppName = None,
+) -> None:
+    """Cancel jobs: at once if they have not started, else their tasks are asked to stop."""
+    chosen = chosen_app(app)
+    for job_id in ids:
+        say(f"{job_id}  {'cancelled, or asked to stop if it runs' if chosen.cancel(job_id, reason=reason) else 'had ended already'}")
+
+
+def purge(
+    state: Annotated[str, typer.Option("--state", help="Which jobs: queued, scheduled, waiting, succeeded, dead or cancelled.")],
+    queue: QueueName = None,
+    task: TaskName = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    app: AppName = None,
+) -> None:
+    """Delete all jobs in one state. There is no way back."""
+    wanted = _state(state)
+    chosen = chosen_app(app)
+    if not yes and not typer.confirm(f"Delete every {wanted} job{f' of queue {queue}' if queue else ''}?"):
+        fail("nothing was deleted")
+    say(f"{chosen.purge(state=str(wanted), queue=queue, task=task)} jobs deleted")
+
+
+def _state(text: str | None) -> State | None:
+    try:
+        return None if text is None else State(text)
+    except ValueError:
+        raise InvalidOption(f"--state {text} is no state; take one of {', '.join(State)}") from None
+
+
+def add_to(cli: typer.Typer) -> None:
+    """Register the commands of this module."""
+    for command in (defer, jobs, show, retry, cancel, purge):
+        cli.command()(command)

@@ -1,0 +1,104 @@
+"""Commands about the whole: the dashboard, queues, workers, the schema, and whether all is well."""
+
+import time
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from pgqueue import dashboard, db, schema, stats
+from pgqueue.cli.options import AppName, Json, chosen_app
+from pgqueue.cli.output import fail, say, say_json, say_table
+from pgqueue.errors import PgQueueError, SchemaTooNew
+
+QueueArgument = Annotated[str, typer.Argument(metavar="QUEUE")]
+
+
+def stats_(
+    app: AppName = None,
+    once: Annotated[bool, typer.Option("--once", help="Print one page and end.")] = False,
+    as_json: Json = False,
+    interval: Annotated[float, typer.Option("--interval", min=0.2, max=3600, help="Seconds between two looks.")] = 1.0,
+) -> None:
+    """The dashboard: queues, workers, throughput, failures. `q` leaves it."""
+    chosen = chosen_app(app)
+    title = f"{db.describe(chosen.dsn)} · {chosen.config.schema}"
+
+    def fetch() -> stats.Stats:
+        found: stats.Stats = chosen.run(stats.gather(chosen.queries))
+        return found
+
+    if as_json:
+        say_json(fetch().to_json())
+    elif once:
+        Console().print(dashboard.page(fetch(), title=title))
+    else:
+        dashboard.live(fetch, title=title, console=Console(), refresh_s=interval)
+
+
+def workers(app: AppName = None, as_json: Json = False) -> None:
+    """List the workers that hold a lease."""
+    chosen = chosen_app(app)
+    found = chosen.run(stats.gather(chosen.queries)).to_json()["workers"]
+    if as_json:
+        say_json(found)
+    else:
+        names = ("name", "state", "concurrency", "busy", "uptime_s", "heartbeat_age_s")
+        say_table([name.upper() for name in names], ([each.get(name) for name in names] for each in found), empty="no workers")
+
+
+def pause(queue: QueueArgument, app: AppName = None) -> None:
+    """Stop claiming from a queue; what runs goes on."""
+    chosen_app(app).pause(queue)
+    say(f"queue {queue} is paused; `pgqueue resume {queue}` lets it go on")
+
+
+def resume(queue: QueueArgument, app: AppName = None) -> None:
+    """Claim from a paused queue again."""
+    say(f"queue {queue} {'goes on' if chosen_app(app).resume(queue) else 'was not paused'}")
+
+
+def migrate(
+    app: AppName = None,
+    as_sql: Annotated[bool, typer.Option("--sql", help="Print what would be run on an empty database, for psql.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Only say whether the schema fits; exit code 1 if not.")] = False,
+) -> None:
+    """Create the tables or bring them up to date."""
+    chosen = chosen_app(app)
+    if as_sql:
+        say("".join(schema.script(chosen.queries)))
+    elif check:
+        with db.connect(chosen.dsn) as conn:
+            db.run(conn, schema.check(chosen.queries, schema=chosen.config.schema))
+        say(f"schema '{chosen.config.schema}' is up to date (version {schema.newest()})")
+    else:
+        done = chosen.migrate()
+        say("\n".join(f"applied {name}" for name in done) or f"schema '{chosen.config.schema}' is up to date")
+
+
+def health(app: AppName = None, as_json: Json = False) -> None:
+    """Whether the database answers, the schema fits and a worker lives; exit code 1 if not."""
+    began = time.perf_counter()
+    chosen = chosen_app(app)
+    problem, alive = None, 0
+    try:
+        with db.connect(chosen.dsn) as conn:
+            db.run(conn, schema.check(chosen.queries, schema=chosen.config.schema))
+            ((alive,),) = db.run(conn, chosen.queries.alive())
+        problem = None if alive else "no worker is alive: start one with `pgqueue worker`"
+    except (PgQueueError, SchemaTooNew, db.DatabaseError) as error:
+        problem = str(error).splitlines()[0]
+    answer = {"ok": problem is None, "problem": problem, "workers": alive, "took_ms": round((time.perf_counter() - began) * 1e3, 1)}
+    if as_json:
+        say_json(answer)
+    if problem is not None:
+        raise typer.Exit(1) if as_json else SystemExit(fail(problem))
+    if not as_json:
+        say(f"ok: {alive} workers alive, answered in {answer['took_ms']} ms")
+
+
+def add_to(cli: typer.Typer) -> None:
+    """Register the commands of this module."""
+    cli.command(name="stats")(stats_)
+    for command in (workers, pause, resume, migrate, health):
+        cli.command()(command)

@@ -1,0 +1,79 @@
+"""pgqueue worker, and the tasks it would run."""
+
+import asyncio
+import logging
+from typing import Annotated, Any
+
+import typer
+
+from pgqueue.cli.options import CORES, AppName, Json, app_spec, queue_names
+from pgqueue.cli.output import harmless, say, say_json, say_table
+from pgqueue.errors import ConfigError
+from pgqueue.finder import find_app
+
+LEVELS = ("debug", "info", "warning", "error", "critical")
+
+
+def worker(
+    app: AppName = None,
+    concurrency: Annotated[int, typer.Option("-c", "--concurrency", min=1, max=1024, help="Child processes.")] = CORES,
+    queues: Annotated[str | None, typer.Option("-Q", "--queues", help="Only these queues, comma-separated.")] = None,
+    loglevel: Annotated[str, typer.Option("-l", "--loglevel", help=f"One of {', '.join(LEVELS)}.")] = "info",
+    threads: Annotated[int, typer.Option("--threads", min=1, max=1024, help="Sync jobs at once in each child.")] = 1,
+    burst: Annotated[bool, typer.Option("--burst", help="End when nothing is left to run.")] = False,
+    shutdown_timeout: Annotated[
+        float, typer.Option("--shutdown-timeout", min=0, help="Seconds that running jobs may go on after TERM or Ctrl-C.")
+    ] = 25.0,
+    max_tasks_per_child: Annotated[
+        int | None, typer.Option("--max-tasks-per-child", min=1, help="Replace a child after so many jobs.")
+    ] = None,
+    max_memory_per_child: Annotated[
+        float | None, typer.Option("--max-memory-per-child", min=1, help="Replace a child above so many MB.")
+    ] = None,
+    no_listen: Annotated[bool, typer.Option("--no-listen", help="Poll instead of LISTEN.")] = False,
+) -> None:
+    """Run jobs until TERM or Ctrl-C; a second one does not wait for running jobs."""
+    from pgqueue.worker.settings import Settings  # a stats page needs none of this
+    from pgqueue.worker.supervisor import Supervisor
+
+    if loglevel.lower() not in LEVELS:
+        raise ConfigError(f"-l {loglevel} is no log level; take one of {', '.join(LEVELS)}")
+    settings = Settings(
+        app=app_spec(app), concurrency=concurrency, queues=queue_names(queues), threads=threads, burst=burst,
+        shutdown_timeout_s=shutdown_timeout, max_tasks_per_child=max_tasks_per_child,
+        max_memory_per_child_mb=max_memory_per_child, listen=not no_listen, log_level=loglevel.lower(),
+    )  # fmt: skip
+    logging.basicConfig(level=loglevel.upper(), format=settings.log_format)
+    logging.getLogger("asyncio").setLevel(logging.WARNING)
+
+    async def main() -> None:
+        await Supervisor(settings, greet=_banner).run()
+
+    asyncio.run(main())
+
+
+def _banner(facts: dict[str, Any]) -> None:
+    """Everything an issue report needs."""
+    say(f"pgqueue {facts.pop('version')} is ready")
+    for name, value in facts.items():
+        lines = value if isinstance(value, list) else [value]
+        for number, line in enumerate(lines):
+            say(f"  {name if number == 0 else '':<10} {harmless(str(line))}")
+
+
+def tasks(app: AppName = None, as_json: Json = False) -> None:
+    """List the tasks of an app."""
+    found = [
+        {"task": task.name, "queue": task.queue, "async": task.is_async, "timeout_s": task.timeout_s, "atomic": task.atomic}
+        for _, task in sorted(find_app(app_spec(app)).tasks.items())
+    ]
+    if as_json:
+        say_json(found)
+    else:
+        say_table(("TASK", "QUEUE", "ASYNC", "TIMEOUT_S", "ATOMIC"), (task.values() for task in found), empty="no tasks")  # type: ignore[misc]
+
+
+def add_to(cli: typer.Typer) -> None:
+    """Register the commands of this module."""
+    cli.command()(worker)
+    cli.command()(tasks)

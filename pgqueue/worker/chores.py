@@ -1,0 +1,121 @@
+"""What some worker has to do now and then: history's partitions, old counters, cancels to pass on, jobs nobody holds.
+
+Each chore's step does one round; only `run` sleeps. Whichever supervisor gets the lock does the day's partitions.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from datetime import date, timedelta
+
+from pgqueue.config import Config
+from pgqueue.job import Outcome, Verdict
+from pgqueue.queries import Queries, Steps
+from pgqueue.worker.children import Crew
+from pgqueue.worker.finisher import Finisher
+from pgqueue.worker.line import Line, Trouble
+
+logger = logging.getLogger("pgqueue.worker")
+
+CANCELS_S = 1.0  # how soon a running task hears of a cancel
+HELD_S = 15.0  # how often the jobs the database thinks we run are compared with those we do
+TIDY_S = 3600.0
+AHEAD_DAYS = 7  # partitions are there a week before they are needed: nobody notices a weekend without workers
+
+# parent -> (its retention setting, the column it is partitioned by)
+PARENTS = {
+    "history_succeeded": ("keep_succeeded_days", "finished_at"),
+    "history_ended": ("keep_dead_days", "finished_at"),
+    "attempt": ("keep_dead_days", "failed_at"),
+}
+
+
+class Chores:
+    """Runs every chore of one worker when it is due."""
+
+    def __init__(
+        self, line: Line, queries: Queries, config: Config, *, crew: Crew, finisher: Finisher, worker: Callable[[], str]
+    ) -> None:
+        self._line = line
+        self._queries = queries
+        self._config = config
+        self._crew = crew
+        self._finisher = finisher
+        self._worker = worker
+        self._due = {self.tidy: 0.0, self.pass_cancels_on: 0.0, self.compare: time.monotonic() + HELD_S}
+        self._every = {self.tidy: TIDY_S, self.pass_cancels_on: CANCELS_S, self.compare: HELD_S}
+        self._lost_seen = 0
+
+    async def run(self) -> None:
+        """Do what is due, for ever."""
+        while True:
+            if self._line.lost != self._lost_seen:  # a claim's answer may have been lost with the connection
+                self._lost_seen = self._line.lost
+                self._due[self.compare] = 0.0
+            for chore, due_at in list(self._due.items()):
+                if time.monotonic() >= due_at:
+                    await self._do(chore)
+            await asyncio.sleep(CANCELS_S)
+
+    async def _do(self, chore) -> None:  # type: ignore[no-untyped-def]
+        try:
+            await chore()
+            self._due[chore] = time.monotonic() + self._every[chore]
+        except Trouble as error:
+            logger.info("%s: %s; again later", chore.__name__, error)
+            self._due[chore] = time.monotonic() + min(10.0, self._every[chore])
+
+    async def pass_cancels_on(self) -> None:
+        """Tell children of running jobs that somebody asked to cancel. Asked of the database, never of a notification alone."""
+        patient = [id_ for id_, run in self._crew.running().items() if time.monotonic() - run.given_at > CANCELS_S / 2 and not run.cancelled]
+        if patient:
+            self._crew.cancel(row[0] for row in await self._line.run(self._queries.cancels(patient)))
+
+    async def compare(self) -> None:
+        """Give back jobs that the database counts as ours and nobody here has: the answer to their claim was lost.
+
+        The claim and this question travel on one connection, one after the other; a claim that was still under way when
+        its connection broke is found by the next round.
+        """
+        rows = await self._line.run(self._queries.held(worker=self._worker()))
+        ours = self._crew.holds() | self._finisher.holds()
+        lost = [Outcome(id_, token, Verdict.RELEASE) for id_, token in rows if id_ not in ours]
+        if lost:
+            logger.warning("%d jobs were claimed but never arrived here; they are given back", len(lost))
+            self._finisher.deliver(lost)
+
+    async def tidy(self) -> None:
+        """Make the coming partitions, drop those past their retention, forget what only served the moment."""
+        await self._line.run(self._queries.prune())
+        await self._line.run(tidy_partitions(self._queries, self._config), transaction=True)
+
+
+def tidy_partitions(queries: Queries, config: Config) -> Steps[None]:
+    """One transaction: the only tidier makes and drops partitions, and never makes a finish wait for long."""
+    ((today, mine),) = yield queries.today()
+    if not mine:
+        return
+    yield queries.lock_timeout()
+    there = {(parent, child) for parent, child in (yield queries.partitions())}
+    for parent, (setting, column) in PARENTS.items():
+        days = [today + timedelta(days=ahead) for ahead in range(AHEAD_DAYS)]
+        for day in days:
+            if (parent, _partition(parent, day)) not in there:
+                yield from _make(queries, parent, day, column=column)
+        oldest = _partition(parent, today - timedelta(days=getattr(config, setting)))
+        for of, child in sorted(there):
+            if of == parent and not child.endswith("_rest") and child < oldest:
+                yield queries.partition("drop", partition=child)
+
+
+def _make(queries: Queries, parent: str, day: date, *, column: str) -> Steps[None]:
+    names = {"parent": parent, "partition": _partition(parent, day)}
+    span = {"first": f"{day} 00:00:00+00", "next": f"{day + timedelta(days=1)} 00:00:00+00"}
+    yield queries.partition("create", **names)
+    yield queries.partition("move", rest=f"{parent}_rest", partition=names["partition"], day_column=column, **span)
+    yield queries.partition("attach", **names, **span)
+
+
+def _partition(parent: str, day: date) -> str:
+    return f"{parent}_{day:%Y%m%d}"

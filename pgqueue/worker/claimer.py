@@ -1,0 +1,234 @@
+"""Take jobs from the queue, as many as can start soon, and sleep when there are none.
+
+Modes. *Full*: one statement finds every (queue, priority) that has work and takes the best of them. *After*: while the
+full one keeps finding work, the pairs are known, and each is read on from the last seq taken; dead index entries, which
+someone's old snapshot keeps alive, are then read once and not at every claim. What commits late or is given back lies
+below the cursor, and new pairs are not known, so a full claim follows whenever the cursors find less than wanted, after
+every doorbell, and otherwise as often as its own measured cost stays below a tenth of the time.
+
+Sleep. Before blocking, the worker's row says so, and the queue is looked at once more: a defer either sees the mark and
+rings, or was committed in time for that look. A defer that looked before the mark and commits after our look is caught
+by a second look a moment later. The mark stays on while jobs come in only now and then.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
+from pgqueue.job import Claimed, Outcome, Verdict
+from pgqueue.queries import Queries, Statement
+from pgqueue.worker.children import Crew
+from pgqueue.worker.line import Line, Patience, Trouble
+from pgqueue.worker.settings import CLAIM_MAX, POLL_ALONE_S, POLL_S, Settings
+
+logger = logging.getLogger("pgqueue.worker")
+
+FULL_SHARE = 0.1  # of the time may go into full claims while cursors would do
+AHEAD_S = 0.1  # jobs are claimed ahead for this long at the measured rate
+RATE_WINDOW_S = 0.05
+SECOND_LOOK_S = 0.05  # longer than an autocommit INSERT takes from its snapshot to its commit
+AWAKE_S = 0.5  # busy for this long without a pause: the mark comes off
+BURST_POLL_S = 0.2  # a burst ends soon after the last job, which may be another worker's
+
+
+class Claimer:
+    """Keeps the crew supplied. `bell` is set by the doorbell, `stirred` by the crew."""
+
+    def __init__(
+        self, line: Line, queries: Queries, crew: Crew, settings: Settings,
+        *, worker: Callable[[], str], may_claim: Callable[[], bool], deliver: Callable[[list[Outcome]], None],
+    ) -> None:  # fmt: skip
+        self._line = line
+        self._queries = queries
+        self._crew = crew
+        self._queues = list(settings.queues) if settings.queues else None
+        self._poll_s = POLL_S if settings.listen else POLL_ALONE_S
+        self._burst = settings.burst
+        self._worker = worker
+        self._may_claim = may_claim
+        self._deliver = deliver
+        self._cursors: dict[tuple[str, int], int] = {}
+        self._full_at = 0.0
+        self._full_cost_s = 0.0
+        self._rate = 0.0
+        self._rate_at = time.monotonic()
+        self._rate_count = 0
+        self._busy_since: float | None = None
+        self._second_look = False
+        self._rung = False
+        self.unknown: set[str] = set()
+        self.sleeping = False
+        self.stopping = False
+        self.bell = asyncio.Event()
+        self.stirred = asyncio.Event()
+        self.next_due_at: float | None = None  # monotonic
+
+    async def run(self) -> None:
+        """Claim until told to stop; with --burst also until nothing is left."""
+        patience = Patience()
+        while not self.stopping:
+            try:
+                if await self._step():
+                    return
+                patience.passed()
+            except Trouble as error:
+                await patience.wait("claim", error)
+
+    def stop(self) -> None:
+        """Claim no more."""
+        self.stopping = True
+        self.bell.set()
+        self.stirred.set()
+
+    async def _step(self) -> bool:
+        """One claim, or one sleep. True: a burst is over."""
+        self.stirred.clear()
+        wanted = self._wanted()
+        if wanted <= 0 or not self._may_claim():
+            await self._wait(self.stirred, self._poll_s)
+            return False
+        if self.next_due_at is not None and time.monotonic() >= self.next_due_at:
+            await self.promote()
+        if await self._claim(wanted):
+            await self._stay_awake()
+            return False
+        return await self._sleep()
+
+    def _wanted(self) -> int:
+        """Free places, and what is likely to be finished within a tenth of a second. Halves, so that claims are not tiny."""
+        self._measure_rate()
+        ahead = int(self._rate * AHEAD_S)
+        room = self._crew.room()
+        if ahead <= 2 * max(1, len(self._crew.children)):
+            return min(room, CLAIM_MAX)
+        missing = room + ahead - len(self._crew.hand)
+        return min(missing, CLAIM_MAX) if room or missing > ahead / 2 else 0
+
+    def _measure_rate(self) -> None:
+        now = time.monotonic()
+        if now - self._rate_at >= RATE_WINDOW_S:
+            latest = (self._crew.finished - self._rate_count) / (now - self._rate_at)
+            self._rate += (latest - self._rate) * 0.5
+            self._rate_at, self._rate_count = now, self._crew.finished
+
+    # -- claiming --
+
+    async def _claim(self, limit: int) -> int:
+        """How many jobs came."""
+        began = time.monotonic()
+        full = not self._cursors or self.bell.is_set() or began - self._full_at > self._full_cost_s / FULL_SHARE
+        if not full:
+            taken = await self._take(self._after(limit))
+            if taken >= limit // 2:
+                return taken
+            limit -= taken
+        else:
+            taken = 0
+        self.bell.clear()
+        # The cursors may lie beyond jobs that came back or were committed late: begin afresh with what this finds.
+        self._cursors.clear()
+        statement = self._queries.claim(worker=self._worker(), queues=self._queues, unknown=sorted(self.unknown), limit=limit)
+        began = time.monotonic()
+        taken += await self._take(statement)
+        self._full_at = time.monotonic()
+        self._full_cost_s = self._full_at - began
+        return taken
+
+    def _after(self, limit: int) -> Statement:
+        pairs = sorted(self._cursors.items(), key=lambda pair: (-pair[0][1], pair[1]))
+        cursors = [(queue, priority, seq) for (queue, priority), seq in pairs]
+        return self._queries.claim_after(worker=self._worker(), cursors=cursors, unknown=sorted(self.unknown), limit=limit)
+
+    async def _take(self, statement: Statement) -> int:
+        rows = await self._line.run(statement)
+        jobs = sorted(map(Claimed._make, rows), key=lambda job: (-job.priority, job.seq))
+        for job in jobs:
+            pair = job.queue, job.priority
+            self._cursors[pair] = max(job.seq, self._cursors.get(pair, 0))
+        self._crew.take(job for job in jobs if self._startable(job))
+        return len(jobs)
+
+    def _startable(self, job: Claimed) -> bool:
+        if job.expired:
+            self._deliver([Outcome(job.id, job.token, Verdict.CANCELLED, error="expired before it could start")])
+            return False
+        if job.task not in self._crew.tasks:
+            self._refuse(job)
+            return False
+        return True
+
+    def _refuse(self, job: Claimed) -> None:
+        """Leave the job for a worker that knows its task, and from now on leave such jobs alone."""
+        if job.task not in self.unknown:
+            logger.error(
+                "job %s: this app has no task named %r; such jobs stay queued for a worker that knows it. "
+                "Deploy the code, or check the name in `pgqueue tasks`.", job.id, job.task,
+            )  # fmt: skip
+            self.unknown.add(job.task)
+        self._deliver([Outcome(job.id, job.token, Verdict.RELEASE)])
+
+    async def promote(self) -> None:
+        """Make due jobs runnable and learn when the next ones fall due."""
+        ((promoted, next_due_s, _),) = await self._line.run(self._queries.promote(worker=self._worker()))
+        self.due_in(next_due_s)
+        if promoted:
+            self.bell.set()
+
+    def due_in(self, seconds: float | None) -> None:
+        """The next scheduled job falls due after so many seconds."""
+        self.next_due_at = None if seconds is None else time.monotonic() + max(0.0, seconds)
+
+    def due_sooner(self, seconds: float) -> None:
+        """A job was just put back for later: at the latest look again then."""
+        at = time.monotonic() + seconds
+        if self.next_due_at is None or at < self.next_due_at:
+            self.next_due_at = at
+            self.bell.set()
+
+    # -- sleeping --
+
+    async def _sleep(self) -> bool:
+        """Nothing was found. True: the burst is over. Each return but that leads to another look at the queue."""
+        self._busy_since = None
+        if self._burst and self._crew.idle and await self._drained():
+            return True
+        if not self.sleeping:
+            await self._mark(True)
+            self._second_look = True
+        elif self._rung:
+            self._rung = False
+            await self.promote()  # the bell may have been for a job that falls due in a moment: learn when
+        else:
+            timeout_s = SECOND_LOOK_S if self._second_look else BURST_POLL_S if self._burst else self._poll_s
+            self._second_look = False
+            self._rung = await self._wait(self.bell, self._until_due(timeout_s))
+        return False
+
+    async def _mark(self, sleeping: bool) -> None:
+        await self._line.run(self._queries.sleep(worker=self._worker(), sleeping=sleeping))
+        self.sleeping = sleeping
+
+    async def _drained(self) -> bool:
+        ((drained,),) = await self._line.run(self._queries.drained(queues=self._queues, unknown=sorted(self.unknown)))
+        return bool(drained)
+
+    async def _stay_awake(self) -> None:
+        """Take the mark off only when there has been work without a pause."""
+        now = time.monotonic()
+        self._busy_since = self._busy_since or now
+        if self.sleeping and now - self._busy_since > AWAKE_S:
+            await self._mark(False)
+
+    def _until_due(self, timeout_s: float) -> float:
+        if self.next_due_at is None:
+            return timeout_s
+        return min(timeout_s, max(0.0, self.next_due_at - time.monotonic()))
+
+    async def _wait(self, event: asyncio.Event, timeout_s: float) -> bool:
+        """Wait for an event or the time; True: the event."""
+        try:
+            await asyncio.wait_for(event.wait(), timeout_s)
+        except TimeoutError:
+            return False
+        return True

@@ -1,0 +1,183 @@
+"""Write down how attempts ended, in batches: while one batch travels the next one gathers.
+
+An outcome counts only if the database still gives this worker and this claim token the job; what does not come back
+belongs to somebody else by now. Outcomes are kept through a loss of the database and written when it is back: if the
+lease stood that long they count, else they are refused, and in both cases nothing runs twice unseen.
+"""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from pgqueue.job import Outcome, State, Verdict
+from pgqueue.queries import Queries
+from pgqueue.worker.line import Line, Patience, Trouble
+
+logger = logging.getLogger("pgqueue.worker")
+
+BATCH = 1000  # outcomes in one statement: about 10 ms of the server's time
+
+# What a verdict makes of the row: the state, whether the attempt is given back, whether it counts as a crash.
+AFTER = {
+    Verdict.RETRY: (State.SCHEDULED, 0, 0),
+    Verdict.SNOOZE: (State.SCHEDULED, 1, 0),
+    Verdict.RELEASE: (State.QUEUED, 1, 0),
+    Verdict.CRASH: (State.QUEUED, 1, 1),
+    Verdict.DEAD: (State.DEAD, 0, 0),
+    Verdict.CANCELLED: (State.CANCELLED, 0, 0),
+}
+
+
+_LEVELS = {State.DEAD: logging.ERROR, State.CANCELLED: logging.INFO}
+
+
+class Finisher:
+    """Takes outcomes at any time and writes them for ever. `counts` adds up what was recorded, by kind."""
+
+    def __init__(
+        self, line: Line, queries: Queries, *, worker: Callable[[], str], worker_name: str, due_sooner: Callable[[float], None]
+    ) -> None:
+        self._line = line
+        self._queries = queries
+        self._worker = worker
+        self._worker_name = worker_name
+        self._due_sooner = due_sooner
+        self._pending: list[Outcome] = []
+        self._progress: dict[str, tuple[int, float | None, str | None]] = {}
+        self._writing: Sequence[Outcome] = ()
+        self._came = asyncio.Event()
+        self.counts: Counter[str] = Counter()
+
+    def deliver(self, outcomes: Sequence[Outcome]) -> None:
+        """Take outcomes; they are written soon."""
+        self._pending += outcomes
+        self._came.set()
+
+    def report(self, job_id: str, token: int, fraction: float | None, note: str | None) -> None:
+        """Take a progress report; the latest of a job is written soon."""
+        self._progress[job_id] = token, fraction, note
+        self._came.set()
+
+    def holds(self) -> set[str]:
+        """The jobs whose outcome is not yet recorded."""
+        return {outcome.job_id for outcome in (*self._pending, *self._writing)}
+
+    @property
+    def idle(self) -> bool:
+        """Everything is written."""
+        return not self._pending and not self._writing
+
+    def forget(self) -> None:
+        """Drop what is pending: the worker was declared dead, and nothing of this would count."""
+        self._pending.clear()
+        self._progress.clear()
+
+    async def run(self) -> None:
+        """Write for ever, batch after batch."""
+        patience = Patience()
+        while True:
+            await self._came.wait()
+            self._came.clear()
+            while self._pending or self._progress:
+                self._writing, self._pending = self._pending[:BATCH], self._pending[BATCH:]
+                try:
+                    await self._write(self._writing)
+                    patience.passed()
+                except Trouble as error:
+                    self._pending[:0] = self._writing
+                    await patience.wait("recording results", error)
+                finally:
+                    self._writing = ()
+
+    async def _write(self, batch: Sequence[Outcome]) -> None:
+        await self._write_progress()
+        unsure = [outcome for outcome in batch if outcome.verdict == Verdict.UNSURE]
+        for outcome in unsure:
+            await self._resolve(outcome)
+        await self._finish([outcome for outcome in batch if outcome.verdict == Verdict.SUCCEEDED])
+        await self._settle([outcome for outcome in batch if outcome.verdict in AFTER])
+        self.counts["succeeded"] += sum(outcome.verdict == Verdict.COMMITTED for outcome in batch)
+
+    async def _finish(self, done: Sequence[Outcome]) -> None:
+        if not done:
+            return
+        done = sorted(done)  # by id: two statements that lock the same rows take them in one order
+        rows = await self._line.run(
+            self._queries.finish(
+                worker=self._worker(),
+                ids=[outcome.job_id for outcome in done],
+                tokens=[outcome.token for outcome in done],
+                results=[outcome.result for outcome in done],
+            )
+        )
+        self.counts["succeeded"] += len(rows)
+        if len(rows) < len(done):
+            self._say_lost(done, rows)
+
+    async def _settle(self, ended: Sequence[Outcome]) -> None:
+        if not ended:
+            return
+        rows = await self._line.run(
+            self._queries.settle(worker=self._worker(), worker_name=self._worker_name, columns=_columns(ended))
+        )
+        settled = {row[0]: row[1:3] for row in rows}
+        for outcome in ended:
+            if outcome.job_id in settled:
+                self._count(outcome, *settled[outcome.job_id])
+        if len(rows) < len(ended):
+            self._say_lost(ended, rows)
+
+    def _count(self, outcome: Outcome, state: str, task: str) -> None:
+        if outcome.cause is not None:
+            self.counts["failed"] += 1
+        if state == State.SCHEDULED:
+            self._due_sooner(outcome.delay_s)
+        if state in (State.DEAD, State.CANCELLED):
+            self.counts[state] += 1
+            logger.log(_LEVELS[state], "job %s (%s) is %s: %s", outcome.job_id, task, state, outcome.error)
+        elif outcome.cause is not None:
+            logger.info("job %s (%s) failed, again in %.1f s: %s", outcome.job_id, task, outcome.delay_s, outcome.error)
+
+    async def _resolve(self, outcome: Outcome) -> None:
+        """An atomic task's COMMIT got no answer. If the row still stands as ours it did not happen, and the attempt failed."""
+        rows = await self._line.run(self._queries.revoke(worker=self._worker(), job_id=outcome.job_id, token=outcome.token))
+        if rows:
+            verdict = Verdict.RETRY if outcome.traceback is not None or outcome.delay_s else Verdict.DEAD
+            await self._settle([outcome._replace(token=rows[0][0], verdict=verdict)])
+        else:
+            self.counts["succeeded"] += 1
+
+    async def _write_progress(self) -> None:
+        reports, self._progress = self._progress, {}
+        if reports:
+            ids = sorted(reports)
+            tokens, fractions, notes = zip(*(reports[id_] for id_ in ids), strict=True)
+            await self._line.run(
+                self._queries.progress(
+                    worker=self._worker(), ids=ids, tokens=list(tokens), fractions=list(fractions), notes=list(notes)
+                )
+            )
+
+    def _say_lost(self, batch: Sequence[Outcome], rows: Sequence[Sequence[Any]]) -> None:
+        kept = {row[0] for row in rows}
+        for outcome in batch:
+            if outcome.job_id not in kept:
+                logger.warning("job %s: lease lost; this attempt's end (%s) counts for nothing", outcome.job_id, outcome.verdict)
+
+
+def _columns(ended: Sequence[Outcome]) -> dict[str, list[Any]]:
+    """The parameters of settle.sql: one list per column."""
+    after = [AFTER[Verdict(outcome.verdict)] for outcome in ended]
+    return {
+        "ids": [outcome.job_id for outcome in ended],
+        "tokens": [outcome.token for outcome in ended],
+        "states": [str(state) for state, _, _ in after],
+        "delays": [outcome.delay_s for outcome in ended],
+        "refunds": [refund for _, refund, _ in after],
+        "crashes": [crash for _, _, crash in after],
+        "causes": [outcome.cause for outcome in ended],
+        "errors": [outcome.error for outcome in ended],
+        "tracebacks": [outcome.traceback for outcome in ended],
+    }

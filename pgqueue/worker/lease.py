@@ -1,0 +1,215 @@
+"""The right to run jobs: this worker's row is its lease, renewed on the control connection, which also hears the doorbell.
+
+Correctness never rests on who is thought dead: every write is fenced by claim token and worker. The lease only decides how
+soon the jobs of a vanished worker run elsewhere. A worker is dead when its lease has run out on the database's clock, or
+when its session lock was free for longer than any reconnect takes. The same statement that renews our lease looks at the
+others, so an idle worker needs no other.
+
+A worker that finds itself declared dead never comes back under its old name: it drops what it has and takes a new id.
+"""
+
+import asyncio
+import logging
+import os
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from pgqueue import db
+from pgqueue.queries import Queries
+from pgqueue.worker.line import Patience, Trouble, within
+from pgqueue.worker.settings import (
+    BEAT_DEADLINE_S,
+    CRASH_CAP,
+    GRACE_S,
+    HEARTBEAT_S,
+    LEASE_S,
+    POOLED_LEASE_S,
+    STOP_CLAIMING_S,
+)
+
+logger = logging.getLogger("pgqueue.worker")
+
+
+class Lease:
+    """Holds one worker's identity. `on_bell(payload)`, `on_due(seconds)`, `on_lost()` tell the others what was heard."""
+
+    def __init__(
+        self, dsn: str, queries: Queries, *, worker: str, row: dict[str, Any], listen: bool, counts: Callable[[], Counter[str]],
+        sleeping: Callable[[], bool], on_bell: Callable[[], None], on_due: Callable[[float | None], None], on_lost: Callable[[], None],
+    ) -> None:  # fmt: skip
+        self._dsn = dsn
+        self._queries = queries
+        self._row = row
+        self._listen = listen
+        self._counts = counts
+        self._sleeping = sleeping
+        self._on_bell = on_bell
+        self._on_due = on_due
+        self._on_lost = on_lost
+        self._conn: db.AsyncConnection | None = None
+        self._registered = False
+        self._sent: Counter[str] = Counter()
+        self._confirmed_at = time.monotonic()
+        self._beat_at = 0.0
+        self.pooled = False
+        self.draining = False
+        self._take_identity(worker)
+
+    def _take_identity(self, worker: str) -> None:
+        self.worker = worker
+        self._lock_key = uuid.UUID(worker).int & 0x7FFFFFFF
+        self._registered = False
+
+    @property
+    def name(self) -> str:
+        """The application_name of every session of this worker: by it a dead worker's sessions are ended."""
+        return session_name(self.worker)
+
+    @property
+    def lease_s(self) -> float:
+        return POOLED_LEASE_S if self.pooled else LEASE_S
+
+    def may_claim(self) -> bool:
+        """False once the heartbeat has been unconfirmed for so long that others may soon take over."""
+        return self._registered and time.monotonic() - self._confirmed_at < STOP_CLAIMING_S
+
+    async def start(self) -> None:
+        """Connect and sign in; raises what the connection raises."""
+        await self._connect()
+
+    async def run(self) -> None:
+        """Beat and listen for ever, through every loss of the connection."""
+        patience = Patience()
+        while True:
+            try:
+                if self._conn is None or self._conn.closed:
+                    await self._connect()
+                await self._beat_if_due()
+                await self._hear()
+                patience.passed()
+            except Trouble as error:
+                await self._close()
+                await patience.wait("heartbeat", error)
+
+    async def stop(self) -> None:
+        """Sign out: the row goes if no job is left under it."""
+        try:
+            if self._conn is not None:
+                await within(self._conn, BEAT_DEADLINE_S, db.run_async(self._conn, self._queries.depart(worker=self.worker)))
+        except Trouble as error:
+            logger.warning("signing out: %s; the lease runs out by itself", error)
+        await self._close()
+
+    async def _close(self) -> None:
+        conn, self._conn = self._conn, None
+        if conn is not None:
+            await conn.close()
+
+    async def _connect(self) -> None:
+        conn = await db.connect_async(self._dsn, name=self.name)
+        self._conn = conn
+        conn.prepare_threshold = None
+        await within(conn, BEAT_DEADLINE_S, self._sign_in(conn))
+
+    async def _sign_in(self, conn: db.AsyncConnection) -> None:
+        ((backend_pid,),) = await db.run_async(conn, self._queries.backend_pid())
+        pooled = db.is_pooled(conn, backend_pid)
+        if pooled and not self.pooled:
+            logger.warning(
+                "a connection pooler stands before the database: polling instead of LISTEN, and a lease of %.0f s instead of "
+                "a session lock. Give workers a direct connection for faster starts and recovery.", POOLED_LEASE_S,
+            )  # fmt: skip
+        self.pooled = pooled
+        if not pooled:
+            await db.run_async(conn, self._queries.lock(self._lock_key))
+            if self._listen:
+                await db.run_async(conn, self._queries.listen_jobs)
+        if not self._registered:
+            await self._register(conn)
+        self._beat_at = 0.0
+        self._on_bell()  # whatever rang while nobody listened: look once
+
+    async def _register(self, conn: db.AsyncConnection) -> None:
+        await db.run_async(
+            conn,
+            self._queries.register(worker=self.worker, lease_s=self.lease_s, lock_key=self._key(), pid=os.getpid(), **self._row),
+        )
+        self._registered = True
+        self._confirmed_at = time.monotonic()
+
+    def _key(self) -> int | None:
+        return None if self.pooled else self._lock_key
+
+    async def _hear(self) -> None:
+        """Wait for the doorbell until the next heartbeat is due."""
+        assert self._conn is not None
+        pause_s = max(0.0, self._beat_at + HEARTBEAT_S - time.monotonic())
+        if self._listen and not self.pooled:
+            if await db.wait_for_bell_async(self._conn, pause_s):
+                self._on_bell()
+        else:
+            await asyncio.sleep(pause_s)
+
+    async def _beat_if_due(self) -> None:
+        if time.monotonic() - self._beat_at < HEARTBEAT_S:
+            return
+        assert self._conn is not None
+        self._beat_at = time.monotonic()
+        counts = Counter(self._counts())
+        news = counts - self._sent
+        sent_at = time.monotonic()
+        ((state, next_due_s, expired, sessionless, orphaning),) = await within(
+            self._conn,
+            BEAT_DEADLINE_S,
+            db.run_async(
+                self._conn,
+                self._queries.beat(
+                    worker=self.worker, lease_s=self.lease_s, grace_s=GRACE_S, lock_key=self._key(),
+                    sleeping=self._sleeping(), state="draining" if self.draining else "alive",
+                    **{kind: news[kind] for kind in ("succeeded", "failed", "dead", "cancelled")},
+                ),
+            ),
+        )  # fmt: skip
+        if state is None:
+            await self._lost()
+            return
+        self._sent = counts
+        self._confirmed_at = sent_at
+        self._on_due(next_due_s)
+        await self._look_after(expired, sessionless, orphaning)
+
+    async def _lost(self) -> None:
+        """Declared dead while we lived, frozen perhaps: nothing we hold is ours any more."""
+        logger.error("this worker was declared dead while it could not be heard; its jobs run elsewhere. Starting over with a new id.")
+        self._take_identity(str(uuid.uuid4()))
+        self._on_lost()
+        await self._close()
+
+    async def _look_after(self, expired: list[str], sessionless: list[str], orphaning: list[str]) -> None:
+        """What the others need: a note that a session is gone, a declaration of death, a rescue of jobs."""
+        assert self._conn is not None
+        if sessionless:
+            await db.run_async(self._conn, self._queries.suspect(sessionless))
+        if expired:
+            for worker, name, ended in await db.run_async(self._conn, self._queries.bury(expired, grace_s=GRACE_S)):
+                logger.warning("worker %s (%s) is dead; %d of its sessions were ended", name, worker, ended)
+        if gone := sorted({*expired, *orphaning}):
+            await self._rescue(gone)
+
+    async def _rescue(self, workers: list[str]) -> None:
+        assert self._conn is not None
+        while True:
+            ((returned, ended, _),) = await db.run_async(self._conn, self._queries.rescue(workers, crash_cap=CRASH_CAP))
+            if returned or ended:
+                logger.warning("took back %d jobs of dead workers; %d more are quarantined or cancelled", returned, ended)
+            else:
+                return
+            self._on_bell()
+
+
+def session_name(worker: str) -> str:
+    """The application_name of a worker's sessions and those of its children."""
+    return f"pgqueue:{worker}"

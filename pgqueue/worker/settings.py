@@ -1,0 +1,45 @@
+"""How one worker runs: what the command line said, and the times by which supervisors live and die."""
+
+from dataclasses import dataclass
+
+HEARTBEAT_S = 1.5  # renews the lease and looks at the others, in one statement: two thirds of one a second
+LEASE_S = 15.0  # nobody is presumed dead before, unless his session is gone
+POOLED_LEASE_S = 30.0  # behind a transaction pooler the lease is all there is
+GRACE_S = 3.0  # a session may be gone this long: more than the longest pause between two attempts to reconnect
+RECONNECT_MAX_S = 1.0
+BEAT_DEADLINE_S = 2.0  # a frozen server keeps the connection open and says nothing
+DEADLINE_S = 30.0  # for every other round trip: longer than a checkpoint's stall, shorter than a lease behind a pooler
+STOP_CLAIMING_S = 6.0  # without a confirmed heartbeat
+
+POLL_S = 5.0  # the floor under LISTEN
+POLL_ALONE_S = 1.0  # without LISTEN
+CRASH_CAP = 3  # a job that took its process down this often is quarantined
+
+FRAME_JOBS = 50  # measured: 10 to 50 a frame double the throughput of one at a time
+FRAME_S = 0.002  # a frame holds no more work than this, so that nothing waits long behind a job that turns out slow
+FAST_S = 0.001  # only tasks that run shorter than this on average share frames
+STUCK_S = 0.1  # unstarted jobs behind a running one are taken back after this
+ASYNC_JOBS = 100  # async jobs a child runs at once
+CLAIM_MAX = 1000  # 11 us a job: a larger statement only adds latency
+TICK_S = 0.05  # how often running jobs are looked at for their time limits
+HARD_GRACE_S = 5.0  # between the soft end of a time limit and the kill
+START_S = 60.0  # an import that takes longer is a hang
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The options of `pgqueue worker`."""
+
+    app: str
+    concurrency: int
+    queues: tuple[str, ...] | None = None
+    """None: every queue there is."""
+    threads: int = 1
+    burst: bool = False
+    shutdown_timeout_s: float = 25.0
+    """Below the 30 s that Kubernetes and Docker Compose files usually grant."""
+    max_tasks_per_child: int | None = None
+    max_memory_per_child_mb: float | None = None
+    listen: bool = True
+    log_level: str = "info"
+    log_format: str = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"

@@ -1,0 +1,222 @@
+"""One worker: children that run user code, and around them the claimer, the finisher, the lease and the chores.
+
+Signals only set a flag and wake the loop. The first TERM or INT stops claiming, gives back what has not started with its
+attempt refunded, and lets running jobs finish until the shutdown timeout; a second one ends everything at once. Either
+way every job this worker holds is written back before it signs out.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import time
+import uuid
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pgqueue
+from pgqueue import db, schema
+from pgqueue.app import App
+from pgqueue.job import Outcome
+from pgqueue.worker.children import Crew
+from pgqueue.worker.chores import Chores
+from pgqueue.worker.claimer import Claimer
+from pgqueue.worker.finisher import Finisher
+from pgqueue.worker.lease import Lease, session_name
+from pgqueue.worker.line import Line
+from pgqueue.worker.settings import Settings
+
+logger = logging.getLogger("pgqueue.worker")
+
+LOOK_S = 0.01  # how often a shutdown looks whether it is through
+LAST_WORDS_S = 5.0  # for writing outcomes back at the end; what is not written is rescued by others
+
+Facts = dict[str, Any]
+
+
+class Supervisor:
+    """Starts the children and, once one of them has told the app's settings, the Station; sees both to their end.
+
+    `greet` gets the facts of the banner when the worker is ready.
+    """
+
+    def __init__(self, settings: Settings, *, greet: Callable[[Facts], None]) -> None:
+        self._settings = settings
+        self._greet = greet
+        self._signals = 0
+        self._signalled = asyncio.Event()
+        self._station: Station | None = None
+        self._crew = Crew(settings, deliver=self._deliver, report=self._report, stirred=self._stirred)
+
+    async def run(self) -> None:
+        """Work until a signal or the end of a burst; raises ConfigError, DatabaseUnavailable or SchemaError if it cannot start."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, self._on_signal)
+        worker = str(uuid.uuid4())
+        self._crew.start(_child_setup(self._settings) | identity(worker))
+        try:
+            if await self._unless_signalled(self._crew.hello):
+                self._station = Station(self._settings, self._crew, self._crew.hello.result(), worker=worker)
+                await self._station.open()
+                self._greet(self._station.facts())
+                await self._serve(self._station)
+        finally:
+            await self._crew.stop()
+            if self._station is not None:
+                await self._station.close()
+
+    async def _serve(self, station: "Station") -> None:
+        """Run all parts until it is time to stop; an exception in one of them is a bug and ends the worker."""
+        claiming, *others = tasks = [
+            asyncio.create_task(part, name=part.__qualname__) for part in (*station.parts(), self._crew.tick())
+        ]
+        stopping = asyncio.create_task(self._signalled.wait())
+        try:
+            await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
+            for task in tasks:
+                if task.done():
+                    task.result()
+            await self._shut_down(station, claiming)
+        finally:
+            for task in (stopping, claiming, *others):
+                task.cancel()
+
+    async def _shut_down(self, station: "Station", claiming: "asyncio.Task[None]") -> None:
+        """Stop claiming, give back what waits, let the rest finish within the timeout, then release it."""
+        station.drain()
+        await asyncio.wait([claiming], timeout=LAST_WORDS_S)
+        running = len(self._crew.running())
+        if running and self._signals:
+            patience_s = self._settings.shutdown_timeout_s
+            logger.info("stopping: %d jobs may finish within %g s; a second signal ends them now", running, patience_s)
+        self._crew.recall()
+        await _until(lambda: self._crew.idle or self._signals > 1, self._settings.shutdown_timeout_s)
+        await self._crew.stop()
+        await _until(lambda: station.finisher.idle, LAST_WORDS_S)
+
+    def _on_signal(self) -> None:
+        self._signals += 1
+        self._signalled.set()
+
+    async def _unless_signalled(self, future: "asyncio.Future[Any]") -> bool:
+        """Wait for a future or a signal; False: the signal."""
+        signalled = asyncio.create_task(self._signalled.wait())
+        await asyncio.wait([future, signalled], return_when=asyncio.FIRST_COMPLETED)
+        signalled.cancel()
+        return future.done()
+
+    # -- what the crew says before there is a station counts for nothing --
+
+    def _deliver(self, outcomes: list[Outcome]) -> None:
+        if self._station is not None:
+            self._station.finisher.deliver(outcomes)
+
+    def _report(self, job_id: str, token: int, fraction: float | None, note: str | None) -> None:
+        if self._station is not None:
+            self._station.finisher.report(job_id, token, fraction, note)
+
+    def _stirred(self) -> None:
+        if self._station is not None:
+            self._station.claimer.stirred.set()
+
+
+class Station:
+    """The parts of a worker that talk to the database, wired to each other and to the crew."""
+
+    def __init__(self, settings: Settings, crew: Crew, hello: dict[str, Any], *, worker: str) -> None:
+        self._settings = settings
+        self._crew = crew
+        self._hello = hello
+        self._app = App(hello["dsn"], **hello["config"])
+        self._name = f"{socket.gethostname()}:{os.getpid()}"
+        dsn, queries = self._app.dsn, self._app.queries
+        with db.connect(dsn) as conn:
+            db.run(conn, schema.check(queries, schema=self._app.config.schema))
+        self.line = Line(dsn, name=session_name(worker))
+        self.lease = Lease(
+            dsn, queries, worker=worker, row=self._row(), listen=settings.listen, counts=lambda: self.finisher.counts,
+            sleeping=lambda: self.claimer.sleeping, on_bell=lambda: self.claimer.bell.set(),
+            on_due=lambda seconds: self.claimer.due_in(seconds), on_lost=self._start_over,
+        )  # fmt: skip
+        self.finisher = Finisher(
+            self.line, queries, worker=lambda: self.lease.worker, worker_name=self._name,
+            due_sooner=lambda seconds: self.claimer.due_sooner(seconds),
+        )  # fmt: skip
+        self.claimer = Claimer(
+            self.line, queries, crew, settings,
+            worker=lambda: self.lease.worker, may_claim=self.lease.may_claim, deliver=self.finisher.deliver,
+        )  # fmt: skip
+        self.chores = Chores(
+            self.line, queries, self._app.config, crew=crew, finisher=self.finisher, worker=lambda: self.lease.worker
+        )
+
+    def parts(self) -> list[Coroutine[Any, Any, None]]:
+        """What runs for ever; the claimer first, which may end by itself."""
+        return [self.claimer.run(), self.finisher.run(), self.lease.run(), self.chores.run()]
+
+    async def open(self) -> None:
+        """Sign in."""
+        await self.lease.start()
+
+    async def close(self) -> None:
+        """Sign out."""
+        await self.lease.stop()
+        await self.line.close()
+
+    def drain(self) -> None:
+        """Claim no more, and say so."""
+        self.lease.draining = True
+        self.claimer.stop()
+
+    def _start_over(self) -> None:
+        """The lease was lost: what the children do counts for nothing."""
+        self.finisher.forget()
+        self._crew.abandon(**identity(self.lease.worker))
+
+    def _row(self) -> dict[str, Any]:
+        """What this worker's row says of it."""
+        return {
+            "name": self._name,
+            "version": pgqueue.__version__,
+            "app": self._settings.app,
+            "concurrency": self._settings.concurrency * self._settings.threads,
+            "queues": list(self._settings.queues) if self._settings.queues else None,
+            "tasks": sorted(self._hello["tasks"]),
+        }
+
+    def facts(self) -> Facts:
+        """For the banner."""
+        settings = self._settings
+        return {
+            "version": pgqueue.__version__,
+            "app": settings.app,
+            "worker": self._name,
+            "database": db.describe(self._app.dsn) + ("" if self._hello["dsn"] else " (embedded)"),
+            "schema": self._app.config.schema,
+            "queues": ", ".join(settings.queues) if settings.queues else "all",
+            "children": f"{settings.concurrency} x {settings.threads} thread{'s' * (settings.threads > 1)}",
+            "wake-up": "polling" if self.lease.pooled or not settings.listen else "LISTEN",
+            "tasks": sorted(self._hello["tasks"]),
+        }
+
+
+def identity(worker: str) -> dict[str, str]:
+    """What children must know of the worker they belong to."""
+    return {"worker": worker, "application_name": session_name(worker)}
+
+
+def _child_setup(settings: Settings) -> dict[str, Any]:
+    return {
+        "app": settings.app,
+        "threads": settings.threads,
+        "weigh": settings.max_memory_per_child_mb is not None,
+        "log_level": settings.log_level.upper(),
+        "log_format": settings.log_format,
+    }
+
+
+async def _until(condition: Callable[[], bool], limit_s: float) -> None:
+    deadline = time.monotonic() + limit_s
+    while not condition() and time.monotonic() < deadline:
+        await asyncio.sleep(LOOK_S)
