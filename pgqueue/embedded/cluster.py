@@ -17,7 +17,7 @@ def prepare(place: Place, account: Account, binaries: Binaries, *, fsync: bool) 
     _check_reach(place, account)
     if not place.data.exists():
         _make_data(place, account, binaries, fsync=fsync)
-    make_sockets(place.sockets, account)
+    make_sockets(place, account)
     for remains in (place.pid_file, place.socket, place.socket_lock):
         remains.unlink(missing_ok=True)
 

@@ -194,11 +194,20 @@ def make_folder(folder: Path) -> None:
             path.chmod(mode)  # the umask counts for mkdir's own mode
 
 
-def make_sockets(sockets: Path, account: Account) -> None:
-    """Make the private socket directory, or check that the one of that name is ours: anybody may make names in /tmp."""
-    sockets.mkdir(mode=0o700, exist_ok=True)
-    found = sockets.lstat()
+def has_sockets(place: Place, account: Account) -> bool:
+    """The socket directory exists and is ours. Anybody may make that name in /tmp and answer there for our server: so
+    this comes before every connection. What is ours cannot be replaced, as /tmp is sticky."""
+    try:
+        found = place.sockets.lstat()
+    except FileNotFoundError:
+        return False
     if found.st_uid not in (account.uid, os.geteuid()) or not stat.S_ISDIR(found.st_mode):
-        raise EmbeddedError(f"{sockets} belongs to somebody else (user id {found.st_uid}): remove it")
-    sockets.chmod(0o700)
-    account.own(sockets)
+        raise EmbeddedError(f"{place.sockets} belongs to somebody else (user id {found.st_uid}): remove it")
+    return True
+
+
+def make_sockets(place: Place, account: Account) -> None:
+    place.sockets.mkdir(mode=0o700, exist_ok=True)
+    if has_sockets(place, account):
+        place.sockets.chmod(0o700)
+        account.own(place.sockets)

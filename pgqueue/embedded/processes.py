@@ -14,7 +14,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pgqueue.embedded.places import Account, Place
+from pgqueue.embedded.places import Account, Place, has_sockets
 from pgqueue.errors import EmbeddedError
 
 LOG_LIMIT_BYTES = 10_000_000  # a log above this begins anew with the next start
@@ -53,8 +53,10 @@ def detach(
         )
 
 
-def listener(place: Place) -> int | None:
+def listener(place: Place, account: Account) -> int | None:
     """The PID that listens on the socket; None if nobody does, 0 if it lives where we cannot see it (a container)."""
+    if not has_sockets(place, account):
+        return None
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(1)  # a frozen postmaster's queue may be full
         try:

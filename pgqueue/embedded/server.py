@@ -28,7 +28,7 @@ from pgqueue.db import connect
 from pgqueue.embedded import cluster, processes
 from pgqueue.embedded.binaries import Binaries
 from pgqueue.embedded.locks import every_step, locked, try_lock
-from pgqueue.embedded.places import Account, Place, make_folder, read_environment
+from pgqueue.embedded.places import Account, Place, has_sockets, make_folder, read_environment
 from pgqueue.errors import DatabaseUnavailable, EmbeddedError
 
 START_LIMIT_S = 60.0  # crash recovery of a large write-ahead log; the server goes on recovering after that
@@ -139,6 +139,8 @@ class Server:
 
     def _ask(self, statement: str) -> tuple[Any, ...] | None:
         """The one row of a statement in sql/embedded, () if it has none, None if the server does not answer."""
+        if not has_sockets(self.place, self.account):
+            return None
         try:
             connection = connect(self.place.dsn(database="postgres"))
         except DatabaseUnavailable:
@@ -230,7 +232,7 @@ class Server:
         """Every few milliseconds: who listens, and for how many seconds nobody has."""
         heard_s = 0.0
         for gone_s in every_step(limit_s):
-            listener = processes.listener(self.place)
+            listener = processes.listener(self.place, self.account)
             heard_s = gone_s if listener is not None else heard_s
             yield listener, gone_s - heard_s
 
