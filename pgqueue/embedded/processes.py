@@ -79,7 +79,7 @@ def holders(place: Place, account: Account) -> set[int]:
     Asked as the server's account: even root may not look into another user's /proc entries inside a container.
     """
     if not Path("/proc/self").exists():
-        return _open_by("-a", "-d", "cwd", str(place.data)) & _open_by(str(place.run_lock))
+        return _holders_by_lsof(place)
     command = ["/bin/sh", "-c", FIND_HOLDERS, "sh", str(place.data), str(place.run_lock)]
     return _pids(subprocess.run(command, cwd="/", capture_output=True, text=True, **account.popen).stdout)
 
@@ -96,6 +96,11 @@ def send(pid: int, which: signal.Signals) -> None:
         os.kill(pid, which)
     except ProcessLookupError:
         return  # it went by itself
+
+
+def _holders_by_lsof(place: Place) -> set[int]:
+    """For macOS, which has no /proc and ships lsof."""
+    return _open_by("-a", "-d", "cwd", str(place.data)) & _open_by(str(place.run_lock))
 
 
 def _open_by(*selection: str) -> set[int]:
