@@ -1,0 +1,2 @@
+-- Make the project's database; runs once, right after initdb.
+create database pgqueue
