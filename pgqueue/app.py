@@ -337,6 +337,9 @@ class App:
             if self._pool is not None:
                 self._pool.close()
                 self._pool = None
+            if self._hub is not None:
+                self._hub.close()
+                self._hub = None
 
     async def close_async(self) -> None:
         """Close the connections opened for the running event loop."""

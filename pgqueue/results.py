@@ -57,6 +57,7 @@ class Hub:
         self._waiters: dict[str, list[Waiter]] = {}
         self._fresh: list[str] = []  # ids whose `awaited` row is still to be written
         self._thread: threading.Thread | None = None
+        self._closing = False
         self._wake_fd, self._waker_fd = os.pipe()  # a new waiter is announced at once, not at the next bell
         os.set_blocking(self._waker_fd, False)
 
@@ -68,6 +69,19 @@ class Hub:
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._serve, name="pgqueue results", daemon=True)
                 self._thread.start()
+        self._nudge()
+
+    def close(self) -> None:
+        """End the thread and its connection. Nobody must be waiting any more."""
+        self._closing = True
+        self._nudge()
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()
+        os.close(self._wake_fd)
+        os.close(self._waker_fd)
+
+    def _nudge(self) -> None:
         with contextlib.suppress(BlockingIOError):  # full of wake-ups that were not read yet
             os.write(self._waker_fd, b"!")
 
@@ -90,7 +104,7 @@ class Hub:
                 logger.warning("waiting for results: %s; trying again", error)
                 time.sleep(RECONNECT_S)
             with self._lock:
-                if not self._waiters:
+                if self._closing or not self._waiters:
                     self._thread = None
                     return
 
@@ -99,7 +113,7 @@ class Hub:
         idle_since = time.monotonic()
         renewed_at = idle_since
         self._announce_all()
-        while True:
+        while not self._closing:
             announced = self._announce(conn)
             self._look(conn)
             now = time.monotonic()

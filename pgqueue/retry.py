@@ -8,7 +8,7 @@ from typing import Any
 from tenacity import Future, RetryCallState, Retrying
 from tenacity.retry import retry_if_exception_type
 from tenacity.stop import stop_after_attempt
-from tenacity.wait import wait_exponential_jitter
+from tenacity.wait import wait_exponential, wait_random
 
 from pgqueue.errors import InvalidOption
 
@@ -48,7 +48,7 @@ class Policy:
     # BaseException: a task that calls sys.exit() has failed like any other.
     retry: Strategy = retry_if_exception_type(BaseException)
     stop: Strategy = stop_after_attempt(DEFAULT_MAX_ATTEMPTS)
-    wait: Strategy = wait_exponential_jitter(initial=2, max=3600, jitter=2)
+    wait: Strategy = wait_exponential(multiplier=2, max=3600) + wait_random(0, 2)
 
     def next_delay_s(self, error: BaseException, *, attempt: int, max_attempts: int | None, age_s: float) -> float | None:
         """Seconds until the next attempt, or None when the job shall be given up.

@@ -1,0 +1,168 @@
+"""A real PostgreSQL for every test: the embedded one, or the server that PGQUEUE_TEST_DSN names.
+
+Each test process makes a database of its own and empties its tables between tests.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from pgqueue import App, embedded
+from pgqueue.queries import Queries
+
+ROOT = Path(__file__).parent.parent
+PATIENCE_S = 60.0  # for an event that comes in a fraction of a second on a quiet machine
+
+TABLES = "job, history, attempt, worker, queue, throughput, awaited"
+
+
+def eventually(condition: Callable[[], Any], *, what: str, within_s: float = PATIENCE_S) -> Any:
+    """Wait for a condition, not for a time; its value, once true. Fails by name when it never comes."""
+    deadline = time.monotonic() + within_s
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"never happened: {what}"
+        time.sleep(0.005)
+    return value
+
+
+@pytest.fixture(scope="session")
+def server_dsn() -> str:
+    """A server on which databases may be made."""
+    given = os.environ.get("PGQUEUE_TEST_DSN")
+    return given or embedded.ensure(data_dir=Path(tempfile.gettempdir()) / f"pgqueue-tests-{os.getuid()}", fsync=False)
+
+
+@pytest.fixture(scope="session")
+def database(server_dsn: str) -> Iterator[str]:
+    """This process's own migrated database, as a DSN."""
+    name = f"pgqueue_test_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(server_dsn, autocommit=True) as admin:
+        admin.execute(f"create database {name}")
+        dsn = make_conninfo(server_dsn, dbname=name)
+        App(dsn).migrate()
+        yield dsn
+        admin.execute(f"drop database {name} with (force)")
+
+
+@pytest.fixture
+def dsn(database: str) -> str:
+    """The database with empty tables."""
+    with psycopg.connect(database, autocommit=True) as conn:
+        conn.execute(f"truncate {', '.join(f'pgqueue.{table}' for table in TABLES.split(', '))}")
+        conn.execute("drop schema if exists shop cascade")
+    return database
+
+
+@pytest.fixture
+def fresh_dsn(server_dsn: str) -> Iterator[str]:
+    """A database of this test's own, without pgqueue's tables."""
+    name = f"pgqueue_fresh_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(server_dsn, autocommit=True) as admin:
+        admin.execute(f"create database {name}")
+        yield make_conninfo(server_dsn, dbname=name)
+        admin.execute(f"drop database {name} with (force)")
+
+
+@pytest.fixture
+def conn(dsn: str) -> Iterator[psycopg.Connection]:
+    """An autocommit connection to look at tables with."""
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        yield connection
+
+
+@pytest.fixture
+def app(dsn: str) -> Iterator[App]:
+    """An App on the test database, with the tasks of tests/tasks.py callable through `enqueue`."""
+    made = App(dsn)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def queries(app: App) -> Queries:
+    """The statements for the test schema."""
+    return app.queries
+
+
+class Worker:
+    """A real `pgqueue worker` process."""
+
+    def __init__(self, dsn: str, *options: str, app: str = "tests.tasks") -> None:
+        self.lines: list[str] = []
+        self._changed = threading.Condition()
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", "from pgqueue.cli import main; main()", "worker", "-A", app, *options],
+            env={**os.environ, "PGQUEUE_DSN": dsn, "PYTHONUNBUFFERED": "1"},
+            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        )  # fmt: skip
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        with self.process.stdout as out:
+            for line in out:
+                with self._changed:
+                    self.lines.append(line.rstrip("\n"))
+                    self._changed.notify_all()
+        with self._changed:
+            self._changed.notify_all()
+
+    @property
+    def output(self) -> str:
+        return "\n".join(self.lines)
+
+    def said(self, text: str, *, within_s: float = PATIENCE_S) -> str:
+        """Wait for a line that contains the text."""
+        with self._changed:
+            found = self._changed.wait_for(
+                lambda: next((line for line in self.lines if text in line), None) or not self._reader.is_alive(), within_s
+            )
+        assert isinstance(found, str), f"the worker never said {text!r}:\n{self.output}"
+        return found
+
+    def ready(self) -> "Worker":
+        self.said("is ready")
+        return self
+
+    def children(self) -> list[int]:
+        """The process ids of its children."""
+        out = subprocess.run(["ps", "-o", "pid=", "--ppid", str(self.process.pid)], capture_output=True, text=True).stdout
+        return [int(pid) for pid in out.split()]
+
+    def wait(self, within_s: float = PATIENCE_S) -> int:
+        code = self.process.wait(within_s)
+        self._reader.join(5)
+        return code
+
+    def stop(self) -> int:
+        """Ask it to stop and wait for its end."""
+        self.process.terminate()
+        return self.wait()
+
+
+@pytest.fixture
+def start_worker(dsn: str) -> Iterator[Callable[..., Worker]]:
+    """Start workers; those still running at the end are killed with their children."""
+    started: list[Worker] = []
+
+    def start(*options: str, **settings: Any) -> Worker:
+        worker = Worker(settings.pop("dsn", dsn), *options, **settings)
+        started.append(worker)
+        return worker
+
+    yield start
+    for worker in started:
+        worker.process.kill()
+        worker.wait()

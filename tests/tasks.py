@@ -1,0 +1,201 @@
+"""Tasks that the tests' real workers run."""
+
+import asyncio
+import ctypes
+import os
+import signal
+import sys
+import threading
+import time
+from typing import Any
+
+from tenacity import retry_if_exception_type, wait_fixed
+
+from pgqueue import Cancel, Retry, Snooze, current_job, task
+
+SOON = wait_fixed(0.05)
+
+
+@task
+def echo(value: Any) -> Any:
+    return value
+
+
+@task(queue="other", priority=3)
+def elsewhere(value: int) -> int:
+    return value
+
+
+@task
+async def echo_later(value: Any, seconds: float = 0.05) -> Any:
+    await asyncio.sleep(seconds)
+    return value
+
+
+@task
+def sleep(seconds: float) -> float:
+    time.sleep(seconds)
+    return seconds
+
+
+@task
+def now() -> float:
+    return time.time()
+
+
+@task(max_attempts=3, wait=SOON)
+def fail_until(attempt: int) -> int:
+    if current_job().attempt < attempt:
+        raise ValueError(f"attempt {current_job().attempt} fails")
+    return current_job().attempt
+
+
+@task(retry=retry_if_exception_type(OSError), wait=SOON)
+def wrong_kind() -> None:
+    raise KeyError("not an OSError")
+
+
+@task(max_attempts=2, wait=SOON)
+def exit_with(kind: str) -> None:
+    raise {"SystemExit": SystemExit, "KeyboardInterrupt": KeyboardInterrupt, "GeneratorExit": GeneratorExit}[kind]("bye")
+
+
+@task(max_attempts=2, wait=SOON)
+async def exit_with_async(kind: str) -> None:
+    if kind == "CancelledError":
+        raise asyncio.CancelledError("from inside")
+    raise {"SystemExit": SystemExit, "KeyboardInterrupt": KeyboardInterrupt}[kind]("bye")
+
+
+@task
+def ask_again() -> int:
+    if current_job().attempt == 1:
+        raise Retry("not yet", delay=0.05)
+    return current_job().attempt
+
+
+@task
+def snooze_once(marker: str) -> int:
+    if not os.path.exists(marker):
+        open(marker, "w").close()
+        raise Snooze(0.05)
+    return current_job().attempt
+
+
+@task
+def give_up() -> None:
+    raise Cancel("no longer wanted")
+
+
+@task(max_attempts=1)
+def bad_result() -> Any:
+    return object()
+
+
+@task(max_attempts=1)
+def hostile_error() -> None:
+    raise ValueError("\0 \ud800 \x1b[31m " + "x" * 200_000)
+
+
+@task
+def crash(how: str) -> None:
+    if how == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if how == "segfault":
+        signal.signal(signal.SIGSEGV, signal.SIG_DFL)
+        ctypes.string_at(0)
+    os._exit(int(how))
+
+
+@task
+def crash_once(marker: str) -> int:
+    if not os.path.exists(marker):
+        open(marker, "w").close()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return current_job().attempt
+
+
+@task(timeout=0.3, max_attempts=1)
+async def too_long_async() -> None:
+    await asyncio.sleep(60)
+
+
+@task(timeout=0.3, max_attempts=1)
+def too_long_polite() -> None:
+    while True:
+        time.sleep(0.01)
+        current_job().check()
+
+
+@task(timeout=0.3, max_attempts=1)
+def too_long_deaf() -> None:
+    time.sleep(60)
+
+
+@task
+def until_cancelled(marker: str) -> None:
+    open(marker, "w").close()
+    while not current_job().cancel_requested:
+        time.sleep(0.01)
+    current_job().check()
+
+
+@task
+async def until_cancelled_async(marker: str) -> None:
+    open(marker, "w").close()
+    await asyncio.sleep(60)
+
+
+@task
+def report(marker: str) -> str:
+    current_job().progress(0.5, "halfway")
+    while not os.path.exists(marker):
+        time.sleep(0.01)
+    return "done"
+
+
+@task(atomic=True, max_attempts=2, wait=SOON)
+def pay(amount: int, fail_on: int = 0) -> int:
+    current_job().conn.execute("insert into shop.paid (job, amount) values (%s, %s)", [current_job().id, amount])
+    if current_job().attempt == fail_on:
+        raise ValueError("after the write")
+    return amount
+
+
+@task(atomic=True)
+async def pay_async(amount: int) -> int:
+    await current_job().conn.execute("insert into shop.paid (job, amount) values (%s, %s)", [current_job().id, amount])
+    return amount
+
+
+@task(atomic=True, max_attempts=1)
+def pay_and_commit(amount: int) -> int:
+    current_job().conn.execute("insert into shop.paid (job, amount) values (%s, %s)", [current_job().id, amount])
+    current_job().conn.execute("commit")
+    return amount
+
+
+@task(atomic=True, max_attempts=1)
+def pay_slowly(amount: int, marker: str, go: str) -> int:
+    current_job().conn.execute("insert into shop.paid (job, amount) values (%s, %s)", [current_job().id, amount])
+    open(marker, "w").close()
+    while not os.path.exists(go):
+        time.sleep(0.01)
+    return amount
+
+
+@task
+def whoami() -> dict[str, Any]:
+    return {"pid": os.getpid(), "thread": threading.get_ident(), "main": threading.current_thread() is threading.main_thread()}
+
+
+@task
+def eat(megabytes: int) -> int:
+    sys.modules.setdefault("eaten", bytearray(megabytes << 20))  # type: ignore[call-overload]
+    return os.getpid()
+
+
+@task
+def leave_thread() -> str:
+    threading.Thread(target=time.sleep, args=(3600,)).start()
+    return "left one"

@@ -1,0 +1,239 @@
+"""What a real worker does with jobs that end well or fail by themselves."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from pgqueue import App, JobCancelled, JobDead
+from tests import tasks
+from tests.conftest import Worker, eventually
+
+Start = Callable[..., Worker]
+
+
+@pytest.fixture(autouse=True)
+def default_app(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`task.defer` of tests/tasks.py goes to the test database."""
+    monkeypatch.setenv("PGQUEUE_DSN", dsn)
+    tasks.echo.app.close()
+    tasks.echo.app._forget()
+
+
+def attempts(conn: psycopg.Connection, job_id: str) -> list[tuple[int, str, str]]:
+    return conn.execute(
+        "select attempt, cause, error from pgqueue.attempt where job_id = %s order by failed_at", [job_id]
+    ).fetchall()
+
+
+def test_sync_async_and_threaded_jobs_return_what_they_return(start_worker: Start) -> None:
+    start_worker("-c", "2", "--threads", "3").ready()
+    jobs = [tasks.echo.defer({"n": n, "text": "ü\u2028\U0001f600"}) for n in range(30)]
+    later = [tasks.echo_later.defer(n) for n in range(300)]
+    assert [job.result(30)["n"] for job in jobs] == list(range(30))
+    assert [job.result(30) for job in later] == list(range(300))
+
+
+def test_async_jobs_run_at_once_and_sync_jobs_do_not_share_a_thread(start_worker: Start) -> None:
+    start_worker("-c", "1").ready()
+    began = time.monotonic()
+    for job in [tasks.echo_later.defer(n, 0.5) for n in range(50)]:
+        job.result(30)
+    assert time.monotonic() - began < 10  # one after the other they take 25 s
+    who = [tasks.whoami.defer().result(30) for _ in range(3)]
+    assert all(each["main"] for each in who) and len({each["pid"] for each in who}) == 1
+
+
+def test_a_failing_job_is_retried_with_each_failure_recorded(start_worker: Start, conn: psycopg.Connection) -> None:
+    start_worker("-c", "1").ready()
+    job = tasks.fail_until.defer(3)
+    assert job.result(30) == 3
+    assert attempts(conn, job.id) == [
+        (1, "exception", "ValueError: attempt 1 fails"),
+        (2, "exception", "ValueError: attempt 2 fails"),
+    ]
+    trace, worker = conn.execute("select traceback, worker_name from pgqueue.attempt limit 1").fetchone()
+    assert trace.startswith("Traceback") and "fail_until" in trace and "executor.py" not in trace and worker
+
+
+def test_attempts_run_out(start_worker: Start, conn: psycopg.Connection) -> None:
+    start_worker("-c", "1").ready()
+    job = tasks.fail_until.defer(99)
+    with pytest.raises(JobDead, match="attempt 3 fails"):
+        job.result(30)
+    assert len(attempts(conn, job.id)) == 3
+    assert job.state == "dead" and job.retry()
+    with pytest.raises(JobDead):
+        job.result(30)
+    assert len(attempts(conn, job.id)) == 6
+
+
+def test_the_policy_and_the_job_decide_about_retries(start_worker: Start, conn: psycopg.Connection) -> None:
+    start_worker("-c", "1").ready()
+    wrong, once = tasks.wrong_kind.defer(), tasks.fail_until.options(max_attempts=1).defer(9)
+    for job in (wrong, once):
+        with pytest.raises(JobDead):
+            job.result(30)
+        assert len(attempts(conn, job.id)) == 1
+
+
+def test_retry_snooze_and_cancel_can_be_raised(start_worker: Start, conn: psycopg.Connection, tmp_path: Path) -> None:
+    start_worker("-c", "1").ready()
+    assert tasks.ask_again.defer().result(30) == 2
+    assert tasks.snooze_once.defer(str(tmp_path / "snoozed")).result(30) == 1
+    with pytest.raises(JobCancelled, match="no longer wanted"):
+        tasks.give_up.defer().result(30)
+    assert conn.execute("select count(*) from pgqueue.attempt where task like '%%snooze%%'").fetchone() == (0,)
+
+
+@pytest.mark.parametrize("kind", ["SystemExit", "KeyboardInterrupt", "GeneratorExit"])
+def test_whatever_a_task_raises_is_a_failed_attempt(start_worker: Start, conn: psycopg.Connection, kind: str) -> None:
+    worker = start_worker("-c", "1").ready()
+    children = worker.children()
+    job = tasks.exit_with.defer(kind)
+    with pytest.raises(JobDead, match=f"{kind}: bye"):
+        job.result(30)
+    assert len(attempts(conn, job.id)) == 2
+    assert tasks.echo.defer(1).result(30) == 1 and worker.children() == children
+
+
+@pytest.mark.parametrize("kind", ["SystemExit", "KeyboardInterrupt", "CancelledError"])
+def test_whatever_an_async_task_raises_is_a_failed_attempt(start_worker: Start, conn: psycopg.Connection, kind: str) -> None:
+    worker = start_worker("-c", "1").ready()
+    children = worker.children()
+    job = tasks.exit_with_async.defer(kind)
+    with pytest.raises(JobDead, match=kind):
+        job.result(30)
+    assert len(attempts(conn, job.id)) == 2
+    assert tasks.echo_later.defer(1).result(30) == 1 and worker.children() == children
+
+
+def test_a_result_that_cannot_be_stored_fails_the_attempt_with_that_reason(start_worker: Start, conn: psycopg.Connection) -> None:
+    start_worker("-c", "1").ready()
+    job = tasks.bad_result.defer()
+    with pytest.raises(JobDead, match="InvalidResult"):
+        job.result(30)
+    ((_, cause, _),) = attempts(conn, job.id)
+    assert cause == "result"
+
+
+def test_an_error_text_that_postgres_cannot_hold_is_cleaned(start_worker: Start, conn: psycopg.Connection) -> None:
+    start_worker("-c", "1").ready()
+    job = tasks.hostile_error.defer()
+    with pytest.raises(JobDead):
+        job.result(30)
+    ((_, _, error),) = attempts(conn, job.id)
+    assert error.startswith("ValueError: \\x00 \\ud800") and len(error) < 70_000
+
+
+def test_arguments_that_no_longer_fit_fail_with_both_shapes(start_worker: Start, app: App, conn: psycopg.Connection) -> None:
+    start_worker("-c", "1").ready()
+    job = app.enqueue("tests.tasks.sleep", args=[0, "surplus"], max_attempts=1)
+    with pytest.raises(JobDead, match="signature changed"):
+        job.result(30)
+    ((_, cause, _),) = attempts(conn, job.id)
+    assert cause == "arguments"
+
+
+def test_an_unknown_task_stays_queued_and_others_run(start_worker: Start, app: App) -> None:
+    worker = start_worker("-c", "1").ready()
+    unknown = [app.enqueue("no.such.task") for _ in range(3)]
+    assert tasks.echo.defer(7).result(30) == 7
+    worker.said("no task named 'no.such.task'")
+    eventually(lambda: all(job.state == "queued" for job in unknown), what="unknown jobs are queued again")
+    assert [job.snapshot().attempt for job in unknown] == [0, 0, 0]
+    assert sum("no task named" in line for line in worker.lines) == 1
+
+
+def test_larger_priority_runs_first_then_order_of_becoming_runnable(start_worker: Start) -> None:
+    jobs = {n: tasks.now.options(priority=priority).defer() for n, priority in enumerate([0, 5, 0, 5, -1])}
+    start_worker("-c", "1").ready()
+    started = {n: job.result(30) for n, job in jobs.items()}
+    assert sorted(started, key=started.__getitem__) == [1, 3, 0, 2, 4]
+
+
+def test_only_the_queues_that_are_named(start_worker: Start) -> None:
+    here, there = tasks.echo.defer(1), tasks.elsewhere.defer(2)
+    start_worker("-c", "1", "-Q", "other").ready()
+    assert there.result(30) == 2
+    assert here.state == "queued"
+
+
+def test_a_paused_queue_waits(start_worker: Start, app: App) -> None:
+    app.pause("default")
+    start_worker("-c", "1").ready()
+    waiting = tasks.echo.defer(1)
+    assert tasks.elsewhere.defer(2).result(30) == 2
+    assert waiting.state == "queued"
+    assert app.resume("default") and waiting.result(30) == 1
+
+
+def test_delayed_jobs_start_on_time(start_worker: Start, conn: psycopg.Connection) -> None:
+    start_worker("-c", "1").ready()
+    jobs = [tasks.now.options(delay=delay).defer() for delay in (0.3, 0.6, 0.9)]
+    for job in jobs:
+        job.result(30)
+    late = conn.execute("select extract(epoch from started_at - run_at)::float8 from pgqueue.history").fetchall()
+    assert all(0 <= seconds < 2 for (seconds,) in late), late  # the poll alone would need 5 s; benchmarks measure it closely
+
+
+def test_an_expired_job_is_cancelled_unstarted(start_worker: Start) -> None:
+    job = tasks.echo.options(expires=0).defer(1)
+    start_worker("-c", "1").ready()
+    with pytest.raises(JobCancelled, match="expired"):
+        job.result(30)
+
+
+def test_progress_is_seen_while_it_runs(start_worker: Start, tmp_path: Path) -> None:
+    start_worker("-c", "1").ready()
+    job = tasks.report.defer(str(tmp_path / "go"))
+    eventually(lambda: job.snapshot().progress_note == "halfway", what="progress in the row")
+    assert job.snapshot().progress == 0.5
+    (tmp_path / "go").touch()
+    assert job.result(30) == "done"
+
+
+def test_cancel_before_and_during(start_worker: Start, tmp_path: Path) -> None:
+    early = tasks.echo.options(delay=600).defer(1)
+    assert early.cancel("changed our mind") and not early.cancel()
+    with pytest.raises(JobCancelled, match="changed our mind"):
+        early.result(30)
+    start_worker("-c", "2").ready()
+    for task, marker in ((tasks.until_cancelled, tmp_path / "a"), (tasks.until_cancelled_async, tmp_path / "b")):
+        job = task.defer(str(marker))
+        eventually(marker.exists, what="the task runs")
+        assert job.cancel("stop it")
+        with pytest.raises(JobCancelled, match="stop it"):
+            job.result(30)
+
+
+def test_a_burst_ends_when_nothing_is_left(start_worker: Start, conn: psycopg.Connection) -> None:
+    tasks.echo.defer_many((n,) for n in range(2000))
+    tasks.echo.options(delay=600).defer(1)
+    worker = start_worker("-c", "2", "--burst")
+    assert worker.wait() == 0, worker.output
+    assert conn.execute("select count(*) from pgqueue.history where state = 'succeeded'").fetchone() == (2000,)
+    assert conn.execute("select count(*) from pgqueue.worker").fetchone() == (0,)
+
+
+def test_polling_alone_is_enough(start_worker: Start, app: App) -> None:
+    start_worker("-c", "1", "--no-listen").ready()
+    silent = App(app.dsn, notify="never")
+    assert silent.enqueue("tests.tasks.echo", [5]).result(30) == 5
+    silent.close()
+
+
+def test_many_waiters_share_one_connection(start_worker: Start, conn: psycopg.Connection) -> None:
+    start_worker("-c", "2").ready()
+
+    async def wait_for_all() -> list[int]:
+        jobs = [await tasks.echo_later.defer_async(n, 0.2) for n in range(200)]
+        return list(await asyncio.gather(*(job.result_async(30) for job in jobs)))
+
+    assert asyncio.run(wait_for_all()) == list(range(200))
+    listeners = conn.execute("select count(*) from pg_stat_activity where application_name = 'pgqueue results'").fetchone()
+    assert listeners == (1,)
+    assert conn.execute("select count(*) from pgqueue.awaited").fetchone() == (0,)
