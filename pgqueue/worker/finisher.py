@@ -25,6 +25,7 @@ AFTER = {
     Verdict.SNOOZE: (State.SCHEDULED, 1, 0),
     Verdict.RELEASE: (State.QUEUED, 1, 0),
     Verdict.CRASH: (State.QUEUED, 1, 1),
+    Verdict.QUARANTINE: (State.DEAD, 1, 1),
     Verdict.DEAD: (State.DEAD, 0, 0),
     Verdict.CANCELLED: (State.CANCELLED, 0, 0),
 }

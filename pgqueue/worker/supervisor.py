@@ -172,6 +172,7 @@ class Station:
     def _start_over(self) -> None:
         """The lease was lost: what the children do counts for nothing."""
         self.finisher.forget()
+        self.line.rename(session_name(self.lease.worker))
         self._crew.abandon(**identity(self.lease.worker))
 
     def _row(self) -> dict[str, Any]:
