@@ -216,7 +216,7 @@ class Server:
 
     def _await_answer(self) -> None:
         for _ in every_step(START_LIMIT_S):
-            if self._is_ready() and self._identity():
+            if self._is_ready():
                 return
             if self.is_dead():
                 words = cluster.last_words(self.place.log.read_text(errors="replace"))
