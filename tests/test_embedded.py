@@ -170,11 +170,14 @@ class Project:
     def is_running(self) -> bool:
         return processes.listener(self.place, self.account) is not None
 
+    def kill_all(self) -> None:
+        for pid in self.processes():
+            processes.send(pid, signal.SIGKILL)  # not os.kill: the postmaster's end takes some others along
+
     def end(self) -> None:
         with suppress(EmbeddedError):  # kill -9 does the rest
             server.Server(self.place, self.account).stop()
-        for pid in self.processes():
-            processes.send(pid, signal.SIGKILL)
+        self.kill_all()
         wait_until(lambda: not self.processes(), "the end of all processes")
         shutil.rmtree(self.place.sockets, ignore_errors=True)
 
@@ -388,8 +391,7 @@ def test_everything_killed_recovers_with_its_data_and_a_new_watcher(actor, proje
     with connect(dsn) as connection:
         connection.execute("create table kept as select 42 as number")
     wait_until(project.watcher, "the watcher starts")
-    for pid in project.processes():
-        os.kill(pid, signal.SIGKILL)
+    project.kill_all()
     dsn = actor.ensure(project.home)
     assert value(dsn, "select number from kept") == 42
     wait_until(project.watcher, "a new watcher starts")
