@@ -133,7 +133,7 @@ class Finisher:
     def _count(self, outcome: Outcome, state: str, task: str) -> None:
         if outcome.cause is not None:
             self.counts["failed"] += 1
-        if state == State.SCHEDULED:
+        if state in (State.SCHEDULED, State.QUEUED):  # the doorbell is rung for others only
             self._due_sooner(outcome.delay_s)
         if state in (State.DEAD, State.CANCELLED):
             self.counts[state] += 1
