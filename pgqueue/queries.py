@@ -54,18 +54,18 @@ class Queries:
         self.listen_jobs = Statement(f'listen "{config.jobs_channel}"')
         self.listen_results = Statement(f'listen "{config.results_channel}"')
 
-    def text(self, name: str, **fragments: str) -> str:
+    def text(self, file: str, /, **fragments: str) -> str:
         """The text of one file with schema, channels and fragments filled in; params stay %(name)s."""
-        key = name + "".join(fragments.values())
+        key = file + "".join(fragments.values())
         if key not in self._texts:
-            text = _file(f"{name}.sql")
+            text = _file(f"{file}.sql")
             for place, value in (fragments | self._names).items():
                 text = text.replace(f"{{{place}}}", value)
             self._texts[key] = text
         return self._texts[key]
 
-    def _say(self, name: str, **params: Any) -> Statement:
-        return Statement(self.text(name), params)
+    def _say(self, file: str, /, **params: Any) -> Statement:
+        return Statement(self.text(file), params)
 
     # -- callers: jobs go in, results come out --
 
@@ -207,6 +207,35 @@ class Queries:
 
     def prune(self) -> Statement:
         return self._say("prune")
+
+    # -- stats --
+
+    def stats_totals(self, *, count_limit: int) -> Statement:
+        return self._say("stats_totals", count_limit=count_limit)
+
+    def stats_throughput(self) -> Statement:
+        return self._say("stats_throughput")
+
+    def stats_queues(self, *, queue_limit: int, count_limit: int) -> Statement:
+        return self._say("stats_queues", queue_limit=queue_limit, count_limit=count_limit)
+
+    def stats_sample(self, *, percent: float) -> Statement:
+        return self._say("stats_sample", percent=percent)
+
+    def stats_sample_dead(self, *, percent: float) -> Statement:
+        return self._say("stats_sample_dead", percent=percent)
+
+    def stats_workers(self, *, limit: int, count_limit: int) -> Statement:
+        return self._say("stats_workers", limit=limit, count_limit=count_limit)
+
+    def stats_current(self, workers: Sequence[str], *, limit: int) -> Statement:
+        return self._say("stats_current", workers=workers, limit=limit)
+
+    def stats_upcoming(self, *, limit: int) -> Statement:
+        return self._say("stats_upcoming", limit=limit)
+
+    def stats_failures(self, *, limit: int) -> Statement:
+        return self._say("stats_failures", limit=limit)
 
     # -- migrations --
 
