@@ -40,7 +40,7 @@ CHART_LABEL_WIDTH = 11
 MIN_WIDTH = 40  # cells; below it lines are cut
 GAP = 3  # cells between two columns
 ENDLESS = 1_000_000  # lines, of a page that is printed
-MIN_SECTION_HEIGHT = 3  # a heading, a row, and how many more
+MIN_SECTION_HEIGHT = 2  # a heading and a row
 BLOCKS = " ▁▂▃▄▅▆▇█"
 STATE_STYLES = {"alive": "green", "draining": "yellow", "suspect": "bold yellow", "lost": "bold red"}
 QUIT_KEYS = ("q", "Q", "")  # empty: the terminal is gone
@@ -48,7 +48,7 @@ START_ONE = "pgqueue worker -A yourapp"
 
 
 def page(stats: Stats, *, title: str) -> RenderableType:
-    """Everything in `stats` on one page: as long as it needs to be, or cut to the height when rich is given one."""
+    """Everything in `stats` on one page: as long as it needs to be, or cut where rich is given a height."""
     return _Page(stats, title)
 
 
@@ -154,30 +154,32 @@ class _Section:
     columns: Sequence[_Column]
     rows: Sequence[_Row]
     empty: Text
-    not_shown: int = 0
+    not_shown: int | None = None
+    """How many rows were left out already; None for a list that is only ever the beginning of one."""
     by_name: bool = False
     """Draw in the order of the first cell: a list that reorders itself every second cannot be read."""
 
     @property
     def height(self) -> int:
-        return 1 + max(1, len(self.rows)) + bool(self.not_shown)
+        return 1 + max(1, len(self.rows))
 
     def cut(self, height: int) -> "_Section":
-        """The same in at most `height` lines (3 at least), the last of which says how much is missing."""
+        """The same in at most `height` lines (2 at least); the heading says how many rows are missing."""
         section = self
         for level in range(max((row.level for row in self.rows), default=0), 0, -1):
             if section.height > height:
                 section = replace(section, rows=[row for row in section.rows if row.level < level])
         if section.height <= height:
             return section
-        rows = section.rows[: height - 2]
-        return replace(section, rows=rows, not_shown=self.not_shown + len(section.rows) - len(rows))
+        rows = section.rows[: height - 1]
+        missing = None if self.not_shown is None else self.not_shown + len(section.rows) - len(rows)
+        return replace(section, rows=rows, not_shown=missing)
 
     def draw(self) -> RenderableType:
         table = Table(box=None, expand=True, pad_edge=False, padding=(0, 2, 0, 0), collapse_padding=True)
-        for place, column in enumerate(self.columns):
+        for place, column in enumerate(self.columns if self.rows else self.columns[:1]):
             table.add_column(
-                Text(column.heading, style="dim" if place else "bold"),
+                Text(column.heading, style="dim") if place else self._name(),
                 justify="right" if column.right else "left",
                 ratio=column.ratio,
                 min_width=column.min_width,
@@ -187,8 +189,11 @@ class _Section:
             )
         for row in sorted(self.rows, key=lambda row: row.cells[0].plain) if self.by_name else self.rows:
             table.add_row(*row.cells)
-        more = Text(f"and {_whole(self.not_shown)} more", style="dim") if self.not_shown else None
-        return Group(table, *(line for line in (None if self.rows else self.empty, more) if line is not None))
+        return table if self.rows else Group(table, self.empty)
+
+    def _name(self) -> Text:
+        more = f"  and {_whole(self.not_shown)} more" if self.not_shown else ""
+        return Text.assemble((self.columns[0].heading, "bold"), (more, "dim"))
 
 
 def _figure(heading: str, width: int) -> _Column:
@@ -235,7 +240,7 @@ def _workers(stats: Stats, *, width: int) -> _Section:
             _Column("workers", ratio=1),
             _figure("busy", 5),
             _figure("for", 7),
-            _Column("state, beat", min_width=14, max_width=30 if width >= ROOMY else 18),
+            _Column("state, beat", min_width=14, max_width=30 if width >= ROOMY else 15),
         ],
         rows=[row for worker in stats.workers for row in _worker(worker)],
         empty=Text.assemble(("no workers", "yellow"), "   start one: ", (START_ONE, "bold")),
@@ -348,7 +353,7 @@ def _last_hour(stats: Stats) -> Text:
         (ends.dead, "dead", "red"), (ends.cancelled, "cancelled", ""),
     )  # fmt: skip
     parts = [Text.assemble(_quiet_zero(number, style=style), (f" {word}", "dim")) for number, word, style in words]
-    return Text.assemble(("last hour  ", "dim"), Text("  ").join(parts))
+    return Text.assemble(("last hour  ", "dim"), Text("  ").join(parts), no_wrap=True, overflow="ellipsis")
 
 
 def _chart(buckets: Sequence[Bucket], *, width: int, rows: int) -> RenderableType:
@@ -367,6 +372,7 @@ def _chart(buckets: Sequence[Bucket], *, width: int, rows: int) -> RenderableTyp
 
 def _columns(grid: Table, values: Sequence[float], *, unit: str, rows: int, broad: int, style: str) -> None:
     peak = max(values)
+    rows = rows if peak else 1
     for row in reversed(range(rows)):
         bars = "".join(_block(value, peak=peak, row=row, rows=rows) * broad for value in values)
         label = f"{_per_s(peak)}{unit}" if row == rows - 1 else ""
@@ -390,13 +396,14 @@ class _Page:
     title: str
     hint: str = ""
     trouble: str = ""
+    height: int | None = None
+    """Lines, when the page must fit a screen: rich's Live keeps the height to itself."""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         width = max(MIN_WIDTH, options.max_width - 2 * MARGIN)
-        low = options.height is not None and options.height < LOW_HEIGHT
-        head = self._head(width=width, chart_rows=LOW_CHART_ROWS if low else CHART_ROWS)
-        used = len(console.render_lines(head, options.update(width=width, height=None)))
-        room = ENDLESS if options.height is None else options.height - used
+        height = self.height or options.height or ENDLESS
+        head = self._head(width=width, chart_rows=LOW_CHART_ROWS if height < LOW_HEIGHT else CHART_ROWS)
+        room = height - len(console.render_lines(head, options.update(width=width, height=None)))
         yield Padding(Group(head, self._sections(width=width, room=room)), (0, MARGIN))
 
     def _head(self, *, width: int, chart_rows: int) -> RenderableType:
@@ -410,7 +417,7 @@ class _Page:
 
     def _sections(self, *, width: int, room: int) -> RenderableType:
         """Queues, workers, upcoming, failures; on a wide screen the first three in two columns, the errors across."""
-        left = width if width < WIDE else (width - GAP) * 9 // 20
+        left = width if width < WIDE else (width - GAP) * 3 // 7
         right = width if width < WIDE else width - GAP - left
         queues, upcoming = _queues(self.stats), _upcoming(self.stats, width=left)
         workers, failures = _workers(self.stats, width=right), _failures(self.stats)
@@ -454,8 +461,8 @@ def _share(wanted: Sequence[int], *, room: int) -> list[int]:
     while sum(min(want, level) for want in wanted) > room and level > MIN_SECTION_HEIGHT:
         level -= 1
     heights = [min(want, level) for want in wanted]
-    for place, want in enumerate(wanted):  # what is left over goes to the first that can use it
-        heights[place] += max(0, min(want - heights[place], room - sum(heights)))
+    for place, want in enumerate(wanted):  # what is left over, one line each
+        heights[place] += heights[place] < want and sum(heights) < room
     return heights
 
 
@@ -474,9 +481,9 @@ def live(fetch: Callable[[], Stats], *, title: str, console: Console, refresh_s:
         hint = "q leaves   " if pressed.reads else ""
         drawn: object = None
         while not (leave.is_set() or pressed.wait(TICK_S) in QUIT_KEYS):
-            seen = (feed.latest, feed.trouble(), console.size)
+            seen = _Page(feed.latest, title, hint=hint, trouble=feed.trouble(), height=console.height), console.width
             if seen != drawn:
-                screen.update(_Page(seen[0], title, hint=hint, trouble=seen[1]), refresh=True)
+                screen.update(seen[0], refresh=True)
                 drawn = seen
 
 

@@ -26,7 +26,7 @@ stocked as (
 brief as (
   select stocked.queue, depth.count, depth.count >= depth.most as capped
   from stocked
-  cross join (select greatest(1, %(count_limit)s / count(*)) as most from stocked) as share
+  cross join (select greatest(1, %(count_limit)s / greatest(count(*), 1)) as most from stocked) as share
   cross join lateral (
     select count(*), share.most
     from (
@@ -43,7 +43,7 @@ counted as (
   union all
   select brief.queue, depth.count, depth.count >= depth.most
   from brief
-  cross join (select least(%(count_limit)s, 3 * %(count_limit)s / count(*)) as most from brief where capped) as share
+  cross join (select least(%(count_limit)s, 3 * %(count_limit)s / greatest(count(*), 1)) as most from brief where capped) as share
   cross join lateral (
     select count(*), share.most
     from (
@@ -77,7 +77,7 @@ pair as (
     order by priority desc, seq
     limit 1
   ) as head
-  where pair.place < (select least(100, 10000 / count(*)) from stocked)
+  where pair.place < (select least(100, 10000 / greatest(count(*), 1)) from stocked)
 ),
 oldest as (
   select queue, min(run_at) as run_at from pair group by queue
