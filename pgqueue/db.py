@@ -206,12 +206,12 @@ def _parameters(dsn: str, *, timeout_s: float, name: str) -> dict[str, Any]:
 
 
 def _unavailable(dsn: str, error: psycopg.Error) -> DatabaseUnavailable:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    reason = lines[-1] if lines else type(error).__name__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip() and "Is the server running" not in line]
+    reason = lines[-1].rpartition("failed: ")[2] if lines else type(error).__name__
     password = conninfo_to_dict(dsn).get("password")
     if password:
         reason = reason.replace(str(password), "***")
-    return DatabaseUnavailable(f"cannot connect to {describe(dsn)}: {reason}. Check PGQUEUE_DSN and that the server runs.")
+    return DatabaseUnavailable(f"cannot connect to {describe(dsn)}: {reason}; check PGQUEUE_DSN and that the server runs")
 
 
 def explain(error: psycopg.Error, *, schema: str) -> Exception:
