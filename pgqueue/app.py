@@ -78,7 +78,7 @@ class App:
         wait: Strategy | None = None,
         atomic: bool = False,
     ) -> "Decorator": ...
-    def task(self, function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+    def task(self, *function: Any, **options: Any) -> Any:
         """Make a function a task: `@task` or `@task(queue="mail", max_attempts=5, timeout=30)`.
 
         name: default module.function. queue, priority, timeout (seconds an attempt may take), expires: defaults of its jobs.
@@ -86,8 +86,8 @@ class App:
         attempts, exponential from 2 s to 1 h). atomic: the job's result commits together with what the task writes through
         current_job().conn. Raises ConfigError at import for what cannot work.
         """
-        if function is not None:
-            return self._register(function)
+        if function:
+            return self._register(*function)
         return lambda function: self._register(function, **options)
 
     def _register(self, function: Callable[..., Any], **options: Any) -> AnyTask:
@@ -232,7 +232,7 @@ class App:
         future: asyncio.Future[End | None] = loop.create_future()
 
         def wake(end: End | None) -> None:
-            loop.call_soon_threadsafe(lambda: future.done() or future.set_result(end))
+            loop.call_soon_threadsafe(_resolve, future, end)
 
         waiter = Waiter(_check_id(job_id), wake)
         hub = await asyncio.to_thread(lambda: self.hub)
@@ -431,6 +431,11 @@ class Decorator:
     def __call__(self, function: Callable[P, R], /) -> Task[P, R, R]: ...
     def __call__(self, function: Any, /) -> Any:
         raise NotImplementedError
+
+
+def _resolve(future: "asyncio.Future[End | None]", end: End | None) -> None:
+    if not future.done():  # the waiter may have lost patience in the meantime
+        future.set_result(end)
 
 
 def _check_id(job_id: str) -> str:

@@ -6,8 +6,8 @@ from multiprocessing.connection import wait
 from typing import Any, TypeVar
 
 import psycopg
-from psycopg import pq, sql
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg import pq
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import tuple_row
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
@@ -193,11 +193,6 @@ def describe(dsn: str) -> str:
     return f"{user}{where}{port}/{parts.get('dbname') or parts.get('user') or ''}"
 
 
-def without_password(dsn: str) -> str:
-    """The same DSN with the password left out."""
-    return make_conninfo(**{key: value for key, value in conninfo_to_dict(dsn).items() if key != "password" and value is not None})
-
-
 def _parameters(dsn: str, *, timeout_s: float, name: str) -> dict[str, Any]:
     """Our connection settings, each only where the DSN does not say otherwise."""
     try:
@@ -211,12 +206,12 @@ def _parameters(dsn: str, *, timeout_s: float, name: str) -> dict[str, Any]:
 
 
 def _unavailable(dsn: str, error: psycopg.Error) -> DatabaseUnavailable:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    reason = lines[-1] if lines else type(error).__name__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip() and "Is the server running" not in line]
+    reason = lines[-1].rpartition("failed: ")[2] if lines else type(error).__name__
     password = conninfo_to_dict(dsn).get("password")
     if password:
         reason = reason.replace(str(password), "***")
-    return DatabaseUnavailable(f"cannot connect to {describe(dsn)}: {reason}. Check PGQUEUE_DSN and that the server runs.")
+    return DatabaseUnavailable(f"cannot connect to {describe(dsn)}: {reason}; check PGQUEUE_DSN and that the server runs")
 
 
 def explain(error: psycopg.Error, *, schema: str) -> Exception:
@@ -226,8 +221,3 @@ def explain(error: psycopg.Error, *, schema: str) -> Exception:
     if isinstance(error, psycopg.OperationalError) and error.sqlstate is None:
         return DatabaseUnavailable(f"the database went away: {str(error).splitlines()[0] if str(error) else type(error).__name__}")
     return error
-
-
-def quote(name: str) -> str:
-    """A name as an SQL identifier."""
-    return sql.Identifier(name).as_string(None)

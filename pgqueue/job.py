@@ -46,6 +46,7 @@ class Verdict(StrEnum):
     SNOOZE = "snooze"  # the task asked to run later; costs no attempt
     RELEASE = "release"  # given back unstarted; costs nothing
     CRASH = "crash"  # its process died; costs no attempt but counts as a crash
+    QUARANTINE = "quarantine"  # its process died once too often: dead, never to be retried by itself
     DEAD = "dead"
     CANCELLED = "cancelled"
     COMMITTED = "committed"  # an atomic task finished itself in its own transaction; nothing left to write

@@ -45,7 +45,7 @@ def migrate(queries: Queries, *, schema: str) -> Steps[list[str]]:
         raise SchemaTooNew(
             f"the schema '{schema}' is at version {version}, newer than this code's {newest()}: upgrade pgqueue-jobs here"
         )
-    done = []
+    done: list[str] = []
     for number, name in migrations():
         if number > version:
             if not done and version == 0:

@@ -150,12 +150,12 @@ AnyTask = Task[Any, Any, Any]
 
 
 def _check_function(function: object) -> None:
-    if not inspect.isroutine(function) and not callable(function):
-        raise ConfigError(f"@task decorates a function, not a {type(function).__name__}")
     if isinstance(function, Task):
         raise ConfigError(f"{function.name} is a task already; @task was applied twice")
     if inspect.isclass(function):
         raise ConfigError(f"@task decorates a function, not the class {function.__qualname__}")
+    if not inspect.isfunction(function):
+        raise ConfigError(f"@task decorates a function, not a {type(function).__name__}")
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise ConfigError(f"@task cannot run the generator function {function.__qualname__}: return a list, or defer a job per item")
 

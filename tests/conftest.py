@@ -153,6 +153,20 @@ class Worker:
 
 
 @pytest.fixture
+def task_app(dsn: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[App]:
+    """The App of tests/tasks.py, so that `task.defer` goes to the test database."""
+    from tests import tasks
+
+    monkeypatch.setenv("PGQUEUE_DSN", dsn)
+    shared = tasks.echo.app
+    shared.close()
+    shared._forget()
+    yield shared
+    shared.close()
+    shared._forget()
+
+
+@pytest.fixture
 def start_worker(dsn: str) -> Iterator[Callable[..., Worker]]:
     """Start workers; those still running at the end are killed with their children."""
     started: list[Worker] = []

@@ -170,11 +170,14 @@ class Project:
     def is_running(self) -> bool:
         return processes.listener(self.place, self.account) is not None
 
+    def kill_all(self) -> None:
+        for pid in self.processes():
+            processes.send(pid, signal.SIGKILL)  # not os.kill: the postmaster's end takes some others along
+
     def end(self) -> None:
         with suppress(EmbeddedError):  # kill -9 does the rest
             server.Server(self.place, self.account).stop()
-        for pid in self.processes():
-            processes.send(pid, signal.SIGKILL)
+        self.kill_all()
         wait_until(lambda: not self.processes(), "the end of all processes")
         shutil.rmtree(self.place.sockets, ignore_errors=True)
 
@@ -352,9 +355,20 @@ def test_joiners_wait_for_a_slow_start_even_if_the_starter_dies(actors, project)
     assert value(str(joiner.receive()), "select 1") == 1
 
 
+def test_a_server_whose_starter_died_before_it_answered_stops_when_idle(actors, project):
+    gate = project.folder / "second gate"
+    starter = actors(env={"PGQUEUE_PG_BIN": str(gated_binaries(project.folder, gate))})
+    starter.send("ensure", project.home, idle_s=1)
+    wait_until(lambda: any(str(gate) in command_line(pid) for pid in every_pid()), "postgres waits at the gate")
+    starter.kill()
+    gate.touch()
+    wait_until(project.is_running, "the server starts")
+    wait_until(lambda: not project.processes(), "the server and its watcher stop")
+
+
 def gated_binaries(folder: Path, gate: Path) -> Path:
     gated, real = folder / "gated", binaries.find().folder
-    gated.mkdir()
+    gated.mkdir(exist_ok=True)
     wait = f'[ "$1" = --version ] || until [ -e "{gate}" ]; do /bin/sh -c "sleep 0.01 # {gate}"; done'
     for name, before in {"postgres": wait, "initdb": ""}.items():
         (gated / name).write_text(f'#!/bin/sh\n{before}\nexec "{real / name}" "$@"\n')
@@ -377,8 +391,7 @@ def test_everything_killed_recovers_with_its_data_and_a_new_watcher(actor, proje
     with connect(dsn) as connection:
         connection.execute("create table kept as select 42 as number")
     wait_until(project.watcher, "the watcher starts")
-    for pid in project.processes():
-        os.kill(pid, signal.SIGKILL)
+    project.kill_all()
     dsn = actor.ensure(project.home)
     assert value(dsn, "select number from kept") == 42
     wait_until(project.watcher, "a new watcher starts")

@@ -15,12 +15,7 @@ from tests.conftest import Worker, eventually
 Start = Callable[..., Worker]
 
 
-@pytest.fixture(autouse=True)
-def default_app(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`task.defer` of tests/tasks.py goes to the test database."""
-    monkeypatch.setenv("PGQUEUE_DSN", dsn)
-    tasks.echo.app.close()
-    tasks.echo.app._forget()
+pytestmark = pytest.mark.usefixtures("task_app")
 
 
 def attempts(conn: psycopg.Connection, job_id: str) -> list[tuple[int, str, str]]:

@@ -60,8 +60,8 @@ class Server:
         with locked(self.place.start_lock):
             run_fd = self._claim()
             if run_fd is not None:
-                self._start(binaries, run_fd, fsync=fsync)
                 idle_s = IDLE_S if idle_s is None else idle_s
+                self._start(binaries, run_fd, idle_s=idle_s, fsync=fsync)
             self._join_new(idle_s)
         return self.place.dsn()
 
@@ -205,10 +205,14 @@ class Server:
             f" from a crash (see {self.place.log}), or run in another container"
         )
 
-    def _start(self, binaries: Binaries, run_fd: int, *, fsync: bool) -> None:
+    def _start(self, binaries: Binaries, run_fd: int, *, idle_s: float, fsync: bool) -> None:
         """Consumes `run_fd`."""
         try:
             cluster.prepare(self.place, self.account, binaries := binaries.for_account(self.account), fsync=fsync)
+            # The watcher first: if we are killed right after the launch, nobody else would stop this server. It waits
+            # for start.lock before it decides that there is nothing to watch.
+            self._mark_used(idle_s)
+            self._keep_watched()
             cluster.launch(self.place, self.account, binaries, run_fd, fsync=fsync)
         finally:
             os.close(run_fd)
@@ -216,7 +220,7 @@ class Server:
 
     def _await_answer(self) -> None:
         for _ in every_step(START_LIMIT_S):
-            if self._is_ready() and self._identity():
+            if self._is_ready():
                 return
             if self.is_dead():
                 words = cluster.last_words(self.place.log.read_text(errors="replace"))

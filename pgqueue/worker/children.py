@@ -575,7 +575,7 @@ def _crash(job: Claimed, death: str) -> Outcome:
     crashes = job.crashes + 1
     if crashes >= CRASH_CAP:
         error = f"quarantined: its process died {crashes} times while running it; the last one {death}"
-        return Outcome(job.id, job.token, Verdict.DEAD, delay_s=1.0, cause="crash", error=error)
+        return Outcome(job.id, job.token, Verdict.QUARANTINE, cause="crash", error=error)
     return Outcome(job.id, job.token, Verdict.CRASH, cause="crash", error=f"the process running it {death}")
 
 

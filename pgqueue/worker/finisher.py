@@ -25,6 +25,7 @@ AFTER = {
     Verdict.SNOOZE: (State.SCHEDULED, 1, 0),
     Verdict.RELEASE: (State.QUEUED, 1, 0),
     Verdict.CRASH: (State.QUEUED, 1, 1),
+    Verdict.QUARANTINE: (State.DEAD, 1, 1),
     Verdict.DEAD: (State.DEAD, 0, 0),
     Verdict.CANCELLED: (State.CANCELLED, 0, 0),
 }
@@ -132,11 +133,11 @@ class Finisher:
     def _count(self, outcome: Outcome, state: str, task: str) -> None:
         if outcome.cause is not None:
             self.counts["failed"] += 1
-        if state == State.SCHEDULED:
+        if state in (State.SCHEDULED, State.QUEUED):  # the doorbell is rung for others only
             self._due_sooner(outcome.delay_s)
         if state in (State.DEAD, State.CANCELLED):
             self.counts[state] += 1
-            logger.log(_LEVELS[state], "job %s (%s) is %s: %s", outcome.job_id, task, state, outcome.error)
+            logger.log(_LEVELS[State(state)], "job %s (%s) is %s: %s", outcome.job_id, task, state, outcome.error)
         elif outcome.cause is not None:
             logger.info("job %s (%s) failed, again in %.1f s: %s", outcome.job_id, task, outcome.delay_s, outcome.error)
 

@@ -87,8 +87,8 @@ class Lease:
             try:
                 if self._conn is None or self._conn.closed:
                     await self._connect()
-                await self._beat_if_due()
-                await self._hear()
+                if await self._beat_if_due():
+                    await self._hear()
                 patience.passed()
             except Trouble as error:
                 await self._close()
@@ -98,7 +98,9 @@ class Lease:
         """Sign out: the row goes if no job is left under it."""
         try:
             if self._conn is not None:
-                await within(self._conn, BEAT_DEADLINE_S, db.run_async(self._conn, self._queries.depart(worker=self.worker)))
+                self._beat_at = 0.0  # the last counts are still to be told
+                if await self._beat_if_due():
+                    await within(self._conn, BEAT_DEADLINE_S, db.run_async(self._conn, self._queries.depart(worker=self.worker)))
         except Trouble as error:
             logger.warning("signing out: %s; the lease runs out by itself", error)
         await self._close()
@@ -153,9 +155,10 @@ class Lease:
         else:
             await asyncio.sleep(pause_s)
 
-    async def _beat_if_due(self) -> None:
+    async def _beat_if_due(self) -> bool:
+        """False: this worker was declared dead and starts over."""
         if time.monotonic() - self._beat_at < HEARTBEAT_S:
-            return
+            return True
         assert self._conn is not None
         self._beat_at = time.monotonic()
         counts = Counter(self._counts())
@@ -175,11 +178,12 @@ class Lease:
         )  # fmt: skip
         if state is None:
             await self._lost()
-            return
+            return False
         self._sent = counts
         self._confirmed_at = sent_at
         self._on_due(next_due_s)
         await self._look_after(expired, sessionless, orphaning)
+        return True
 
     async def _lost(self) -> None:
         """Declared dead while we lived, frozen perhaps: nothing we hold is ours any more."""

@@ -40,7 +40,13 @@ class Line:
         self._name = name
         self._conn: db.AsyncConnection | None = None
         self._turn = asyncio.Lock()
+        self._stale = False
         self.lost = 0
+
+    def rename(self, name: str) -> None:
+        """Speak under another name from the next statement on: a new connection."""
+        self._name = name
+        self._stale = True
 
     async def run(self, steps: "Steps[Any] | Statement", *, transaction: bool = False) -> Any:
         """Drive steps, in a transaction of their own if asked to; raises one of Trouble and forgets the connection then."""
@@ -60,6 +66,9 @@ class Line:
             return await db.run_async(conn, steps)
 
     async def _connected(self) -> db.AsyncConnection:
+        if self._stale:
+            self._stale = False
+            await self.close()
         if self._conn is None or self._conn.closed:
             self._conn = await db.connect_async(self._dsn, name=self._name)
             # Planned anew each time: a plan made while the table was empty would scan a million rows later. Measured

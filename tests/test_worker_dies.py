@@ -1,0 +1,257 @@
+"""Who owns a job when processes crash, hang, freeze or are told to go: real signals, real kills."""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from pgqueue import App, JobDead
+from tests import tasks
+from tests.conftest import Worker, eventually
+
+Start = Callable[..., Worker]
+
+pytestmark = pytest.mark.usefixtures("task_app")
+
+
+def causes(conn: psycopg.Connection, job_id: str) -> list[str]:
+    return [cause for (cause,) in conn.execute("select cause from pgqueue.attempt where job_id = %s order by failed_at", [job_id])]
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+
+
+def test_a_killed_child_costs_its_job_no_attempt(start_worker: Start, conn: psycopg.Connection, tmp_path: Path) -> None:
+    start_worker("-c", "2").ready()
+    job = tasks.crash_once.defer(str(tmp_path / "crashed"))
+    assert job.result(30) == 1
+    assert causes(conn, job.id) == ["crash"]
+    assert job.snapshot().crashes == 1
+
+
+@pytest.mark.parametrize(("how", "told"), [("kill", "SIGKILL"), ("segfault", "SIGSEGV"), ("3", "exited with code 3")])
+def test_a_poison_job_is_quarantined_and_good_jobs_beside_it_are_not(
+    start_worker: Start, conn: psycopg.Connection, how: str, told: str
+) -> None:
+    worker = start_worker("-c", "2").ready()
+    good = tasks.echo.defer_many((n,) for n in range(50))
+    poison = tasks.crash.defer(how)
+    with pytest.raises(JobDead, match=f"quarantined.*3 times.*{told}"):
+        poison.result(60)
+    assert [job.result(30) for job in good] == list(range(50))
+    assert causes(conn, poison.id) == ["crash"] * 3 and poison.snapshot().crashes == 3
+    assert tasks.echo.defer("still here").result(30) == "still here"
+    assert worker.process.poll() is None
+
+
+@pytest.mark.parametrize("task", [tasks.too_long_async, tasks.too_long_polite])
+def test_a_time_limit_is_an_exception_where_it_can_be(start_worker: Start, conn: psycopg.Connection, task) -> None:
+    worker = start_worker("-c", "1").ready()
+    children = worker.children()
+    job = task.defer()
+    with pytest.raises(JobDead, match="TimeLimitExceeded"):
+        job.result(30)
+    assert causes(conn, job.id) == ["time limit"] and worker.children() == children
+
+
+def test_a_time_limit_is_a_kill_where_it_must_be(start_worker: Start, conn: psycopg.Connection) -> None:
+    worker = start_worker("-c", "1").ready()
+    children = worker.children()
+    job = tasks.too_long_deaf.defer()
+    with pytest.raises(JobDead, match=r"timeout of 0\.3 s and was killed"):
+        job.result(30)
+    assert causes(conn, job.id) == ["time limit"]
+    assert tasks.echo.defer(1).result(30) == 1 and worker.children() != children
+
+
+def test_a_killed_worker_takes_its_children_along_and_others_run_its_jobs(
+    start_worker: Start, conn: psycopg.Connection, tmp_path: Path
+) -> None:
+    first = start_worker("-c", "2").ready()
+    children = first.children()
+    jobs = [tasks.report.defer(str(tmp_path / "go")) for _ in range(2)]
+    eventually(lambda: all(job.snapshot().progress for job in jobs), what="both run")
+    second = start_worker("-c", "2").ready()
+    first.process.kill()
+    eventually(lambda: not any(map(alive, children)), what="the children are gone")
+    second.said("took back")
+    (tmp_path / "go").touch()
+    assert [job.result(30) for job in jobs] == ["done", "done"]
+    assert [job.snapshot().crashes for job in jobs] == [1, 1] and causes(conn, jobs[0].id) == ["worker lost"]
+
+
+def test_a_frozen_worker_loses_its_lease_and_starts_over(start_worker: Start, conn: psycopg.Connection, tmp_path: Path) -> None:
+    conn.execute("create schema shop")
+    conn.execute("create table shop.paid (job uuid, amount int)")
+    frozen = start_worker("-c", "1").ready()
+    job = tasks.pay_slowly.defer(5, str(tmp_path / "running"), str(tmp_path / "go"))
+    eventually((tmp_path / "running").exists, what="the job runs")
+    group = [frozen.process.pid, *frozen.children()]
+    for pid in group:
+        os.kill(pid, signal.SIGSTOP)
+    # The lease would take 15 s to run out; on the database's clock it just did.
+    conn.execute("update pgqueue.worker set lease_until = now() - interval '1 second'")
+    start_worker("-c", "1").said("took back")
+    (tmp_path / "go").touch()
+    for pid in group:
+        os.kill(pid, signal.SIGCONT)
+    frozen.said("declared dead")
+    assert job.result(30) == 5
+    assert conn.execute("select count(*) from shop.paid").fetchone() == (1,)
+    eventually(
+        lambda: conn.execute("select count(*) from pgqueue.worker where state = 'alive'").fetchone() == (2,),
+        what="both workers hold a lease, one under a new id",
+    )
+
+
+def test_a_superseded_attempt_changes_nothing(app: App, conn: psycopg.Connection) -> None:
+    worker = "00000000-0000-7000-8000-000000000001"
+    conn.execute(
+        "insert into pgqueue.worker (id, lease_until, pid, concurrency, name, version, app, tasks) "
+        "values (%s, now() + interval '1 hour', 1, 1, 'w', '0', 'a', '{}')", [worker],
+    )  # fmt: skip
+    job = app.enqueue("x")
+    ((job_id, token, *_),) = app.run(app.queries.claim(worker=worker, queues=None, unknown=[], limit=1))
+    assert (job_id, token) == (job.id, 1)
+    for stale in (0, 2):
+        assert app.run(app.queries.finish(worker=worker, ids=[job_id], tokens=[stale], results=["1"])) == []
+    other = worker.replace("1", "2")
+    assert app.run(app.queries.finish(worker=other, ids=[job_id], tokens=[1], results=["1"])) == []
+    assert job.state == "running"
+    assert len(app.run(app.queries.finish(worker=worker, ids=[job_id], tokens=[1], results=["1"]))) == 1
+    assert app.run(app.queries.finish(worker=worker, ids=[job_id], tokens=[1], results=["2"])) == []
+    assert job.result(10) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_deploy_lets_jobs_finish_and_gives_back_the_rest(start_worker: Start, conn: psycopg.Connection, number: int) -> None:
+    worker = start_worker("-c", "1").ready()
+    running = tasks.sleep.defer(1)
+    waiting = [tasks.sleep.defer(1) for _ in range(3)]
+    eventually(lambda: running.state == "running", what="the first runs")
+    worker.process.send_signal(number)
+    assert worker.wait() == 0, worker.output
+    assert running.state == "succeeded"
+    assert [(job.state, job.snapshot().attempt, job.snapshot().crashes) for job in waiting] == [("queued", 0, 0)] * 3
+    assert conn.execute("select count(*) from pgqueue.worker").fetchone() == (0,)
+
+
+def test_what_outlasts_the_shutdown_timeout_is_given_back_uncharged(start_worker: Start) -> None:
+    worker = start_worker("-c", "1", "--shutdown-timeout", "0.2").ready()
+    job = tasks.sleep.defer(60)
+    eventually(lambda: job.state == "running", what="it runs")
+    assert worker.stop() == 0
+    assert (job.state, job.snapshot().attempt, job.snapshot().crashes) == ("queued", 0, 0)
+
+
+def test_a_second_signal_ends_it_at_once(start_worker: Start) -> None:
+    worker = start_worker("-c", "1").ready()
+    job = tasks.sleep.defer(60)
+    eventually(lambda: job.state == "running", what="it runs")
+    worker.process.terminate()
+    worker.said("a second signal")
+    began = time.monotonic()
+    assert worker.stop() == 0
+    assert time.monotonic() - began < 10  # the timeout is 25 s
+    assert job.state == "queued"
+
+
+def test_fast_jobs_behind_a_slow_one_are_taken_back(start_worker: Start) -> None:
+    start_worker("-c", "2").ready()
+    for job in tasks.sleep.defer_many([(0,)] * 200):  # sleep() is now known as a short task
+        job.result(30)
+    slow = [tasks.sleep.defer(seconds) for seconds in (20, 0, 0, 0, 0, 0)]
+    began = time.monotonic()
+    assert [job.result(30) for job in slow[1:]] == [0] * 5
+    assert time.monotonic() - began < 10
+    assert slow[0].state == "running"
+
+
+def test_children_are_replaced_after_so_many_jobs_or_megabytes(start_worker: Start) -> None:
+    start_worker("-c", "1", "--max-tasks-per-child", "2").ready()
+    pids = [tasks.whoami.defer().result(30)["pid"] for _ in range(6)]
+    assert len(set(pids)) == 3
+    assert pids[0] == pids[1] and pids[2] == pids[3]
+
+
+def test_a_child_that_grew_is_replaced(start_worker: Start) -> None:
+    start_worker("-c", "1", "--max-memory-per-child", "150").ready()
+    fat = tasks.eat.defer(200).result(30)
+    assert tasks.whoami.defer().result(30)["pid"] != fat
+
+
+def test_threads_left_behind_do_not_keep_a_child(start_worker: Start) -> None:
+    worker = start_worker("-c", "1").ready()
+    assert tasks.leave_thread.defer().result(30) == "left one"
+    assert worker.stop() == 0
+
+
+# -- atomic tasks: the effect and the end of the job commit together --
+
+
+@pytest.fixture
+def paid(conn: psycopg.Connection) -> Callable[[], list[int]]:
+    conn.execute("create schema shop")
+    conn.execute("create table shop.paid (job uuid, amount int)")
+    return lambda: [amount for (amount,) in conn.execute("select amount from shop.paid order by amount")]
+
+
+def test_an_atomic_task_writes_once(start_worker: Start, paid: Callable[[], list[int]]) -> None:
+    start_worker("-c", "1").ready()
+    assert [job.result(30) for job in (tasks.pay.defer(1), tasks.pay_async.defer(2))] == [1, 2]
+    assert tasks.pay.defer(3, fail_on=1).result(30) == 3  # the first attempt's write was rolled back
+    assert paid() == [1, 2, 3]
+
+
+def test_an_atomic_task_that_commits_itself_is_refused(start_worker: Start, paid: Callable[[], list[int]]) -> None:
+    start_worker("-c", "1").ready()
+    with pytest.raises(JobDead, match="ended the transaction"):
+        tasks.pay_and_commit.defer(1).result(30)
+
+
+def test_an_atomic_task_that_lost_its_lease_leaves_no_trace(
+    start_worker: Start, paid: Callable[[], list[int]], conn: psycopg.Connection, tmp_path: Path
+) -> None:
+    start_worker("-c", "1").ready()
+    job = tasks.pay_slowly.defer(1, str(tmp_path / "running"), str(tmp_path / "go"))
+    eventually((tmp_path / "running").exists, what="the job runs")
+    conn.execute("update pgqueue.job set state = 'dead', claim_token = claim_token + 1")
+    (tmp_path / "go").touch()
+    assert tasks.echo.defer(1).result(30) == 1  # the same thread ran it afterwards, so the attempt is over
+    assert paid() == []
+
+
+# -- sessions are lost, workers are not --
+
+
+def test_every_session_of_a_worker_may_be_ended(start_worker: Start, conn: psycopg.Connection) -> None:
+    start_worker("-c", "2").ready()
+    jobs = tasks.sleep.defer_many([(0.02,)] * 200)
+    for _ in range(5):
+        conn.execute("select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'pgqueue:%'")
+        eventually(
+            lambda: conn.execute("select count(*) from pg_stat_activity where application_name like 'pgqueue:%'").fetchone()[0] >= 2,
+            what="the worker reconnects",
+        )
+    assert [job.result(60) for job in jobs] == [0.02] * 200
+    assert conn.execute("select count(*), sum(crashes) from pgqueue.history").fetchone() == (200, 0)
+
+
+def test_a_claim_whose_answer_was_lost_is_given_back(start_worker: Start, app: App, conn: psycopg.Connection) -> None:
+    start_worker("-c", "1").ready()
+    job = tasks.echo.options(delay=3600).defer(4)
+    # What the database holds after a claim whose answer never arrived: the worker's job, which the worker does not know.
+    conn.execute(
+        "update pgqueue.job set state = 'running', claim_token = 1, attempt = 1, worker = (select id from pgqueue.worker)"
+    )
+    conn.execute("select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'pgqueue:%'")
+    assert job.result(40) == 4
