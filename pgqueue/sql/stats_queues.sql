@@ -1,86 +1,74 @@
 -- The queues: depth counted up to a limit, age of the oldest runnable job, running, paused, served by a live worker.
 with recursive
--- The queues that have work, by skip scan.
+-- The queues that have work, each with its first job, by skip scan.
 stocked as (
   (
-    select queue, 1 as place
+    select queue, priority, seq, run_at, 1 as place
     from {schema}.job
     where state = 'queued'
-    order by queue
+    order by queue, priority desc, seq
     limit 1
   )
   union all
-  select following.queue, stocked.place + 1
+  select head.queue, head.priority, head.seq, head.run_at, stocked.place + 1
   from stocked
   cross join lateral (
-    select queue
+    select queue, priority, seq, run_at
     from {schema}.job
     where state = 'queued' and queue > stocked.queue
-    order by queue
-    limit 1
-  ) as following
-  where stocked.place < %(queue_limit)s
-),
--- A first count goes a short way into each queue, the second shares what is left among those that are deeper: few deep
--- queues are counted far, and a thousand cost no more than four.
-brief as (
-  select stocked.queue, depth.count, depth.count >= depth.most as capped
-  from stocked
-  cross join (select greatest(1, %(count_limit)s / greatest(count(*), 1)) as most from stocked) as share
-  cross join lateral (
-    select count(*), share.most
-    from (
-      select
-      from {schema}.job
-      where state = 'queued' and queue = stocked.queue
-      order by priority desc, seq
-      limit share.most
-    ) as counted
-  ) as depth
-),
-counted as (
-  select queue, count, false as capped from brief where not capped
-  union all
-  select brief.queue, depth.count, depth.count >= depth.most
-  from brief
-  cross join (select least(%(count_limit)s, 3 * %(count_limit)s / greatest(count(*), 1)) as most from brief where capped) as share
-  cross join lateral (
-    select count(*), share.most
-    from (
-      select
-      from {schema}.job
-      where state = 'queued' and queue = brief.queue
-      order by priority desc, seq
-      limit share.most
-    ) as counted
-  ) as depth
-  where brief.capped
-),
--- The first job of each (queue, priority), again by skip scan: within a pair the smallest seq became runnable first.
-pair as (
-  select stocked.queue, head.priority, head.run_at, 1 as place
-  from stocked
-  cross join lateral (
-    select priority, run_at
-    from {schema}.job
-    where state = 'queued' and queue = stocked.queue
-    order by priority desc, seq
+    order by queue, priority desc, seq
     limit 1
   ) as head
+  where stocked.place < %(queue_limit)s
+),
+-- Many queues share what four may use, so that a thousand of them cost no more.
+budget as (
+  select
+    greatest(1, least(%(count_limit)s, 4 * %(count_limit)s / greatest(count(*), 1))) as depth,
+    least(100, 10000 / greatest(count(*), 1)) as priorities
+  from stocked
+),
+-- The first job of each (queue, priority), again by skip scan: the smallest seq of a pair became runnable first.
+pair as (
+  select queue, priority, seq, run_at, 1 as place from stocked
   union all
-  select pair.queue, head.priority, head.run_at, pair.place + 1
+  select pair.queue, head.priority, head.seq, head.run_at, pair.place + 1
   from pair
   cross join lateral (
-    select priority, run_at
+    select priority, seq, run_at
     from {schema}.job
     where state = 'queued' and queue = pair.queue and priority < pair.priority
     order by priority desc, seq
     limit 1
   ) as head
-  where pair.place < (select least(100, 10000 / greatest(count(*), 1)) from stocked)
+  where pair.place < (select priorities from budget)
 ),
 oldest as (
-  select queue, min(run_at) as run_at from pair group by queue
+  select queue, min(run_at) as run_at, max(place) as priorities from pair group by queue
+),
+counted as (
+  select
+    oldest.queue,
+    depth.count,
+    depth.count >= budget.depth or oldest.priorities >= budget.priorities as capped
+  from oldest
+  cross join budget
+  cross join lateral (
+    select count(*)
+    from (
+      select
+      from (select priority, seq from pair where pair.queue = oldest.queue) as pair
+      cross join lateral (
+        select
+        from {schema}.job
+        -- From the first job on: a pinned snapshot leaves dead entries before it, and they were passed once already.
+        where state = 'queued' and queue = oldest.queue and priority = pair.priority and seq >= pair.seq
+        order by seq
+        limit budget.depth
+      ) as waiting
+      limit budget.depth
+    ) as counted
+  ) as depth
 ),
 busy as (
   select queue, count(*)
