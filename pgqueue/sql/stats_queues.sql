@@ -21,12 +21,8 @@ stocked as (
   ) as head
   where stocked.place < %(queue_limit)s
 ),
--- Many queues share what four may use, so that a thousand of them cost no more.
-budget as (
-  select
-    greatest(1, least(%(count_limit)s, 4 * %(count_limit)s / greatest(count(*), 1))) as depth,
-    least(100, 10000 / greatest(count(*), 1)) as priorities
-  from stocked
+levels as (
+  select least(100, 10000 / greatest(count(*), 1)) as most from stocked
 ),
 -- The first job of each (queue, priority), again by skip scan: the smallest seq of a pair became runnable first.
 pair as (
@@ -41,34 +37,33 @@ pair as (
     order by priority desc, seq
     limit 1
   ) as head
-  where pair.place < (select priorities from budget)
+  where pair.place < (select most from levels)
 ),
-oldest as (
-  select queue, min(run_at) as run_at, max(place) as priorities from pair group by queue
+-- What four may use is shared by as many as there are, so that thousands cost no more.
+budget as (
+  select greatest(1, least(%(count_limit)s, 4 * %(count_limit)s / greatest(count(*), 1))) as depth from pair
 ),
 counted as (
   select
-    oldest.queue,
-    depth.count,
-    depth.count >= budget.depth or oldest.priorities >= budget.priorities as capped
-  from oldest
+    pair.queue,
+    sum(depth.count)::bigint as count,
+    bool_or(depth.count >= budget.depth) or max(pair.place) >= max(levels.most) as capped,
+    min(pair.run_at) as oldest_at
+  from pair
   cross join budget
+  cross join levels
   cross join lateral (
     select count(*)
     from (
       select
-      from (select priority, seq from pair where pair.queue = oldest.queue) as pair
-      cross join lateral (
-        select
-        from {schema}.job
-        -- From the first job on: a pinned snapshot leaves dead entries before it, and they were passed once already.
-        where state = 'queued' and queue = oldest.queue and priority = pair.priority and seq >= pair.seq
-        order by seq
-        limit budget.depth
-      ) as waiting
+      from {schema}.job
+      -- From the first job on: a pinned snapshot leaves dead entries before it, and they were passed once already.
+      where state = 'queued' and queue = pair.queue and priority = pair.priority and seq >= pair.seq
+      order by seq
       limit budget.depth
-    ) as counted
+    ) as waiting
   ) as depth
+  group by pair.queue
 ),
 busy as (
   select queue, count(*)
@@ -94,12 +89,11 @@ select
   named.queue,
   coalesce(counted.count, 0),
   coalesce(counted.capped, false),
-  extract(epoch from now() - oldest.run_at)::float8,
+  extract(epoch from now() - counted.oldest_at)::float8,
   coalesce(busy.count, 0),
   paused.queue is not null,
   exists (select from serving where serving.queues is null or named.queue = any (serving.queues))
 from named
 left join counted on counted.queue = named.queue
-left join oldest on oldest.queue = named.queue
 left join busy on busy.queue = named.queue
 left join paused on paused.queue = named.queue
