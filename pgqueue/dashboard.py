@@ -16,7 +16,7 @@ import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
@@ -122,7 +122,7 @@ def _short(job_id: str) -> str:
 
 
 def _clock(at: datetime) -> str:
-    return f"{at:%H:%M:%S}"
+    return f"{at.astimezone(UTC):%H:%M:%S}"
 
 
 # -- sections: a table that can be asked for fewer lines --

@@ -11,7 +11,7 @@ import termios
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +157,11 @@ def test_retries_and_failures() -> None:
     page = draw(make_stats())
     assert re.search(r"in 4.2s +12:00:07 +shop.retry +mail +retry 4/8", page)
     assert re.search(r"1m ago +567890ab +shop.send +3 +exception  boom", page)
+
+
+def test_the_clock_is_utc_whatever_the_time_zone_of_the_session() -> None:
+    elsewhere = replace(EMPTY, at=NOW.astimezone(timezone(timedelta(hours=5))))
+    assert "12:00:07 UTC" in draw(elsewhere)
 
 
 def test_an_empty_page_says_what_to_do() -> None:

@@ -128,6 +128,13 @@ def test_beyond_the_limit_a_count_is_an_estimate_near_the_truth(conn: Connection
     assert found.scheduled == Count(900, exact=False)
 
 
+def test_beyond_a_hundred_priorities_the_depth_is_not_called_exact(conn: Connection, queries: Queries) -> None:
+    conn.execute("insert into job (id, task, priority) select uuid7(), 't', i from generate_series(1, 99) as i")
+    assert look(conn, queries).queued == Count(99)
+    conn.execute("insert into job (id, task, priority) select uuid7(), 't', -i from generate_series(1, 50) as i")
+    assert look(conn, queries).queued == Count(149, exact=False)
+
+
 def test_an_estimate_is_never_below_what_was_counted(conn: Connection, queries: Queries) -> None:
     sample = stats._Sample(10.0, {("queued", "other"): 5})
     assert sample.count("queued", "mine", counted=200, capped=True) == Count(200, exact=False)

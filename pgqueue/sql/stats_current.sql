@@ -4,9 +4,15 @@ select
   extract(epoch from now() - current.started_at)::float8, current.progress, left(current.progress_note, 200)
 from unnest(%(workers)s::uuid[]) as wanted (id)
 cross join lateral (
-  select *
-  -- A worker of async tasks may run thousands: of those, some will do.
-  from (select * from {schema}.job where state = 'running' and job.worker = wanted.id order by worker limit 200) as running
+  select worker, id, task, queue, attempt, started_at, progress, progress_note
+  from (
+    -- A worker of async tasks may run thousands: of those, some will do.
+    select worker, id, task, queue, attempt, started_at, progress, progress_note
+    from {schema}.job
+    where state = 'running' and worker = wanted.id
+    order by worker
+    limit 200
+  ) as running
   order by started_at, id
   limit %(limit)s
 ) as current
