@@ -90,6 +90,11 @@ def _trusted(statement: Statement) -> Any:
     return statement.sql
 
 
+def would_begin(conn: AnyConnection) -> bool:
+    """True when the next statement opens the caller's transaction. conn.transaction() would open and commit one of its own."""
+    return not conn.autocommit and is_idle(conn)
+
+
 def is_idle_autocommit(conn: AnyConnection) -> bool:
     """True when each statement on this connection commits by itself, so that what it does is visible at once."""
     return conn.autocommit and is_idle(conn)
