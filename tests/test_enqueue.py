@@ -7,7 +7,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from pgqueue import App, Job, Task
+import pgqueue
+from pgqueue import App, Task
 
 AnyTask = Task[Any, Any, Any]
 
@@ -70,5 +71,30 @@ def test_an_async_bulk_defer_does_not_commit_the_callers_transaction(
             assert ids(conn) == set()
             await caller.commit()
             return {job.id for job in jobs}
+
+    assert asyncio.run(scenario()) == ids(conn)
+
+
+def test_in_a_pipeline(send: AnyTask, caller: psycopg.Connection, conn: psycopg.Connection) -> None:
+    with caller.pipeline():
+        sent = caller.execute("select 'sent before'")
+        jobs = [send.options(conn=caller, **options).defer("a@b.c") for options in ({}, {"unique": "key"}, {"unique": "key"})]
+        jobs += send.options(conn=caller, unique=True).defer_many([("d@e.f",)])
+        with pytest.raises(pgqueue.ConfigError, match=r"outside of conn\.pipeline"):
+            send.options(conn=caller).defer_many([("d@e.f",)])
+        assert sent.fetchone() == ("sent before",)
+    assert [job.created for job in jobs] == [True, True, False, True] and ids(conn) == set()
+    caller.commit()
+    assert ids(conn) == {job.id for job in jobs}
+
+
+def test_in_an_async_pipeline(send: AnyTask, dsn: str, conn: psycopg.Connection) -> None:
+    async def scenario() -> set[str]:
+        async with await psycopg.AsyncConnection.connect(dsn) as caller:
+            async with caller.pipeline():
+                job = await send.options(conn=caller).defer_async("a@b.c")
+                with pytest.raises(pgqueue.ConfigError, match=r"outside of conn\.pipeline"):
+                    await send.options(conn=caller).defer_many_async([("d@e.f",)])
+            return {job.id}
 
     assert asyncio.run(scenario()) == ids(conn)
