@@ -147,14 +147,19 @@ class App:
 
     def place_many(self, task: str, calls: Iterable[Call], *, options: Options) -> Jobs[Any]:
         """Insert many encoded calls, all or none; in the caller's transaction they share a savepoint."""
-        with self._door(options.conn) as (conn, ring), self._explained(conn), conn.transaction():
-            placed = db.run(conn, enqueue_many(self.queries, task, calls, options=options, ring=ring))
+        with self._door(options.conn) as (conn, ring), self._explained(conn):
+            if db.would_begin(conn):
+                db.run(conn, self.queries.begin())
+            with conn.transaction():
+                placed = db.run(conn, enqueue_many(self.queries, task, calls, options=options, ring=ring))
         return Jobs(placed.ids, task=task, found=placed.found, app=self)
 
     async def place_many_async(self, task: str, calls: Iterable[Call], *, options: Options) -> Jobs[Any]:
         """As `place_many`, for asyncio."""
         async with self._door_async(options.conn) as (conn, ring):
             with self._explained(conn):
+                if db.would_begin(conn):
+                    await db.run_async(conn, self.queries.begin())
                 async with conn.transaction():
                     placed = await db.run_async(conn, enqueue_many(self.queries, task, calls, options=options, ring=ring))
         return Jobs(placed.ids, task=task, found=placed.found, app=self)

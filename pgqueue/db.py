@@ -66,28 +66,50 @@ def _execute(conn: Connection, statement: Statement) -> Rows:
     # Our own cursor class: the caller's connection may make cursors that read rows or placeholders another way.
     with psycopg.Cursor(conn, row_factory=tuple_row) as cursor:
         if statement.copy_rows is not None:
+            _check_copy(conn)
             with cursor.copy(_trusted(statement)) as copy:
                 for row in statement.copy_rows:
                     copy.write_row(row)
             return []
         cursor.execute(_trusted(statement), statement.params or None)
+        if _in_pipeline(conn):  # the answer has not been read yet, not even whether there are rows
+            with conn.pipeline() as pipeline:
+                pipeline.sync()
         return cursor.fetchall() if cursor.description else []
 
 
 async def _execute_async(conn: AsyncConnection, statement: Statement) -> Rows:
     async with psycopg.AsyncCursor(conn, row_factory=tuple_row) as cursor:
         if statement.copy_rows is not None:
+            _check_copy(conn)
             async with cursor.copy(_trusted(statement)) as copy:
                 for row in statement.copy_rows:
                     await copy.write_row(row)
             return []
         await cursor.execute(_trusted(statement), statement.params or None)
+        if _in_pipeline(conn):
+            async with conn.pipeline() as pipeline:
+                await pipeline.sync()
         return await cursor.fetchall() if cursor.description else []
+
+
+def _in_pipeline(conn: AnyConnection) -> bool:
+    return conn.info.pipeline_status != pq.PipelineStatus.OFF
+
+
+def _check_copy(conn: AnyConnection) -> None:
+    if _in_pipeline(conn):
+        raise ConfigError("defer_many streams rows by COPY, which a pipeline cannot carry: call it outside of conn.pipeline()")
 
 
 def _trusted(statement: Statement) -> Any:
     """psycopg wants a literal; ours come from files in the package, with names we checked ourselves."""
     return statement.sql
+
+
+def would_begin(conn: AnyConnection) -> bool:
+    """True when the next statement opens the caller's transaction. conn.transaction() would open and commit one of its own."""
+    return not conn.autocommit and is_idle(conn)
 
 
 def is_idle_autocommit(conn: AnyConnection) -> bool:

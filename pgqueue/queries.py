@@ -85,6 +85,9 @@ class Queries:
     def clock(self, row: Mapping[str, Any]) -> Statement:
         return self._say("clock", **{name: row[name] for name in ("run_at", "delay_s", "expires_at", "expires_s")})
 
+    def begin(self) -> Statement:
+        return self._say("begin")
+
     def ring(self, queue: str, *, ring: Notify) -> Statement:
         return self._say("ring", queue=queue, ring=ring)
 

@@ -1,0 +1,2 @@
+-- Nothing: a connection without autocommit opens its transaction with its first statement.
+select

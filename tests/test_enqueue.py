@@ -1,0 +1,100 @@
+"""How jobs get in: a job exists exactly if the caller's transaction committed, and the caller's connection is left as found."""
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+import pgqueue
+from pgqueue import App, Task
+
+AnyTask = Task[Any, Any, Any]
+
+
+def send_email(to: str, subject: str = "hi") -> str:
+    """The task of these tests; nobody runs it."""
+    return f"{to}: {subject}"
+
+
+@pytest.fixture
+def send(app: App) -> AnyTask:
+    return app.task(name="mail.send", queue="mail")(send_email)
+
+
+@pytest.fixture
+def caller(dsn: str) -> Iterator[psycopg.Connection]:
+    """A caller's connection as psycopg makes them: without autocommit."""
+    with psycopg.connect(dsn) as connection:
+        yield connection
+        connection.rollback()
+
+
+def ids(conn: psycopg.Connection) -> set[str]:
+    """The jobs that everybody sees."""
+    return {id_ for (id_,) in conn.execute("select id::text from pgqueue.job")}
+
+
+def arguments(conn: psycopg.Connection) -> list[str]:
+    """The arguments of all jobs in the order in which they will run."""
+    return [args for (args,) in conn.execute("select args from pgqueue.job order by seq")]
+
+
+def test_a_bulk_defer_does_not_commit_the_callers_transaction(
+    send: AnyTask, caller: psycopg.Connection, conn: psycopg.Connection
+) -> None:
+    send.options(conn=caller).defer("first@a.b")  # from here on the schema is known to fit
+    caller.rollback()
+    for options in ({}, {"unique": True}):
+        jobs = send.options(conn=caller, **options).defer_many([("a@b.c",), ("d@e.f",)])
+        assert ids(conn) == set()
+        caller.rollback()
+        assert ids(conn) == set()
+        jobs = send.options(conn=caller, **options).defer_many([("a@b.c",), ("d@e.f",)])
+        caller.commit()
+        assert ids(conn) == {job.id for job in jobs}
+        conn.execute("truncate pgqueue.job")
+
+
+def test_an_async_bulk_defer_does_not_commit_the_callers_transaction(
+    send: AnyTask, dsn: str, conn: psycopg.Connection
+) -> None:
+    async def scenario() -> set[str]:
+        async with await psycopg.AsyncConnection.connect(dsn) as caller:
+            await send.options(conn=caller).defer_async("first@a.b")
+            await caller.rollback()
+            await send.options(conn=caller).defer_many_async([("a@b.c",)])
+            await caller.rollback()
+            assert ids(conn) == set()
+            jobs = await send.options(conn=caller).defer_many_async([("a@b.c",), ("d@e.f",)])
+            assert ids(conn) == set()
+            await caller.commit()
+            return {job.id for job in jobs}
+
+    assert asyncio.run(scenario()) == ids(conn)
+
+
+def test_in_a_pipeline(send: AnyTask, caller: psycopg.Connection, conn: psycopg.Connection) -> None:
+    with caller.pipeline():
+        sent = caller.execute("select 'sent before'")
+        jobs = [send.options(conn=caller, **options).defer("a@b.c") for options in ({}, {"unique": "key"}, {"unique": "key"})]
+        jobs += send.options(conn=caller, unique=True).defer_many([("d@e.f",)])
+        with pytest.raises(pgqueue.ConfigError, match=r"outside of conn\.pipeline"):
+            send.options(conn=caller).defer_many([("d@e.f",)])
+        assert sent.fetchone() == ("sent before",)
+    assert [job.created for job in jobs] == [True, True, False, True] and ids(conn) == set()
+    caller.commit()
+    assert ids(conn) == {job.id for job in jobs}
+
+
+def test_in_an_async_pipeline(send: AnyTask, dsn: str, conn: psycopg.Connection) -> None:
+    async def scenario() -> set[str]:
+        async with await psycopg.AsyncConnection.connect(dsn) as caller:
+            async with caller.pipeline():
+                job = await send.options(conn=caller).defer_async("a@b.c")
+                with pytest.raises(pgqueue.ConfigError, match=r"outside of conn\.pipeline"):
+                    await send.options(conn=caller).defer_many_async([("d@e.f",)])
+            return {job.id}
+
+    assert asyncio.run(scenario()) == ids(conn)
