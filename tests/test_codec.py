@@ -258,7 +258,7 @@ PLAIN = [
 ]
 
 
-@pytest.mark.parametrize(("value", "stored"), PLAIN, ids=repr)
+@pytest.mark.parametrize(("value", "stored"), PLAIN)
 def test_known_types_are_stored_without_annotations_and_stay_plain(value: object, stored: object) -> None:
     def bare(value): ...  # type: ignore[no-untyped-def]
 
@@ -351,7 +351,7 @@ TYPED = [
 ]
 
 
-@pytest.mark.parametrize(("hint", "value"), TYPED, ids=repr)
+@pytest.mark.parametrize(("hint", "value"), TYPED)
 def test_annotated_types_are_restored(hint: Any, value: object) -> None:
     back = round_trip(value, hint)
     assert back == value
@@ -383,7 +383,6 @@ def test_restoring_reaches_into_containers() -> None:
         (Decimal, 1.5, Decimal("1.5")),
         (datetime, "2024-01-01", datetime(2024, 1, 1)),
     ],
-    ids=repr,
 )
 def test_other_values_than_declared(hint: Any, given: object, expected: object) -> None:
     back = round_trip(given, hint)
@@ -743,7 +742,7 @@ UNREADABLE = [
 ]
 
 
-@pytest.mark.parametrize(("hint", "stored", "problem"), UNREADABLE, ids=repr)
+@pytest.mark.parametrize(("hint", "stored", "problem"), UNREADABLE)
 def test_values_that_do_not_fit_the_annotation(hint: Any, stored: object, problem: str) -> None:
     with pytest.raises(InvalidArguments) as refused:
         annotated(hint).decode(json.dumps([stored]), "{}")
