@@ -54,7 +54,7 @@ def inserting(bench: Bench) -> Iterator[Callable[[str], Any]]:
 
 
 def starts_ms(bench: Bench, jobs: int, pause: Callable[[], None]) -> list[float]:
-    """From each INSERT's call until the job is in the hands of whoever heard the doorbell; `pause` comes before each."""
+    """From each INSERT's call until the job is with the one who heard the doorbell; `pause` comes before each."""
     called_ns: dict[str, int] = {}
     with _claiming(bench) as claimed_ns, inserting(bench) as insert:
         for id_ in (new_id() for _ in range(jobs)):

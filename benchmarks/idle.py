@@ -2,8 +2,8 @@
 
 The server counts the transactions of each database. This one is the run's own, the worker sends single statements
 outside of a transaction, and we ask from another database; so its count is the number of statements. An autovacuum that
-comes by can only add to it, therefore the least of several windows counts. A window is as long as all that a worker does
-regularly repeats in, 1.5, 5 and 15 s, and long against the second by which sessions report their counts late.
+comes by can only add to it, therefore the least of several windows counts. A window is a multiple of 1.5, 5 and 15 s,
+in which all that an idle worker does repeats, and long against the second by which sessions report their counts late.
 """
 
 import time
