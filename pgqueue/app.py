@@ -134,20 +134,20 @@ class App:
 
     def place(self, task: str, call: Call, *, options: Options) -> Job[Any]:
         """Insert one encoded call; Task.defer and enqueue end here."""
-        with self._door(options.conn) as (conn, ring), self._explained(conn):
+        with self._explained(), self._door(options.conn) as (conn, ring):
             placed = db.run(conn, enqueue_one(self.queries, task, call, options=options, ring=ring))
         return Job(placed.id, task, placed.created, self)
 
     async def place_async(self, task: str, call: Call, *, options: Options) -> Job[Any]:
         """As `place`, for asyncio."""
-        async with self._door_async(options.conn) as (conn, ring):
-            with self._explained(conn):
+        with self._explained():
+            async with self._door_async(options.conn) as (conn, ring):
                 placed = await db.run_async(conn, enqueue_one(self.queries, task, call, options=options, ring=ring))
         return Job(placed.id, task, placed.created, self)
 
     def place_many(self, task: str, calls: Iterable[Call], *, options: Options) -> Jobs[Any]:
         """Insert many encoded calls, all or none; in the caller's transaction they share a savepoint."""
-        with self._door(options.conn) as (conn, ring), self._explained(conn):
+        with self._explained(), self._door(options.conn) as (conn, ring):
             if db.would_begin(conn):
                 db.run(conn, self.queries.begin())
             with conn.transaction():
@@ -156,8 +156,8 @@ class App:
 
     async def place_many_async(self, task: str, calls: Iterable[Call], *, options: Options) -> Jobs[Any]:
         """As `place_many`, for asyncio."""
-        async with self._door_async(options.conn) as (conn, ring):
-            with self._explained(conn):
+        with self._explained():
+            async with self._door_async(options.conn) as (conn, ring):
                 if db.would_begin(conn):
                     await db.run_async(conn, self.queries.begin())
                 async with conn.transaction():
@@ -326,7 +326,7 @@ class App:
 
     def run(self, steps: "Steps[T] | Statement") -> Any:
         """Run steps or a statement on a connection of our own, or on that of `using`."""
-        with self._door(None) as (conn, _), self._explained(conn):
+        with self._explained(), self._door(None) as (conn, _):
             return db.run(conn, steps)
 
     def migrate(self) -> list[str]:
@@ -419,12 +419,15 @@ class App:
             self._schema_fits = True
 
     @contextlib.contextmanager
-    def _explained(self, conn: db.AnyConnection) -> Iterator[None]:
-        """Database errors on our own connections in our own words; a caller's connection gets its errors unchanged."""
+    def _explained(self) -> Iterator[None]:
+        """Database errors in our own words where we know the cure; all others pass unchanged."""
         try:
             yield
         except db.DatabaseError as error:
-            raise db.explain(error, schema=self.config.schema) from error
+            explained = db.explain(error, schema=self.config.schema)
+            if explained is None:
+                raise
+            raise explained from error
 
 
 class Decorator:

@@ -98,3 +98,57 @@ def test_in_an_async_pipeline(send: AnyTask, dsn: str, conn: psycopg.Connection)
             return {job.id}
 
     assert asyncio.run(scenario()) == ids(conn)
+
+
+def end_sessions(conn: psycopg.Connection) -> int:
+    """End every session of pgqueue's own in this database, as a restart of the server does; returns how many."""
+    ended = conn.execute(
+        "select pg_terminate_backend(pid, 10000) from pg_stat_activity"
+        " where datname = current_database() and application_name = 'pgqueue'"
+    ).fetchall()
+    return len(ended)
+
+
+def test_pooled_connections_survive_a_restart_of_the_server(send: AnyTask, conn: psycopg.Connection) -> None:
+    for _ in range(3):
+        send.defer("a@b.c")
+        assert end_sessions(conn)
+    assert len(ids(conn)) == 3
+
+
+def test_async_pooled_connections_survive_a_restart_of_the_server(send: AnyTask, conn: psycopg.Connection) -> None:
+    async def scenario() -> None:
+        for _ in range(3):
+            await send.defer_async("a@b.c")
+            assert end_sessions(conn)
+        await send.app.close_async()
+
+    asyncio.run(scenario())
+    assert len(ids(conn)) == 3
+
+
+def test_a_pool_that_is_used_up_says_so(dsn: str) -> None:
+    app = App(dsn, pool_size=1, pool_timeout_s=0.05)
+    with app._own_pool().connection(), pytest.raises(pgqueue.DatabaseUnavailable, match="raise pool_size"):
+        app.enqueue("mail.send")
+    app.close()
+
+
+def test_an_error_of_the_database_is_not_its_own_cause(app: App, conn: psycopg.Connection) -> None:
+    with conn.transaction(force_rollback=True):
+        conn.execute("set transaction read only")
+        with pytest.raises(psycopg.errors.ReadOnlySqlTransaction) as caught:
+            app.enqueue("mail.send", conn=conn)
+    assert caught.value.__cause__ is None
+
+
+def test_errors_of_what_makes_the_calls_are_the_callers_own(send: AnyTask, caller: psycopg.Connection, dsn: str) -> None:
+    def addresses() -> Iterator[tuple[str]]:
+        yield ("a@b.c",)
+        with psycopg.connect(dsn) as other:
+            yield from other.execute("select address from no_such_table")
+
+    caller.execute("create temp table mine ()")
+    with pytest.raises(psycopg.errors.UndefinedTable, match="no_such_table"):
+        send.options(conn=caller).defer_many(addresses())
+    assert caller.execute("select count(*) from pgqueue.job, mine").fetchone() == (0,)
