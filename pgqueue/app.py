@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterat
 from contextvars import ContextVar
 from datetime import timedelta
 from typing import Any, ParamSpec, TypeVar, overload
+from weakref import WeakKeyDictionary
 
 from pgqueue import db, embedded, schema
 from pgqueue.codec import decode_plain, encode_plain
@@ -25,6 +26,7 @@ from pgqueue.task import AnyTask, Task
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
+Loop = asyncio.AbstractEventLoop
 
 ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
@@ -53,7 +55,8 @@ class App:
         self._queries: Queries | None = None
         self._dsn: str | None = None
         self._pool: Any = None
-        self._async_pools: dict[int, Any] = {}
+        self._async_pools: dict[Loop, db.PoolLife] = {}  # not by id(loop), which the next asyncio.run() may have again
+        self._async_locks: WeakKeyDictionary[Loop, asyncio.Lock] = WeakKeyDictionary()
         self._hub: Hub | None = None
         self._schema_fits = False
 
@@ -347,8 +350,8 @@ class App:
                 self._hub = None
 
     async def close_async(self) -> None:
-        """Close the connections opened for the running event loop."""
-        pool = self._async_pools.pop(id(asyncio.get_running_loop()), None)
+        """Close the connections opened for the running event loop. asyncio.run() does so by itself at its end."""
+        pool = self._async_pools.pop(asyncio.get_running_loop(), None)
         if pool is not None:
             await pool.close()
 
@@ -403,14 +406,20 @@ class App:
         return self._pool
 
     async def _own_async_pool(self) -> Any:
-        key = id(asyncio.get_running_loop())
-        if key not in self._async_pools:
-            dsn = await asyncio.to_thread(lambda: self.dsn)
-            await asyncio.to_thread(self._check_schema)
-            if key not in self._async_pools:
-                made = await db.pool_async(dsn, size=self.config.pool_size, timeout_s=self.config.pool_timeout_s)
-                self._async_pools.setdefault(key, made)
-        return self._async_pools[key]
+        self._after_fork()
+        loop = asyncio.get_running_loop()
+        if loop not in self._async_pools:
+            async with self._async_locks.setdefault(loop, asyncio.Lock()):  # or a hundred first defers make a hundred pools
+                if loop not in self._async_pools:
+                    await self._open_async_pool(loop)
+        return self._async_pools[loop].pool
+
+    async def _open_async_pool(self, loop: Loop) -> None:
+        dsn = await asyncio.to_thread(lambda: self.dsn)
+        await asyncio.to_thread(self._check_schema)
+        for ended in [other for other in self._async_pools if other.is_closed()]:
+            del self._async_pools[ended]
+        self._async_pools[loop] = await db.pool_async(dsn, size=self.config.pool_size, timeout_s=self.config.pool_timeout_s)
 
     def _check_schema(self) -> None:
         if not self._schema_fits:

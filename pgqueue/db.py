@@ -2,8 +2,10 @@
 
 import os
 import socket
+from collections.abc import AsyncGenerator
 from multiprocessing.connection import wait
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
+from weakref import WeakSet
 
 import psycopg
 from psycopg import pq, sql
@@ -159,15 +161,43 @@ def pool(dsn: str, *, size: int, timeout_s: float) -> ConnectionPool[Connection]
     )
 
 
-async def pool_async(dsn: str, *, size: int, timeout_s: float) -> AsyncConnectionPool[AsyncConnection]:
-    """As `pool`, for the running event loop."""
+class PoolLife(NamedTuple):
+    """A pool of one event loop, and the generator that holds it open: asyncio closes generators before it closes a loop."""
+
+    pool: AsyncConnectionPool[AsyncConnection]
+    life: AsyncGenerator[AsyncConnectionPool[AsyncConnection], None]
+
+    async def close(self) -> None:
+        await self.life.aclose()
+
+
+async def pool_async(dsn: str, *, size: int, timeout_s: float) -> PoolLife:
+    """As `pool`, for the running event loop, and closed with it."""
+    life = _live_pool(dsn, size=size, timeout_s=timeout_s)
+    return PoolLife(await anext(life), life)
+
+
+async def _live_pool(dsn: str, *, size: int, timeout_s: float) -> AsyncGenerator[AsyncConnectionPool[AsyncConnection], None]:
     await (await connect_async(dsn)).close()
     settings = {"autocommit": True, **_parameters(dsn, timeout_s=CONNECT_TIMEOUT_S, name="pgqueue")}
+    opened: WeakSet[AsyncConnection] = WeakSet()
+
+    async def note(conn: AsyncConnection) -> None:
+        opened.add(conn)
+
     made = AsyncConnectionPool(
-        dsn, kwargs=settings, min_size=0, max_size=size, timeout=timeout_s, open=False, name="pgqueue", check=_check_alive_async
-    )
+        dsn, kwargs=settings, min_size=0, max_size=size, timeout=timeout_s, open=False, name="pgqueue",
+        configure=note, check=_check_alive_async,
+    )  # fmt: skip
     await made.open()
-    return made
+    try:
+        yield made
+    finally:
+        try:
+            await made.close()
+        finally:  # it waits for its tasks first, and raises if asyncio.run() has cancelled them
+            for conn in list(opened):
+                await conn.close()
 
 
 def _check_alive(conn: Connection) -> None:

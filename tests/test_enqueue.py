@@ -9,6 +9,7 @@ import pytest
 
 import pgqueue
 from pgqueue import App, Task
+from tests.conftest import eventually
 
 AnyTask = Task[Any, Any, Any]
 
@@ -121,7 +122,6 @@ def test_async_pooled_connections_survive_a_restart_of_the_server(send: AnyTask,
         for _ in range(3):
             await send.defer_async("a@b.c")
             assert end_sessions(conn)
-        await send.app.close_async()
 
     asyncio.run(scenario())
     assert len(ids(conn)) == 3
@@ -152,3 +152,33 @@ def test_errors_of_what_makes_the_calls_are_the_callers_own(send: AnyTask, calle
     with pytest.raises(psycopg.errors.UndefinedTable, match="no_such_table"):
         send.options(conn=caller).defer_many(addresses())
     assert caller.execute("select count(*) from pgqueue.job, mine").fetchone() == (0,)
+
+
+def sessions(conn: psycopg.Connection) -> int:
+    """How many sessions pgqueue has in this database."""
+    ((count,),) = conn.execute(
+        "select count(*) from pg_stat_activity where datname = current_database() and application_name = 'pgqueue'"
+    )
+    return int(count)
+
+
+def test_one_event_loop_after_the_other(send: AnyTask, conn: psycopg.Connection) -> None:
+    for n in range(10):
+        asyncio.run(send.defer_async(f"{n}@b.c"))
+    assert len(ids(conn)) == 10
+    eventually(lambda: sessions(conn) == 0, what="each loop took its connections with it")
+
+
+def test_many_first_defers_at_once_share_one_pool(dsn: str, conn: psycopg.Connection) -> None:
+    app = App(dsn, pool_size=2)
+    most = 0
+
+    async def scenario() -> None:
+        nonlocal most
+        defers = asyncio.gather(*(app.enqueue_async("mail.send", [n]) for n in range(100)))
+        while not defers.done():
+            most = max(most, await asyncio.to_thread(sessions, conn))
+        assert len(await defers) == 100
+
+    asyncio.run(scenario())
+    assert len(ids(conn)) == 100 and most <= 4  # two, while those that checked the schema and the DSN are going
