@@ -77,7 +77,7 @@ def enqueue_many(queries: Queries, task: str, calls: Iterable[Call], *, options:
 
 
 def _copy(queries: Queries, task: str, calls: Iterable[Call], *, columns: dict[str, Any], ring: Notify) -> Steps[PlacedMany]:
-    ((run_at, expires_at, later),) = yield queries.clock(columns)
+    ((run_at, expires_at, later, soon),) = yield queries.clock(columns)
     fixed = (
         "scheduled" if later else "queued", run_at, expires_at, columns["max_attempts"], columns["timeout_s"],
         columns["priority"], columns["queue"], task,
@@ -87,7 +87,7 @@ def _copy(queries: Queries, task: str, calls: Iterable[Call], *, columns: dict[s
     while chunk := [(new_id(), *fixed, args, kwargs, columns["headers"]) for args, kwargs in islice(rest, CHUNK)]:
         ids.extend(b"".join(id_bytes(row[0]) for row in chunk))
         yield queries.copy(chunk)
-    if ids:
+    if ids and soon:
         yield queries.ring(columns["queue"], ring=ring)
     return PlacedMany(bytes(ids))
 

@@ -1,4 +1,4 @@
-"""How jobs get in: a job exists exactly if the caller's transaction committed, and the caller's connection is left as found."""
+"""A job exists exactly if the caller's transaction committed, and the caller's connection is left as found."""
 
 import asyncio
 import contextlib
@@ -347,7 +347,7 @@ def test_the_wrong_colour_of_connection(send: AnyTask, caller: psycopg.Connectio
 
     asyncio.run(scenario())
     send.options(conn=caller).defer("a@b.c")
-    with pytest.raises(pgqueue.ConfigError, match="psycopg Connection or AsyncConnection, not a builtins.str"):
+    with pytest.raises(pgqueue.ConfigError, match=r"psycopg Connection or AsyncConnection, not a builtins\.str"):
         send.options(conn="postgresql://").defer("a@b.c")
 
 
@@ -456,7 +456,7 @@ def test_twenty_thousand_at_once(send: AnyTask, conn: psycopg.Connection, option
 def test_an_async_bulk_defer(send: AnyTask, conn: psycopg.Connection) -> None:
     async def scenario() -> list[str]:
         jobs = await send.defer_many_async((f"{n}",) for n in range(1500))
-        with pytest.raises(TypeError, match="mail.send"):
+        with pytest.raises(TypeError, match=r"mail\.send"):
             await send.defer_many_async([("fine",), ()])
         unique = await send.options(unique=True).defer_many_async([("a",), ("a",)])
         assert [job.created for job in unique] == [True, False] and unique[0] == unique[1]
@@ -494,7 +494,8 @@ def test_options_fill_their_columns(send: AnyTask, conn: psycopg.Connection) -> 
         else:
             bound.defer_many([("a",)])
         row = conn.execute(
-            "delete from pgqueue.job returning queue, priority, run_at, expires_at, max_attempts, timeout_s, headers, state::text"
+            "delete from pgqueue.job"
+            " returning queue, priority, run_at, expires_at, max_attempts, timeout_s, headers, state::text"
         ).fetchone()
         assert row == ("slow; --'\"%s🐘", -7, at, at + timedelta(1), 3, 60.0, '{"trace":"ü"}', "scheduled"), place
 
@@ -517,8 +518,8 @@ def test_when_by_the_databases_clock(
     bound = send.options(**options, unique=True if bulk == "unique" else None, expires=30)
     bound.defer_many([("a",)]) if bulk else bound.defer("a")
     row = conn.execute(
-        "select state::text, extract(epoch from run_at - created_at)::float8, extract(epoch from expires_at - created_at)::float8,"
-        " run_at from pgqueue.job"
+        "select state::text, extract(epoch from run_at - created_at)::float8,"
+        " extract(epoch from expires_at - created_at)::float8, run_at from pgqueue.job"
     ).fetchone()
     assert row is not None and row[0] == state and row[2] == pytest.approx(30, abs=1)
     assert row[1] == pytest.approx(due_s, abs=1) if due_s is not None else row[3] == options["at"]
