@@ -43,7 +43,8 @@ def unique_key(unique: str | bool | None, *, task: str, call: Call) -> str | Non
         return None
     if isinstance(unique, str):
         return unique if len(unique) <= MAX_KEY else _digest(unique)
-    return f"{task}:{_digest(*call)}"
+    # The order of names is no difference between two calls.
+    return f"{task}:{_digest(*(json.dumps(json.loads(part), sort_keys=True) for part in call))}"
 
 
 def _digest(*parts: str) -> str:
@@ -127,9 +128,10 @@ def _insert_unique(
         if wanted <= holders.keys():
             break
     ours = {row["id"] for row in rows}
-    for key, id_ in holders.items():
-        if options.on_duplicate == "raise" and id_ not in ours:
-            raise DuplicateJob(f"a live job has the unique key {key!r}: {id_}", id_)
+    for row in rows:
+        id_ = holders[row["unique_key"]]
+        if options.on_duplicate == "raise" and id_ != row["id"]:
+            raise DuplicateJob(f"a live job has the unique key {row['unique_key']!r}: {id_}", id_)
     used: set[str] = set()
     placed = []
     for row in rows:
