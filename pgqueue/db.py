@@ -276,8 +276,9 @@ def _parameters(dsn: str, *, timeout_s: float, name: str) -> dict[str, Any]:
 
 
 def _unavailable(dsn: str, error: psycopg.Error) -> DatabaseUnavailable:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip() and "Is the server running" not in line]
-    reason = lines[-1].rpartition("failed: ")[2] if lines else type(error).__name__
+    lines = str(error).splitlines() or [type(error).__name__]
+    # One line per host that was tried, each followed by lines of advice: the last verdict is the one that counts.
+    reason = ([line for line in lines if "failed: " in line] or lines)[-1].rpartition("failed: ")[2].strip()
     password = conninfo_to_dict(dsn).get("password")
     if password:
         reason = reason.replace(str(password), "***")
