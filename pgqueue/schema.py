@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pgqueue.errors import SchemaMissing, SchemaTooNew, SchemaTooOld
 from pgqueue.queries import Queries, Steps, migrations
 
+
 def newest() -> int:
     """The version of the schema that this code is written for."""
     return migrations()[-1][0]

@@ -13,7 +13,7 @@ from typing import Any
 from pgqueue.config import Config
 from pgqueue.job import Outcome, Verdict
 from pgqueue.queries import Queries, Steps
-from pgqueue.worker.children import Crew
+from pgqueue.worker.crew import Crew
 from pgqueue.worker.finisher import Finisher
 from pgqueue.worker.line import Line, Trouble
 

@@ -19,9 +19,9 @@ import pgqueue
 from pgqueue import db, schema
 from pgqueue.app import App
 from pgqueue.job import Outcome
-from pgqueue.worker.children import Crew
 from pgqueue.worker.chores import Chores
 from pgqueue.worker.claimer import Claimer
+from pgqueue.worker.crew import Crew
 from pgqueue.worker.finisher import Finisher
 from pgqueue.worker.lease import Lease, session_name
 from pgqueue.worker.line import Line
