@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from itertools import starmap
 from statistics import median
 from typing import Any
@@ -10,11 +9,10 @@ from typing import Any
 from psycopg import sql
 
 from benchmarks.bench import Bench
+from benchmarks.floor import inserting
 from benchmarks.measurement import Measurement, at_least, typical
 from benchmarks.tasks import app, noop
-from pgqueue.enqueue import enqueue_one
 from pgqueue.job import new_id
-from pgqueue.options import Options
 
 PAIRS = 60
 BLOCK = 50  # defers between two turns: short enough that both sides meet the same noise
@@ -47,8 +45,8 @@ def _set_synchronous_commit(bench: Bench, setting: str) -> None:
 def _pairs(bench: Bench) -> list[Pair]:
     """Blocks of one and the other in turn; the first pair, in which statements are prepared, does not count."""
     bench.empty()
-    with _bare_insert(bench) as insert:
-        return [(_rate(noop.defer), _rate(insert)) for _ in range(bench.count(PAIRS) + 1)][1:]
+    with inserting(bench) as insert:
+        return [(_rate(noop.defer), _rate(lambda: insert(new_id()))) for _ in range(bench.count(PAIRS) + 1)][1:]
 
 
 def _rate(defer: Defer) -> float:
@@ -56,12 +54,3 @@ def _rate(defer: Defer) -> float:
     for _ in range(BLOCK):
         defer()
     return BLOCK / (time.perf_counter() - began)
-
-
-@contextmanager
-def _bare_insert(bench: Bench) -> Iterator[Defer]:
-    """One connection and the statement of a defer, each time with another id."""
-    statement = next(enqueue_one(app.queries, noop.name, ("[]", "{}"), options=Options(), ring=app.config.notify))
-    text, row = statement.sql.encode(), dict(statement.params)
-    with bench.connect() as conn:
-        yield lambda: conn.execute(text, row | {"id": new_id()}).fetchall()

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
+from benchmarks import floor
 from benchmarks.bench import Bench, query
 from benchmarks.measurement import Measurement, Target, at_most, percentile
 from benchmarks.tasks import monotonic_ns, wall_s
@@ -23,20 +24,32 @@ Row = tuple[str, float, datetime]  # id, what the task returned, run_at
 def measure(bench: Bench) -> Iterator[Measurement]:
     """One machine, one clock on both sides. Results are read from the rows afterwards, so nobody waits meanwhile."""
     bench.empty()
+    jobs = bench.count(JOBS, least=10)
+    bare = floor.starts_ms(bench, jobs, _pause)
+    bench.empty()
     with worker(2):
         time.sleep(SETTLE_S)
-        waits = _latencies(bench, bench.count(JOBS, least=10))
+        waits = _latencies(bench, jobs)
         late = _lateness(bench, bench.count(DELAYED, least=10))
-    yield from _figures("latency", waits, {50: at_most(2.5), 99: at_most(8)})
+    yield from _figures("latency floor: INSERT + LISTEN + claim.sql", bare, {50: None, 99: None})
+    yield from _figures("latency", waits, {50: at_most(2.5), 99: at_most(8)}, floor_ms=bare)
     yield from _figures("delayed jobs, late by", late, {50: None, 99: None, 100: at_most(50)})
 
 
-def _figures(name: str, samples_ms: Sequence[float], targets: dict[int, Target | None]) -> Iterator[Measurement]:
+def _figures(
+    name: str, samples_ms: Sequence[float], targets: dict[int, Target | None], *, floor_ms: Sequence[float] = ()
+) -> Iterator[Measurement]:
     for percent, target in targets.items():
+        value = percentile(samples_ms, percent)
+        ratio = value / percentile(floor_ms, percent) if floor_ms else None
         label = "max" if percent == 100 else f"p{percent}"
         yield Measurement(
-            name=f"{name}, {label}", value=percentile(samples_ms, percent), unit="ms", target=target, samples=samples_ms
+            name=f"{name}, {label}", value=value, unit="ms", target=target, floor_ratio=ratio, samples=samples_ms
         )
+
+
+def _pause() -> None:
+    time.sleep(random.uniform(*SPACING_S))
 
 
 def _latencies(bench: Bench, jobs: int) -> list[float]:
@@ -46,7 +59,7 @@ def _latencies(bench: Bench, jobs: int) -> list[float]:
 
 
 def _defer_spaced() -> tuple[str, int]:
-    time.sleep(random.uniform(*SPACING_S))
+    _pause()
     called_ns = time.monotonic_ns()
     return monotonic_ns.defer().id, called_ns
 

@@ -1,20 +1,11 @@
 """The benchmarks run; what they find is nobody's business here."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parent.parent
-
-
-@pytest.fixture
-def dsn() -> str:
-    """The server under test."""
-    return os.environ.get("PGQUEUE_TEST_DSN") or pytest.skip("PGQUEUE_TEST_DSN is not set")
 
 
 def _run(*options: str) -> subprocess.CompletedProcess[str]:
