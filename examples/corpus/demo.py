@@ -6,7 +6,6 @@ Exit code 0: no job was lost or done twice, and both sums are equal. 1: not so. 
 """
 
 import argparse
-import math
 import signal
 import subprocess
 import sys
@@ -16,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import psycopg
 from psycopg import sql
@@ -25,8 +24,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 import pgqueue
-from examples.corpus.tasks import Measurement, Recorded, Summary, add_up, measure, measure_file, recorded, summarise
+from examples.corpus.tasks import Recorded, Summary, add_up, measure, measure_file, recorded, summarise
 from examples.corpus.worker import DemoError, Worker, pgqueue_command, running_worker
+
+T = TypeVar("T")
 
 FLAKY = 5  # so many files are made to fail
 SUCCEEDS_AT = 3  # at this attempt they succeed
@@ -105,12 +106,10 @@ def demo(paths: list[Path], *, children: int) -> list[str]:
         say(f"run {run.id}: {len(run.jobs)} files are {len(run.jobs)} jobs, in one transaction with our own row")
         with running_worker(children=children) as worker:
             say(f"`pgqueue worker -c {children}` runs them; {len(run.flaky)} files fail twice before they succeed")
-            began, plain = time.monotonic(), Plainly(paths)
-            by_queue = through_queue(conn, run, worker, meanwhile=plain.work)
-            say(f"the queue took {time.monotonic() - began:.1f} s, from the start of the worker to the sum")
-            directly = plain.sum()
-            say(f"beside it, this process did the same without a queue, in {plain.cpu_s:.1f} s of CPU time")
-            show_sums(by_queue, directly)
+            by_queue, queue_s = timed(lambda: through_queue(conn, run, worker))
+            say("the same once more without a queue, in this process ...")
+            directly, direct_s = timed(lambda: add_up(measure(path) for path in paths))
+            show_sums(by_queue, directly, headings=(f"queue, {queue_s:.1f} s", f"directly, {direct_s:.1f} s"))
             problems = [*audit(recorded(conn, run.id), run, paths), *differences(by_queue, directly), *show_stats()]
             worker.check()
             code = worker.stop()
@@ -169,35 +168,9 @@ def count_ended(conn: psycopg.Connection[Any], run: Run) -> int:
 # -- the run --
 
 
-class Plainly:
-    """The same sum without a queue, in this process, piece by piece in the pauses of watching: two cores stay busy."""
-
-    def __init__(self, paths: list[Path]) -> None:
-        self._rest = iter(paths)
-        self._measured: list[Measurement] = []
-        self.cpu_s = 0.0
-
-    def work(self, limit_s: float) -> None:
-        """Measure files for so long; sleep when there are none left."""
-        began, until = time.process_time(), time.monotonic() + limit_s
-        for path in self._rest:
-            self._measured.append(measure(path))
-            if time.monotonic() >= until:
-                break
-        self.cpu_s += time.process_time() - began
-        time.sleep(max(0.0, min(LOOK_S, until - time.monotonic())))
-
-    def sum(self) -> Summary:
-        """Measure what is left, and add up."""
-        self.work(math.inf)
-        return add_up(self._measured)
-
-
-def through_queue(
-    conn: psycopg.Connection[Any], run: Run, worker: Worker, *, meanwhile: Callable[[float], None]
-) -> Summary:
+def through_queue(conn: psycopg.Connection[Any], run: Run, worker: Worker) -> Summary:
     """Wait for the files' jobs, then have a last job add up what they recorded."""
-    follow(conn, run, worker, meanwhile=meanwhile)
+    follow(conn, run, worker)
     job = summarise.defer(run.id)
     deadline = time.monotonic() + SUM_S
     while True:
@@ -209,7 +182,7 @@ def through_queue(
                 raise
 
 
-def follow(conn: psycopg.Connection[Any], run: Run, worker: Worker, *, meanwhile: Callable[[float], None]) -> None:
+def follow(conn: psycopg.Connection[Any], run: Run, worker: Worker) -> None:
     """Show how far the jobs are until all have ended; raises DemoError when the worker dies or nothing moves."""
     total, before, moved_at = len(run.jobs), -1, time.monotonic()
     with progress(total) as show:
@@ -220,8 +193,14 @@ def follow(conn: psycopg.Connection[Any], run: Run, worker: Worker, *, meanwhile
             if now - moved_at > STALL_S:
                 raise worker.failed(f"the worker ended {ended} of {total} jobs, and none in the last {STALL_S:.0f} s")
             show(ended)
-            meanwhile(LOOK_S)
+            time.sleep(LOOK_S)
         show(total)
+
+
+def timed(work: Callable[[], T]) -> tuple[T, float]:
+    """What the work returns, and the seconds it took."""
+    began = time.perf_counter()
+    return work(), time.perf_counter() - began
 
 
 # -- the verdict --
@@ -290,9 +269,9 @@ def sparse_lines(total: int) -> Callable[[int], None]:
     return show
 
 
-def show_sums(by_queue: Summary, directly: Summary) -> None:
+def show_sums(by_queue: Summary, directly: Summary, *, headings: tuple[str, str]) -> None:
     """Both sums side by side."""
-    table = Table("sum of all files", "by the queue", "directly")
+    table = Table("sum of all files", *headings, title_justify="left")
     for left, right in zip(figures(by_queue), figures(directly), strict=False):
         table.add_row(*left, right[1])
     console.print(table)
