@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterat
 from contextvars import ContextVar
 from datetime import timedelta
 from typing import Any, ParamSpec, TypeVar, overload
+from weakref import WeakKeyDictionary
 
 from pgqueue import db, embedded, schema
 from pgqueue.codec import decode_plain, encode_plain
@@ -25,6 +26,7 @@ from pgqueue.task import AnyTask, Task
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
+Loop = asyncio.AbstractEventLoop
 
 ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
@@ -53,7 +55,8 @@ class App:
         self._queries: Queries | None = None
         self._dsn: str | None = None
         self._pool: Any = None
-        self._async_pools: dict[int, Any] = {}
+        self._async_pools: dict[Loop, db.PoolLife] = {}  # not by id(loop), which the next asyncio.run() may have again
+        self._async_locks: WeakKeyDictionary[Loop, asyncio.Lock] = WeakKeyDictionary()
         self._hub: Hub | None = None
         self._schema_fits = False
 
@@ -134,20 +137,20 @@ class App:
 
     def place(self, task: str, call: Call, *, options: Options) -> Job[Any]:
         """Insert one encoded call; Task.defer and enqueue end here."""
-        with self._door(options.conn) as (conn, ring), self._explained(conn):
+        with self._explained(), self._door(options.conn) as (conn, ring):
             placed = db.run(conn, enqueue_one(self.queries, task, call, options=options, ring=ring))
         return Job(placed.id, task, placed.created, self)
 
     async def place_async(self, task: str, call: Call, *, options: Options) -> Job[Any]:
         """As `place`, for asyncio."""
-        async with self._door_async(options.conn) as (conn, ring):
-            with self._explained(conn):
+        with self._explained():
+            async with self._door_async(options.conn) as (conn, ring):
                 placed = await db.run_async(conn, enqueue_one(self.queries, task, call, options=options, ring=ring))
         return Job(placed.id, task, placed.created, self)
 
     def place_many(self, task: str, calls: Iterable[Call], *, options: Options) -> Jobs[Any]:
         """Insert many encoded calls, all or none; in the caller's transaction they share a savepoint."""
-        with self._door(options.conn) as (conn, ring), self._explained(conn):
+        with self._explained(), self._door(options.conn) as (conn, ring):
             if db.would_begin(conn):
                 db.run(conn, self.queries.begin())
             with conn.transaction():
@@ -156,8 +159,8 @@ class App:
 
     async def place_many_async(self, task: str, calls: Iterable[Call], *, options: Options) -> Jobs[Any]:
         """As `place_many`, for asyncio."""
-        async with self._door_async(options.conn) as (conn, ring):
-            with self._explained(conn):
+        with self._explained():
+            async with self._door_async(options.conn) as (conn, ring):
                 if db.would_begin(conn):
                     await db.run_async(conn, self.queries.begin())
                 async with conn.transaction():
@@ -326,7 +329,7 @@ class App:
 
     def run(self, steps: "Steps[T] | Statement") -> Any:
         """Run steps or a statement on a connection of our own, or on that of `using`."""
-        with self._door(None) as (conn, _), self._explained(conn):
+        with self._explained(), self._door(None) as (conn, _):
             return db.run(conn, steps)
 
     def migrate(self) -> list[str]:
@@ -347,8 +350,8 @@ class App:
                 self._hub = None
 
     async def close_async(self) -> None:
-        """Close the connections opened for the running event loop."""
-        pool = self._async_pools.pop(id(asyncio.get_running_loop()), None)
+        """Close the connections opened for the running event loop. asyncio.run() does so by itself at its end."""
+        pool = self._async_pools.pop(asyncio.get_running_loop(), None)
         if pool is not None:
             await pool.close()
 
@@ -403,14 +406,20 @@ class App:
         return self._pool
 
     async def _own_async_pool(self) -> Any:
-        key = id(asyncio.get_running_loop())
-        if key not in self._async_pools:
-            dsn = await asyncio.to_thread(lambda: self.dsn)
-            await asyncio.to_thread(self._check_schema)
-            if key not in self._async_pools:
-                made = await db.pool_async(dsn, size=self.config.pool_size, timeout_s=self.config.pool_timeout_s)
-                self._async_pools.setdefault(key, made)
-        return self._async_pools[key]
+        self._after_fork()
+        loop = asyncio.get_running_loop()
+        if loop not in self._async_pools:
+            async with self._async_locks.setdefault(loop, asyncio.Lock()):  # or a hundred first defers make a hundred pools
+                if loop not in self._async_pools:
+                    await self._open_async_pool(loop)
+        return self._async_pools[loop].pool
+
+    async def _open_async_pool(self, loop: Loop) -> None:
+        dsn = await asyncio.to_thread(lambda: self.dsn)
+        await asyncio.to_thread(self._check_schema)
+        for ended in [other for other in self._async_pools if other.is_closed()]:
+            del self._async_pools[ended]
+        self._async_pools[loop] = await db.pool_async(dsn, size=self.config.pool_size, timeout_s=self.config.pool_timeout_s)
 
     def _check_schema(self) -> None:
         if not self._schema_fits:
@@ -419,12 +428,15 @@ class App:
             self._schema_fits = True
 
     @contextlib.contextmanager
-    def _explained(self, conn: db.AnyConnection) -> Iterator[None]:
-        """Database errors on our own connections in our own words; a caller's connection gets its errors unchanged."""
+    def _explained(self) -> Iterator[None]:
+        """Database errors in our own words where we know the cure; all others pass unchanged."""
         try:
             yield
         except db.DatabaseError as error:
-            raise db.explain(error, schema=self.config.schema) from error
+            explained = db.explain(error, schema=self.config.schema)
+            if explained is None:
+                raise
+            raise explained from error
 
 
 class Decorator:

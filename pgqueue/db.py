@@ -2,14 +2,16 @@
 
 import os
 import socket
+from collections.abc import AsyncGenerator
 from multiprocessing.connection import wait
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
+from weakref import WeakSet
 
 import psycopg
 from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import tuple_row
-from psycopg_pool import AsyncConnectionPool, ConnectionPool
+from psycopg_pool import AsyncConnectionPool, ConnectionPool, PoolTimeout
 
 from pgqueue.errors import ConfigError, DatabaseUnavailable, SchemaMissing
 from pgqueue.queries import Rows, Statement, Steps
@@ -154,16 +156,62 @@ def pool(dsn: str, *, size: int, timeout_s: float) -> ConnectionPool[Connection]
     """A pool of autocommit connections, opened when needed. Connects once first, so that a wrong DSN is named at once."""
     connect(dsn).close()
     settings = {"autocommit": True, **_parameters(dsn, timeout_s=CONNECT_TIMEOUT_S, name="pgqueue")}
-    return ConnectionPool(dsn, kwargs=settings, min_size=0, max_size=size, timeout=timeout_s, open=True, name="pgqueue")
+    return ConnectionPool(
+        dsn, kwargs=settings, min_size=0, max_size=size, timeout=timeout_s, open=True, name="pgqueue", check=_check_alive
+    )
 
 
-async def pool_async(dsn: str, *, size: int, timeout_s: float) -> AsyncConnectionPool[AsyncConnection]:
-    """As `pool`, for the running event loop."""
+class PoolLife(NamedTuple):
+    """A pool of one event loop, and the generator that holds it open: asyncio closes generators before it closes a loop."""
+
+    pool: AsyncConnectionPool[AsyncConnection]
+    life: AsyncGenerator[AsyncConnectionPool[AsyncConnection], None]
+
+    async def close(self) -> None:
+        await self.life.aclose()
+
+
+async def pool_async(dsn: str, *, size: int, timeout_s: float) -> PoolLife:
+    """As `pool`, for the running event loop, and closed with it."""
+    life = _live_pool(dsn, size=size, timeout_s=timeout_s)
+    return PoolLife(await anext(life), life)
+
+
+async def _live_pool(dsn: str, *, size: int, timeout_s: float) -> AsyncGenerator[AsyncConnectionPool[AsyncConnection], None]:
     await (await connect_async(dsn)).close()
     settings = {"autocommit": True, **_parameters(dsn, timeout_s=CONNECT_TIMEOUT_S, name="pgqueue")}
-    made = AsyncConnectionPool(dsn, kwargs=settings, min_size=0, max_size=size, timeout=timeout_s, open=False, name="pgqueue")
+    opened: WeakSet[AsyncConnection] = WeakSet()
+
+    async def note(conn: AsyncConnection) -> None:
+        opened.add(conn)
+
+    made = AsyncConnectionPool(
+        dsn, kwargs=settings, min_size=0, max_size=size, timeout=timeout_s, open=False, name="pgqueue",
+        configure=note, check=_check_alive_async,
+    )  # fmt: skip
     await made.open()
-    return made
+    try:
+        yield made
+    finally:
+        try:
+            await made.close()
+        finally:  # it waits for its tasks first, and raises if asyncio.run() has cancelled them
+            for conn in list(opened):
+                await conn.close()
+
+
+def _check_alive(conn: Connection) -> None:
+    """Raise if the server ended this pooled connection, as a restart does to all: then there is a farewell to read.
+
+    Costs no round trip as long as there is none.
+    """
+    if wait([conn.fileno()], 0):
+        conn.execute("")
+
+
+async def _check_alive_async(conn: AsyncConnection) -> None:
+    if wait([conn.fileno()], 0):
+        await conn.execute("")
 
 
 def wait_for_bell(conn: Connection, timeout_s: float, *, wake_fd: int) -> None:
@@ -236,10 +284,16 @@ def _unavailable(dsn: str, error: psycopg.Error) -> DatabaseUnavailable:
     return DatabaseUnavailable(f"cannot connect to {describe(dsn)}: {reason}; check PGQUEUE_DSN and that the server runs")
 
 
-def explain(error: psycopg.Error, *, schema: str) -> Exception:
-    """What a database error means to the user of pgqueue: our own error where there is a cure, else the error itself."""
-    if isinstance(error, psycopg.errors.UndefinedTable | psycopg.errors.InvalidSchemaName | psycopg.errors.UndefinedObject):
+def explain(error: psycopg.Error, *, schema: str) -> Exception | None:
+    """What a database error means to the user of pgqueue: our own error where there is a cure, else None."""
+    if isinstance(error, _NO_TABLES) and schema in str(error):  # else it comes from whatever makes the caller's arguments
         return SchemaMissing(f"the schema '{schema}' has no pgqueue tables: run `pgqueue migrate`")
-    if isinstance(error, psycopg.OperationalError) and error.sqlstate is None:
+    if isinstance(error, PoolTimeout):
+        return DatabaseUnavailable(f"no connection: {error}. Check that the server runs, or raise pool_size or pool_timeout_s.")
+    if isinstance(error, psycopg.OperationalError) and (error.sqlstate is None or error.sqlstate[:3] in _GOING_AWAY):
         return DatabaseUnavailable(f"the database went away: {str(error).splitlines()[0] if str(error) else type(error).__name__}")
-    return error
+    return None
+
+
+_NO_TABLES = psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName, psycopg.errors.UndefinedObject
+_GOING_AWAY = ("57P", "080")  # shutdown, crash or start of the server; connection exceptions

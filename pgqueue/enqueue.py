@@ -6,7 +6,7 @@ they have unique keys: COPY knows no ON CONFLICT, so those go as lists through t
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -16,7 +16,9 @@ from pgqueue.job import id_bytes, new_id
 from pgqueue.options import MAX_KEY, Options
 from pgqueue.queries import Queries, Statement, Steps
 
-INSERT_CHUNK = 1000  # rows in one INSERT: about 200 kB of JSON
+# Rows in one statement: about 200 kB of JSON. Calls are taken between statements, never during one, because what makes
+# them may use the same connection, and a query during COPY waits for ever.
+CHUNK = 1000
 
 Call = tuple[str, str]  # (args, kwargs) as JSON text
 
@@ -41,7 +43,8 @@ def unique_key(unique: str | bool | None, *, task: str, call: Call) -> str | Non
         return None
     if isinstance(unique, str):
         return unique if len(unique) <= MAX_KEY else _digest(unique)
-    return f"{task}:{_digest(*call)}"
+    # The order of names is no difference between two calls.
+    return f"{task}:{_digest(*(json.dumps(json.loads(part), sort_keys=True) for part in call))}"
 
 
 def _digest(*parts: str) -> str:
@@ -68,29 +71,24 @@ def enqueue_many(queries: Queries, task: str, calls: Iterable[Call], *, options:
         return (yield from _copy(queries, task, calls, columns=columns, ring=ring))
     placed: list[Placed] = []
     rest = iter(calls)
-    while chunk := list(islice(rest, INSERT_CHUNK)):
+    while chunk := list(islice(rest, CHUNK)):
         placed += yield from _insert_chunk(queries, task, chunk, columns=columns, options=options, ring=ring)
     found = frozenset(place for place, job in enumerate(placed) if not job.created)
     return PlacedMany(b"".join(id_bytes(job.id) for job in placed), found)
 
 
 def _copy(queries: Queries, task: str, calls: Iterable[Call], *, columns: dict[str, Any], ring: Notify) -> Steps[PlacedMany]:
-    ((run_at, expires_at, later),) = yield queries.clock(columns)
+    ((run_at, expires_at, later, soon),) = yield queries.clock(columns)
     fixed = (
         "scheduled" if later else "queued", run_at, expires_at, columns["max_attempts"], columns["timeout_s"],
         columns["priority"], columns["queue"], task,
     )  # fmt: skip
     ids = bytearray()
-
-    def rows() -> Iterator[Sequence[Any]]:
-        headers = columns["headers"]
-        for args, kwargs in calls:
-            id_ = new_id()
-            ids.extend(id_bytes(id_))
-            yield (id_, *fixed, args, kwargs, headers)
-
-    yield queries.copy(rows())
-    if ids:
+    rest = iter(calls)
+    while chunk := [(new_id(), *fixed, args, kwargs, columns["headers"]) for args, kwargs in islice(rest, CHUNK)]:
+        ids.extend(b"".join(id_bytes(row[0]) for row in chunk))
+        yield queries.copy(chunk)
+    if ids and soon:
         yield queries.ring(columns["queue"], ring=ring)
     return PlacedMany(bytes(ids))
 
@@ -130,9 +128,10 @@ def _insert_unique(
         if wanted <= holders.keys():
             break
     ours = {row["id"] for row in rows}
-    for key, id_ in holders.items():
-        if options.on_duplicate == "raise" and id_ not in ours:
-            raise DuplicateJob(f"a live job has the unique key {key!r}: {id_}", id_)
+    for row in rows:
+        id_ = holders[row["unique_key"]]
+        if options.on_duplicate == "raise" and id_ != row["id"]:
+            raise DuplicateJob(f"a live job has the unique key {row['unique_key']!r}: {id_}", id_)
     used: set[str] = set()
     placed = []
     for row in rows:

@@ -3,6 +3,7 @@
 import io
 import os
 import pty
+import select
 import re
 import signal
 import subprocess
@@ -261,7 +262,8 @@ class Terminal:
         self.before = termios.tcgetattr(self.fd)
         script = SCRIPT.format(folder=str(Path(__file__).parent), fails=fails)
         environment = {**os.environ, "TERM": "xterm-256color"}
-        environment.pop("NO_COLOR", None)
+        for fixed in ("NO_COLOR", "COLUMNS", "LINES"):  # xdist sets the width for its workers
+            environment.pop(fixed, None)
         self.process = subprocess.Popen(
             [sys.executable, "-W", "ignore", "-c", script], stdin=inner, stdout=inner, stderr=inner, env=environment,
             start_new_session=True,
@@ -270,7 +272,7 @@ class Terminal:
         self.output = ""
 
     def expect(self, text: str) -> None:
-        while text not in self.output:
+        while text not in self.output and select.select([self.fd], [], [], 30)[0]:
             try:
                 self.output += os.read(self.fd, 65536).decode("utf-8", "replace")
             except OSError:

@@ -1,7 +1,6 @@
 """Stats on a real database: right to the last row while there are few, bounded and honest when there are many."""
 
 import json
-import os
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -20,33 +19,12 @@ Connection = psycopg.Connection[Any]
 TABLES = "job, history, attempt, worker, queue, throughput, awaited"
 
 
-@pytest.fixture(scope="module")
-def database() -> Iterator[str]:
-    """A database of its own on the server that PGQUEUE_TEST_DSN names."""
-    server = os.environ.get("PGQUEUE_TEST_DSN")
-    if server is None:
-        pytest.skip("PGQUEUE_TEST_DSN names no server")
-    name = f"pgqueue_stats_{uuid.uuid4().hex[:8]}"
-    with psycopg.connect(server, autocommit=True) as admin:
-        admin.execute(f"create database {name}")  # type: ignore[call-overload]
-        yield psycopg.conninfo.make_conninfo(server, dbname=name)
-        admin.execute(f"drop database {name} with (force)")  # type: ignore[call-overload]
-
-
 @pytest.fixture
-def queries() -> Queries:
-    return Queries(Config())
-
-
-@pytest.fixture
-def conn(database: str, queries: Queries) -> Iterator[Connection]:
-    with psycopg.connect(database, autocommit=True) as conn:
-        with conn.transaction():
-            db.run(conn, schema.migrate(queries, schema="pgqueue"))
-        conn.execute("set search_path = pgqueue")
-        conn.execute(f"truncate {TABLES}")  # type: ignore[call-overload]
-        conn.execute("alter sequence job_seq restart")
-        yield conn
+def conn(conn: Connection) -> Connection:
+    """Tables by their bare names, and a job sequence as on the first day."""
+    conn.execute("set search_path = pgqueue")
+    conn.execute("alter sequence job_seq restart")
+    return conn
 
 
 def look(conn: Connection, queries: Queries, **limits: int) -> Stats:

@@ -191,7 +191,7 @@ def follow(conn: psycopg.Connection[Any], run: Run, worker: Worker) -> None:
             now = time.monotonic()
             before, moved_at = ended, moved_at if ended == before else now
             if now - moved_at > STALL_S:
-                raise DemoError(f"{ended} of {total} jobs have ended, and none in the last {STALL_S:.0f} s")
+                raise worker.failed(f"the worker ended {ended} of {total} jobs, and none in the last {STALL_S:.0f} s")
             show(ended)
             time.sleep(LOOK_S)
         show(total)

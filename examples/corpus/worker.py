@@ -4,7 +4,7 @@ import subprocess
 import sysconfig
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -28,22 +28,24 @@ class Worker:
         """Raise DemoError with the end of the log if the worker has ended."""
         code = self.process.poll()
         if code is not None:
-            raise DemoError(f"the worker ended by itself (exit code {code}); the end of its log:\n{self.last_words()}")
+            raise self.failed(f"the worker ended by itself (exit code {code})")
+
+    def failed(self, what: str) -> DemoError:
+        """An error with the end of the worker's log, where the reason may stand."""
+        self.log.seek(0)
+        lines = self.log.read().decode(errors="replace").splitlines()
+        return DemoError("\n  ".join([f"{what}; the end of its log:", *lines[-TAIL:]]))
 
     def stop(self) -> int:
-        """Stop it as a deploy would, with SIGTERM, and return its exit code. Interrupting this kills it."""
+        """Stop it as a deploy would, with SIGTERM, and return its exit code. If this is interrupted it is killed."""
         self.process.terminate()
         try:
-            return self.process.wait(STOP_S)
-        except BaseException:
-            self.process.kill()
-            self.process.wait()
-            raise
-
-    def last_words(self) -> str:
-        """The end of its log."""
-        self.log.seek(0)
-        return "\n".join(self.log.read().decode(errors="replace").splitlines()[-TAIL:])
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(STOP_S)
+        finally:
+            self.process.kill()  # does nothing to a process that has ended
+            code = self.process.wait()
+        return code
 
 
 @contextmanager

@@ -209,7 +209,11 @@ as $$
       {schema}.uuid7(),
       case when due.run_at > now() then 'scheduled' else 'queued' end::{schema}.job_state,
       due.run_at, enqueue.queue, enqueue.priority::smallint, enqueue.task, enqueue.args::text, enqueue.kwargs::text,
-      enqueue.max_attempts, enqueue.timeout_s, enqueue.expires_at, enqueue.unique_key, enqueue.headers::text
+      enqueue.max_attempts, enqueue.timeout_s, enqueue.expires_at,
+      -- As the library does: an index row could not hold a long one.
+      case when length(enqueue.unique_key) > 200
+        then encode(sha256(convert_to(enqueue.unique_key, 'UTF8')), 'hex') else enqueue.unique_key end,
+      enqueue.headers::text
     from due
     on conflict (unique_key) where unique_key is not null do update set unique_key = excluded.unique_key
     returning j.id, j.queue, j.run_at
