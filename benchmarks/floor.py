@@ -27,6 +27,7 @@ LOOK_S = 0.2  # how often the listener looks whether it shall end
 def drain(bench: Bench) -> float:
     """Jobs a second, claimed and finished one batch after the other until none is left."""
     with bench.connect() as conn:
+        conn.prepare_threshold = None  # as the worker: a kept plan finished 500 jobs in 93 ms, a fresh one in 17
         worker = _sign_in(conn)
         began, jobs = time.perf_counter(), 0
         while taken := _claim_and_finish(conn, worker):
