@@ -99,12 +99,11 @@ class App:
         except TypeError as error:
             if "unexpected keyword argument" not in str(error):
                 raise
-            option = str(error).rsplit("'", 2)[-2]
+            option = str(error).split("'")[1]
             raise InvalidOption(f"@task has no option '{option}'; see help(App.task)") from None
         known = self.tasks.get(task.name)
-        if known is not None and known.function.__code__ is not getattr(function, "__code__", None):
-            if known.function.__module__ != function.__module__ or known.function.__qualname__ != function.__qualname__:
-                raise ConfigError(f"two functions claim the task name {task.name}: give one of them @task(name=...)")
+        if known is not None and _origin(known.function) != _origin(function):
+            raise ConfigError(f"two functions claim the task name {task.name}: give one of them @task(name=...)")
         self.tasks[task.name] = task
         return task
 
@@ -448,6 +447,11 @@ class Decorator:
     def __call__(self, function: Callable[P, R], /) -> Task[P, R, R]: ...
     def __call__(self, function: Any, /) -> Any:
         raise NotImplementedError
+
+
+def _origin(function: Callable[..., Any]) -> tuple[object, object]:
+    """Where a function was written: equal for one that a reloaded module brings again."""
+    return getattr(function, "__module__", None), getattr(function, "__qualname__", function)
 
 
 def _check_id(job_id: str) -> str:

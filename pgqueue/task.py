@@ -150,7 +150,7 @@ AnyTask = Task[Any, Any, Any]
 
 
 def _check_function(function: object) -> None:
-    if not inspect.isroutine(function) and not callable(function):
+    if not callable(function):
         raise ConfigError(f"@task decorates a function, not a {type(function).__name__}")
     if isinstance(function, Task):
         raise ConfigError(f"{function.name} is a task already; @task was applied twice")
@@ -162,7 +162,9 @@ def _check_function(function: object) -> None:
 
 def _name_of(function: Callable[..., Any]) -> str:
     """module.qualname, the stable name under which workers know the function; raises ConfigError where there is none."""
-    module, qualname = function.__module__, function.__qualname__
+    module, qualname = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
+    if not module or not qualname:
+        raise ConfigError(f"this {type(function).__name__} has no name of its own: give @task(name=...) or write a def")
     if "<lambda>" in qualname:
         raise ConfigError("a lambda cannot be a task without a name: give @task(name=...) or write a def")
     if "<locals>" in qualname:
