@@ -227,10 +227,13 @@ class App:
             done.set()
 
         waiter = Waiter(_check_id(job_id), wake)
-        self.hub.add(waiter)
-        if not done.wait(timeout_s):
-            self.hub.remove(waiter)
-            raise _too_late(job_id, timeout_s)
+        hub = self.hub
+        hub.add(waiter)
+        try:
+            if not done.wait(timeout_s):
+                raise _too_late(job_id, timeout_s)
+        finally:
+            hub.remove(waiter)
         return self._value(job_id, ends[0])
 
     async def result_async(self, job_id: str, *, timeout_s: float | None = None) -> object:
@@ -238,8 +241,13 @@ class App:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[End | None] = loop.create_future()
 
+        def arrive(end: End | None) -> None:
+            if not future.done():
+                future.set_result(end)
+
         def wake(end: End | None) -> None:
-            loop.call_soon_threadsafe(lambda: future.done() or future.set_result(end))
+            with contextlib.suppress(RuntimeError):  # the loop was closed; the hub's thread has others to wake
+                loop.call_soon_threadsafe(arrive, end)
 
         waiter = Waiter(_check_id(job_id), wake)
         hub = await asyncio.to_thread(lambda: self.hub)
@@ -457,7 +465,7 @@ def _origin(function: Callable[..., Any]) -> tuple[object, object]:
 def _check_id(job_id: str) -> str:
     if not ID.fullmatch(str(job_id)):
         raise JobNotFound(f"{str(job_id)[:60]!r} is no job id: they look like 01a208e7-51ed-7198-a687-0270704ff6cf", str(job_id))
-    return str(job_id)
+    return str(job_id).lower()  # as the database writes it
 
 
 def _not_found(job_id: str) -> JobNotFound:

@@ -162,5 +162,5 @@ def test_enum_members_are_their_values(app: App, task: AnyTask, conn: psycopg.Co
 @pytest.mark.parametrize("queue", ["", "a\0b", " a", "x" * 129, None, 5])
 def test_pause_and_resume_check_the_name(app: App, queue: Any) -> None:
     for call in (app.pause, app.resume):
-        with pytest.raises(InvalidOption, match="^queue "):
+        with pytest.raises(InvalidOption, match=r"^queue "):
             call(queue)
