@@ -17,7 +17,7 @@ from pgqueue.config import Config, Notify, environment
 from pgqueue.enqueue import Call, enqueue_many, enqueue_one
 from pgqueue.errors import ConfigError, DuplicateJob, InvalidOption, JobCancelled, JobDead, JobNotFound, ResultTimeout
 from pgqueue.job import Job, Jobs, Snapshot, State
-from pgqueue.options import Options, check_name
+from pgqueue.options import MAX_REASON, Options, check_integer, check_name, check_text
 from pgqueue.queries import Queries, Row, Statement, Steps
 from pgqueue.results import End, Hub, Waiter
 from pgqueue.retry import Strategy
@@ -186,7 +186,10 @@ class App:
         self, *, state: str | None = None, queue: str | None = None, task: str | None = None, limit: int = 100
     ) -> list[Snapshot]:
         """The newest jobs, alive or ended, that fit."""
-        rows = self.run(self.queries.jobs(state=state, queue=queue, task=task, limit=limit))
+        _check_filters(queue, task)
+        check_integer("limit", limit, low=0, high=1_000_000)
+        wanted = None if state is None else _check_state(state)
+        rows = self.run(self.queries.jobs(state=wanted, queue=queue, task=task, limit=limit))
         return [Snapshot(*row) for row in rows]
 
     def snapshot(self, job_id: str) -> Snapshot:
@@ -203,7 +206,7 @@ class App:
 
     def cancel(self, job_id: str, *, reason: str = "cancelled by request") -> bool:
         """See Job.cancel."""
-        if self.run(self.queries.cancel(_check_id(job_id), reason=reason)):
+        if self.run(self.queries.cancel(_check_id(job_id), reason=check_text("reason", reason, at_most=MAX_REASON))):
             return True
         self.snapshot(job_id)
         return False
@@ -281,7 +284,8 @@ class App:
 
     def purge(self, *, state: str, queue: str | None = None, task: str | None = None) -> int:
         """Delete every job in one state (not running), a thousand at a time; returns how many."""
-        wanted = State(state)
+        _check_filters(queue, task)
+        wanted = _check_state(state)
         if wanted is State.RUNNING:
             raise InvalidOption("running jobs cannot be purged: cancel them")
         total = 0
@@ -460,6 +464,18 @@ class Decorator:
 def _origin(function: Callable[..., Any]) -> tuple[object, object]:
     """Where a function was written: equal for one that a reloaded module brings again."""
     return getattr(function, "__module__", None), getattr(function, "__qualname__", function)
+
+
+def _check_filters(queue: str | None, task: str | None) -> None:
+    for option, name in (("queue", queue), ("task", task)):
+        if name is not None:
+            check_name(option, name)
+
+
+def _check_state(state: str) -> State:
+    if state not in list(State):
+        raise InvalidOption(f"state must be one of {', '.join(State)}, not {state!r}")
+    return State(state)
 
 
 def _check_id(job_id: str) -> str:

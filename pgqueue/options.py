@@ -13,6 +13,7 @@ OnDuplicate = Literal["ignore", "replace", "raise"]
 
 MAX_NAME = 128  # characters of a queue name: it is a payload of NOTIFY and a column on a screen
 MAX_KEY = 200  # characters of a unique key before it is hashed: an index row holds 2,700 bytes
+MAX_REASON = 1000  # characters of why a job was cancelled: a sentence or two on a screen
 MAX_SECONDS = 10 * 365 * 86_400.0  # a longer delay or timeout is a mistake in units
 MIN_TIMEOUT_S = 0.001  # nothing runs in less, and the column, a real, cannot hold the tiniest numbers
 SMALLINT = (-32_768, 32_767)
@@ -69,9 +70,9 @@ class Options:
         if self.queue is not None:
             check_name("queue", self.queue)
         if self.priority is not None:
-            _integer("priority", self.priority, low=SMALLINT[0], high=SMALLINT[1])
+            check_integer("priority", self.priority, low=SMALLINT[0], high=SMALLINT[1])
         if self.max_attempts is not None:
-            _integer("max_attempts", self.max_attempts, low=1, high=MAX_ATTEMPTS)
+            check_integer("max_attempts", self.max_attempts, low=1, high=MAX_ATTEMPTS)
         if self.delay is not None and self.at is not None:
             raise InvalidOption("give delay= or at=, not both")
         if self.delay is not None:
@@ -111,18 +112,17 @@ class Options:
 
 def check_name(option: str, value: object) -> str:
     """A queue or task name: 1 to 128 printable characters without a space at the ends."""
-    name = check_text(option, value)
-    if len(name) > MAX_NAME:
-        raise InvalidOption(f"{option} is {len(name)} characters long; at most {MAX_NAME} fit")
-    return name
+    return check_text(option, value, at_most=MAX_NAME)
 
 
-def check_text(option: str, value: object) -> str:
+def check_text(option: str, value: object, *, at_most: int | None = None) -> str:
     """A non-empty string that PostgreSQL and a terminal can both show."""
     if not isinstance(value, str):
         raise InvalidOption(f"{option} takes a string, not a {type(value).__name__}")
     if not value or value != value.strip():
         raise InvalidOption(f"{option} must not be empty nor begin or end with a space")
+    if at_most is not None and len(value) > at_most:
+        raise InvalidOption(f"{option} is {len(value)} characters long; at most {at_most} fit")
     if not value.isprintable():
         raise InvalidOption(f"{option} contains a control character such as NUL or a newline; take printable text")
     return str.__str__(value)  # of a member of a str Enum its value, which is what gets stored
@@ -142,7 +142,8 @@ def seconds(option: str, value: object) -> float:
     return float(value)
 
 
-def _integer(option: str, value: object, *, low: int, high: int) -> None:
+def check_integer(option: str, value: object, *, low: int, high: int) -> None:
+    """A whole number within limits."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise InvalidOption(f"{option} takes a whole number, not a {type(value).__name__}")
     if not low <= value <= high:
