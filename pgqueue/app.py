@@ -17,7 +17,7 @@ from pgqueue.config import Config, Notify, environment
 from pgqueue.enqueue import Call, enqueue_many, enqueue_one
 from pgqueue.errors import ConfigError, DuplicateJob, InvalidOption, JobCancelled, JobDead, JobNotFound, ResultTimeout
 from pgqueue.job import Job, Jobs, Snapshot, State
-from pgqueue.options import Options, check_name
+from pgqueue.options import MAX_REASON, Options, check_integer, check_name, check_text
 from pgqueue.queries import Queries, Row, Statement, Steps
 from pgqueue.results import End, Hub, Waiter
 from pgqueue.retry import Strategy
@@ -99,12 +99,11 @@ class App:
         except TypeError as error:
             if "unexpected keyword argument" not in str(error):
                 raise
-            option = str(error).rsplit("'", 2)[-2]
+            option = str(error).split("'")[1]
             raise InvalidOption(f"@task has no option '{option}'; see help(App.task)") from None
         known = self.tasks.get(task.name)
-        if known is not None and known.function.__code__ is not getattr(function, "__code__", None):
-            if known.function.__module__ != function.__module__ or known.function.__qualname__ != function.__qualname__:
-                raise ConfigError(f"two functions claim the task name {task.name}: give one of them @task(name=...)")
+        if known is not None and _origin(known.function) != _origin(function):
+            raise ConfigError(f"two functions claim the task name {task.name}: give one of them @task(name=...)")
         self.tasks[task.name] = task
         return task
 
@@ -187,7 +186,10 @@ class App:
         self, *, state: str | None = None, queue: str | None = None, task: str | None = None, limit: int = 100
     ) -> list[Snapshot]:
         """The newest jobs, alive or ended, that fit."""
-        rows = self.run(self.queries.jobs(state=state, queue=queue, task=task, limit=limit))
+        _check_filters(queue, task)
+        check_integer("limit", limit, low=0, high=1_000_000)
+        wanted = None if state is None else _check_state(state)
+        rows = self.run(self.queries.jobs(state=wanted, queue=queue, task=task, limit=limit))
         return [Snapshot(*row) for row in rows]
 
     def snapshot(self, job_id: str) -> Snapshot:
@@ -204,7 +206,7 @@ class App:
 
     def cancel(self, job_id: str, *, reason: str = "cancelled by request") -> bool:
         """See Job.cancel."""
-        if self.run(self.queries.cancel(_check_id(job_id), reason=reason)):
+        if self.run(self.queries.cancel(_check_id(job_id), reason=check_text("reason", reason, at_most=MAX_REASON))):
             return True
         self.snapshot(job_id)
         return False
@@ -228,10 +230,13 @@ class App:
             done.set()
 
         waiter = Waiter(_check_id(job_id), wake)
-        self.hub.add(waiter)
-        if not done.wait(timeout_s):
-            self.hub.remove(waiter)
-            raise _too_late(job_id, timeout_s)
+        hub = self.hub
+        hub.add(waiter)
+        try:
+            if not done.wait(timeout_s):
+                raise _too_late(job_id, timeout_s)
+        finally:
+            hub.remove(waiter)
         return self._value(job_id, ends[0])
 
     async def result_async(self, job_id: str, *, timeout_s: float | None = None) -> object:
@@ -239,8 +244,13 @@ class App:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[End | None] = loop.create_future()
 
+        def arrive(end: End | None) -> None:
+            if not future.done():
+                future.set_result(end)
+
         def wake(end: End | None) -> None:
-            loop.call_soon_threadsafe(_resolve, future, end)
+            with contextlib.suppress(RuntimeError):  # the loop was closed; the hub's thread has others to wake
+                loop.call_soon_threadsafe(arrive, end)
 
         waiter = Waiter(_check_id(job_id), wake)
         hub = await asyncio.to_thread(lambda: self.hub)
@@ -274,7 +284,8 @@ class App:
 
     def purge(self, *, state: str, queue: str | None = None, task: str | None = None) -> int:
         """Delete every job in one state (not running), a thousand at a time; returns how many."""
-        wanted = State(state)
+        _check_filters(queue, task)
+        wanted = _check_state(state)
         if wanted is State.RUNNING:
             raise InvalidOption("running jobs cannot be purged: cancel them")
         total = 0
@@ -450,15 +461,27 @@ class Decorator:
         raise NotImplementedError
 
 
-def _resolve(future: "asyncio.Future[End | None]", end: End | None) -> None:
-    if not future.done():  # the waiter may have lost patience in the meantime
-        future.set_result(end)
+def _origin(function: Callable[..., Any]) -> tuple[object, object]:
+    """Where a function was written: equal for one that a reloaded module brings again."""
+    return getattr(function, "__module__", None), getattr(function, "__qualname__", function)
+
+
+def _check_filters(queue: str | None, task: str | None) -> None:
+    for option, name in (("queue", queue), ("task", task)):
+        if name is not None:
+            check_name(option, name)
+
+
+def _check_state(state: str) -> State:
+    if state not in list(State):
+        raise InvalidOption(f"state must be one of {', '.join(State)}, not {state!r}")
+    return State(state)
 
 
 def _check_id(job_id: str) -> str:
     if not ID.fullmatch(str(job_id)):
         raise JobNotFound(f"{str(job_id)[:60]!r} is no job id: they look like 01a208e7-51ed-7198-a687-0270704ff6cf", str(job_id))
-    return str(job_id)
+    return str(job_id).lower()  # as the database writes it
 
 
 def _not_found(job_id: str) -> JobNotFound:

@@ -1,9 +1,8 @@
 """What a caller may say about one call of a task, checked by name and range before anything is written."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 from typing import Any, Literal, Self, get_args
 
@@ -14,7 +13,9 @@ OnDuplicate = Literal["ignore", "replace", "raise"]
 
 MAX_NAME = 128  # characters of a queue name: it is a payload of NOTIFY and a column on a screen
 MAX_KEY = 200  # characters of a unique key before it is hashed: an index row holds 2,700 bytes
+MAX_REASON = 1000  # characters of why a job was cancelled: a sentence or two on a screen
 MAX_SECONDS = 10 * 365 * 86_400.0  # a longer delay or timeout is a mistake in units
+MIN_TIMEOUT_S = 0.001  # nothing runs in less, and the column, a real, cannot hold the tiniest numbers
 SMALLINT = (-32_768, 32_767)
 MAX_ATTEMPTS = 100_000
 MAX_HEADERS_BYTES = 64_000
@@ -69,17 +70,17 @@ class Options:
         if self.queue is not None:
             check_name("queue", self.queue)
         if self.priority is not None:
-            _integer("priority", self.priority, low=SMALLINT[0], high=SMALLINT[1])
+            check_integer("priority", self.priority, low=SMALLINT[0], high=SMALLINT[1])
         if self.max_attempts is not None:
-            _integer("max_attempts", self.max_attempts, low=1, high=MAX_ATTEMPTS)
+            check_integer("max_attempts", self.max_attempts, low=1, high=MAX_ATTEMPTS)
         if self.delay is not None and self.at is not None:
             raise InvalidOption("give delay= or at=, not both")
         if self.delay is not None:
             seconds("delay", self.delay)
         if self.at is not None:
             _aware("at", self.at)
-        if self.timeout is not None and seconds("timeout", self.timeout) <= 0:
-            raise InvalidOption("timeout must be more than 0 seconds")
+        if self.timeout is not None and seconds("timeout", self.timeout) < MIN_TIMEOUT_S:
+            raise InvalidOption(f"timeout must be at least {MIN_TIMEOUT_S} seconds")
         if isinstance(self.expires, datetime):
             _aware("expires", self.expires)
         elif self.expires is not None:
@@ -102,29 +103,29 @@ class Options:
             "headers": _headers(self.headers, where=where),
             "max_attempts": self.max_attempts,
             "timeout_s": None if self.timeout is None else seconds("timeout", self.timeout),
-            "run_at": self.at,
+            "run_at": _utc(self.at),
             "delay_s": None if self.delay is None else max(0.0, seconds("delay", self.delay)),
-            "expires_at": self.expires if isinstance(self.expires, datetime) else None,
+            "expires_at": _utc(self.expires) if isinstance(self.expires, datetime) else None,
             "expires_s": seconds("expires", self.expires) if relative_expiry else None,
         }
 
 
 def check_name(option: str, value: object) -> str:
     """A queue or task name: 1 to 128 printable characters without a space at the ends."""
-    check_text(option, value)
-    if len(str(value)) > MAX_NAME:
-        raise InvalidOption(f"{option} is {len(str(value))} characters long; at most {MAX_NAME} fit")
-    return str(value)
+    return check_text(option, value, at_most=MAX_NAME)
 
 
-def check_text(option: str, value: object) -> None:
+def check_text(option: str, value: object, *, at_most: int | None = None) -> str:
     """A non-empty string that PostgreSQL and a terminal can both show."""
     if not isinstance(value, str):
         raise InvalidOption(f"{option} takes a string, not a {type(value).__name__}")
     if not value or value != value.strip():
         raise InvalidOption(f"{option} must not be empty nor begin or end with a space")
+    if at_most is not None and len(value) > at_most:
+        raise InvalidOption(f"{option} is {len(value)} characters long; at most {at_most} fit")
     if not value.isprintable():
         raise InvalidOption(f"{option} contains a control character such as NUL or a newline; take printable text")
+    return str.__str__(value)  # of a member of a str Enum its value, which is what gets stored
 
 
 def seconds(option: str, value: object) -> float:
@@ -134,18 +135,24 @@ def seconds(option: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         hint = "; an absolute time goes into at=" if isinstance(value, datetime) and option == "delay" else ""
         raise InvalidOption(f"{option} takes seconds or a timedelta, not a {type(value).__name__}{hint}")
-    if not math.isfinite(value) or abs(value) > MAX_SECONDS:
-        raise InvalidOption(f"{option}={value!r} is no duration in seconds between 0 and ten years")
+    if not abs(value) <= MAX_SECONDS:  # NaN is not either
+        raise InvalidOption(f"{option}={_shown(value)} is no duration in seconds between 0 and ten years")
     if value < 0:
         raise InvalidOption(f"{option}={value!r} is negative; give the seconds from now on")
     return float(value)
 
 
-def _integer(option: str, value: object, *, low: int, high: int) -> None:
+def check_integer(option: str, value: object, *, low: int, high: int) -> None:
+    """A whole number within limits."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise InvalidOption(f"{option} takes a whole number, not a {type(value).__name__}")
     if not low <= value <= high:
-        raise InvalidOption(f"{option}={value} is out of range: {low} to {high}")
+        raise InvalidOption(f"{option}={_shown(value)} is out of range: {low} to {high}")
+
+
+def _shown(value: float) -> str:
+    """A number in a message. Python refuses to write very long ones, and nobody wants to read them."""
+    return repr(value) if isinstance(value, float) or value.bit_length() <= 64 else "(a huge number)"
 
 
 def _aware(option: str, value: object) -> None:
@@ -155,6 +162,11 @@ def _aware(option: str, value: object) -> None:
         raise InvalidOption(f"{option}={value.isoformat()} has no time zone: add one, as in datetime.now(timezone.utc)")
     if not 1970 <= value.year <= 2200:
         raise InvalidOption(f"{option}={value.isoformat()} lies outside the years 1970 to 2200")
+
+
+def _utc(moment: datetime | None) -> datetime | None:
+    """In UTC: PostgreSQL knows no zone more than 16 hours away, Python does."""
+    return None if moment is None else moment.astimezone(UTC)
 
 
 def _headers(headers: Mapping[str, Any] | None, *, where: str) -> str | None:

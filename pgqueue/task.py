@@ -162,7 +162,9 @@ def _check_function(function: object) -> None:
 
 def _name_of(function: Callable[..., Any]) -> str:
     """module.qualname, the stable name under which workers know the function; raises ConfigError where there is none."""
-    module, qualname = function.__module__, function.__qualname__
+    module, qualname = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
+    if not module or not qualname:
+        raise ConfigError(f"this {type(function).__name__} has no name of its own: give @task(name=...) or write a def")
     if "<lambda>" in qualname:
         raise ConfigError("a lambda cannot be a task without a name: give @task(name=...) or write a def")
     if "<locals>" in qualname:
