@@ -178,6 +178,9 @@ class Queries:
     def backend_pid(self) -> Statement:
         return self._say("backend_pid")
 
+    def custom_plans(self) -> Statement:
+        return self._say("custom_plans")
+
     def beat(self, **beat: Any) -> Statement:
         return self._say("beat", lock_class=LOCK_CLASS, **beat)
 

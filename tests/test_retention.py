@@ -1,10 +1,13 @@
 """History by the day: partitions are made ahead, dropped past their retention, and nothing is refused for want of one."""
 
+import threading
+
 import psycopg
 import pytest
 
-from pgqueue import App, Config, db
-from pgqueue.worker.chores import AHEAD_DAYS, tidy_partitions
+from pgqueue import App, Config, JobNotFound, db
+from pgqueue.retention import AHEAD_DAYS, tidy_partitions
+from tests.conftest import eventually
 
 PARTITIONS = "select relname from pg_class join pg_inherits on inhrelid = oid where relname ~ '_2[0-9]{7}$' order by 1"
 
@@ -16,7 +19,13 @@ def tidy(app: App, conn: psycopg.Connection):
             db.run(conn, tidy_partitions(app.queries, Config(**settings)))
         return [name for (name,) in conn.execute(PARTITIONS)]
 
+    forget(conn)
     yield tidy
+    forget(conn)
+    tidy()
+
+
+def forget(conn: psycopg.Connection) -> None:
     for (name,) in conn.execute(PARTITIONS).fetchall():
         conn.execute(f"drop table pgqueue.{name}")
 
@@ -74,3 +83,35 @@ def test_only_one_tidies_at_a_time(app: App, dsn: str, tidy) -> None:
     with psycopg.connect(dsn) as other:
         other.execute("select pg_advisory_xact_lock(%s, 1)", [0x70677175])
         assert tidy() == []
+
+
+def test_a_job_is_found_while_it_moves_to_its_partition(app: App, conn: psycopg.Connection, tidy) -> None:
+    over = threading.Event()
+    missed: list[Exception] = []
+    looks = []
+
+    def look() -> None:
+        # Never prepared: a kept plan is made anew when a partition comes, one that is being made just then is not.
+        with psycopg.connect(app.dsn, autocommit=True, prepare_threshold=None) as mine, app.using(mine):
+            while not over.is_set():
+                try:
+                    looks.append(job.snapshot().state)
+                except JobNotFound as error:
+                    missed.append(error)
+
+    for _ in range(5):
+        forget(conn)
+        conn.execute("truncate pgqueue.history")
+        end(conn, "succeeded", 0)
+        job = app.job(str(conn.execute("select id from pgqueue.history").fetchone()[0]))
+        over.clear()
+        looks.clear()
+        watchers = [threading.Thread(target=look) for _ in range(3)]
+        for watcher in watchers:
+            watcher.start()
+        eventually(lambda: len(looks) > 10, what="they look")
+        tidy()
+        over.set()
+        for watcher in watchers:
+            watcher.join()
+    assert missed == []

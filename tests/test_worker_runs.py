@@ -166,13 +166,24 @@ def test_a_paused_queue_waits(start_worker: Start, app: App) -> None:
     assert app.resume("default") and waiting.result(30) == 1
 
 
-def test_delayed_jobs_start_on_time(start_worker: Start, conn: psycopg.Connection) -> None:
+def test_delayed_jobs_start_on_time_whatever_the_worker_does_when_they_come(start_worker: Start, conn: psycopg.Connection) -> None:
+    """The bell for a job due in a moment may ring between two looks, at the mark of sleep, or during a claim."""
     start_worker("-c", "1").ready()
-    jobs = [tasks.now.options(delay=delay).defer() for delay in (0.3, 0.6, 0.9)]
-    for job in jobs:
-        job.result(30)
-    late = conn.execute("select extract(epoch from started_at - run_at)::float8 from pgqueue.history").fetchall()
-    assert all(0 <= seconds < 2 for (seconds,) in late), late  # the poll alone would need 5 s; benchmarks measure it closely
+    for n in range(40):
+        tasks.echo.defer(n).result(30)
+        tasks.now.options(delay=0.02 + n / 400).defer().result(30)
+    late = conn.execute("select max(extract(epoch from started_at - run_at))::float8 from pgqueue.history").fetchone()
+    assert 0 <= late[0] < 1  # missed once, it would be the poll's 5 s or the heartbeat's 1.5; benchmarks measure it closely
+
+
+def test_delayed_jobs_that_come_while_the_worker_falls_asleep(start_worker: Start, conn: psycopg.Connection) -> None:
+    for _ in range(4):
+        worker = start_worker("-c", "1").ready()
+        for job in [tasks.now.options(delay=delay).defer() for delay in (0.3, 0.6, 0.9)]:
+            job.result(30)
+        worker.stop()
+    late = conn.execute("select max(extract(epoch from started_at - run_at))::float8 from pgqueue.history").fetchone()
+    assert 0 <= late[0] < 1
 
 
 def test_an_expired_job_is_cancelled_unstarted(start_worker: Start) -> None:

@@ -38,13 +38,13 @@ class Finisher:
     """Takes outcomes at any time and writes them for ever. `counts` adds up what was recorded, by kind."""
 
     def __init__(
-        self, line: Line, queries: Queries, *, worker: Callable[[], str], worker_name: str, due_sooner: Callable[[float], None]
+        self, line: Line, queries: Queries, *, worker: Callable[[], str], worker_name: str, due_in: Callable[[float], None]
     ) -> None:
         self._line = line
         self._queries = queries
         self._worker = worker
         self._worker_name = worker_name
-        self._due_sooner = due_sooner
+        self._due_in = due_in
         self._pending: list[Outcome] = []
         self._progress: dict[str, tuple[int, float | None, str | None]] = {}
         self._writing: Sequence[Outcome] = ()
@@ -134,7 +134,7 @@ class Finisher:
         if outcome.cause is not None:
             self.counts["failed"] += 1
         if state in (State.SCHEDULED, State.QUEUED):  # the doorbell is rung for others only
-            self._due_sooner(outcome.delay_s)
+            self._due_in(outcome.delay_s)
         if state in (State.DEAD, State.CANCELLED):
             self.counts[state] += 1
             logger.log(_LEVELS[State(state)], "job %s (%s) is %s: %s", outcome.job_id, task, state, outcome.error)
