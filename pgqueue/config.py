@@ -59,7 +59,8 @@ class Config:
         return config
 
     def _check(self) -> None:
-        if not isinstance(self.schema, str) or not SCHEMA_NAME.fullmatch(self.schema) or self.schema.startswith("pg_"):
+        fits = isinstance(self.schema, str) and SCHEMA_NAME.fullmatch(self.schema)
+        if not fits or self.schema.startswith("pg_") or self.schema == "information_schema":
             raise InvalidOption(
                 f"schema {self.schema!r} cannot be used: take lower-case letters, digits and _ (at most 48), not starting with pg_"
             )
