@@ -149,7 +149,7 @@ class Task(Bound[P, R], Generic[P, C, R]):
 AnyTask = Task[Any, Any, Any]
 
 
-def _check_function(function: object) -> None:
+def _check_function(function: Any) -> None:
     if not callable(function):
         raise ConfigError(f"@task decorates a function, not a {type(function).__name__}")
     if isinstance(function, Task):

@@ -151,7 +151,7 @@ def test_another_name(fresh_dsn: str, schema: str) -> None:
             job = two.enqueue("t", [1], conn=conn)
             many = two.task(name="t")(structure).options(conn=conn, unique=True).defer_many([("a",), ("a",)])
         assert [note.payload for note in conn.notifies(timeout=60, stop_after=1)] == ["default"]
-        later = conn.execute(f'select "{schema}".enqueue(%s)::text', ["t"]).fetchone()  # noqa: S608
+        later = conn.execute(f'select "{schema}".enqueue(%s)::text', ["t"]).fetchone()
         assert one.jobs() == [] and len(two.jobs()) == 3 and len(many) == 2
         assert Hands(conn, two.queries).run_all('"two"') == [job.id, many[0].id, *(later or ())]
         assert two.job(job.id).result(60) == "two"

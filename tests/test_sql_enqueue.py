@@ -12,7 +12,7 @@ from tests.hands import Hands
 
 
 def enqueue(conn: psycopg.Connection, arguments: str) -> str:
-    ((id_,),) = conn.execute(f"select pgqueue.enqueue({arguments})::text").fetchall()  # noqa: S608
+    ((id_,),) = conn.execute(f"select pgqueue.enqueue({arguments})::text").fetchall()
     return str(id_)
 
 
