@@ -81,7 +81,7 @@ class App:
         wait: Strategy | None = None,
         atomic: bool = False,
     ) -> "Decorator": ...
-    def task(self, function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+    def task(self, *function: Any, **options: Any) -> Any:
         """Make a function a task: `@task` or `@task(queue="mail", max_attempts=5, timeout=30)`.
 
         name: default module.function. queue, priority, timeout (seconds an attempt may take), expires: defaults of its jobs.
@@ -89,8 +89,8 @@ class App:
         attempts, exponential from 2 s to 1 h). atomic: the job's result commits together with what the task writes through
         current_job().conn. Raises ConfigError at import for what cannot work.
         """
-        if function is not None:
-            return self._register(function)
+        if function:
+            return self._register(*function)
         return lambda function: self._register(function, **options)
 
     def _register(self, function: Callable[..., Any], **options: Any) -> AnyTask:
@@ -102,7 +102,7 @@ class App:
             option = str(error).split("'")[1]
             raise InvalidOption(f"@task has no option '{option}'; see help(App.task)") from None
         known = self.tasks.get(task.name)
-        if known is not None and _origin(known.function) != _origin(function):
+        if known is not None and _origin(known.function) != _origin(task.function):
             raise ConfigError(f"two functions claim the task name {task.name}: give one of them @task(name=...)")
         self.tasks[task.name] = task
         return task
@@ -461,9 +461,9 @@ class Decorator:
         raise NotImplementedError
 
 
-def _origin(function: Callable[..., Any]) -> tuple[object, object]:
+def _origin(function: Callable[..., Any]) -> tuple[str, str]:
     """Where a function was written: equal for one that a reloaded module brings again."""
-    return getattr(function, "__module__", None), getattr(function, "__qualname__", function)
+    return function.__module__, function.__qualname__
 
 
 def _check_filters(queue: str | None, task: str | None) -> None:

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple, TypeVar
 from weakref import WeakSet
 
 import psycopg
-from psycopg import pq, sql
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg import pq
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import tuple_row
 from psycopg_pool import AsyncConnectionPool, ConnectionPool, PoolTimeout
 
@@ -265,11 +265,6 @@ def describe(dsn: str) -> str:
     return f"{user}{where}{port}/{parts.get('dbname') or parts.get('user') or ''}"
 
 
-def without_password(dsn: str) -> str:
-    """The same DSN with the password left out."""
-    return make_conninfo(**{key: value for key, value in conninfo_to_dict(dsn).items() if key != "password" and value is not None})
-
-
 def _parameters(dsn: str, *, timeout_s: float, name: str) -> dict[str, Any]:
     """Our connection settings, each only where the DSN does not say otherwise."""
     try:
@@ -291,12 +286,13 @@ def _is_torn(given: dict[str, Any]) -> bool:
 
 
 def _unavailable(dsn: str, error: psycopg.Error) -> DatabaseUnavailable:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    reason = lines[-1] if lines else type(error).__name__
+    lines = str(error).splitlines() or [type(error).__name__]
+    # One line per host that was tried, each followed by lines of advice: the last verdict is the one that counts.
+    reason = ([line for line in lines if "failed: " in line] or lines)[-1].rpartition("failed: ")[2].strip()
     password = conninfo_to_dict(dsn).get("password")
     if password:
         reason = reason.replace(str(password), "***")
-    return DatabaseUnavailable(f"cannot connect to {describe(dsn)}: {reason}. Check PGQUEUE_DSN and that the server runs.")
+    return DatabaseUnavailable(f"cannot connect to {describe(dsn)}: {reason}; check PGQUEUE_DSN and that the server runs")
 
 
 def explain(error: psycopg.Error, *, schema: str) -> Exception | None:
@@ -312,8 +308,3 @@ def explain(error: psycopg.Error, *, schema: str) -> Exception | None:
 
 _NO_TABLES = psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName, psycopg.errors.UndefinedObject
 _GOING_AWAY = ("57P", "080")  # shutdown, crash or start of the server; connection exceptions
-
-
-def quote(name: str) -> str:
-    """A name as an SQL identifier."""
-    return sql.Identifier(name).as_string(None)

@@ -36,8 +36,8 @@ def _import(name: str) -> ModuleType:
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
-    if not all(part.isidentifier() for part in name.split(".")):
-        hint = f"; did you mean -A {name[:-3].replace('/', '.')}?" if name.endswith(".py") else ""
+    if name.endswith(".py") or not all(part.isidentifier() for part in name.split(".")):
+        hint = f"; did you mean -A {name[:-3].lstrip('./').replace('/', '.')}?" if name.endswith(".py") else ""
         raise ConfigError(f"'{name}' is no module name: write it as in `import`, for example shop.tasks{hint}")
     try:
         return importlib.import_module(name)

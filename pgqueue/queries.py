@@ -217,6 +217,35 @@ class Queries:
     def prune(self) -> Statement:
         return self._say("prune")
 
+    # -- stats --
+
+    def stats_totals(self, *, count_limit: int) -> Statement:
+        return self._say("stats_totals", count_limit=count_limit)
+
+    def stats_throughput(self) -> Statement:
+        return self._say("stats_throughput")
+
+    def stats_queues(self, *, queue_limit: int, count_limit: int) -> Statement:
+        return self._say("stats_queues", queue_limit=queue_limit, count_limit=count_limit)
+
+    def stats_sample(self, *, percent: float) -> Statement:
+        return self._say("stats_sample", percent=percent)
+
+    def stats_sample_dead(self, *, percent: float) -> Statement:
+        return self._say("stats_sample_dead", percent=percent)
+
+    def stats_workers(self, *, limit: int, count_limit: int) -> Statement:
+        return self._say("stats_workers", limit=limit, count_limit=count_limit)
+
+    def stats_current(self, workers: Sequence[str], *, limit: int) -> Statement:
+        return self._say("stats_current", workers=workers, limit=limit)
+
+    def stats_upcoming(self, *, limit: int) -> Statement:
+        return self._say("stats_upcoming", limit=limit)
+
+    def stats_failures(self, *, limit: int) -> Statement:
+        return self._say("stats_failures", limit=limit)
+
     # -- migrations --
 
     def schema_exists(self) -> Statement:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pgqueue.errors import SchemaMissing, SchemaTooNew, SchemaTooOld
 from pgqueue.queries import Queries, Steps, migrations
 
+
 def newest() -> int:
     """The version of the schema that this code is written for."""
     return migrations()[-1][0]
@@ -45,7 +46,7 @@ def migrate(queries: Queries, *, schema: str) -> Steps[list[str]]:
         raise SchemaTooNew(
             f"the schema '{schema}' is at version {version}, newer than this code's {newest()}: upgrade pgqueue-jobs here"
         )
-    done = []
+    done: list[str] = []
     for number, name in migrations():
         if number > version:
             if not done and version == 0:

@@ -149,22 +149,20 @@ class Task(Bound[P, R], Generic[P, C, R]):
 AnyTask = Task[Any, Any, Any]
 
 
-def _check_function(function: Any) -> None:
-    if not callable(function):
-        raise ConfigError(f"@task decorates a function, not a {type(function).__name__}")
+def _check_function(function: object) -> None:
     if isinstance(function, Task):
         raise ConfigError(f"{function.name} is a task already; @task was applied twice")
     if inspect.isclass(function):
         raise ConfigError(f"@task decorates a function, not the class {function.__qualname__}")
+    if not inspect.isfunction(function):
+        raise ConfigError(f"@task decorates a function, not a {type(function).__name__}")
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise ConfigError(f"@task cannot run the generator function {function.__qualname__}: return a list, or defer a job per item")
 
 
 def _name_of(function: Callable[..., Any]) -> str:
     """module.qualname, the stable name under which workers know the function; raises ConfigError where there is none."""
-    module, qualname = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
-    if not module or not qualname:
-        raise ConfigError(f"this {type(function).__name__} has no name of its own: give @task(name=...) or write a def")
+    module, qualname = function.__module__, function.__qualname__
     if "<lambda>" in qualname:
         raise ConfigError("a lambda cannot be a task without a name: give @task(name=...) or write a def")
     if "<locals>" in qualname:

@@ -98,13 +98,13 @@ def queries(app: App) -> Queries:
 class Worker:
     """A real `pgqueue worker` process."""
 
-    def __init__(self, dsn: str, *options: str, app: str = "tests.tasks") -> None:
+    def __init__(self, dsn: str, *options: str, app: str = "tests.tasks", cwd: Path = ROOT) -> None:
         self.lines: list[str] = []
         self._changed = threading.Condition()
         self.process = subprocess.Popen(
-            [sys.executable, "-c", "from pgqueue.cli import main; main()", "worker", "-A", app, *options],
-            env={**os.environ, "PGQUEUE_DSN": dsn, "PYTHONUNBUFFERED": "1"},
-            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+            [sys.executable, "-m", "pgqueue", "worker", "-A", app, *options],
+            env={**os.environ, "PGQUEUE_DSN": dsn, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)},
+            cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
         )  # fmt: skip
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()

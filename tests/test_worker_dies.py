@@ -15,6 +15,9 @@ from tests.conftest import Worker, eventually
 
 Start = Callable[..., Worker]
 
+# Of this database only: other test processes have workers on the same server.
+SESSIONS = "from pg_stat_activity where application_name like 'pgqueue:%' and datname = current_database()"
+
 pytestmark = pytest.mark.usefixtures("task_app")
 
 
@@ -237,9 +240,9 @@ def test_every_session_of_a_worker_may_be_ended(start_worker: Start, conn: psyco
     start_worker("-c", "2").ready()
     jobs = tasks.sleep.defer_many([(0.02,)] * 200)
     for _ in range(5):
-        conn.execute("select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'pgqueue:%'")
+        conn.execute(f"select pg_terminate_backend(pid) {SESSIONS}")
         eventually(
-            lambda: conn.execute("select count(*) from pg_stat_activity where application_name like 'pgqueue:%'").fetchone()[0] >= 2,
+            lambda: conn.execute(f"select count(*) {SESSIONS}").fetchone()[0] >= 2,
             what="the worker reconnects",
         )
     assert [job.result(60) for job in jobs] == [0.02] * 200
@@ -253,5 +256,5 @@ def test_a_claim_whose_answer_was_lost_is_given_back(start_worker: Start, app: A
     conn.execute(
         "update pgqueue.job set state = 'running', claim_token = 1, attempt = 1, worker = (select id from pgqueue.worker)"
     )
-    conn.execute("select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'pgqueue:%'")
+    conn.execute(f"select pg_terminate_backend(pid) {SESSIONS}")
     assert job.result(40) == 4

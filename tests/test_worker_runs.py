@@ -229,6 +229,6 @@ def test_many_waiters_share_one_connection(start_worker: Start, conn: psycopg.Co
         return list(await asyncio.gather(*(job.result_async(30) for job in jobs)))
 
     assert asyncio.run(wait_for_all()) == list(range(200))
-    listeners = conn.execute("select count(*) from pg_stat_activity where application_name = 'pgqueue results'").fetchone()
-    assert listeners == (1,)
+    hubs = "application_name = 'pgqueue results' and datname = current_database()"
+    assert conn.execute(f"select count(*) from pg_stat_activity where {hubs}").fetchone() == (1,)
     assert conn.execute("select count(*) from pgqueue.awaited").fetchone() == (0,)

@@ -11,14 +11,14 @@ import typer
 
 import pgqueue
 from pgqueue import db
-from pgqueue.cli import jobs, queues, server, worker
+from pgqueue.cli import demo, jobs, queues, server, worker
 from pgqueue.cli.output import fail, say
 from pgqueue.errors import ConfigError, PgQueueError
 
 cli = typer.Typer(
     name="pgqueue", help="A job queue on PostgreSQL.", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
 )
-for part in (worker, queues, jobs, server):
+for part in (worker, queues, jobs, server, demo):
     part.add_to(cli)
 
 _debug = False

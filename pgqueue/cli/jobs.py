@@ -38,7 +38,7 @@ def defer(
 
 
 def _parsed(option: str, text: str, kind: type) -> Any:
-    example = {list: "'[1, \"two\"]'", dict: "'{\"name\": \"value\"}'"}[kind]
+    example = "'[1, \"two\"]'" if kind is list else "'{\"name\": \"value\"}'"
     try:
         value = json.loads(text)
     except ValueError as error:

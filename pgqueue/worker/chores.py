@@ -6,13 +6,14 @@ Each chore's step does one round; only `run` sleeps. Whichever supervisor gets t
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from datetime import date, timedelta
+from typing import Any
 
 from pgqueue.config import Config
 from pgqueue.job import Outcome, Verdict
 from pgqueue.queries import Queries, Steps
-from pgqueue.worker.children import Crew
+from pgqueue.worker.crew import Crew
 from pgqueue.worker.finisher import Finisher
 from pgqueue.worker.line import Line, Trouble
 
@@ -21,6 +22,7 @@ logger = logging.getLogger("pgqueue.worker")
 CANCELS_S = 1.0  # how soon a running task hears of a cancel
 HELD_S = 15.0  # how often the jobs the database thinks we run are compared with those we do
 TIDY_S = 3600.0
+PUT_OFF_S = 10.0  # after a failure
 AHEAD_DAYS = 7  # partitions are there a week before they are needed: nobody notices a weekend without workers
 
 # parent -> (its retention setting, the column it is partitioned by)
@@ -29,6 +31,9 @@ PARENTS = {
     "history_ended": ("keep_dead_days", "finished_at"),
     "attempt": ("keep_dead_days", "failed_at"),
 }
+
+
+Chore = Callable[[], Coroutine[Any, Any, None]]
 
 
 class Chores:
@@ -43,8 +48,8 @@ class Chores:
         self._crew = crew
         self._finisher = finisher
         self._worker = worker
-        self._due = {self.tidy: 0.0, self.pass_cancels_on: 0.0, self.compare: time.monotonic() + HELD_S}
-        self._every = {self.tidy: TIDY_S, self.pass_cancels_on: CANCELS_S, self.compare: HELD_S}
+        self._due: dict[Chore, float] = {self.tidy: 0.0, self.pass_cancels_on: 0.0, self.compare: time.monotonic() + HELD_S}
+        self._every: dict[Chore, float] = {self.tidy: TIDY_S, self.pass_cancels_on: CANCELS_S, self.compare: HELD_S}
         self._lost_seen = 0
 
     async def run(self) -> None:
@@ -52,19 +57,20 @@ class Chores:
         while True:
             if self._line.lost != self._lost_seen:  # a claim's answer may have been lost with the connection
                 self._lost_seen = self._line.lost
-                self._due[self.compare] = 0.0
+                self._due[self.compare] = min(self._due[self.compare], time.monotonic() + CANCELS_S)
             for chore, due_at in list(self._due.items()):
                 if time.monotonic() >= due_at:
                     await self._do(chore)
             await asyncio.sleep(CANCELS_S)
 
-    async def _do(self, chore) -> None:  # type: ignore[no-untyped-def]
+    async def _do(self, chore: Chore) -> None:
         try:
             await chore()
             self._due[chore] = time.monotonic() + self._every[chore]
         except Trouble as error:
-            logger.info("%s: %s; again later", chore.__name__, error)
-            self._due[chore] = time.monotonic() + min(10.0, self._every[chore])
+            # The claimer and the finisher tell of the database's absence; this is only put off.
+            logger.debug("%s: %s; again later", chore, error)
+            self._due[chore] = time.monotonic() + min(PUT_OFF_S, self._every[chore])
 
     async def pass_cancels_on(self) -> None:
         """Tell children of running jobs that somebody asked to cancel. Asked of the database, never of a notification alone."""

@@ -18,7 +18,7 @@ from collections.abc import Callable
 
 from pgqueue.job import Claimed, Outcome, Verdict
 from pgqueue.queries import Queries, Statement
-from pgqueue.worker.children import Crew
+from pgqueue.worker.crew import Crew
 from pgqueue.worker.line import Line, Patience, Trouble
 from pgqueue.worker.settings import CLAIM_MAX, POLL_ALONE_S, POLL_S, Settings
 

@@ -13,7 +13,7 @@ from pgqueue.context import CurrentJob, _current
 from pgqueue.errors import InvalidArguments, InvalidResult, LeaseLost, TimeLimitExceeded
 from pgqueue.job import Claimed, Outcome, Verdict
 from pgqueue.queries import Statement
-from pgqueue.retry import Cancel, Retry, Snooze, clamp_delay
+from pgqueue.retry import Cancel, Snooze, clamp_delay
 from pgqueue.task import AnyTask
 
 MAX_TEXT = 64_000  # characters of an error or traceback that are kept

@@ -137,7 +137,7 @@ class Finisher:
             self._due_sooner(outcome.delay_s)
         if state in (State.DEAD, State.CANCELLED):
             self.counts[state] += 1
-            logger.log(_LEVELS[state], "job %s (%s) is %s: %s", outcome.job_id, task, state, outcome.error)
+            logger.log(_LEVELS[State(state)], "job %s (%s) is %s: %s", outcome.job_id, task, state, outcome.error)
         elif outcome.cause is not None:
             logger.info("job %s (%s) failed, again in %.1f s: %s", outcome.job_id, task, outcome.delay_s, outcome.error)
 

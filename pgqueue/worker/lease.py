@@ -98,7 +98,9 @@ class Lease:
         """Sign out: the row goes if no job is left under it."""
         try:
             if self._conn is not None:
-                await within(self._conn, BEAT_DEADLINE_S, db.run_async(self._conn, self._queries.depart(worker=self.worker)))
+                self._beat_at = 0.0  # the last counts are still to be told
+                if await self._beat_if_due():
+                    await within(self._conn, BEAT_DEADLINE_S, db.run_async(self._conn, self._queries.depart(worker=self.worker)))
         except Trouble as error:
             logger.warning("signing out: %s; the lease runs out by itself", error)
         await self._close()

@@ -19,9 +19,9 @@ import pgqueue
 from pgqueue import db, schema
 from pgqueue.app import App
 from pgqueue.job import Outcome
-from pgqueue.worker.children import Crew
 from pgqueue.worker.chores import Chores
 from pgqueue.worker.claimer import Claimer
+from pgqueue.worker.crew import Crew
 from pgqueue.worker.finisher import Finisher
 from pgqueue.worker.lease import Lease, session_name
 from pgqueue.worker.line import Line
@@ -68,18 +68,17 @@ class Supervisor:
 
     async def _serve(self, station: "Station") -> None:
         """Run all parts until it is time to stop; an exception in one of them is a bug and ends the worker."""
-        claiming, *others = tasks = [
-            asyncio.create_task(part, name=part.__qualname__) for part in (*station.parts(), self._crew.tick())
-        ]
+        claiming, *others = tasks = [asyncio.create_task(part) for part in (*station.parts(), self._crew.tick())]
         stopping = asyncio.create_task(self._signalled.wait())
         try:
-            await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({stopping, *tasks}, return_when=asyncio.FIRST_COMPLETED)
             for task in tasks:
                 if task.done():
                     task.result()
             await self._shut_down(station, claiming)
         finally:
-            for task in (stopping, claiming, *others):
+            stopping.cancel()
+            for task in (claiming, *others):
                 task.cancel()
 
     async def _shut_down(self, station: "Station", claiming: "asyncio.Task[None]") -> None:

@@ -1,0 +1,1 @@
+"""Measurements of pgqueue against its own targets: `python -m benchmarks`."""

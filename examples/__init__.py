@@ -1,0 +1,1 @@
+"""Programs that use pgqueue; see README.md in this folder."""

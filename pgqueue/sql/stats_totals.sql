@@ -1,0 +1,25 @@
+-- Clock, sizes and counts of the whole; each count stops at `count_limit` rows.
+select
+  now(),
+  -- Drawn by every insert: tells whether there ever was a job without looking for one among dead rows.
+  (select is_called from {schema}.job_seq),
+  pg_relation_size('{schema}.job') / current_setting('block_size')::integer,
+  (
+    select (sum(pg_relation_size(relid)) / current_setting('block_size')::integer)::bigint
+    from pg_partition_tree('{schema}.history_ended')
+  ),
+  -- The order only names the index to be read: with stale statistics a bare limit tempts the planner into the table.
+  (
+    select count(*)
+    from (select from {schema}.job where state = 'scheduled' order by run_at limit %(count_limit)s) as scheduled
+  ),
+  (
+    select count(*)
+    from (select from {schema}.job where state = 'running' order by worker limit %(count_limit)s) as running
+  ),
+  ended.seen,
+  ended.dead
+from (
+  select count(*) as seen, count(*) filter (where state = 'dead') as dead
+  from (select state from {schema}.history_ended limit %(count_limit)s) as newest
+) as ended

@@ -1,0 +1,357 @@
+"""What is going on, as one frozen value, gathered by a few statements that cost the same however large the tables are.
+
+Counting ten million rows takes seconds, so nothing here does. Up to COUNT_LIMIT rows are counted one by one in an
+index; beyond that the figure comes from the same thousand pages of the table each time, and says that it is not exact.
+The planner's statistics are not asked: a fresh table has none, and they take state and queue for independent.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from pgqueue.queries import Queries, Row, Rows, Steps
+
+COUNT_LIMIT = 20_000  # rows counted one by one per queue or state, for 2 ms, or 20 ms when vacuum is behind
+SAMPLE_PAGES = 1_000  # some 25,000 jobs for 10 ms; the number of pages drawn varies by 3 %, and so does the estimate
+QUEUE_LIMIT = 1_000  # queues looked at, at some 20 us each
+QUEUES_SHOWN = 50
+WORKERS_SHOWN = 50
+JOBS_PER_WORKER = 5
+UPCOMING_SHOWN = 10
+FAILURES_SHOWN = 10
+BUCKET_S = 10  # as the heartbeat writes table throughput
+BUCKETS = 60  # ten minutes
+RATE_BUCKETS = 6  # one minute
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """A number of rows, and whether it was counted or estimated."""
+
+    value: int
+    exact: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Totals:
+    """What the workers counted in a span of time. `failed` are attempts, the others are jobs."""
+
+    succeeded: int = 0
+    failed: int = 0
+    dead: int = 0
+    cancelled: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """Ten seconds of work, beginning `at`."""
+
+    at: datetime
+    succeeded_per_s: float
+    failed_per_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class QueueStats:
+    """One queue. `served`: a worker with a valid lease claims from it."""
+
+    name: str
+    depth: Count
+    oldest_age_s: float | None
+    running: int
+    paused: bool
+    served: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RunningJob:
+    """A job in a worker's hands; progress is a fraction from 0 to 1."""
+
+    id: str
+    task: str
+    queue: str
+    attempt: int
+    running_s: float | None
+    progress: float | None
+    note: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStats:
+    """One worker: alive, draining (asked to stop), suspect (its session or its lease is gone) or lost (declared dead).
+
+    `queues` is None for a worker that serves all. `jobs` holds the longest running of its `busy` ones.
+    """
+
+    id: str
+    name: str
+    state: str
+    uptime_s: float
+    heartbeat_age_s: float
+    concurrency: int
+    busy: int
+    queues: tuple[str, ...] | None
+    app: str
+    version: str
+    jobs: tuple[RunningJob, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class UpcomingJob:
+    """A scheduled job; due_in_s is negative while it is overdue. `attempt` counts those made: above 0 it is a retry."""
+
+    id: str
+    task: str
+    queue: str
+    run_at: datetime
+    due_in_s: float
+    attempt: int
+    max_attempts: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A failed attempt; `error` is its first line."""
+
+    job_id: str
+    task: str
+    queue: str
+    failed_at: datetime
+    age_s: float
+    attempt: int
+    worker: str | None
+    cause: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stats:
+    """One look at everything, with all times by the database's clock.
+
+    Rates are those of the last minute; `throughput` holds the last sixty complete buckets of ten seconds, oldest first.
+    Queues come with the most remarkable first: work that nobody serves, then the deepest and the oldest.
+    """
+
+    at: datetime
+    ever_used: bool
+    queued: Count
+    scheduled: Count
+    running: Count
+    dead_kept: Count
+    succeeded_per_s: float
+    failed_per_s: float
+    last_hour: Totals
+    throughput: tuple[Bucket, ...]
+    queues: tuple[QueueStats, ...]
+    queues_not_shown: int
+    workers: tuple[WorkerStats, ...]
+    workers_not_shown: int
+    upcoming: tuple[UpcomingJob, ...]
+    failures: tuple[Failure, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as plain values for json.dumps: names are stable, times ISO 8601 in UTC, absent values null.
+
+        {"at", "ever_used", "queued", "queued_is_exact", "scheduled", "scheduled_is_exact",
+         "running", "running_is_exact", "dead_kept", "dead_kept_is_exact", "succeeded_per_s", "failed_per_s",
+         "last_hour": {"succeeded", "failed", "dead", "cancelled"},
+         "throughput": [{"at", "succeeded_per_s", "failed_per_s"}],
+         "queues": [{"name", "depth", "depth_is_exact", "oldest_age_s", "running", "paused", "served"}],
+         "queues_not_shown",
+         "workers": [{"id", "name", "state", "uptime_s", "heartbeat_age_s", "concurrency", "busy", "queues", "app",
+                      "version",
+                      "jobs": [{"id", "task", "queue", "attempt", "running_s", "progress", "note"}]}],
+         "workers_not_shown",
+         "upcoming": [{"id", "task", "queue", "run_at", "due_in_s", "attempt", "max_attempts"}],
+         "failures": [{"job_id", "task", "queue", "failed_at", "age_s", "attempt", "worker", "cause", "error"}]}
+        """
+        return _plain_fields(self)
+
+
+def gather(queries: Queries, *, count_limit: int = COUNT_LIMIT) -> Steps[Stats]:
+    """Look at everything once. Takes seven statements, nine when there is something to estimate."""
+    whole = _Whole(*(yield queries.stats_totals(count_limit=count_limit))[0])
+    history = yield queries.stats_throughput()
+    found = yield queries.stats_queues(queue_limit=QUEUE_LIMIT, count_limit=count_limit)
+    workers, workers_in_all = yield from _workers(queries, count_limit=count_limit)
+    upcoming = yield queries.stats_upcoming(limit=UPCOMING_SHOWN)
+    failures = yield queries.stats_failures(limit=FAILURES_SHOWN)
+
+    sample = _NOTHING
+    if whole.scheduled >= count_limit or len(found) >= QUEUE_LIMIT or any(capped for _, _, capped, *_ in found):
+        sample = yield from _sample(queries, pages=whole.job_pages)
+    queues = _by_interest(_queue(row, sample=sample) for row in found)
+
+    return Stats(
+        at=whole.now,
+        ever_used=whole.ever_used,
+        queued=_queued(queues, sample=sample),
+        scheduled=sample.count("scheduled", None, counted=whole.scheduled, capped=whole.scheduled >= count_limit),
+        running=Count(whole.running, exact=whole.running < count_limit),
+        dead_kept=(yield from _dead(queries, whole, count_limit=count_limit)),
+        succeeded_per_s=_rate(history, 1, now=whole.now),
+        failed_per_s=_rate(history, 2, now=whole.now),
+        last_hour=_totals(history),
+        throughput=_buckets(history, now=whole.now),
+        queues=tuple(queues[:QUEUES_SHOWN]),
+        queues_not_shown=max(0, len(queues) - QUEUES_SHOWN),
+        workers=workers,
+        workers_not_shown=workers_in_all - len(workers),
+        upcoming=tuple(UpcomingJob(*row) for row in upcoming),
+        failures=tuple(_failure(row) for row in failures),
+    )
+
+
+# -- counts, and estimates where counting was given up --
+
+
+@dataclass(frozen=True, slots=True)
+class _Whole:
+    """The row of stats_totals.sql."""
+
+    now: datetime
+    ever_used: bool
+    job_pages: int
+    ended_pages: int
+    scheduled: int
+    running: int
+    ended: int
+    dead: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Sample:
+    """Live jobs on some of the table's pages, by (state, queue); `scale` is all pages by these."""
+
+    scale: float
+    counts: dict[tuple[str, str], int]
+
+    def count(self, state: str, queue: str | None, *, counted: int, capped: bool) -> Count:
+        """What was counted, or where counting was given up, the estimate; queue None means all of them."""
+        if not capped:
+            return Count(counted)
+        found = self.counts.items()
+        hits = sum(count for (state_, queue_), count in found if state_ == state and queue in (None, queue_))
+        return Count(max(counted, round(hits * self.scale)), exact=False)
+
+
+_NOTHING = _Sample(0.0, {})
+
+
+def _percent(pages: int) -> float:
+    return min(100.0, 100.0 * SAMPLE_PAGES / max(1, pages))
+
+
+def _sample(queries: Queries, *, pages: int) -> Steps[_Sample]:
+    percent = _percent(pages)
+    rows = yield queries.stats_sample(percent=percent)
+    return _Sample(100 / percent, {(state, queue): count for state, queue, count in rows})
+
+
+def _dead(queries: Queries, whole: _Whole, *, count_limit: int) -> Steps[Count]:
+    if whole.ended < count_limit:
+        return Count(whole.dead)
+    percent = _percent(whole.ended_pages)
+    ((hits,),) = yield queries.stats_sample_dead(percent=percent)
+    return Count(max(whole.dead, round(hits * 100 / percent)), exact=False)
+
+
+def _queued(queues: Sequence[QueueStats], *, sample: _Sample) -> Count:
+    """The sum over the queues; when there were too many to look at, that is the least there can be."""
+    depth = sum(queue.depth.value for queue in queues)
+    if len(queues) >= QUEUE_LIMIT:
+        return sample.count("queued", None, counted=depth, capped=True)
+    return Count(depth, exact=all(queue.depth.exact for queue in queues))
+
+
+# -- rows into values --
+
+
+def _queue(row: Row, *, sample: _Sample) -> QueueStats:
+    name, counted, capped, oldest_age_s, running, paused, served = row
+    depth = sample.count("queued", name, counted=counted, capped=capped)
+    return QueueStats(name, depth, oldest_age_s, running, paused, served)
+
+
+def _by_interest(queues: Iterable[QueueStats]) -> list[QueueStats]:
+    """Work that nobody serves first, then by depth or by age, whichever ranks the queue higher."""
+    by_depth = sorted(queues, key=lambda queue: (-queue.depth.value, queue.name))
+    by_age = sorted(by_depth, key=lambda queue: -(queue.oldest_age_s or 0.0))
+    rank = {queue.name: place for place, queue in enumerate(by_age)}
+    place = {queue.name: min(depth_place, rank[queue.name]) for depth_place, queue in enumerate(by_depth)}
+    return sorted(by_depth, key=lambda queue: (queue.served or not queue.depth.value, place[queue.name]))
+
+
+def _workers(queries: Queries, *, count_limit: int) -> Steps[tuple[tuple[WorkerStats, ...], int]]:
+    rows = yield queries.stats_workers(limit=WORKERS_SHOWN, count_limit=count_limit)
+    jobs: dict[str, list[RunningJob]] = {row[0]: [] for row in rows}
+    for worker, *job in (yield queries.stats_current(list(jobs), limit=JOBS_PER_WORKER)):
+        jobs[worker].append(RunningJob(*job))
+    in_all = rows[0][-1] if rows else 0
+    return tuple(_worker(row, jobs=jobs[row[0]]) for row in rows), in_all
+
+
+def _worker(row: Row, *, jobs: Sequence[RunningJob]) -> WorkerStats:
+    id_, name, state, uptime_s, heartbeat_age_s, concurrency, busy, queues, app, version, _ = row
+    return WorkerStats(
+        id_, name, state, uptime_s, heartbeat_age_s, concurrency, busy,
+        None if queues is None else tuple(queues), app, version, tuple(jobs),
+    )  # fmt: skip
+
+
+def _failure(row: Row) -> Failure:
+    *before, error = row
+    values: list[Any] = [*before, next((line.strip() for line in error.splitlines() if line.strip()), "")]
+    return Failure(*values)
+
+
+# -- throughput --
+
+
+def _current_bucket(now: datetime) -> datetime:
+    return datetime.fromtimestamp(now.timestamp() // BUCKET_S * BUCKET_S, UTC)
+
+
+def _rate(history: Rows, column: int, *, now: datetime) -> float:
+    """Per second over six complete buckets and the one being filled: never a step back when a bucket begins."""
+    since = _current_bucket(now) - timedelta(seconds=RATE_BUCKETS * BUCKET_S)
+    return float(sum(row[column] for row in history if row[0] >= since)) / (now - since).total_seconds()
+
+
+def _totals(history: Rows) -> Totals:
+    succeeded, failed, dead, cancelled = (sum(row[column] for row in history) for column in (1, 2, 3, 4))
+    return Totals(succeeded=succeeded, failed=failed, dead=dead, cancelled=cancelled)
+
+
+def _buckets(history: Rows, *, now: datetime) -> tuple[Bucket, ...]:
+    """The complete buckets without a gap; the one being filled would look like a slump."""
+    counts = {at: (succeeded, failed) for at, succeeded, failed, *_ in history}
+    end = _current_bucket(now)
+    times = (end - timedelta(seconds=BUCKET_S * back) for back in range(BUCKETS, 0, -1))
+    return tuple(Bucket(at, *(count / BUCKET_S for count in counts.get(at, (0, 0)))) for at in times)
+
+
+# -- plain values --
+
+
+def _plain_fields(value: Any) -> dict[str, Any]:
+    plain: dict[str, Any] = {}
+    for field in dataclasses.fields(value):
+        item = getattr(value, field.name)
+        if isinstance(item, Count):
+            plain |= {field.name: item.value, f"{field.name}_is_exact": item.exact}
+        else:
+            plain[field.name] = _plain(item)
+    return plain
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return _plain_fields(value)
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat()
+    return round(value, 3) if isinstance(value, float) else value

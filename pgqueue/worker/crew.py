@@ -1,0 +1,304 @@
+"""All children of one worker: kept alive, listened to, timed, and their jobs settled when one of them dies."""
+
+import asyncio
+import logging
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from pgqueue.errors import ConfigError
+from pgqueue.job import Claimed, Outcome, Verdict
+from pgqueue.worker.children import Child, Run
+from pgqueue.worker.dispatch import Dispatcher, Hand, Pace
+from pgqueue.worker.settings import CRASH_CAP, HARD_GRACE_S, STUCK_S, TICK_S, Settings
+
+logger = logging.getLogger("pgqueue.worker")
+
+
+class Crew:
+    """All children of one worker. `deliver` takes outcomes, `report` progress; `stirred` is called when capacity may have changed."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        deliver: Callable[[list[Outcome]], None],
+        report: Callable[[str, int, float | None, str | None], None],
+        stirred: Callable[[], None],
+    ) -> None:
+        self._settings = settings
+        self._deliver = deliver
+        self._report = report
+        self._stirred = stirred
+        self.children: list[Child] = []
+        self._dispatcher = Dispatcher(self.children, retire=self._retire)
+        self.hello: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._hello_seen = False
+        self._setup: dict[str, Any] = {}
+        self._keepers: list[asyncio.Task[None]] = []
+        self._judgments: deque[tuple[Claimed, str]] = deque()
+        self._judging: dict[str, Claimed] = {}
+        self._stopping = False
+        self.finished = 0  # jobs that came back from children, ever
+
+    # -- processes --
+
+    def start(self, setup: dict[str, Any]) -> None:
+        """Start all children; `hello` is set by the first that is ready."""
+        self._setup = setup
+        self._keepers = [asyncio.create_task(self._keep(number)) for number in range(self._settings.concurrency)]
+
+    async def _keep(self, number: int) -> None:
+        """Keep one place filled: start a child, wait for its end, settle its jobs, start the next."""
+        failures = 0
+        while not self._stopping:
+            child = Child(number, threads=self._settings.threads, heard=self._heard)
+            self.children.append(child)
+            await child.launch(self._setup)
+            await child.ended()
+            self.children.remove(child)
+            self._bury(child)
+            failures = 0 if child.came_up else failures + 1
+            if child.failed is not None and not self._hello_seen:
+                if not self.hello.done():
+                    self.hello.set_exception(ConfigError(child.failed))
+                return
+            if failures and not self._stopping:
+                logger.error("child %d did not come up%s", number, f": {child.failed}" if child.failed else "")
+                await asyncio.sleep(min(30.0, 2.0 ** (failures - 1)))
+
+    def _bury(self, child: Child) -> None:
+        """Settle the jobs of a child that has ended."""
+        for run in list(child.runs):
+            self._settle_lost(child, run)
+        self.dispatch()
+        self._stirred()
+
+    def _settle_lost(self, child: Child, run: Run) -> None:
+        if run.job.id == child.condemned:
+            self.judge(run.job, f"the task ran longer than its timeout of {run.timeout_s:g} s and was killed")
+        elif child.condemned is not None or self._stopping:
+            self._deliver([Outcome(run.job.id, run.job.token, Verdict.RELEASE)])
+        else:
+            self._deliver([_crash(run.job, child.death())])
+
+    def judge(self, job: Claimed, error: str) -> None:
+        """Have a child ask the task's policy what shall become of a job whose own child was killed."""
+        self._judgments.append((job, error))
+        self._pass_judgments()
+
+    def _pass_judgments(self) -> None:
+        for child in self.children:
+            if child.ready:
+                while self._judgments:
+                    job, error = self._judgments.popleft()
+                    self._judging[job.id] = job
+                    child.send("judge", job, "time limit", error)
+                return
+
+    # -- what children say --
+
+    def _heard(self, child: Child, message: list[Any]) -> None:
+        match message:
+            case ["done", done, rss_mb]:
+                self._done(child, done, rss_mb)
+            case ["given", ids]:
+                self._given(child, ids)
+            case ["progress", job_id, token, fraction, note]:
+                self._report(job_id, token, fraction, note)
+            case ["hello", hello]:
+                self._welcome(child, hello)
+            case ["failed", reason, trace]:
+                child.failed = reason
+                if trace and not self._hello_seen:
+                    sys.stderr.write(trace)
+
+    def _welcome(self, child: Child, hello: dict[str, Any]) -> None:
+        child.ready = child.came_up = True
+        tasks = hello["tasks"].items()
+        self._dispatcher.learn({name: Pace(is_async=task["is_async"], timeout_s=task["timeout_s"]) for name, task in tasks})
+        if not self._hello_seen:
+            self._hello_seen = True
+            self.hello.set_result(hello)
+        self._pass_judgments()
+        self.dispatch()
+        self._stirred()
+
+    def _done(self, child: Child, done: list[Any], rss_mb: float) -> None:
+        outcomes = []
+        for fields, seconds in done:
+            outcome = Outcome(*fields)
+            run = child.pop(outcome.job_id)
+            if run is None:
+                self._judging.pop(outcome.job_id, None)
+            elif run.job.task in self.tasks:
+                self.tasks[run.job.task].measured(seconds)
+            outcomes.append(outcome)
+        child.mark_started()
+        child.done_count += len(done)
+        self.finished += len(done)
+        self._deliver(outcomes)
+        self._retire_if_due(child, rss_mb)
+        self.dispatch()
+        self._stirred()
+
+    def _retire_if_due(self, child: Child, rss_mb: float) -> None:
+        limits = self._settings
+        worn = limits.max_tasks_per_child is not None and child.done_count >= limits.max_tasks_per_child
+        heavy = limits.max_memory_per_child_mb is not None and rss_mb > limits.max_memory_per_child_mb
+        if (worn or heavy) and not child.leaving:
+            logger.info("child %d is replaced after %d jobs, at %.0f MB", child.number, child.done_count, rss_mb)
+            self._retire(child)
+
+    def _retire(self, child: Child) -> None:
+        child.leaving = True
+        if child.empty:
+            child.stop()
+        else:
+            child.send("nudge")  # what has not started goes to others; the last outcome stops it
+
+    def _given(self, child: Child, ids: list[str]) -> None:
+        child.nudged = False
+        for job_id in reversed(ids):
+            if run := child.pop(job_id):
+                self.hand.sync.appendleft(run.job)
+        if ids and not self.hand.stale_since:
+            self.hand.stale_since = time.monotonic()
+        if self._stopping:
+            self.release_hand()
+        self.dispatch()
+        self._stirred()
+
+    # -- jobs --
+
+    def running(self) -> dict[str, Run]:
+        """Every job that a child has, by id."""
+        return {run.job.id: run for child in self.children for run in child.runs}
+
+    def holds(self) -> set[str]:
+        """The ids of every job in this worker's hands: given, in hand or being judged."""
+        judged = self._judging.keys() | {job.id for job, _ in self._judgments}
+        return self.running().keys() | {job.id for job in self.hand} | judged
+
+    # -- jobs --
+
+    @property
+    def hand(self) -> Hand:
+        """Jobs claimed and not yet given to a child."""
+        return self._dispatcher.hand
+
+    @property
+    def tasks(self) -> dict[str, Pace]:
+        """The tasks of the app, by name, as the children know them."""
+        return self._dispatcher.tasks
+
+    def take(self, jobs: Iterable[Claimed]) -> None:
+        """Jobs just claimed."""
+        self._dispatcher.take(jobs)
+
+    def room(self) -> int:
+        """How many more jobs could start at once."""
+        return self._dispatcher.room()
+
+    def dispatch(self) -> None:
+        """Give as much of the hand to children as may start."""
+        if not self._stopping:
+            self._dispatcher.dispatch()
+
+    # -- time --
+
+    async def tick(self) -> None:
+        """Look after running jobs for ever: time limits, and jobs stuck behind others."""
+        while True:
+            await asyncio.sleep(TICK_S if self.hand or any(not child.empty for child in self.children) else 4 * TICK_S)
+            self.look()
+
+    def look(self) -> None:
+        """One look at everything that runs."""
+        now = time.monotonic()
+        for child in list(self.children):
+            if len(child.sync) > child.threads and now - child.heard_at > STUCK_S and not child.nudged:
+                child.nudged = True
+                child.send("nudge")
+            for run in list(child.runs):
+                if run.timeout_s is not None and run.started_at is not None:
+                    self._limit(child, run, now)
+            if child.leaving and child.ready and child.empty:
+                child.stop()
+        if self._dispatcher.stale():
+            self.release_hand()
+
+    def release_hand(self) -> None:
+        """Give back what cannot start soon."""
+        jobs = self.hand.clear()
+        self.hand.stale_since = 0.0
+        self._deliver([Outcome(job.id, job.token, Verdict.RELEASE) for job in jobs])
+
+    def _limit(self, child: Child, run: Run, now: float) -> None:
+        assert run.started_at is not None and run.timeout_s is not None
+        if run.soft_at is None and now - run.started_at > run.timeout_s:
+            run.soft_at = now
+            child.send("soft", run.job.id)
+        elif run.soft_at is not None and now - run.soft_at > HARD_GRACE_S and child.condemned is None:
+            logger.warning("job %s (%s) did not end %g s after its timeout; its child is killed", run.job.id, run.job.task, HARD_GRACE_S)
+            child.condemned = run.job.id
+            child.kill()
+
+    def cancel(self, ids: Iterable[str]) -> None:
+        """Ask these running jobs to stop."""
+        wanted = set(ids)
+        for child in self.children:
+            for run in child.runs:
+                if run.job.id in wanted and not run.cancelled:
+                    run.cancelled = True
+                    child.send("cancel", run.job.id)
+
+    # -- the end --
+
+    def abandon(self, **setup: Any) -> None:
+        """Nothing here is ours any more: end all children, settle nothing, start over with a new setup."""
+        self._setup |= setup
+        self.hand.clear()
+        self._judgments.clear()
+        self._judging.clear()
+        for child in self.children:
+            child.sync.clear()
+            child.later.clear()
+            child.kill()
+
+    def recall(self) -> None:
+        """Take back everything that has not started."""
+        self._stopping = True
+        self.release_hand()
+        for child in self.children:
+            child.send("nudge")
+
+    @property
+    def idle(self) -> bool:
+        """Nothing given, nothing in hand, nothing being judged."""
+        return not self.hand and not self._judging and not self._judgments and all(child.empty for child in self.children)
+
+    async def stop(self) -> None:
+        """End all children: politely those that have nothing to do, the others by force."""
+        self._stopping = True
+        for child in self.children:
+            if child.ready and child.empty:
+                child.stop()
+            else:
+                child.kill()
+        if self._keepers:
+            _, late = await asyncio.wait(self._keepers, timeout=2.0)
+            for child in self.children:
+                child.kill()
+            if late:
+                await asyncio.wait(late)
+
+
+def _crash(job: Claimed, death: str) -> Outcome:
+    crashes = job.crashes + 1
+    if crashes >= CRASH_CAP:
+        error = f"quarantined: its process died {crashes} times while running it; the last one {death}"
+        return Outcome(job.id, job.token, Verdict.QUARANTINE, cause="crash", error=error)
+    return Outcome(job.id, job.token, Verdict.CRASH, cause="crash", error=f"the process running it {death}")

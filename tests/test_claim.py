@@ -1,0 +1,221 @@
+"""The claim: what it takes, in which order, from whom it keeps away, and what it costs with a million jobs waiting."""
+
+import json
+import random
+import statistics
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+import pytest
+
+from pgqueue import App, db
+from pgqueue.job import Claimed
+from pgqueue.queries import Queries, Statement
+
+
+def sign_in(conn: psycopg.Connection, state: str = "alive") -> str:
+    worker = str(uuid.uuid4())
+    conn.execute(
+        "insert into pgqueue.worker (id, lease_until, pid, concurrency, name, version, app, tasks, state) "
+        "values (%s, now() + interval '1 hour', 1, 1, 'test', '0', 'test', '{}', %s)",
+        [worker, state],
+    )
+    return worker
+
+
+@pytest.fixture
+def worker(conn: psycopg.Connection) -> str:
+    return sign_in(conn)
+
+
+@pytest.fixture
+def claim(conn: psycopg.Connection, queries: Queries, worker: str) -> Callable[..., list[Claimed]]:
+    def claim(limit: int = 100, queues: list[str] | None = None, unknown: list[str] | None = None) -> list[Claimed]:
+        statement = queries.claim(worker=worker, queues=queues, unknown=unknown or [], limit=limit)
+        return sorted(map(Claimed._make, db.run(conn, statement)), key=lambda job: (-job.priority, job.seq))
+
+    return claim
+
+
+def test_larger_priority_then_order_of_becoming_runnable(app: App, claim: Callable[..., list[Claimed]]) -> None:
+    ids = [app.enqueue("t", queue=f"q{n % 3}", priority=n % 4).id for n in range(40)]
+    expected = sorted(range(40), key=lambda n: (-(n % 4), n))
+    taken: list[str] = []
+    while jobs := claim(limit=7):
+        taken += [job.id for job in jobs]
+    assert sorted(taken) == sorted(ids)
+    # Within a priority a claim empties one queue before the next; across priorities the order is strict.
+    assert [ids.index(id_) % 4 for id_ in taken] == [n % 4 for n in expected]
+    for queue in range(3):
+        for priority in range(4):
+            mine = [ids.index(id_) for id_ in taken if ids.index(id_) % 3 == queue and ids.index(id_) % 4 == priority]
+            assert mine == sorted(mine)
+
+
+def test_only_named_queues_not_paused_ones_and_not_unknown_tasks(app: App, claim: Callable[..., list[Claimed]]) -> None:
+    for queue in ("a", "b", "c"):
+        app.enqueue("known", queue=queue)
+        app.enqueue("unknown", queue=queue)
+    app.pause("b")
+    assert [(job.queue, job.task) for job in claim(queues=["a", "b"], unknown=["unknown"])] == [("a", "known")]
+    assert sorted((job.queue, job.task) for job in claim()) == [("a", "unknown"), ("c", "known"), ("c", "unknown")]
+    app.resume("b")
+    assert len(claim()) == 2
+
+
+def test_neither_what_is_due_later_nor_what_runs(app: App, claim: Callable[..., list[Claimed]]) -> None:
+    app.enqueue("t", delay=60)
+    first = app.enqueue("t")
+    assert [(job.id, job.token, job.attempt) for job in claim()] == [(first.id, 1, 1)]
+    assert claim() == []
+
+
+@pytest.mark.parametrize("state", ["dead", "draining"])
+def test_only_a_living_worker_claims(app: App, conn: psycopg.Connection, queries: Queries, state: str) -> None:
+    app.enqueue("t")
+    statement = queries.claim(worker=sign_in(conn, state), queues=None, unknown=[], limit=1)
+    assert db.run(conn, statement) == []
+
+
+def test_from_the_cursor_on(app: App, conn: psycopg.Connection, queries: Queries, worker: str, claim: Callable[..., list[Claimed]]) -> None:
+    app.enqueue("t")
+    cursor = claim()[0].seq
+    later = [app.enqueue("t").id for _ in range(3)]
+    after = queries.claim_after(worker=worker, cursors=[("default", 0, cursor), ("none", 5, 0)], unknown=[], limit=2)
+    assert sorted(row[0] for row in db.run(conn, after)) == later[:2]
+    behind = queries.claim_after(worker=worker, cursors=[("default", 0, cursor + 100)], unknown=[], limit=2)
+    assert db.run(conn, behind) == []
+
+
+def test_rows_locked_by_others_are_passed_over(app: App, dsn: str, claim: Callable[..., list[Claimed]]) -> None:
+    held, free = app.enqueue("t"), app.enqueue("t")
+    with psycopg.connect(dsn) as other:
+        other.execute("select from pgqueue.job where id = %s for update", [held.id])
+        assert [job.id for job in claim()] == [free.id]
+        other.rollback()
+    assert [job.id for job in claim()] == [held.id]
+
+
+def test_nothing_runs_twice_and_nothing_is_left(app: App, dsn: str, conn: psycopg.Connection, queries: Queries) -> None:
+    """Four claimers with finishes and releases, and an administrator who moves priorities about at the same time."""
+    with psycopg.connect(dsn, autocommit=True) as loader:
+        loader.execute(
+            "insert into pgqueue.job (id, queue, priority, task) "
+            "select gen_random_uuid(), 'q' || n % 5, n % 3, 't' from generate_series(1, 3000) as n"
+        )
+    finished: Counter[str] = Counter()
+    lock, over = threading.Lock(), threading.Event()
+
+    def work(seed: int) -> None:
+        dice = random.Random(seed)
+        with psycopg.connect(dsn, autocommit=True) as mine:
+            me = sign_in(mine)
+            while rows := db.run(mine, queries.claim(worker=me, queues=None, unknown=[], limit=dice.randint(1, 40))):
+                jobs = [Claimed(*row) for row in rows]
+                back = [job for job in jobs if dice.random() < 0.2]
+                done = sorted(set(jobs) - set(back))
+                kept = db.run(mine, queries.finish(worker=me, ids=[j.id for j in done], tokens=[j.token for j in done], results=["1"] * len(done)))
+                db.run(mine, queries.settle(worker=me, worker_name="w", columns=released(back)))
+                with lock:
+                    finished.update(row[0] for row in kept)
+
+    def reprioritise() -> None:
+        with psycopg.connect(dsn, autocommit=True) as admin:
+            while not over.wait(0.002):
+                admin.execute(
+                    "update pgqueue.job set priority = (random() * 3)::int where id in "
+                    "(select id from pgqueue.job where state = 'queued' order by id limit 100 for update skip locked)"
+                )
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+    admin = threading.Thread(target=reprioritise)
+    for thread in (*threads, admin):
+        thread.start()
+    for thread in threads:
+        thread.join()
+    over.set()
+    admin.join()
+    # A claimer may have found everything locked for a moment and gone; what it left is still there to be claimed.
+    work(99)
+    assert len(finished) == 3000 and set(finished.values()) == {1}
+    assert conn.execute("select count(*) from pgqueue.job").fetchone() == (0,)
+
+
+def released(jobs: list[Claimed]) -> dict[str, list[Any]]:
+    """The columns of settle.sql that give jobs back."""
+    same = {"states": "queued", "delays": 0.0, "refunds": 1, "crashes": 0, "causes": None, "errors": None, "tracebacks": None}
+    return {"ids": [j.id for j in jobs], "tokens": [j.token for j in jobs]} | {name: [value] * len(jobs) for name, value in same.items()}
+
+
+# -- what it costs --
+
+
+@pytest.fixture(scope="module")
+def loaded(server_dsn: str) -> Any:
+    """A database of its own, since a million rows would slow every other test's truncate."""
+    name = f"pgqueue_million_{uuid.uuid4().hex[:8]}"
+    with psycopg.connect(server_dsn, autocommit=True) as admin:
+        admin.execute(f"create database {name}")
+    dsn = psycopg.conninfo.make_conninfo(server_dsn, dbname=name)
+    app = App(dsn)
+    app.migrate()
+    with psycopg.connect(dsn, autocommit=True) as conn:
+        yield conn, app.queries
+    app.close()
+    with psycopg.connect(server_dsn, autocommit=True) as admin:
+        admin.execute(f"drop database {name} with (force)")
+
+
+def load(conn: psycopg.Connection, count: int) -> None:
+    conn.execute("truncate pgqueue.job")
+    conn.execute(
+        "insert into pgqueue.job (id, queue, priority, task) "
+        "select gen_random_uuid(), 'q' || n %% 5, n %% 3, 't' from generate_series(1, %s) as n", [count],
+    )  # fmt: skip
+
+
+def plan(conn: psycopg.Connection, statement: Statement) -> dict[str, Any]:
+    explained = Statement(f"explain (analyze, buffers, timing off, format json) {statement.sql}", statement.params)
+    found = db.run(conn, explained)[0][0]
+    return (found if isinstance(found, list) else json.loads(found))[0]["Plan"]  # type: ignore[no-any-return]
+
+
+def nodes(node: dict[str, Any]) -> list[dict[str, Any]]:
+    return [node, *(each for child in node.get("Plans", []) for each in nodes(child))]
+
+
+def touched(node: dict[str, Any]) -> int:
+    return int(node["Shared Hit Blocks"]) + int(node["Shared Read Blocks"])
+
+
+def typical_ms(conn: psycopg.Connection, statement: Statement) -> float:
+    took = []
+    for _ in range(25):
+        began = time.perf_counter()
+        assert len(db.run(conn, statement)) == 10
+        took.append((time.perf_counter() - began) * 1e3)
+    return statistics.median(took)
+
+
+def test_a_claim_costs_the_same_with_a_million_jobs(loaded: tuple[psycopg.Connection, Queries]) -> None:
+    conn, queries = loaded
+    conn.prepare_threshold = None  # as the worker does
+    worker = sign_in(conn)
+    statement = queries.claim(worker=worker, queues=None, unknown=[], limit=10)
+    measured = {}
+    for count in (1_000, 1_000_000):
+        load(conn, count)
+        plans = [plan(conn, statement) for _ in range(3)]
+        measured[count] = (touched(plans[-1]), typical_ms(conn, statement))
+    for node in nodes(plans[-1]):
+        assert node["Node Type"] != "Seq Scan" or node["Relation Name"] != "job", "the claim reads the whole table"
+        assert node.get("Index Name") in (None, "job_claim", "queue_pkey", "worker_pkey"), node["Index Name"]
+    print(f"claim of 10: (blocks, ms) by rows: {measured}")
+    (small_blocks, small_ms), (large_blocks, large_ms) = measured.values()
+    assert large_blocks < 4 * small_blocks, measured
+    assert large_ms < 5 * small_ms, measured

@@ -1,0 +1,181 @@
+"""The command line as a person types it: what it prints, what it refuses, and with which exit code."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+
+import psycopg
+import pytest
+
+from pgqueue import App
+from tests.conftest import ROOT, Worker, eventually
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def run(dsn: str, tmp_path) -> Run:
+    def run(*words: str, code: int = 0, **environment: str) -> "subprocess.CompletedProcess[str]":
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(("PGQUEUE_", "DATABASE_URL"))}
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-m", "pgqueue", *words], cwd=tmp_path, text=True, capture_output=True, timeout=60,
+            env={**clean, "PGQUEUE_DSN": dsn, "PYTHONPATH": str(ROOT), "NO_COLOR": "1", **environment}, check=False,
+        )  # fmt: skip
+        assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
+        assert "Traceback" not in done.stderr
+        return done
+
+    return run
+
+
+def one_line(done: "subprocess.CompletedProcess[str]") -> str:
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("pgqueue: ")
+    return line
+
+
+def test_a_job_from_the_command_line_to_its_result(run: Run, app: App, start_worker: Callable[..., Worker]) -> None:
+    job_id = run("defer", "tests.tasks.echo", "--args", '["hello"]', "--priority", "3", "--queue", "q").stdout.strip()
+    assert app.job(job_id).snapshot()[1:7] == ("queued", "q", 3, "tests.tasks.echo", '["hello"]', "{}")
+    assert "queued" in run("jobs").stdout
+    start_worker("-c", "1").ready()
+    assert app.job(job_id).result(30) == "hello"
+    (listed,) = json.loads(run("jobs", "--state", "succeeded", "--json").stdout)
+    assert listed["id"] == job_id and listed["result"] == '"hello"'
+    assert json.loads(run("show", job_id, "--json").stdout)["attempts"] == []
+    assert json.loads(run("health", "--json").stdout)["ok"] is True
+    assert json.loads(run("workers", "--json").stdout)[0]["concurrency"] == 1
+
+
+def test_a_failed_job_is_shown_with_its_traceback_and_retried(run: Run, app: App, start_worker: Callable[..., Worker]) -> None:
+    worker = start_worker("-c", "1").ready()
+    job = app.enqueue("tests.tasks.fail_until", [9], max_attempts=1)
+    eventually(lambda: job.state == "dead", what="the job is given up")
+    shown = run("show", job.id).stdout
+    assert "ValueError: attempt 1 fails" in shown and "Traceback" in shown and "exception" in shown
+    assert worker.stop() == 0
+    assert run("retry", "--dead", "--task", "tests.tasks.other").stdout.startswith("0 dead")
+    assert run("retry", "--dead").stdout.startswith("1 dead")
+    assert job.state == "queued"
+    assert "is queued or running already" in run("retry", job.id).stdout
+    assert "cancelled" in run("cancel", job.id, "--reason", "enough").stdout
+    assert job.snapshot().error == "enough"
+    assert "1 jobs deleted" in run("purge", "--state", "cancelled", "--yes").stdout
+    assert "no job" in one_line(run("show", job.id, code=1))
+
+
+def test_a_queue_is_paused_and_resumed(run: Run, conn: psycopg.Connection) -> None:
+    assert "is paused" in run("pause", "q").stdout
+    assert conn.execute("select paused_by is not null from pgqueue.queue").fetchone() == (True,)
+    assert "goes on" in run("resume", "q").stdout
+    assert "was not paused" in run("resume", "q").stdout
+
+
+def test_purge_asks_first(run: Run, app: App) -> None:
+    app.enqueue("t")
+    run("purge", "--state", "queued", code=1)
+    assert len(app.jobs()) == 1
+
+
+def test_the_tables_are_made_checked_and_printed(run: Run, fresh_dsn: str) -> None:
+    assert "run `pgqueue migrate`" in one_line(run("migrate", "--check", code=1, PGQUEUE_DSN=fresh_dsn))
+    script = run("migrate", "--sql", PGQUEUE_DSN=fresh_dsn).stdout
+    assert "applied 0001_initial.sql" in run("migrate", PGQUEUE_DSN=fresh_dsn).stdout
+    assert "is up to date" in run("migrate", PGQUEUE_DSN=fresh_dsn).stdout
+    assert "is up to date" in run("migrate", "--check", PGQUEUE_DSN=fresh_dsn).stdout
+    with psycopg.connect(fresh_dsn, autocommit=True) as conn:
+        conn.execute("drop schema pgqueue cascade")
+        conn.execute(script)
+    run("migrate", "--check", PGQUEUE_DSN=fresh_dsn)
+
+
+def test_the_page_and_its_json(run: Run, app: App) -> None:
+    app.enqueue("some.task", queue="mail")
+    assert "mail" in run("stats", "--once").stdout
+    found = json.loads(run("stats", "--json").stdout)
+    assert found["queued"] == 1 and found["queues"][0]["name"] == "mail"
+
+
+def test_the_tasks_of_an_app(run: Run) -> None:
+    names = [task["task"] for task in json.loads(run("tasks", "-A", "tests.tasks", "--json").stdout)]
+    assert "tests.tasks.echo" in names and names == sorted(names)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (["worker"], 2, "where are your tasks? Give -A module"),
+        (["worker", "-A", "no.such"], 2, "there is no module 'no.such'"),
+        (["worker", "-A", "shop.py"], 2, "did you mean -A shop?"),
+        (["worker", "-A", "json"], 2, "json has no App and defines no @task"),
+        (["worker", "-A", "tests.tasks:nothing"], 2, "tests.tasks:nothing is missing"),
+        (["worker", "-A", "tests.tasks:echo"], 2, "tests.tasks:echo is a Task, not an App"),
+        (["worker", "-A", "tests.tasks", "-l", "loud"], 2, "is no log level"),
+        (["worker", "-A", "tests.tasks", "-Q", ""], 2, "-Q must not be empty"),
+        (["defer", "x", "--args", "{}"], 2, "--args takes a JSON array"),
+        (["defer", "x", "--kwargs", "[1"], 2, "--kwargs is no JSON"),
+        (["defer", "x", "--delay", "-5"], 2, "delay=-5.0 is negative"),
+        (["defer", "nope", "-A", "tests.tasks"], 2, "tests.tasks has no task 'nope'; it has tests.tasks.ask_again"),
+        (["jobs", "--state", "gone"], 2, "is no state; take one of waiting"),
+        (["retry"], 2, "give the ids of jobs, or --dead"),
+        (["purge", "--state", "running", "--yes"], 2, "running jobs cannot be purged"),
+        (["show", "1234"], 1, "is no job id"),
+        (["cancel", "01a208e7-51ed-7198-a687-0270704ff6cf"], 1, "no job 01a208e7"),
+    ],
+)  # fmt: skip
+def test_a_wrong_call_gets_one_line_with_the_cure(run: Run, words: list[str], code: int, told: str) -> None:
+    assert told in one_line(run(*words, code=code))
+
+
+@pytest.mark.parametrize("words", [["worker", "-c", "0", "-A", "tests.tasks"], ["wrker"], ["jobs", "--limit", "no"]])
+def test_what_the_parser_refuses_ends_with_2(run: Run, words: list[str]) -> None:
+    run(*words, code=2)
+
+
+@pytest.mark.parametrize(
+    "words", [["stats", "--once"], ["health"], ["jobs"], ["migrate"], ["worker", "-A", "tests.tasks", "-c", "1"], ["defer", "x"]]
+)
+@pytest.mark.parametrize(
+    ("dsn", "code", "told"),
+    [
+        ("postgresql://me:hunter2@127.0.0.1:1/x", 1, "cannot connect to me@127.0.0.1:1/x: Connection refused"),
+        ("host=/nowhere user=me password=hunter2", 1, "cannot connect to me@/nowhere"),
+        ("postgresql://me:hunter2@[oops", 2, "the DSN cannot be read"),
+        ("bananas=1 password=hunter2", 2, "the DSN cannot be read"),
+    ],
+)
+def test_a_wrong_dsn_is_one_line_without_the_password(run: Run, words: list[str], dsn: str, code: int, told: str) -> None:
+    wanted = 1 if words == ["health"] else code
+    done = run(*words, code=wanted, PGQUEUE_DSN=dsn)
+    assert told in one_line(done)
+    assert "hunter2" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("words", [["stats", "--once"], ["jobs"], ["worker", "-A", "tests.tasks", "-c", "1"], ["defer", "x"], ["health"]])
+def test_a_missing_schema_is_one_line_with_the_cure(run: Run, fresh_dsn: str, words: list[str]) -> None:
+    assert "run `pgqueue migrate`" in one_line(run(*words, code=1, PGQUEUE_DSN=fresh_dsn))
+
+
+def test_no_database_in_production_is_an_error_and_not_an_embedded_server(run: Run) -> None:
+    assert "PGQUEUE_ENV is production" in one_line(run("jobs", code=2, PGQUEUE_DSN="", PGQUEUE_ENV="production"))
+
+
+def test_hostile_names_do_not_reach_the_terminal(run: Run, conn: psycopg.Connection) -> None:
+    evil = "\x1b]0;owned\x07\x1b[2J\u202egnp"
+    conn.execute("insert into pgqueue.job (id, task, queue) values (gen_random_uuid(), %s, %s)", [evil, evil])
+    for words in (["jobs"], ["stats", "--once"], ["jobs", "--json"], ["stats", "--json"]):
+        out = run(*words).stdout
+        assert not any(char < " " and char != "\n" for char in out) and "\u202e" not in out
+
+
+def test_an_app_that_cannot_be_imported_says_why(run: Run, tmp_path) -> None:
+    (tmp_path / "broken.py").write_text("import json\n1 / 0\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "pgqueue", "worker", "-A", "broken", "-c", "2"], cwd=tmp_path, text=True, capture_output=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "ZeroDivisionError: division by zero" in done.stderr.splitlines()[-1]
+    assert 'broken.py", line 2' in done.stderr

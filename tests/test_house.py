@@ -1,0 +1,84 @@
+"""The house stays readable from the door: imports go one way, SQL lies in files, every module says what it is for."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+import pgqueue
+
+PACKAGE = Path(pgqueue.__file__).parent
+MODULES = sorted(PACKAGE.rglob("*.py"))
+SQL = re.compile(r"\b(select\s.+\sfrom|insert\s+into|update\s+\S+\s+set|delete\s+from|create\s+table)\b", re.I | re.S)
+
+
+def name_of(path: Path) -> str:
+    return ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imports(path: Path) -> set[str]:
+    """Modules of the package that this one imports at its top level."""
+    found = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    known = {name_of(other) for other in MODULES}
+    return {name for name in found if name in known and name != name_of(path)}
+
+
+def test_imports_go_one_way() -> None:
+    graph = {name_of(path): imports(path) - {"pgqueue"} for path in MODULES if path != PACKAGE / "__init__.py"}
+    done: set[str] = set()
+    while ready := {name for name, needs in graph.items() if name not in done and needs <= done}:
+        done |= ready
+    assert done == graph.keys(), f"these import each other: {sorted(graph.keys() - done)}"
+
+
+def test_one_importer_of_psycopg() -> None:
+    importers = {
+        name_of(path)
+        for path in MODULES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if (isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in ("psycopg", "psycopg_pool"))
+        or (isinstance(node, ast.Import) and any(alias.name.split(".")[0].startswith("psycopg") for alias in node.names))
+    }
+    assert importers == {"pgqueue.db"}
+
+
+def test_one_reader_of_the_environment() -> None:
+    readers = {name_of(path) for path in MODULES if re.search(r"os\.environ|os\.getenv", path.read_text())}
+    assert readers <= {"pgqueue.config", "pgqueue.embedded.places"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_a_module_says_what_it_is_for_and_holds_no_sql(path: Path) -> None:
+    tree = ast.parse(path.read_text())
+    assert ast.get_docstring(tree), "no docstring"
+    docstrings = {
+        ast.get_docstring(node, clean=False)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value not in docstrings:
+            assert not SQL.search(node.value), f"line {node.lineno} holds SQL"
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "sql").rglob("*.sql")), ids=lambda path: path.name)
+def test_a_statement_says_what_it_does_and_is_used(path: Path) -> None:
+    text = path.read_text()
+    if not path.name.startswith("insert_"):
+        assert text.startswith("-- "), "the first line says what it does"
+    callers = "".join(module.read_text() for module in MODULES)
+    assert path.parent.name == "migrations" or path.stem.removeprefix("insert_on_duplicate_").removeprefix("insert_source_").removeprefix("partition_").removeprefix("purge_") in callers
+
+
+def test_nothing_is_unpickled_or_evaluated() -> None:
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                names = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
+                assert not {"pickle", "marshal", "shelve", "dill"} & set(names), name_of(path)

@@ -1,0 +1,93 @@
+"""The README is true: its snippets run as written, its commands exist, and every command and option is in it."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import psycopg
+import pytest
+import typer
+
+from pgqueue.cli import cli
+from tests.conftest import ROOT, Worker
+
+README = (ROOT / "README.md").read_text()
+PYTHON = re.findall(r"```python\n(.*?)```", README, re.S)
+SHELL = re.findall(r"```sh\n(.*?)```", README, re.S)
+
+
+@pytest.fixture
+def folder(dsn: str, tmp_path: Path) -> Path:
+    """A folder with the README's shop.py."""
+    (tmp_path / "shop.py").write_text(PYTHON[0])
+    return tmp_path
+
+
+def run(folder: Path, dsn: str, code: str) -> str:
+    """Run a snippet as a script, with warnings as errors; its output."""
+    (folder / "snippet.py").write_text(code)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "snippet.py"], cwd=folder, capture_output=True, text=True, timeout=60, check=False,
+        env={**os.environ, "PGQUEUE_DSN": dsn, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_first_lines_work(folder: Path, dsn: str, start_worker: Callable[..., Worker]) -> None:
+    start_worker("-c", "1", app="shop", cwd=folder).ready()
+    done = subprocess.run(
+        [sys.executable, "shop.py"], cwd=folder, capture_output=True, text=True, timeout=60, check=True,
+        env={**os.environ, "PGQUEUE_DSN": dsn, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.stdout == "sent 'hello' to a@b.c\n"
+
+
+def test_the_transaction_snippet(folder: Path, dsn: str, conn: psycopg.Connection) -> None:
+    run(folder, dsn, PYTHON[1])
+    assert conn.execute("select state, priority, args from pgqueue.job").fetchall() == [("scheduled", 5, '["a@b.c"]')]
+    assert conn.execute("select email from signup").fetchall() == [("a@b.c",)]
+    conn.execute("drop table signup")
+    (sql,) = re.findall(r"`(select pgqueue\.enqueue.*?)`", README)
+    assert conn.execute(sql).fetchone() is not None
+
+
+def test_the_snippet_of_everything(folder: Path, dsn: str, conn: psycopg.Connection) -> None:
+    out = run(folder, dsn, PYTHON[2])
+    assert re.fullmatch(r"[0-9a-f-]{36} queued True 1000\n", out)
+    assert conn.execute("select count(*) from pgqueue.jobs").fetchone() == (1005,)
+
+
+def test_every_snippet_is_run() -> None:
+    assert len(PYTHON) == 3
+
+
+def test_the_shell_lines_name_what_there_is() -> None:
+    commands = {command.name for command in typer.main.get_command(cli).commands.values()}  # type: ignore[attr-defined]
+    for line in "".join(SHELL).splitlines():
+        if line.startswith("pgqueue "):
+            assert line.split()[1] in commands
+        elif line.startswith("make "):
+            assert re.search(rf"^{line.split()[1]}:", (ROOT / "Makefile").read_text(), re.M)
+
+
+def test_every_command_and_option_is_documented() -> None:
+    for name, command in typer.main.get_command(cli).commands.items():  # type: ignore[attr-defined]
+        assert f"`pgqueue {name}" in README, name
+        for option in command.params:
+            long = max(option.opts, key=len)
+            if long.startswith("--") and long not in ("--help", "--app", "--json"):
+                short = min(option.opts, key=len)
+                assert long in README or re.search(rf"\[{short} ", README), f"pgqueue {name} {long}"
+
+
+def test_every_setting_is_documented() -> None:
+    from dataclasses import fields
+
+    from pgqueue import Config
+
+    for setting in fields(Config):
+        assert f"`{setting.name}`" in README, setting.name

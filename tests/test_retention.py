@@ -1,0 +1,76 @@
+"""History by the day: partitions are made ahead, dropped past their retention, and nothing is refused for want of one."""
+
+import psycopg
+import pytest
+
+from pgqueue import App, Config, db
+from pgqueue.worker.chores import AHEAD_DAYS, tidy_partitions
+
+PARTITIONS = "select relname from pg_class join pg_inherits on inhrelid = oid where relname ~ '_2[0-9]{7}$' order by 1"
+
+
+@pytest.fixture
+def tidy(app: App, conn: psycopg.Connection):
+    def tidy(**settings: int) -> list[str]:
+        with conn.transaction():
+            db.run(conn, tidy_partitions(app.queries, Config(**settings)))
+        return [name for (name,) in conn.execute(PARTITIONS)]
+
+    yield tidy
+    for (name,) in conn.execute(PARTITIONS).fetchall():
+        conn.execute(f"drop table pgqueue.{name}")
+
+
+def end(conn: psycopg.Connection, state: str, days_ago: float) -> None:
+    conn.execute(
+        "insert into pgqueue.history (id, finished_at, claim_token, run_at, created_at, state, attempt, crashes, priority, queue,"
+        " task, args, kwargs) values (gen_random_uuid(), now() - %s * interval '1 day', 1, now(), now(), %s, 1, 0, 0, 'q', 't', '[]', '{}')",
+        [days_ago, state],
+    )
+
+
+def where(conn: psycopg.Connection) -> list[str]:
+    return [name for (name,) in conn.execute("select relname from pgqueue.history join pg_class on pg_class.oid = history.tableoid order by 1")]
+
+
+def test_a_week_ahead_for_each_parent_and_only_once(tidy) -> None:
+    made = tidy()
+    assert len(made) == 3 * AHEAD_DAYS
+    assert tidy() == made
+
+
+def test_an_ended_job_lies_in_its_day(tidy, conn: psycopg.Connection) -> None:
+    tidy()
+    end(conn, "succeeded", 0)
+    end(conn, "dead", 0)
+    dead, succeeded = where(conn)
+    assert dead.startswith("history_ended_2") and succeeded.startswith("history_succeeded_2")
+
+
+def test_what_came_before_its_partition_moves_over(tidy, conn: psycopg.Connection) -> None:
+    end(conn, "succeeded", 0)
+    assert where(conn) == ["history_succeeded_rest"]
+    tidy()
+    assert where(conn)[0].startswith("history_succeeded_2")
+
+
+def test_past_its_retention_a_day_is_dropped(tidy, conn: psycopg.Connection) -> None:
+    for parent in ("history_succeeded", "history_ended", "attempt"):
+        for days in (7, 8, 30, 31):
+            conn.execute(
+                f"do $$ declare day date := (now() at time zone 'utc')::date - {days}; begin execute format("
+                f"'create table pgqueue.{parent}_%s partition of pgqueue.{parent} for values from (%L) to (%L)', "
+                "to_char(day, 'YYYYMMDD'), day::text || ' 00:00+00', (day + 1)::text || ' 00:00+00'); end $$"
+            )
+    end(conn, "succeeded", 8)
+    end(conn, "cancelled", 8)
+    names = tidy()
+    kept = {parent: sum(name.startswith(f"{parent}_2") for name in names) - AHEAD_DAYS for parent in ("history_succeeded", "history_ended", "attempt")}
+    assert kept == {"history_succeeded": 1, "history_ended": 3, "attempt": 3}
+    assert len(where(conn)) == 1
+
+
+def test_only_one_tidies_at_a_time(app: App, dsn: str, tidy) -> None:
+    with psycopg.connect(dsn) as other:
+        other.execute("select pg_advisory_xact_lock(%s, 1)", [0x70677175])
+        assert tidy() == []
