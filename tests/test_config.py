@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pgqueue import App, Config, ConfigError, DatabaseUnavailable, InvalidOption
-from pgqueue.db import describe, without_password
+from pgqueue.db import describe
 
 SECRET = "s3cr3t"
 
@@ -187,7 +187,3 @@ def test_the_wrong_dsn_is_named_for_async_too() -> None:
 )
 def test_where_a_dsn_points(dsn: str, shown: str) -> None:
     assert describe(dsn) == shown
-
-
-def test_without_password() -> None:
-    assert without_password(f"postgresql://u:{SECRET}@h:5433/db") == "user=u dbname=db host=h port=5433"
