@@ -52,6 +52,7 @@ class Bound(Generic[P, R]):
         """Insert one job per call, all in one transaction; a call is a tuple of arguments or a dict of named ones.
 
         `calls` may be a generator of millions: rows are streamed. All or none: an error leaves nothing behind.
+        With unique= they are held in memory, and equal priorities run in no particular order.
         """
         task = self.task
         return cast("Jobs[R]", task.app.place_many(task.name, map(task.encode_call, calls), options=self._options))
