@@ -103,7 +103,7 @@ class App:
             option = str(error).split("'")[1]
             raise InvalidOption(f"@task has no option '{option}'; see help(App.task)") from None
         known = self.tasks.get(task.name)
-        if known is not None and _origin(known.function) != _origin(function):
+        if known is not None and _origin(known.function) != _origin(task.function):
             raise ConfigError(f"two functions claim the task name {task.name}: give one of them @task(name=...)")
         self.tasks[task.name] = task
         return task
@@ -469,9 +469,9 @@ class Decorator:
         raise NotImplementedError
 
 
-def _origin(function: Callable[..., Any]) -> tuple[object, object]:
+def _origin(function: Callable[..., Any]) -> tuple[str, str]:
     """Where a function was written: equal for one that a reloaded module brings again."""
-    return getattr(function, "__module__", None), getattr(function, "__qualname__", function)
+    return function.__module__, function.__qualname__
 
 
 def _check_filters(queue: str | None, task: str | None) -> None:

@@ -59,7 +59,11 @@ class Config:
         return config
 
     def _check(self) -> None:
-        if not isinstance(self.schema, str) or not SCHEMA_NAME.fullmatch(self.schema) or self.schema.startswith("pg_"):
+        if self.dsn is not None and (not isinstance(self.dsn, str) or not self.dsn.strip()):
+            # An empty one would start the embedded server in the place of the database that was meant.
+            raise InvalidOption("dsn must be a connection string such as postgresql://user@host/database, or left out")
+        fits = isinstance(self.schema, str) and SCHEMA_NAME.fullmatch(self.schema)
+        if not fits or self.schema.startswith("pg_") or self.schema == "information_schema":
             raise InvalidOption(
                 f"schema {self.schema!r} cannot be used: take lower-case letters, digits and _ (at most 48), not starting with pg_"
             )
@@ -111,7 +115,8 @@ def _project_settings() -> Mapping[str, object]:
         content = tomllib.loads(file.read_text("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise ConfigError(f"{file} cannot be read: {error}") from None
-    table = content.get("tool", {}).get("pgqueue", {})
+    tools = content.get("tool", {})
+    table = tools.get("pgqueue", {}) if isinstance(tools, dict) else None
     if not isinstance(table, dict):
         raise ConfigError(f"{file}: tool.pgqueue must be a table, as in [tool.pgqueue]")
     return table

@@ -279,6 +279,8 @@ def describe(dsn: str) -> str:
         parts = conninfo_to_dict(dsn)
     except psycopg.Error:
         return "an unreadable DSN"
+    if _is_torn(parts):
+        return "an unreadable DSN"
     where = parts.get("host") or parts.get("hostaddr") or parts.get("service") or "local socket"
     port = f":{parts['port']}" if parts.get("port") else ""
     user = f"{parts['user']}@" if parts.get("user") else ""
@@ -293,8 +295,16 @@ def _parameters(dsn: str, *, timeout_s: float, name: str) -> dict[str, Any]:
         raise ConfigError(
             "the DSN cannot be read: write postgresql://user:password@host:5432/database or host=... dbname=..."
         ) from None
+    if _is_torn(given):
+        raise ConfigError("the DSN cannot be read: the port is a number, and a password takes %40 for an @ and %2F for a /")
     wanted = {"connect_timeout": max(2, round(timeout_s)), "application_name": name, "client_encoding": "UTF8", **KEEPALIVE}
     return {key: value for key, value in wanted.items() if key not in given}
+
+
+def _is_torn(given: dict[str, Any]) -> bool:
+    """Whether libpq cut a URL within the password, at an @ or / that was not escaped: its rest is then in host, port or dbname."""
+    host, port, database = (str(given.get(name) or "") for name in ("host", "port", "dbname"))
+    return "@" in host[1:] or "@" in database or not port.replace(",", "").isdigit() and port != ""
 
 
 def _unavailable(dsn: str, error: psycopg.Error) -> DatabaseUnavailable:

@@ -65,16 +65,28 @@ def enqueue_one(queries: Queries, task: str, call: Call, *, options: Options, ri
 
 
 def enqueue_many(queries: Queries, task: str, calls: Iterable[Call], *, options: Options, ring: Notify) -> Steps[PlacedMany]:
-    """Insert any number of jobs, in order; the caller sees to it that the steps run in one transaction."""
+    """Insert any number of jobs; the caller sees to it that the steps run in one transaction.
+
+    In order and streamed, unless they have unique keys: those are held in memory and inserted in the order of the keys.
+    """
     columns = options.columns(where=task)
     if not options.unique:
         return (yield from _copy(queries, task, calls, columns=columns, ring=ring))
-    placed: list[Placed] = []
-    rest = iter(calls)
-    while chunk := list(islice(rest, CHUNK)):
-        placed += yield from _insert_chunk(queries, task, chunk, columns=columns, options=options, ring=ring)
-    found = frozenset(place for place, job in enumerate(placed) if not job.created)
-    return PlacedMany(b"".join(id_bytes(job.id) for job in placed), found)
+    held = list(calls)
+    keys = [unique_key(options.unique, task=task, call=call) or "" for call in held]
+    # All inserters take their keys in one order, across statements too, or two of them deadlock.
+    order = sorted(range(len(held)), key=keys.__getitem__)
+    placed: dict[int, Placed] = {}
+    for start in range(0, len(order), CHUNK):
+        places = order[start : start + CHUNK]
+        rows = [
+            {"id": new_id(), "task": task, "args": held[place][0], "kwargs": held[place][1], "unique_key": keys[place], **columns}
+            for place in places
+        ]
+        jobs = yield from _insert_chunk(queries, rows, options=options, ring=ring)
+        placed.update(zip(places, jobs, strict=True))
+    found = frozenset(place for place, job in placed.items() if not job.created)
+    return PlacedMany(b"".join(id_bytes(placed[place].id) for place in range(len(held))), found)
 
 
 def _copy(queries: Queries, task: str, calls: Iterable[Call], *, columns: dict[str, Any], ring: Notify) -> Steps[PlacedMany]:
@@ -94,13 +106,8 @@ def _copy(queries: Queries, task: str, calls: Iterable[Call], *, columns: dict[s
 
 
 def _insert_chunk(
-    queries: Queries, task: str, calls: Sequence[Call], *, columns: dict[str, Any], options: Options, ring: Notify
+    queries: Queries, rows: Sequence[dict[str, Any]], *, options: Options, ring: Notify
 ) -> Steps[list[Placed]]:
-    rows = [
-        {"id": new_id(), "task": task, "args": call[0], "kwargs": call[1],
-         "unique_key": unique_key(options.unique, task=task, call=call), **columns}
-        for call in calls
-    ]  # fmt: skip
     # One statement must not meet a key twice: the first of a key wins, the last when replacing.
     inserted = {row["unique_key"]: row for row in (rows if options.on_duplicate == "replace" else reversed(rows))}
     text = json.dumps(list(inserted.values()), default=str)

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from tenacity import Future, RetryCallState, Retrying
@@ -21,17 +22,17 @@ Strategy = Callable[[RetryCallState], Any]
 class Retry(Exception):
     """Raise in a task to fail this attempt and try again after `delay` seconds (None: as the policy says)."""
 
-    def __init__(self, reason: str = "the task asked for another attempt", *, delay: float | None = None) -> None:
+    def __init__(self, reason: str = "the task asked for another attempt", *, delay: float | timedelta | None = None) -> None:
         super().__init__(reason)
-        self.delay_s = delay
+        self.delay_s = None if delay is None else _seconds(delay)
 
 
 class Snooze(Exception):
     """Raise in a task to run it again after `delay` seconds; this costs no attempt."""
 
-    def __init__(self, delay: float) -> None:
-        super().__init__(f"snoozed for {delay} s")
-        self.delay_s = delay
+    def __init__(self, delay: float | timedelta) -> None:
+        self.delay_s = _seconds(delay)
+        super().__init__(f"snoozed for {self.delay_s} s")
 
 
 class Cancel(Exception):
@@ -39,6 +40,14 @@ class Cancel(Exception):
 
     def __init__(self, reason: str = "the task cancelled itself") -> None:
         super().__init__(reason)
+
+
+def _seconds(delay: object) -> float:
+    if isinstance(delay, timedelta):
+        return delay.total_seconds()
+    if isinstance(delay, bool) or not isinstance(delay, int | float):
+        raise TypeError(f"delay takes seconds or a timedelta, not a {type(delay).__name__}")
+    return delay
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +67,16 @@ class Policy:
         state = _call_state(error, attempt=attempt, age_s=age_s)
         if not isinstance(error, Retry) and not self.retry(state):
             return None
+        asked_s = error.delay_s if isinstance(error, Retry) else None
+        delay_s = clamp_delay(self._wait_s(state) if asked_s is None else asked_s)
+        state.upcoming_sleep = delay_s  # before the stop, as in tenacity: stop_before_delay looks at it
         if attempt >= max_attempts if max_attempts is not None else self.stop(state):
             return None
-        if isinstance(error, Retry) and error.delay_s is not None:
-            return clamp_delay(error.delay_s)
-        return clamp_delay(self._wait_s(state))
+        return delay_s
 
     def _wait_s(self, state: RetryCallState) -> float:
         try:
-            return float(self.wait(state))
+            return float(_seconds(self.wait(state)))
         except OverflowError:  # an exponential at attempt 5,000
             return MAX_DELAY_S
 

@@ -52,6 +52,7 @@ class Bound(Generic[P, R]):
         """Insert one job per call, all in one transaction; a call is a tuple of arguments or a dict of named ones.
 
         `calls` may be a generator of millions: rows are streamed. All or none: an error leaves nothing behind.
+        With unique= they are held in memory, and equal priorities run in no particular order.
         """
         task = self.task
         return cast("Jobs[R]", task.app.place_many(task.name, map(task.encode_call, calls), options=self._options))
@@ -163,9 +164,7 @@ def _check_function(function: object) -> None:
 
 def _name_of(function: Callable[..., Any]) -> str:
     """module.qualname, the stable name under which workers know the function; raises ConfigError where there is none."""
-    module, qualname = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
-    if not module or not qualname:
-        raise ConfigError(f"this {type(function).__name__} has no name of its own: give @task(name=...) or write a def")
+    module, qualname = function.__module__, function.__qualname__
     if "<lambda>" in qualname:
         raise ConfigError("a lambda cannot be a task without a name: give @task(name=...) or write a def")
     if "<locals>" in qualname:

@@ -157,9 +157,9 @@ def test_keys_of_any_length(sync: AnyTask, conn: psycopg.Connection, key: str) -
 
 
 @pytest.mark.parametrize("on_duplicate", ["ignore", "replace"])
-@pytest.mark.parametrize("bulk", [True, False])
+@pytest.mark.parametrize(("bulk", "count"), [(True, 200), (True, 3000), (False, 200)])
 def test_concurrent_inserters_of_the_same_keys(
-    sync: AnyTask, conn: psycopg.Connection, on_duplicate: Any, bulk: bool
+    sync: AnyTask, conn: psycopg.Connection, on_duplicate: Any, bulk: bool, count: int
 ) -> None:
     start = threading.Barrier(4)
     ids: dict[int, dict[str, str]] = {}
@@ -167,7 +167,7 @@ def test_concurrent_inserters_of_the_same_keys(
     created: list[bool] = []
 
     def insert(number: int) -> None:
-        keys = [f"user {n}" for n in range(200)]
+        keys = [f"user {n}" for n in range(count)]
         random.Random(number).shuffle(keys)
         start.wait()
         try:
@@ -186,8 +186,8 @@ def test_concurrent_inserters_of_the_same_keys(
     for thread in threads:
         thread.join()
     assert errors == []
-    assert ids[0] == ids[1] == ids[2] == ids[3] and created.count(True) == 200
-    assert conn.execute("select count(*), count(distinct unique_key) from pgqueue.job").fetchone() == (200, 200)
+    assert ids[0] == ids[1] == ids[2] == ids[3] and created.count(True) == count
+    assert conn.execute("select count(*), count(distinct unique_key) from pgqueue.job").fetchone() == (count, count)
 
 
 def test_inserters_while_the_holders_of_the_keys_end(sync: AnyTask, worker: Hands, conn: psycopg.Connection) -> None:

@@ -7,6 +7,6 @@
     headers text, max_attempts integer, timeout_s real, unique_key text,
     run_at timestamptz, delay_s float8, expires_at timestamptz, expires_s float8
   )
-  -- One order for all inserters, or two bulk inserts of the same keys deadlock.
-  order by unique_key
+  -- One order for all inserters, or two bulk inserts of the same keys deadlock; that in which Python sorts the chunks.
+  order by unique_key collate "C"
 )

@@ -32,7 +32,9 @@ create table {schema}.job (
   headers              text,
   unique_key           text,
   progress_note        text,
-  cancel_reason        text
+  cancel_reason        text,
+  -- A time that Python cannot read would stop every list of jobs, and an infinite one the workers' heartbeats.
+  constraint job_run_at_readable check (run_at > '1900-01-01 00:00Z' and run_at < '9000-01-01 00:00Z')
 ) with (
   fillfactor = 80,
   -- A queue is all churn: clean after a few thousand dead rows whatever the size of the backlog.
