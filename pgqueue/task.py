@@ -155,11 +155,10 @@ def _check_function(function: object) -> None:
         raise ConfigError(f"{function.name} is a task already; @task was applied twice")
     if inspect.isclass(function):
         raise ConfigError(f"@task decorates a function, not the class {function.__qualname__}")
-    if not callable(function):
+    if not inspect.isfunction(function):
         raise ConfigError(f"@task decorates a function, not a {type(function).__name__}")
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        name = getattr(function, "__qualname__", function)
-        raise ConfigError(f"@task cannot run the generator function {name}: return a list, or defer a job per item")
+        raise ConfigError(f"@task cannot run the generator function {function.__qualname__}: return a list, or defer a job per item")
 
 
 def _name_of(function: Callable[..., Any]) -> str:

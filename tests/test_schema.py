@@ -36,6 +36,7 @@ def structure(dsn: str, schema: str = "pgqueue") -> list[str]:
     """Every column, index, function and constraint of a schema, without its name."""
     with psycopg.connect(dsn) as conn:
         lines = [line for (line,) in conn.execute(STRUCTURE, {"schema": schema})]
+    lines = [line for line in lines if not re.search(r"_2\d{7}", line)]  # the days that were made already
     assert len(lines) > 50
     return sorted(re.sub(rf'"{schema}"\.|\b{schema}[._]', "", line) for line in lines)
 
