@@ -160,10 +160,10 @@ def task_app(dsn: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[App]:
     monkeypatch.setenv("PGQUEUE_DSN", dsn)
     shared = tasks.echo.app
     shared.close()
-    shared._forget()
+    shared._database.forget()
     yield shared
     shared.close()
-    shared._forget()
+    shared._database.forget()
 
 
 @pytest.fixture

@@ -28,7 +28,8 @@ select indexdef from pg_indexes where schemaname = %(schema)s::text
 union all
 select pg_get_functiondef(oid) from pg_proc where pronamespace = %(schema)s::text::regnamespace
 union all
-select conname || pg_get_constraintdef(oid) from pg_constraint where connamespace = %(schema)s::text::regnamespace
+select conrelid::regclass::text || conname || pg_get_constraintdef(oid)
+from pg_constraint where connamespace = %(schema)s::text::regnamespace
 """
 
 
