@@ -90,7 +90,9 @@ class App:
 
     # -- jobs go in --
 
-    def enqueue(self, task: str, args: Iterable[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any) -> Job[Any]:
+    def enqueue(
+        self, task: str, args: Iterable[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any
+    ) -> Job[Any]:
         """Insert a job by the task's name, without its code: nothing checks the signature. options as for Task.options."""
         call, made = self._by_name(task, args, kwargs, options)
         return self.place(task, call, options=made)
@@ -144,7 +146,9 @@ class App:
                 if db.would_begin(conn):
                     await db.run_async(conn, self.queries.begin())
                 async with conn.transaction():
-                    placed = await db.run_async(conn, enqueue_many(self.queries, task, calls, options=options, ring=ring))
+                    placed = await db.run_async(
+                        conn, enqueue_many(self.queries, task, calls, options=options, ring=ring)
+                    )
         return Jobs(placed.ids, task=task, found=placed.found, app=self)
 
     @contextlib.contextmanager
@@ -199,7 +203,9 @@ class App:
             return True
         found = self.snapshot(job_id)
         if State(found.state).ended:
-            raise DuplicateJob(f"job {job_id} cannot run again: another live job has its unique key {found.unique_key!r}", job_id)
+            raise DuplicateJob(
+                f"job {job_id} cannot run again: another live job has its unique key {found.unique_key!r}", job_id
+            )
         return False
 
     def result(self, job_id: str, *, timeout_s: float | None = None) -> object:
@@ -271,7 +277,9 @@ class App:
         if wanted is State.RUNNING:
             raise InvalidOption("running jobs cannot be purged: cancel them")
         total = 0
-        while gone := self.run(self.queries.purge(state=wanted, queue=queue, task=task, limit=1000, ended=wanted.ended)):
+        while gone := self.run(
+            self.queries.purge(state=wanted, queue=queue, task=task, limit=1000, ended=wanted.ended)
+        ):
             total += len(gone)
         return total
 
@@ -308,6 +316,7 @@ class App:
         """Close the connections opened for the running event loop. asyncio.run() does so by itself at its end."""
         await self._database.close_async()
 
+
 class Decorator:
     """The type of `task(...)` with options: keeps the signature of what it decorates."""
 
@@ -338,13 +347,16 @@ def _check_state(state: str) -> State:
 
 def _check_id(job_id: str) -> str:
     if not ID.fullmatch(str(job_id)):
-        raise JobNotFound(f"{str(job_id)[:60]!r} is no job id: they look like 01a208e7-51ed-7198-a687-0270704ff6cf", str(job_id))
+        raise JobNotFound(
+            f"{str(job_id)[:60]!r} is no job id: they look like 01a208e7-51ed-7198-a687-0270704ff6cf", str(job_id)
+        )
     return str(job_id).lower()  # as the database writes it
 
 
 def _not_found(job_id: str) -> JobNotFound:
     return JobNotFound(
-        f"no job {job_id}: it never existed, its transaction was rolled back or is still open, or its retention is over", job_id
+        f"no job {job_id}: it never existed, its transaction was rolled back or is still open, or its retention is over",
+        job_id,
     )
 
 

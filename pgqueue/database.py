@@ -144,7 +144,9 @@ class Database:
             async with (await self._own_async_pool()).connection() as own:
                 yield own, self.config.notify
         elif not db.is_async(conn):
-            raise ConfigError("this is a sync connection: use defer(), enqueue() or defer_many(), or give an AsyncConnection")
+            raise ConfigError(
+                "this is a sync connection: use defer(), enqueue() or defer_many(), or give an AsyncConnection"
+            )
         else:
             if not self._schema_fits:
                 await db.run_async(conn, schema.check(self.queries, schema=self.config.schema))
@@ -169,7 +171,9 @@ class Database:
     async def _own_async_pool(self) -> Any:
         loop = asyncio.get_running_loop()
         if loop not in self._async_pools:
-            async with self._async_locks.setdefault(loop, asyncio.Lock()):  # or a hundred first defers make a hundred pools
+            async with self._async_locks.setdefault(
+                loop, asyncio.Lock()
+            ):  # or a hundred first defers make a hundred pools
                 if loop not in self._async_pools:
                     await self._open_async_pool(loop)
         return self._async_pools[loop].pool
@@ -179,7 +183,9 @@ class Database:
         await asyncio.to_thread(self._check_schema)
         for ended in [other for other in self._async_pools if other.is_closed()]:
             del self._async_pools[ended]
-        self._async_pools[loop] = await db.pool_async(dsn, size=self.config.pool_size, timeout_s=self.config.pool_timeout_s)
+        self._async_pools[loop] = await db.pool_async(
+            dsn, size=self.config.pool_size, timeout_s=self.config.pool_timeout_s
+        )
 
     def _check_schema(self) -> None:
         if not self._schema_fits:

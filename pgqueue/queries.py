@@ -141,7 +141,9 @@ class Queries:
             queues=list(queues), priorities=list(priorities), cursors=list(seqs),
         )  # fmt: skip
 
-    def finish(self, *, worker: str, ids: Sequence[str], tokens: Sequence[int], results: Sequence[str | None]) -> Statement:
+    def finish(
+        self, *, worker: str, ids: Sequence[str], tokens: Sequence[int], results: Sequence[str | None]
+    ) -> Statement:
         return self._say("finish", worker=worker, ids=ids, tokens=tokens, results=results)
 
     def settle(self, *, worker: str, worker_name: str, columns: Mapping[str, Sequence[Any]]) -> Statement:
@@ -151,7 +153,13 @@ class Queries:
         return self._say("promote", worker=worker, now=now)
 
     def progress(
-        self, *, worker: str, ids: Sequence[str], tokens: Sequence[int], fractions: Sequence[float | None], notes: Sequence[str | None]
+        self,
+        *,
+        worker: str,
+        ids: Sequence[str],
+        tokens: Sequence[int],
+        fractions: Sequence[float | None],
+        notes: Sequence[str | None],
     ) -> Statement:
         return self._say("progress", worker=worker, ids=ids, tokens=tokens, fractions=fractions, notes=notes)
 

@@ -49,7 +49,9 @@ def test_a_job_from_the_command_line_to_its_result(run: Run, app: App, start_wor
     assert json.loads(run("workers", "--json").stdout)[0]["concurrency"] == 1
 
 
-def test_a_failed_job_is_shown_with_its_traceback_and_retried(run: Run, app: App, start_worker: Callable[..., Worker]) -> None:
+def test_a_failed_job_is_shown_with_its_traceback_and_retried(
+    run: Run, app: App, start_worker: Callable[..., Worker]
+) -> None:
     worker = start_worker("-c", "1").ready()
     job = app.enqueue("tests.tasks.fail_until", [9], max_attempts=1)
     eventually(lambda: job.state == "dead", what="the job is given up")
@@ -135,7 +137,15 @@ def test_what_the_parser_refuses_ends_with_2(run: Run, words: list[str]) -> None
 
 
 @pytest.mark.parametrize(
-    "words", [["stats", "--once"], ["health"], ["jobs"], ["migrate"], ["worker", "-A", "tests.tasks", "-c", "1"], ["defer", "x"]]
+    "words",
+    [
+        ["stats", "--once"],
+        ["health"],
+        ["jobs"],
+        ["migrate"],
+        ["worker", "-A", "tests.tasks", "-c", "1"],
+        ["defer", "x"],
+    ],
 )
 @pytest.mark.parametrize(
     ("dsn", "code", "told"),
@@ -146,14 +156,18 @@ def test_what_the_parser_refuses_ends_with_2(run: Run, words: list[str]) -> None
         ("bananas=1 password=hunter2", 2, "the DSN cannot be read"),
     ],
 )
-def test_a_wrong_dsn_is_one_line_without_the_password(run: Run, words: list[str], dsn: str, code: int, told: str) -> None:
+def test_a_wrong_dsn_is_one_line_without_the_password(
+    run: Run, words: list[str], dsn: str, code: int, told: str
+) -> None:
     wanted = 1 if words == ["health"] else code
     done = run(*words, code=wanted, PGQUEUE_DSN=dsn)
     assert told in one_line(done)
     assert "hunter2" not in done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("words", [["stats", "--once"], ["jobs"], ["worker", "-A", "tests.tasks", "-c", "1"], ["defer", "x"], ["health"]])
+@pytest.mark.parametrize(
+    "words", [["stats", "--once"], ["jobs"], ["worker", "-A", "tests.tasks", "-c", "1"], ["defer", "x"], ["health"]]
+)
 def test_a_missing_schema_is_one_line_with_the_cure(run: Run, fresh_dsn: str, words: list[str]) -> None:
     assert "run `pgqueue migrate`" in one_line(run(*words, code=1, PGQUEUE_DSN=fresh_dsn))
 

@@ -32,14 +32,20 @@ def forget(conn: psycopg.Connection) -> None:
 
 def end(conn: psycopg.Connection, state: str, days_ago: float) -> None:
     conn.execute(
-        "insert into pgqueue.history (id, finished_at, claim_token, run_at, created_at, state, attempt, crashes, priority, queue,"
-        " task, args, kwargs) values (gen_random_uuid(), now() - %s * interval '1 day', 1, now(), now(), %s, 1, 0, 0, 'q', 't', '[]', '{}')",
+        "insert into pgqueue.history (id, finished_at, claim_token, run_at, created_at, state, attempt, crashes,"
+        " priority, queue, task, args, kwargs) values (gen_random_uuid(), now() - %s * interval '1 day', 1, now(), now(), %s,"
+        " 1, 0, 0, 'q', 't', '[]', '{}')",
         [days_ago, state],
     )
 
 
 def where(conn: psycopg.Connection) -> list[str]:
-    return [name for (name,) in conn.execute("select relname from pgqueue.history join pg_class on pg_class.oid = history.tableoid order by 1")]
+    return [
+        name
+        for (name,) in conn.execute(
+            "select relname from pgqueue.history join pg_class on pg_class.oid = history.tableoid order by 1"
+        )
+    ]
 
 
 def test_a_week_ahead_for_each_parent_and_only_once(tidy) -> None:
@@ -74,7 +80,10 @@ def test_past_its_retention_a_day_is_dropped(tidy, conn: psycopg.Connection) -> 
     end(conn, "succeeded", 8)
     end(conn, "cancelled", 8)
     names = tidy()
-    kept = {parent: sum(name.startswith(f"{parent}_2") for name in names) - AHEAD_DAYS for parent in ("history_succeeded", "history_ended", "attempt")}
+    kept = {
+        parent: sum(name.startswith(f"{parent}_2") for name in names) - AHEAD_DAYS
+        for parent in ("history_succeeded", "history_ended", "attempt")
+    }
     assert kept == {"history_succeeded": 1, "history_ended": 3, "attempt": 3}
     assert len(where(conn)) == 1
 

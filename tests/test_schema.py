@@ -109,7 +109,7 @@ def test_missing(fresh_dsn: str) -> None:
 
 def test_older(fresh_dsn: str) -> None:
     App(fresh_dsn).migrate()
-    execute(fresh_dsn, f"update pgqueue.migration set version = version - {newest()}")  # noqa: S608
+    execute(fresh_dsn, f"update pgqueue.migration set version = version - {newest()}")
     execute(fresh_dsn, "insert into pgqueue.migration values (-1, '')")
     with psycopg.connect(fresh_dsn, autocommit=True) as conn:
         conn.execute("delete from pgqueue.migration")

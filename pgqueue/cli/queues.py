@@ -44,7 +44,9 @@ def workers(app: AppName = None, as_json: Json = False) -> None:
         say_json(found)
     else:
         names = ("name", "state", "concurrency", "busy", "uptime_s", "heartbeat_age_s")
-        say_table([name.upper() for name in names], ([each.get(name) for name in names] for each in found), empty="no workers")
+        say_table(
+            [name.upper() for name in names], ([each.get(name) for name in names] for each in found), empty="no workers"
+        )
 
 
 def pause(queue: QueueArgument, app: AppName = None) -> None:
@@ -60,8 +62,12 @@ def resume(queue: QueueArgument, app: AppName = None) -> None:
 
 def migrate(
     app: AppName = None,
-    as_sql: Annotated[bool, typer.Option("--sql", help="Print what would be run on an empty database, for psql.")] = False,
-    check: Annotated[bool, typer.Option("--check", help="Only say whether the schema fits; exit code 1 if not.")] = False,
+    as_sql: Annotated[
+        bool, typer.Option("--sql", help="Print what would be run on an empty database, for psql.")
+    ] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only say whether the schema fits; exit code 1 if not.")
+    ] = False,
 ) -> None:
     """Create the tables or bring them up to date."""
     chosen = chosen_app(app)
@@ -88,7 +94,12 @@ def health(app: AppName = None, as_json: Json = False) -> None:
         problem = None if alive else "no worker is alive: start one with `pgqueue worker`"
     except (PgQueueError, SchemaTooNew, db.DatabaseError) as error:
         problem = str(error).splitlines()[0]
-    answer = {"ok": problem is None, "problem": problem, "workers": alive, "took_ms": round((time.perf_counter() - began) * 1e3, 1)}
+    answer = {
+        "ok": problem is None,
+        "problem": problem,
+        "workers": alive,
+        "took_ms": round((time.perf_counter() - began) * 1e3, 1),
+    }
     if as_json:
         say_json(answer)
     if problem is not None:

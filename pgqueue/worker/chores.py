@@ -40,7 +40,11 @@ class Chores:
         self._crew = crew
         self._finisher = finisher
         self._worker = worker
-        self._due: dict[Chore, float] = {self.tidy: 0.0, self.pass_cancels_on: 0.0, self.compare: time.monotonic() + HELD_S}
+        self._due: dict[Chore, float] = {
+            self.tidy: 0.0,
+            self.pass_cancels_on: 0.0,
+            self.compare: time.monotonic() + HELD_S,
+        }
         self._every: dict[Chore, float] = {self.tidy: TIDY_S, self.pass_cancels_on: CANCELS_S, self.compare: HELD_S}
         self._lost_seen = 0
 
@@ -66,7 +70,11 @@ class Chores:
 
     async def pass_cancels_on(self) -> None:
         """Tell children of running jobs that somebody asked to cancel. Asked of the database, never of a notification alone."""
-        patient = [id_ for id_, run in self._crew.running().items() if time.monotonic() - run.given_at > CANCELS_S / 2 and not run.cancelled]
+        patient = [
+            id_
+            for id_, run in self._crew.running().items()
+            if time.monotonic() - run.given_at > CANCELS_S / 2 and not run.cancelled
+        ]
         if patient:
             self._crew.cancel(row[0] for row in await self._line.run(self._queries.cancels(patient)))
 

@@ -131,7 +131,9 @@ class Claimer:
         self.bell.clear()
         # The cursors may lie beyond jobs that came back or were committed late: begin afresh with what this finds.
         self._cursors.clear()
-        statement = self._queries.claim(worker=self._worker(), queues=self._queues, unknown=sorted(self.unknown), limit=limit)
+        statement = self._queries.claim(
+            worker=self._worker(), queues=self._queues, unknown=sorted(self.unknown), limit=limit
+        )
         began = time.monotonic()
         taken += await self._take(statement)
         self._full_at = time.monotonic()
@@ -141,7 +143,9 @@ class Claimer:
     def _after(self, limit: int) -> Statement:
         pairs = sorted(self._cursors.items(), key=lambda pair: (-pair[0][1], pair[1]))
         cursors = [(queue, priority, seq) for (queue, priority), seq in pairs]
-        return self._queries.claim_after(worker=self._worker(), cursors=cursors, unknown=sorted(self.unknown), limit=limit)
+        return self._queries.claim_after(
+            worker=self._worker(), cursors=cursors, unknown=sorted(self.unknown), limit=limit
+        )
 
     async def _take(self, statement: Statement) -> int:
         rows = await self._line.run(statement)

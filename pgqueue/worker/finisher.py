@@ -38,7 +38,13 @@ class Finisher:
     """Takes outcomes at any time and writes them for ever. `counts` adds up what was recorded, by kind."""
 
     def __init__(
-        self, line: Line, queries: Queries, *, worker: Callable[[], str], worker_name: str, due_in: Callable[[float], None]
+        self,
+        line: Line,
+        queries: Queries,
+        *,
+        worker: Callable[[], str],
+        worker_name: str,
+        due_in: Callable[[float], None],
     ) -> None:
         self._line = line
         self._queries = queries
@@ -143,7 +149,9 @@ class Finisher:
 
     async def _resolve(self, outcome: Outcome) -> None:
         """An atomic task's COMMIT got no answer. If the row still stands as ours it did not happen, and the attempt failed."""
-        rows = await self._line.run(self._queries.revoke(worker=self._worker(), job_id=outcome.job_id, token=outcome.token))
+        rows = await self._line.run(
+            self._queries.revoke(worker=self._worker(), job_id=outcome.job_id, token=outcome.token)
+        )
         if rows:
             verdict = Verdict.RETRY if outcome.traceback is not None or outcome.delay_s else Verdict.DEAD
             await self._settle([outcome._replace(token=rows[0][0], verdict=verdict)])
@@ -165,7 +173,9 @@ class Finisher:
         kept = {row[0] for row in rows}
         for outcome in batch:
             if outcome.job_id not in kept:
-                logger.warning("job %s: lease lost; this attempt's end (%s) counts for nothing", outcome.job_id, outcome.verdict)
+                logger.warning(
+                    "job %s: lease lost; this attempt's end (%s) counts for nothing", outcome.job_id, outcome.verdict
+                )
 
 
 def _columns(ended: Sequence[Outcome]) -> dict[str, list[Any]]:

@@ -105,7 +105,9 @@ class Patience:
     async def wait(self, what: str, error: BaseException) -> None:
         """Sleep after a failure."""
         if self._failures % 8 == 0:
-            logger.warning("%s: %s; trying again", what, str(error).splitlines()[0] if str(error) else type(error).__name__)
+            logger.warning(
+                "%s: %s; trying again", what, str(error).splitlines()[0] if str(error) else type(error).__name__
+            )
         pause_s = random.uniform(0.05, min(RECONNECT_MAX_S, 0.1 * 2.0**self._failures))
         self._failures += 1
         await asyncio.sleep(pause_s)

@@ -218,5 +218,5 @@ def _child_setup(settings: Settings) -> dict[str, Any]:
 
 async def _until(condition: Callable[[], bool], limit_s: float) -> None:
     deadline = time.monotonic() + limit_s
-    while not condition() and time.monotonic() < deadline:
+    while not condition() and time.monotonic() < deadline:  # noqa: ASYNC110 (it looks at three parts, once per shutdown)
         await asyncio.sleep(LOOK_S)
