@@ -147,16 +147,22 @@ def _insert_unique(
 ) -> Steps[list[Placed]]:
     """Insert rows with unique keys and find, for each, the job that holds its key now.
 
-    The holder of a key may end between the insert that met it and the look for it; then the insert is tried again. Each
-    round needs another job to be born and to end within a millisecond, so the loop ends.
+    The holder of a key may end between the insert that met it and the look for it; then the insert is tried again, all of
+    it: to insert the missing key while holding larger ones would be out of order, and deadlock with whoever does the same.
+    Each round needs another job to be born and to end within a millisecond, so the loop ends.
     """
     conflict = "replace" if options.on_duplicate == "replace" else "ignore"
     wanted = {row["unique_key"] for row in rows}
-    created: dict[str, str] = {}
+    many = len(rows) > 1
     while True:
-        created |= {key: id_ for id_, key, _ in (yield insert(conflict))}
+        if many:
+            yield queries.savepoint("begin")
+        created = {key: id_ for id_, key, _ in (yield insert(conflict))}
         holders = created | dict((yield queries.live_by_key(sorted(wanted - created.keys()))))
-        if wanted <= holders.keys():
+        complete = wanted <= holders.keys()
+        if many:
+            yield queries.savepoint("release" if complete else "rollback")
+        if complete:
             break
     ours = {row["id"] for row in rows}
     for row in rows:

@@ -91,6 +91,10 @@ class Queries:
     def ring(self, queue: str, *, ring: Notify) -> Statement:
         return self._say("ring", queue=queue, ring=ring)
 
+    def savepoint(self, verb: str) -> Statement:
+        """begin, release or rollback."""
+        return self._say(f"savepoint_{verb}")
+
     def live_by_key(self, keys: Sequence[str]) -> Statement:
         return self._say("live_by_key", keys=keys)
 

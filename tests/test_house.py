@@ -80,6 +80,7 @@ def test_a_statement_says_what_it_does_and_is_used(path: Path) -> None:
         or path.stem.removeprefix("insert_on_duplicate_")
         .removeprefix("insert_source_")
         .removeprefix("partition_")
+        .removeprefix("savepoint_")
         .removeprefix("purge_")
         in callers
     )

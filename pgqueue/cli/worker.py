@@ -78,8 +78,8 @@ def tasks(app: AppName = None, as_json: Json = False) -> None:
         say_json(found)
     else:
         say_table(
-            ("TASK", "QUEUE", "ASYNC", "TIMEOUT_S", "ATOMIC"), (task.values() for task in found), empty="no tasks"
-        )  # type: ignore[misc]
+            ("TASK", "QUEUE", "ASYNC", "TIMEOUT_S", "ATOMIC"), (list(task.values()) for task in found), empty="no tasks"
+        )
 
 
 def add_to(cli: typer.Typer) -> None:

@@ -37,9 +37,19 @@ class Lease:
     """Holds one worker's identity. `on_bell(payload)`, `on_due(seconds)`, `on_lost()` tell the others what was heard."""
 
     def __init__(
-        self, dsn: str, queries: Queries, *, worker: str, row: dict[str, Any], listen: bool,
-        counts: Callable[[], Counter[str]], sleeping: Callable[[], bool], on_bell: Callable[[], None], on_due: Callable[[float | None], None], on_lost: Callable[[], None],
-    ) -> None:  # fmt: skip
+        self,
+        dsn: str,
+        queries: Queries,
+        *,
+        worker: str,
+        row: dict[str, Any],
+        listen: bool,
+        counts: Callable[[], Counter[str]],
+        sleeping: Callable[[], bool],
+        on_bell: Callable[[], None],
+        on_due: Callable[[float | None], None],
+        on_lost: Callable[[], None],
+    ) -> None:
         self._dsn = dsn
         self._queries = queries
         self._row = row
