@@ -26,6 +26,7 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+ENDING = re.compile(r"[0-9a-f]{6,12}", re.IGNORECASE)
 
 
 class App:
@@ -184,6 +185,20 @@ class App:
         if not rows:
             raise _not_found(job_id)
         return Snapshot(*rows[0])
+
+    def find(self, ending: str) -> str:
+        """The whole id of the job whose id ends like this, as the dashboard shows it: of a running or lately failed job.
+
+        Raises JobNotFound when there is none, or more than one.
+        """
+        if ID.fullmatch(ending):
+            return ending
+        found = self.run(self.queries.find(ending.lower())) if ENDING.fullmatch(ending) else []
+        if len(found) != 1:
+            raise JobNotFound(
+                f"{ending!r} is {'the end of several job ids' if found else 'no job id'}: give the whole id", ending
+            )
+        return str(found[0][0])
 
     def attempts(self, job_id: str) -> list[Row]:
         """The failed attempts of a job: (attempt, started_at, failed_at, worker, cause, error, traceback)."""

@@ -110,6 +110,9 @@ class Queries:
     ) -> Statement:  # fmt: skip
         return self._say("jobs", ids=ids, state=state, queue=queue, task=task, limit=limit)
 
+    def find(self, ending: str) -> Statement:
+        return self._say("find", ending=ending)
+
     def attempts(self, job_id: str) -> Statement:
         return self._say("attempts", id=job_id)
 

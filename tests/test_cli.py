@@ -57,6 +57,7 @@ def test_a_failed_job_is_shown_with_its_traceback_and_retried(
     eventually(lambda: job.state == "dead", what="the job is given up")
     shown = run("show", job.id).stdout
     assert "ValueError: attempt 1 fails" in shown and "Traceback" in shown and "exception" in shown
+    assert run("show", job.id[-8:]).stdout == shown  # as the dashboard shows it
     assert worker.stop() == 0
     assert run("retry", "--dead", "--task", "tests.tasks.other").stdout.startswith("0 dead")
     assert run("retry", "--dead").stdout.startswith("1 dead")
@@ -124,6 +125,7 @@ def test_the_tasks_of_an_app(run: Run) -> None:
         (["retry"], 2, "give the ids of jobs, or --dead"),
         (["purge", "--state", "running", "--yes"], 2, "running jobs cannot be purged"),
         (["show", "1234"], 1, "is no job id"),
+        (["show", "12345678"], 1, "is no job id"),
         (["cancel", "01a208e7-51ed-7198-a687-0270704ff6cf"], 1, "no job 01a208e7"),
     ],
 )  # fmt: skip

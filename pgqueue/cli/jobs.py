@@ -68,8 +68,9 @@ def jobs(
 
 
 def show(job_id: Annotated[str, typer.Argument(metavar="ID")], app: AppName = None, as_json: Json = False) -> None:
-    """Everything about one job, with each failed attempt."""
+    """Everything about one job, with each failed attempt; the end of an id will do, as the dashboard shows it."""
     chosen = chosen_app(app)
+    job_id = chosen.find(job_id)
     job = chosen.snapshot(job_id)._asdict()
     names = ("attempt", "started_at", "failed_at", "worker", "cause", "error", "traceback")
     attempts = [dict(zip(names, attempt, strict=True)) for attempt in chosen.attempts(job_id)]

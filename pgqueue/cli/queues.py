@@ -1,5 +1,6 @@
 """Commands about the whole: the dashboard, queues, workers, the schema, and whether all is well."""
 
+import sys
 import time
 from typing import Annotated
 
@@ -30,7 +31,7 @@ def stats_(
 
     if as_json:
         say_json(fetch().to_json())
-    elif once:
+    elif once or not sys.stdout.isatty():
         Console().print(dashboard.page(fetch(), title=title))
     else:
         dashboard.live(fetch, title=title, console=Console(), refresh_s=interval)
