@@ -12,13 +12,14 @@ from typing import Any, NamedTuple
 
 from pgqueue.config import Notify
 from pgqueue.errors import DuplicateJob
-from pgqueue.job import id_bytes, new_id
+from pgqueue.job import id_bytes, new_id, new_ids
 from pgqueue.options import MAX_KEY, Options
 from pgqueue.queries import Queries, Statement, Steps
 
 # Rows in one statement: about 200 kB of JSON. Calls are taken between statements, never during one, because what makes
 # them may use the same connection, and a query during COPY waits for ever.
 CHUNK = 1000
+COPY_CHUNK = 10_000  # rows in one COPY: measured a quarter faster than 1,000, and some megabytes of memory
 
 Call = tuple[str, str]  # (args, kwargs) as JSON text
 
@@ -118,9 +119,11 @@ def _copy(
     )  # fmt: skip
     ids = bytearray()
     rest = iter(calls)
-    while chunk := [(new_id(), *fixed, args, kwargs, columns["headers"]) for args, kwargs in islice(rest, CHUNK)]:
-        ids.extend(b"".join(id_bytes(row[0]) for row in chunk))
-        yield queries.copy(chunk)
+    headers = columns["headers"]
+    while chunk := list(islice(rest, COPY_CHUNK)):
+        new = new_ids(len(chunk))
+        ids += bytes.fromhex("".join(new).replace("-", ""))
+        yield queries.copy((id_, *fixed, args, kwargs, headers) for id_, (args, kwargs) in zip(new, chunk, strict=True))
     if ids and soon:
         yield queries.ring(columns["queue"], ring=ring)
     return PlacedMany(bytes(ids))
