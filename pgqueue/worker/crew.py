@@ -44,6 +44,7 @@ class Crew:
         self._judgments: deque[tuple[Claimed, str]] = deque()
         self._judging: dict[str, Claimed] = {}
         self._stopping = False
+        self._work = asyncio.Event()  # set while there is anything to look after
         self.finished = 0  # jobs that came back from children, ever
 
     # -- processes --
@@ -146,6 +147,7 @@ class Crew:
         self.finished += len(done)
         self._deliver(outcomes)
         self._retire_if_due(child, rss_mb)
+        self._let_go(child)
         self.dispatch()
         self._stirred()
 
@@ -164,6 +166,11 @@ class Crew:
         else:
             child.send("nudge")  # what has not started goes to others; the last outcome stops it
 
+    def _let_go(self, child: Child) -> None:
+        """A child that leaves has finished what it had."""
+        if child.leaving and child.empty:
+            child.stop()
+
     def _given(self, child: Child, ids: list[str]) -> None:
         child.nudged = False
         for job_id in reversed(ids):
@@ -171,6 +178,7 @@ class Crew:
                 self.hand.sync.appendleft(run.job)
         if ids and not self.hand.stale_since:
             self.hand.stale_since = time.monotonic()
+        self._let_go(child)
         if self._stopping:
             self.release_hand()
         self.dispatch()
@@ -202,6 +210,7 @@ class Crew:
     def take(self, jobs: Iterable[Claimed]) -> None:
         """Jobs just claimed."""
         self._dispatcher.take(jobs)
+        self._work.set()
 
     def room(self) -> int:
         """How many more jobs could start at once."""
@@ -215,9 +224,12 @@ class Crew:
     # -- time --
 
     async def tick(self) -> None:
-        """Look after running jobs for ever: time limits, and jobs stuck behind others."""
+        """Look after running jobs for ever: time limits, and jobs stuck behind others. Asleep while nothing runs."""
         while True:
-            await asyncio.sleep(TICK_S if self.hand or any(not child.empty for child in self.children) else 4 * TICK_S)
+            if self.idle:
+                self._work.clear()
+                await self._work.wait()
+            await asyncio.sleep(TICK_S)
             self.look()
 
     def look(self) -> None:
@@ -230,8 +242,6 @@ class Crew:
             for run in list(child.runs):
                 if run.timeout_s is not None and run.started_at is not None:
                     self._limit(child, run, now)
-            if child.leaving and child.ready and child.empty:
-                child.stop()
         if self._dispatcher.stale():
             self.release_hand()
 
