@@ -2,35 +2,31 @@
 
 import asyncio
 import contextlib
-import os
 import re
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping
-from contextvars import ContextVar
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from datetime import timedelta
 from typing import Any, ParamSpec, TypeVar, overload
-from weakref import WeakKeyDictionary
 
-from pgqueue import db, embedded, schema
+from pgqueue import db
 from pgqueue.codec import decode_plain, encode_plain
-from pgqueue.config import Config, Notify, environment
+from pgqueue.config import Config
+from pgqueue.database import Database
 from pgqueue.enqueue import Call, enqueue_many, enqueue_one
 from pgqueue.errors import ConfigError, DuplicateJob, InvalidOption, JobCancelled, JobDead, JobNotFound, ResultTimeout
 from pgqueue.job import Job, Jobs, Snapshot, State
 from pgqueue.options import MAX_REASON, Options, check_integer, check_name, check_text
 from pgqueue.queries import Queries, Row, Statement, Steps
-from pgqueue.results import End, Hub, Waiter
+from pgqueue.results import End, Waiter
 from pgqueue.retry import Strategy
 from pgqueue.task import AnyTask, Task
 
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
-Loop = asyncio.AbstractEventLoop
 
 ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
-
-_forked: list[object] = []  # pools of the parent process: closing them in a fork would end the parent's sessions
+ENDING = re.compile(r"[0-9a-f]{6,12}", re.IGNORECASE)
 
 
 class App:
@@ -42,23 +38,9 @@ class App:
     """
 
     def __init__(self, dsn: str | None = None, *, schema: str | None = None, **settings: Any) -> None:
-        self._overrides = {"dsn": dsn, "schema": schema, **settings}
+        self._database = Database({"dsn": dsn, "schema": schema, **settings})
         self.tasks: dict[str, AnyTask] = {}
         """Every task of this app by name; only these ever run."""
-        self._lock = threading.RLock()
-        self._using: ContextVar[Any] = ContextVar("pgqueue_using", default=None)
-        self._forget()
-
-    def _forget(self) -> None:
-        self._pid = os.getpid()
-        self._config: Config | None = None
-        self._queries: Queries | None = None
-        self._dsn: str | None = None
-        self._pool: Any = None
-        self._async_pools: dict[Loop, db.PoolLife] = {}  # not by id(loop), which the next asyncio.run() may have again
-        self._async_locks: WeakKeyDictionary[Loop, asyncio.Lock] = WeakKeyDictionary()
-        self._hub: Hub | None = None
-        self._schema_fits = False
 
     # -- tasks --
 
@@ -109,7 +91,9 @@ class App:
 
     # -- jobs go in --
 
-    def enqueue(self, task: str, args: Iterable[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any) -> Job[Any]:
+    def enqueue(
+        self, task: str, args: Iterable[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any
+    ) -> Job[Any]:
         """Insert a job by the task's name, without its code: nothing checks the signature. options as for Task.options."""
         call, made = self._by_name(task, args, kwargs, options)
         return self.place(task, call, options=made)
@@ -136,20 +120,20 @@ class App:
 
     def place(self, task: str, call: Call, *, options: Options) -> Job[Any]:
         """Insert one encoded call; Task.defer and enqueue end here."""
-        with self._explained(), self._door(options.conn) as (conn, ring):
+        with self._database.explained(), self._database.door(options.conn) as (conn, ring):
             placed = db.run(conn, enqueue_one(self.queries, task, call, options=options, ring=ring))
         return Job(placed.id, task, placed.created, self)
 
     async def place_async(self, task: str, call: Call, *, options: Options) -> Job[Any]:
         """As `place`, for asyncio."""
-        with self._explained():
-            async with self._door_async(options.conn) as (conn, ring):
+        with self._database.explained():
+            async with self._database.door_async(options.conn) as (conn, ring):
                 placed = await db.run_async(conn, enqueue_one(self.queries, task, call, options=options, ring=ring))
         return Job(placed.id, task, placed.created, self)
 
     def place_many(self, task: str, calls: Iterable[Call], *, options: Options) -> Jobs[Any]:
         """Insert many encoded calls, all or none; in the caller's transaction they share a savepoint."""
-        with self._explained(), self._door(options.conn) as (conn, ring):
+        with self._database.explained(), self._database.door(options.conn) as (conn, ring):
             if db.would_begin(conn):
                 db.run(conn, self.queries.begin())
             with conn.transaction():
@@ -158,23 +142,25 @@ class App:
 
     async def place_many_async(self, task: str, calls: Iterable[Call], *, options: Options) -> Jobs[Any]:
         """As `place_many`, for asyncio."""
-        with self._explained():
-            async with self._door_async(options.conn) as (conn, ring):
+        with self._database.explained():
+            async with self._database.door_async(options.conn) as (conn, ring):
                 if db.would_begin(conn):
                     await db.run_async(conn, self.queries.begin())
                 async with conn.transaction():
-                    placed = await db.run_async(conn, enqueue_many(self.queries, task, calls, options=options, ring=ring))
+                    placed = await db.run_async(
+                        conn, enqueue_many(self.queries, task, calls, options=options, ring=ring)
+                    )
         return Jobs(placed.ids, task=task, found=placed.found, app=self)
 
     @contextlib.contextmanager
     def using(self, conn: db.AnyConnection) -> Iterator[None]:
         """Within the block, defers of this thread or asyncio task go into this connection's transaction."""
         db.is_async(conn)
-        token = self._using.set(conn)
+        token = self._database.using.set(conn)
         try:
             yield
         finally:
-            self._using.reset(token)
+            self._database.using.reset(token)
 
     # -- asking about jobs --
 
@@ -194,10 +180,25 @@ class App:
 
     def snapshot(self, job_id: str) -> Snapshot:
         """One job's row as of now; raises JobNotFound."""
-        rows = self.run(self.queries.jobs(ids=[_check_id(job_id)]))
+        look = self.queries.jobs(ids=[_check_id(job_id)])
+        rows = self.run(look) or self.run(look)  # twice: see retention.py
         if not rows:
             raise _not_found(job_id)
         return Snapshot(*rows[0])
+
+    def find(self, ending: str) -> str:
+        """The whole id of the job whose id ends like this, as the dashboard shows it: of a running or lately failed job.
+
+        Raises JobNotFound when there is none, or more than one.
+        """
+        if ID.fullmatch(ending):
+            return ending
+        found = self.run(self.queries.find(ending.lower())) if ENDING.fullmatch(ending) else []
+        if len(found) != 1:
+            raise JobNotFound(
+                f"{ending!r} is {'the end of several job ids' if found else 'no job id'}: give the whole id", ending
+            )
+        return str(found[0][0])
 
     def attempts(self, job_id: str) -> list[Row]:
         """The failed attempts of a job: (attempt, started_at, failed_at, worker, cause, error, traceback)."""
@@ -217,7 +218,9 @@ class App:
             return True
         found = self.snapshot(job_id)
         if State(found.state).ended:
-            raise DuplicateJob(f"job {job_id} cannot run again: another live job has its unique key {found.unique_key!r}", job_id)
+            raise DuplicateJob(
+                f"job {job_id} cannot run again: another live job has its unique key {found.unique_key!r}", job_id
+            )
         return False
 
     def result(self, job_id: str, *, timeout_s: float | None = None) -> object:
@@ -230,7 +233,7 @@ class App:
             done.set()
 
         waiter = Waiter(_check_id(job_id), wake)
-        hub = self.hub
+        hub = self._database.hub
         hub.add(waiter)
         try:
             if not done.wait(timeout_s):
@@ -253,7 +256,7 @@ class App:
                 loop.call_soon_threadsafe(arrive, end)
 
         waiter = Waiter(_check_id(job_id), wake)
-        hub = await asyncio.to_thread(lambda: self.hub)
+        hub = await asyncio.to_thread(lambda: self._database.hub)
         hub.add(waiter)
         try:
             return self._value(job_id, await asyncio.wait_for(future, timeout_s))
@@ -289,7 +292,9 @@ class App:
         if wanted is State.RUNNING:
             raise InvalidOption("running jobs cannot be purged: cancel them")
         total = 0
-        while gone := self.run(self.queries.purge(state=wanted, queue=queue, task=task, limit=1000, ended=wanted.ended)):
+        while gone := self.run(
+            self.queries.purge(state=wanted, queue=queue, task=task, limit=1000, ended=wanted.ended)
+        ):
             total += len(gone)
         return total
 
@@ -298,156 +303,33 @@ class App:
     @property
     def config(self) -> Config:
         """The settings, merged from all sources at first use; raises ConfigError."""
-        self._after_fork()
-        if self._config is None:
-            self._config = Config.load(**self._overrides)
-        return self._config
+        return self._database.config
 
     @property
     def queries(self) -> Queries:
         """The statements for this app's schema."""
-        self._after_fork()
-        if self._queries is None:
-            self._queries = Queries(self.config)
-        return self._queries
+        return self._database.queries
 
     @property
     def dsn(self) -> str:
         """Where the database is; starts or joins the embedded server when no setting names one."""
-        self._after_fork()
-        with self._lock:
-            if self._dsn is None:
-                self._dsn = self.config.dsn or self._embedded()
-            return self._dsn
-
-    def _embedded(self) -> str:
-        if environment("PGQUEUE_ENV") == "production":
-            raise ConfigError("no database is named and PGQUEUE_ENV is production: set PGQUEUE_DSN or DATABASE_URL")
-        dsn = embedded.ensure()
-        with db.connect(dsn) as conn, conn.transaction():
-            db.run(conn, schema.migrate(self.queries, schema=self.config.schema))
-        return dsn
-
-    @property
-    def hub(self) -> Hub:
-        """Where results are waited for."""
-        dsn = self.dsn
-        with self._lock:
-            if self._hub is None:
-                self._check_schema()
-                self._hub = Hub(dsn, self.queries)
-            return self._hub
+        return self._database.dsn
 
     def run(self, steps: "Steps[T] | Statement") -> Any:
         """Run steps or a statement on a connection of our own, or on that of `using`."""
-        with self._explained(), self._door(None) as (conn, _):
-            return db.run(conn, steps)
+        return self._database.run(steps)
 
     def migrate(self) -> list[str]:
         """Bring the schema up to date; returns the migrations applied. Safe when two run at once."""
-        with db.connect(self.dsn) as conn, conn.transaction():
-            done: list[str] = db.run(conn, schema.migrate(self.queries, schema=self.config.schema))
-        return done
+        return self._database.migrate()
 
     def close(self) -> None:
         """Close the connections this process opened; the app opens new ones when it is used again."""
-        self._after_fork()
-        with self._lock:
-            if self._pool is not None:
-                self._pool.close()
-                self._pool = None
-            if self._hub is not None:
-                self._hub.close()
-                self._hub = None
+        self._database.close()
 
     async def close_async(self) -> None:
         """Close the connections opened for the running event loop. asyncio.run() does so by itself at its end."""
-        pool = self._async_pools.pop(asyncio.get_running_loop(), None)
-        if pool is not None:
-            await pool.close()
-
-    def _after_fork(self) -> None:
-        if self._pid != os.getpid():
-            _forked.extend((self._pool, self._hub, self._async_pools))
-            self._lock = threading.RLock()
-            self._forget()
-
-    @contextlib.contextmanager
-    def _door(self, conn: Any) -> Iterator[tuple[db.Connection, Notify]]:
-        """The connection to use and when to ring: the caller's, that of using(), or one of ours."""
-        conn = conn if conn is not None else self._using.get()
-        if conn is None:
-            with self._own_pool().connection() as own:
-                yield own, self.config.notify
-        elif db.is_async(conn):
-            raise ConfigError("this is an async connection: await defer_async(), enqueue_async() or defer_many_async()")
-        else:
-            if not self._schema_fits:
-                db.run(conn, schema.check(self.queries, schema=self.config.schema))
-                self._schema_fits = True
-            yield conn, self._ring(conn)
-
-    @contextlib.asynccontextmanager
-    async def _door_async(self, conn: Any) -> AsyncIterator[tuple[db.AsyncConnection, Notify]]:
-        conn = conn if conn is not None else self._using.get()
-        if conn is None:
-            async with (await self._own_async_pool()).connection() as own:
-                yield own, self.config.notify
-        elif not db.is_async(conn):
-            raise ConfigError("this is a sync connection: use defer(), enqueue() or defer_many(), or give an AsyncConnection")
-        else:
-            if not self._schema_fits:
-                await db.run_async(conn, schema.check(self.queries, schema=self.config.schema))
-                self._schema_fits = True
-            yield conn, self._ring(conn)
-
-    def _ring(self, conn: db.AnyConnection) -> Notify:
-        """In an open transaction we cannot know who sleeps when it commits, so it rings always."""
-        if self.config.notify == "idle" and not db.is_idle_autocommit(conn):
-            return "always"
-        return self.config.notify
-
-    def _own_pool(self) -> Any:
-        dsn = self.dsn
-        if self._pool is None:
-            with self._lock:
-                if self._pool is None:
-                    self._check_schema()
-                    self._pool = db.pool(dsn, size=self.config.pool_size, timeout_s=self.config.pool_timeout_s)
-        return self._pool
-
-    async def _own_async_pool(self) -> Any:
-        self._after_fork()
-        loop = asyncio.get_running_loop()
-        if loop not in self._async_pools:
-            async with self._async_locks.setdefault(loop, asyncio.Lock()):  # or a hundred first defers make a hundred pools
-                if loop not in self._async_pools:
-                    await self._open_async_pool(loop)
-        return self._async_pools[loop].pool
-
-    async def _open_async_pool(self, loop: Loop) -> None:
-        dsn = await asyncio.to_thread(lambda: self.dsn)
-        await asyncio.to_thread(self._check_schema)
-        for ended in [other for other in self._async_pools if other.is_closed()]:
-            del self._async_pools[ended]
-        self._async_pools[loop] = await db.pool_async(dsn, size=self.config.pool_size, timeout_s=self.config.pool_timeout_s)
-
-    def _check_schema(self) -> None:
-        if not self._schema_fits:
-            with db.connect(self.dsn) as conn:
-                db.run(conn, schema.check(self.queries, schema=self.config.schema))
-            self._schema_fits = True
-
-    @contextlib.contextmanager
-    def _explained(self) -> Iterator[None]:
-        """Database errors in our own words where we know the cure; all others pass unchanged."""
-        try:
-            yield
-        except db.DatabaseError as error:
-            explained = db.explain(error, schema=self.config.schema)
-            if explained is None:
-                raise
-            raise explained from error
+        await self._database.close_async()
 
 
 class Decorator:
@@ -480,13 +362,16 @@ def _check_state(state: str) -> State:
 
 def _check_id(job_id: str) -> str:
     if not ID.fullmatch(str(job_id)):
-        raise JobNotFound(f"{str(job_id)[:60]!r} is no job id: they look like 01a208e7-51ed-7198-a687-0270704ff6cf", str(job_id))
+        raise JobNotFound(
+            f"{str(job_id)[:60]!r} is no job id: they look like 01a208e7-51ed-7198-a687-0270704ff6cf", str(job_id)
+        )
     return str(job_id).lower()  # as the database writes it
 
 
 def _not_found(job_id: str) -> JobNotFound:
     return JobNotFound(
-        f"no job {job_id}: it never existed, its transaction was rolled back or is still open, or its retention is over", job_id
+        f"no job {job_id}: it never existed, its transaction was rolled back or is still open, or its retention is over",
+        job_id,
     )
 
 

@@ -102,7 +102,12 @@ def environment(name: str) -> str | None:
 
 
 def _environment() -> dict[str, object]:
-    names = {"dsn": ("PGQUEUE_DSN", "DATABASE_URL"), "app": ("PGQUEUE_APP",), "schema": ("PGQUEUE_SCHEMA",), "notify": ("PGQUEUE_NOTIFY",)}
+    names = {
+        "dsn": ("PGQUEUE_DSN", "DATABASE_URL"),
+        "app": ("PGQUEUE_APP",),
+        "schema": ("PGQUEUE_SCHEMA",),
+        "notify": ("PGQUEUE_NOTIFY",),
+    }
     found = {setting: next(filter(None, map(environment, variables)), None) for setting, variables in names.items()}
     return {setting: value for setting, value in found.items() if value is not None}
 

@@ -54,17 +54,29 @@ def _digest(*parts: str) -> str:
 def enqueue_one(queries: Queries, task: str, call: Call, *, options: Options, ring: Notify) -> Steps[Placed]:
     """Insert one job and ring; raises DuplicateJob if asked to."""
     key = unique_key(options.unique, task=task, call=call)
-    row = {"id": new_id(), "task": task, "args": call[0], "kwargs": call[1], "unique_key": key, **options.columns(where=task)}
+    row = {
+        "id": new_id(),
+        "task": task,
+        "args": call[0],
+        "kwargs": call[1],
+        "unique_key": key,
+        **options.columns(where=task),
+    }
     if key is None:
         yield queries.insert_one(row, on_duplicate="none", ring=ring)
         return Placed(row["id"], created=True)
     (placed,) = yield from _insert_unique(
-        lambda conflict: queries.insert_one(row, on_duplicate=conflict, ring=ring), [row], queries=queries, options=options
+        lambda conflict: queries.insert_one(row, on_duplicate=conflict, ring=ring),
+        [row],
+        queries=queries,
+        options=options,
     )
     return placed
 
 
-def enqueue_many(queries: Queries, task: str, calls: Iterable[Call], *, options: Options, ring: Notify) -> Steps[PlacedMany]:
+def enqueue_many(
+    queries: Queries, task: str, calls: Iterable[Call], *, options: Options, ring: Notify
+) -> Steps[PlacedMany]:
     """Insert any number of jobs; the caller sees to it that the steps run in one transaction.
 
     In order and streamed, unless they have unique keys: those are held in memory and inserted in the order of the keys.
@@ -80,7 +92,14 @@ def enqueue_many(queries: Queries, task: str, calls: Iterable[Call], *, options:
     for start in range(0, len(order), CHUNK):
         places = order[start : start + CHUNK]
         rows = [
-            {"id": new_id(), "task": task, "args": held[place][0], "kwargs": held[place][1], "unique_key": keys[place], **columns}
+            {
+                "id": new_id(),
+                "task": task,
+                "args": held[place][0],
+                "kwargs": held[place][1],
+                "unique_key": keys[place],
+                **columns,
+            }
             for place in places
         ]
         jobs = yield from _insert_chunk(queries, rows, options=options, ring=ring)
@@ -89,7 +108,9 @@ def enqueue_many(queries: Queries, task: str, calls: Iterable[Call], *, options:
     return PlacedMany(b"".join(id_bytes(placed[place].id) for place in range(len(held))), found)
 
 
-def _copy(queries: Queries, task: str, calls: Iterable[Call], *, columns: dict[str, Any], ring: Notify) -> Steps[PlacedMany]:
+def _copy(
+    queries: Queries, task: str, calls: Iterable[Call], *, columns: dict[str, Any], ring: Notify
+) -> Steps[PlacedMany]:
     ((run_at, expires_at, later, soon),) = yield queries.clock(columns)
     fixed = (
         "scheduled" if later else "queued", run_at, expires_at, columns["max_attempts"], columns["timeout_s"],
@@ -113,7 +134,10 @@ def _insert_chunk(
     text = json.dumps(list(inserted.values()), default=str)
     return (
         yield from _insert_unique(
-            lambda conflict: queries.insert_many(text, on_duplicate=conflict, ring=ring), rows, queries=queries, options=options
+            lambda conflict: queries.insert_many(text, on_duplicate=conflict, ring=ring),
+            rows,
+            queries=queries,
+            options=options,
         )
     )
 
@@ -123,16 +147,22 @@ def _insert_unique(
 ) -> Steps[list[Placed]]:
     """Insert rows with unique keys and find, for each, the job that holds its key now.
 
-    The holder of a key may end between the insert that met it and the look for it; then the insert is tried again. Each
-    round needs another job to be born and to end within a millisecond, so the loop ends.
+    The holder of a key may end between the insert that met it and the look for it; then the insert is tried again, all of
+    it: to insert the missing key while holding larger ones would be out of order, and deadlock with whoever does the same.
+    Each round needs another job to be born and to end within a millisecond, so the loop ends.
     """
     conflict = "replace" if options.on_duplicate == "replace" else "ignore"
     wanted = {row["unique_key"] for row in rows}
-    created: dict[str, str] = {}
+    many = len(rows) > 1
     while True:
-        created |= {key: id_ for id_, key, _ in (yield insert(conflict))}
+        if many:
+            yield queries.savepoint("begin")
+        created = {key: id_ for id_, key, _ in (yield insert(conflict))}
         holders = created | dict((yield queries.live_by_key(sorted(wanted - created.keys()))))
-        if wanted <= holders.keys():
+        complete = wanted <= holders.keys()
+        if many:
+            yield queries.savepoint("release" if complete else "rollback")
+        if complete:
             break
     ours = {row["id"] for row in rows}
     for row in rows:

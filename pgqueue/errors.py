@@ -1,24 +1,24 @@
 """Every error pgqueue raises. Each message is one line: what is wrong, and what to do about it.
 
-    PgQueueError
-    ├── ConfigError          an option, an app, a task or a setting is wrong: nothing was written
-    │   └── InvalidOption        also a ValueError
-    ├── InvalidArguments     arguments that JSON or the limits cannot hold; also a ValueError
-    ├── InvalidResult        a task returned what cannot be stored; the attempt fails with it
-    ├── DuplicateJob         unique=..., on_duplicate="raise", and such a job is alive
-    ├── DatabaseUnavailable  the server does not answer or refuses us (the password is never shown)
-    │   └── EmbeddedError        the embedded server cannot be found, started or joined
-    ├── SchemaError          the tables do not fit this version of the code
-    │   ├── SchemaMissing
-    │   ├── SchemaTooOld
-    │   └── SchemaTooNew
-    ├── JobError             about one job
-    │   ├── JobNotFound
-    │   ├── JobDead              it was given up; carries the last error
-    │   ├── JobCancelled
-    │   └── ResultTimeout        also a TimeoutError
-    ├── LeaseLost            this attempt was replaced by another: its writes count for nothing
-    └── TimeLimitExceeded    raised inside a task at a safe point after its timeout
+PgQueueError
+├── ConfigError          an option, an app, a task or a setting is wrong: nothing was written
+│   └── InvalidOption        also a ValueError
+├── InvalidArguments     arguments that JSON or the limits cannot hold; also a ValueError
+├── InvalidResult        a task returned what cannot be stored; the attempt fails with it
+├── DuplicateJob         unique=..., on_duplicate="raise", and such a job is alive
+├── DatabaseUnavailable  the server does not answer or refuses us (the password is never shown)
+│   └── EmbeddedError        the embedded server cannot be found, started or joined
+├── SchemaError          the tables do not fit this version of the code
+│   ├── SchemaMissing
+│   ├── SchemaTooOld
+│   └── SchemaTooNew
+├── JobError             about one job
+│   ├── JobNotFound
+│   ├── JobDead              it was given up; carries the last error
+│   ├── JobCancelled
+│   └── ResultTimeout        also a TimeoutError
+├── LeaseLost            this attempt was replaced by another: its writes count for nothing
+└── TimeLimitExceeded    raised inside a task at a safe point after its timeout
 """
 
 

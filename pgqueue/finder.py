@@ -29,7 +29,9 @@ def find_app(spec: str) -> App:
         raise ConfigError(f"{name} holds {len(apps)} Apps: say which, as in -A {name}:NAME")
     if pgqueue.app.tasks:
         return pgqueue.app
-    raise ConfigError(f"{name} has no App and defines no @task: write `from pgqueue import task`, or name another module")
+    raise ConfigError(
+        f"{name} has no App and defines no @task: write `from pgqueue import task`, or name another module"
+    )
 
 
 def _import(name: str) -> ModuleType:
@@ -44,7 +46,9 @@ def _import(name: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise  # the module is there, but what it imports is not
-        raise ConfigError(f"there is no module '{name}' in {here} or on the Python path; check -A and the current folder") from None
+        raise ConfigError(
+            f"there is no module '{name}' in {here} or on the Python path; check -A and the current folder"
+        ) from None
 
 
 def _attribute(module: ModuleType, attribute: str) -> App:

@@ -18,10 +18,10 @@ T = TypeVar("T")
 class State(StrEnum):
     """Where a job stands. Live: waiting, scheduled, queued, running. Ended: succeeded, dead, cancelled.
 
-        scheduled ──due──▶ queued ──claim──▶ running ──▶ succeeded
-            ▲                 ▲                │ │ └────▶ dead        attempts used up, or the task says so
-            │                 └──── release ───┘ │
-            └──── retry with backoff, snooze ────┘        any live state ──cancel──▶ cancelled
+    scheduled ──due──▶ queued ──claim──▶ running ──▶ succeeded
+        ▲                 ▲                │ │ └────▶ dead        attempts used up, or the task says so
+        │                 └──── release ───┘ │
+        └──── retry with backoff, snooze ────┘        any live state ──cancel──▶ cancelled
     """
 
     WAITING = "waiting"

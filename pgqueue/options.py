@@ -86,7 +86,9 @@ class Options:
         elif self.expires is not None:
             seconds("expires", self.expires)
         if self.on_duplicate is not None and self.on_duplicate not in get_args(OnDuplicate):
-            raise InvalidOption(f"on_duplicate must be one of {', '.join(get_args(OnDuplicate))}, not {self.on_duplicate!r}")
+            raise InvalidOption(
+                f"on_duplicate must be one of {', '.join(get_args(OnDuplicate))}, not {self.on_duplicate!r}"
+            )
         if self.on_duplicate is not None and not self.unique:
             raise InvalidOption("on_duplicate= needs unique=: say which jobs count as the same")
         if isinstance(self.unique, str):

@@ -91,6 +91,10 @@ class Queries:
     def ring(self, queue: str, *, ring: Notify) -> Statement:
         return self._say("ring", queue=queue, ring=ring)
 
+    def savepoint(self, verb: str) -> Statement:
+        """begin, release or rollback."""
+        return self._say(f"savepoint_{verb}")
+
     def live_by_key(self, keys: Sequence[str]) -> Statement:
         return self._say("live_by_key", keys=keys)
 
@@ -105,6 +109,9 @@ class Queries:
         task: str | None = None, limit: int = 100,
     ) -> Statement:  # fmt: skip
         return self._say("jobs", ids=ids, state=state, queue=queue, task=task, limit=limit)
+
+    def find(self, ending: str) -> Statement:
+        return self._say("find", ending=ending)
 
     def attempts(self, job_id: str) -> Statement:
         return self._say("attempts", id=job_id)
@@ -141,7 +148,9 @@ class Queries:
             queues=list(queues), priorities=list(priorities), cursors=list(seqs),
         )  # fmt: skip
 
-    def finish(self, *, worker: str, ids: Sequence[str], tokens: Sequence[int], results: Sequence[str | None]) -> Statement:
+    def finish(
+        self, *, worker: str, ids: Sequence[str], tokens: Sequence[int], results: Sequence[str | None]
+    ) -> Statement:
         return self._say("finish", worker=worker, ids=ids, tokens=tokens, results=results)
 
     def settle(self, *, worker: str, worker_name: str, columns: Mapping[str, Sequence[Any]]) -> Statement:
@@ -151,7 +160,13 @@ class Queries:
         return self._say("promote", worker=worker, now=now)
 
     def progress(
-        self, *, worker: str, ids: Sequence[str], tokens: Sequence[int], fractions: Sequence[float | None], notes: Sequence[str | None]
+        self,
+        *,
+        worker: str,
+        ids: Sequence[str],
+        tokens: Sequence[int],
+        fractions: Sequence[float | None],
+        notes: Sequence[str | None],
     ) -> Statement:
         return self._say("progress", worker=worker, ids=ids, tokens=tokens, fractions=fractions, notes=notes)
 
@@ -177,6 +192,9 @@ class Queries:
 
     def backend_pid(self) -> Statement:
         return self._say("backend_pid")
+
+    def custom_plans(self) -> Statement:
+        return self._say("custom_plans")
 
     def beat(self, **beat: Any) -> Statement:
         return self._say("beat", lock_class=LOCK_CLASS, **beat)

@@ -22,7 +22,9 @@ Strategy = Callable[[RetryCallState], Any]
 class Retry(Exception):
     """Raise in a task to fail this attempt and try again after `delay` seconds (None: as the policy says)."""
 
-    def __init__(self, reason: str = "the task asked for another attempt", *, delay: float | timedelta | None = None) -> None:
+    def __init__(
+        self, reason: str = "the task asked for another attempt", *, delay: float | timedelta | None = None
+    ) -> None:
         super().__init__(reason)
         self.delay_s = None if delay is None else _seconds(delay)
 
@@ -50,16 +52,23 @@ def _seconds(delay: object) -> float:
     return delay
 
 
+# BaseException: a task that calls sys.exit() has failed like any other.
+_ANY = retry_if_exception_type(BaseException)
+_TWENTY = stop_after_attempt(DEFAULT_MAX_ATTEMPTS)
+_BACKOFF = wait_exponential(multiplier=2, max=3600) + wait_random(0, 2)
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """How one task is retried. Each part is a tenacity strategy: wait -> seconds, stop -> bool, retry -> bool."""
 
-    # BaseException: a task that calls sys.exit() has failed like any other.
-    retry: Strategy = retry_if_exception_type(BaseException)
-    stop: Strategy = stop_after_attempt(DEFAULT_MAX_ATTEMPTS)
-    wait: Strategy = wait_exponential(multiplier=2, max=3600) + wait_random(0, 2)
+    retry: Strategy = _ANY
+    stop: Strategy = _TWENTY
+    wait: Strategy = _BACKOFF
 
-    def next_delay_s(self, error: BaseException, *, attempt: int, max_attempts: int | None, age_s: float) -> float | None:
+    def next_delay_s(
+        self, error: BaseException, *, attempt: int, max_attempts: int | None, age_s: float
+    ) -> float | None:
         """Seconds until the next attempt, or None when the job shall be given up.
 
         attempt counts from 1 and is the one that failed; max_attempts overrides `stop`; age_s is the job's age in seconds.
@@ -87,17 +96,25 @@ def clamp_delay(delay_s: float) -> float:
 
 
 def policy(
-    *, retry: Strategy | None = None, stop: Strategy | None = None, wait: Strategy | None = None, max_attempts: int | None = None
+    *,
+    retry: Strategy | None = None,
+    stop: Strategy | None = None,
+    wait: Strategy | None = None,
+    max_attempts: int | None = None,
 ) -> Policy:
     """Build a Policy from what `@task` was given; raises InvalidOption."""
     if stop is not None and max_attempts is not None:
-        raise InvalidOption("give max_attempts= or stop=, not both: max_attempts=5 is short for stop=stop_after_attempt(5)")
+        raise InvalidOption(
+            "give max_attempts= or stop=, not both: max_attempts=5 is short for stop=stop_after_attempt(5)"
+        )
     if max_attempts is not None:
         stop = stop_after_attempt(max_attempts)
     given = {"retry": retry, "stop": stop, "wait": wait}
     for name, strategy in given.items():
         if strategy is not None and not callable(strategy):
-            raise InvalidOption(f"{name}= takes a tenacity strategy such as tenacity.{_EXAMPLES[name]}, not {strategy!r}")
+            raise InvalidOption(
+                f"{name}= takes a tenacity strategy such as tenacity.{_EXAMPLES[name]}, not {strategy!r}"
+            )
     return Policy(**{name: strategy for name, strategy in given.items() if strategy is not None})
 
 

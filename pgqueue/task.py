@@ -112,7 +112,9 @@ class Task(Bound[P, R], Generic[P, C, R]):
 
     def __get__(self, instance: object, owner: type | None = None) -> "Task[P, C, R]":
         if instance is not None:
-            raise ConfigError(f"task {self.name} is a method: move it out of the class and pass what it needs as arguments")
+            raise ConfigError(
+                f"task {self.name} is a method: move it out of the class and pass what it needs as arguments"
+            )
         return self
 
     def options(self, **options: Any) -> Bound[P, R]:
@@ -158,7 +160,9 @@ def _check_function(function: object) -> None:
     if not inspect.isfunction(function):
         raise ConfigError(f"@task decorates a function, not a {type(function).__name__}")
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        raise ConfigError(f"@task cannot run the generator function {function.__qualname__}: return a list, or defer a job per item")
+        raise ConfigError(
+            f"@task cannot run the generator function {function.__qualname__}: return a list, or defer a job per item"
+        )
 
 
 def _name_of(function: Callable[..., Any]) -> str:
@@ -167,7 +171,9 @@ def _name_of(function: Callable[..., Any]) -> str:
     if "<lambda>" in qualname:
         raise ConfigError("a lambda cannot be a task without a name: give @task(name=...) or write a def")
     if "<locals>" in qualname:
-        raise ConfigError(f"{qualname} is defined inside a function, where a worker cannot find it: move it to the module or give name=")
+        raise ConfigError(
+            f"{qualname} is defined inside a function, where a worker cannot find it: move it to the module or give name="
+        )
     return f"{_main_module(qualname) if module == '__main__' else module}.{qualname}"
 
 

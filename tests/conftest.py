@@ -127,7 +127,8 @@ class Worker:
         """Wait for a line that contains the text."""
         with self._changed:
             found = self._changed.wait_for(
-                lambda: next((line for line in self.lines if text in line), None) or not self._reader.is_alive(), within_s
+                lambda: next((line for line in self.lines if text in line), None) or not self._reader.is_alive(),
+                within_s,
             )
         assert isinstance(found, str), f"the worker never said {text!r}:\n{self.output}"
         return found
@@ -138,7 +139,9 @@ class Worker:
 
     def children(self) -> list[int]:
         """The process ids of its children."""
-        out = subprocess.run(["ps", "-o", "pid=", "--ppid", str(self.process.pid)], capture_output=True, text=True).stdout
+        out = subprocess.run(
+            ["ps", "-o", "pid=", "--ppid", str(self.process.pid)], capture_output=True, text=True
+        ).stdout
         return [int(pid) for pid in out.split()]
 
     def wait(self, within_s: float = PATIENCE_S) -> int:
@@ -160,10 +163,10 @@ def task_app(dsn: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[App]:
     monkeypatch.setenv("PGQUEUE_DSN", dsn)
     shared = tasks.echo.app
     shared.close()
-    shared._forget()
+    shared._database.forget()
     yield shared
     shared.close()
-    shared._forget()
+    shared._database.forget()
 
 
 @pytest.fixture

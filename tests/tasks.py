@@ -57,7 +57,9 @@ def wrong_kind() -> None:
 
 @task(max_attempts=2, wait=SOON)
 def exit_with(kind: str) -> None:
-    raise {"SystemExit": SystemExit, "KeyboardInterrupt": KeyboardInterrupt, "GeneratorExit": GeneratorExit}[kind]("bye")
+    raise {"SystemExit": SystemExit, "KeyboardInterrupt": KeyboardInterrupt, "GeneratorExit": GeneratorExit}[kind](
+        "bye"
+    )
 
 
 @task(max_attempts=2, wait=SOON)
@@ -186,7 +188,11 @@ def pay_slowly(amount: int, marker: str, go: str) -> int:
 
 @task
 def whoami() -> dict[str, Any]:
-    return {"pid": os.getpid(), "thread": threading.get_ident(), "main": threading.current_thread() is threading.main_thread()}
+    return {
+        "pid": os.getpid(),
+        "thread": threading.get_ident(),
+        "main": threading.current_thread() is threading.main_thread(),
+    }
 
 
 @task

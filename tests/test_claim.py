@@ -82,7 +82,9 @@ def test_only_a_living_worker_claims(app: App, conn: psycopg.Connection, queries
     assert db.run(conn, statement) == []
 
 
-def test_from_the_cursor_on(app: App, conn: psycopg.Connection, queries: Queries, worker: str, claim: Callable[..., list[Claimed]]) -> None:
+def test_from_the_cursor_on(
+    app: App, conn: psycopg.Connection, queries: Queries, worker: str, claim: Callable[..., list[Claimed]]
+) -> None:
     app.enqueue("t")
     cursor = claim()[0].seq
     later = [app.enqueue("t").id for _ in range(3)]
@@ -119,7 +121,12 @@ def test_nothing_runs_twice_and_nothing_is_left(app: App, dsn: str, conn: psycop
                 jobs = [Claimed(*row) for row in rows]
                 back = [job for job in jobs if dice.random() < 0.2]
                 done = sorted(set(jobs) - set(back))
-                kept = db.run(mine, queries.finish(worker=me, ids=[j.id for j in done], tokens=[j.token for j in done], results=["1"] * len(done)))
+                kept = db.run(
+                    mine,
+                    queries.finish(
+                        worker=me, ids=[j.id for j in done], tokens=[j.token for j in done], results=["1"] * len(done)
+                    ),
+                )
                 db.run(mine, queries.settle(worker=me, worker_name="w", columns=released(back)))
                 with lock:
                     finished.update(row[0] for row in kept)
@@ -148,8 +155,18 @@ def test_nothing_runs_twice_and_nothing_is_left(app: App, dsn: str, conn: psycop
 
 def released(jobs: list[Claimed]) -> dict[str, list[Any]]:
     """The columns of settle.sql that give jobs back."""
-    same = {"states": "queued", "delays": 0.0, "refunds": 1, "crashes": 0, "causes": None, "errors": None, "tracebacks": None}
-    return {"ids": [j.id for j in jobs], "tokens": [j.token for j in jobs]} | {name: [value] * len(jobs) for name, value in same.items()}
+    same = {
+        "states": "queued",
+        "delays": 0.0,
+        "refunds": 1,
+        "crashes": 0,
+        "causes": None,
+        "errors": None,
+        "tracebacks": None,
+    }
+    return {"ids": [j.id for j in jobs], "tokens": [j.token for j in jobs]} | {
+        name: [value] * len(jobs) for name, value in same.items()
+    }
 
 
 # -- what it costs --

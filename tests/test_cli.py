@@ -49,12 +49,15 @@ def test_a_job_from_the_command_line_to_its_result(run: Run, app: App, start_wor
     assert json.loads(run("workers", "--json").stdout)[0]["concurrency"] == 1
 
 
-def test_a_failed_job_is_shown_with_its_traceback_and_retried(run: Run, app: App, start_worker: Callable[..., Worker]) -> None:
+def test_a_failed_job_is_shown_with_its_traceback_and_retried(
+    run: Run, app: App, start_worker: Callable[..., Worker]
+) -> None:
     worker = start_worker("-c", "1").ready()
     job = app.enqueue("tests.tasks.fail_until", [9], max_attempts=1)
     eventually(lambda: job.state == "dead", what="the job is given up")
     shown = run("show", job.id).stdout
     assert "ValueError: attempt 1 fails" in shown and "Traceback" in shown and "exception" in shown
+    assert run("show", job.id[-8:]).stdout == shown  # as the dashboard shows it
     assert worker.stop() == 0
     assert run("retry", "--dead", "--task", "tests.tasks.other").stdout.startswith("0 dead")
     assert run("retry", "--dead").stdout.startswith("1 dead")
@@ -122,6 +125,7 @@ def test_the_tasks_of_an_app(run: Run) -> None:
         (["retry"], 2, "give the ids of jobs, or --dead"),
         (["purge", "--state", "running", "--yes"], 2, "running jobs cannot be purged"),
         (["show", "1234"], 1, "is no job id"),
+        (["show", "12345678"], 1, "is no job id"),
         (["cancel", "01a208e7-51ed-7198-a687-0270704ff6cf"], 1, "no job 01a208e7"),
     ],
 )  # fmt: skip
@@ -135,7 +139,15 @@ def test_what_the_parser_refuses_ends_with_2(run: Run, words: list[str]) -> None
 
 
 @pytest.mark.parametrize(
-    "words", [["stats", "--once"], ["health"], ["jobs"], ["migrate"], ["worker", "-A", "tests.tasks", "-c", "1"], ["defer", "x"]]
+    "words",
+    [
+        ["stats", "--once"],
+        ["health"],
+        ["jobs"],
+        ["migrate"],
+        ["worker", "-A", "tests.tasks", "-c", "1"],
+        ["defer", "x"],
+    ],
 )
 @pytest.mark.parametrize(
     ("dsn", "code", "told"),
@@ -146,14 +158,18 @@ def test_what_the_parser_refuses_ends_with_2(run: Run, words: list[str]) -> None
         ("bananas=1 password=hunter2", 2, "the DSN cannot be read"),
     ],
 )
-def test_a_wrong_dsn_is_one_line_without_the_password(run: Run, words: list[str], dsn: str, code: int, told: str) -> None:
+def test_a_wrong_dsn_is_one_line_without_the_password(
+    run: Run, words: list[str], dsn: str, code: int, told: str
+) -> None:
     wanted = 1 if words == ["health"] else code
     done = run(*words, code=wanted, PGQUEUE_DSN=dsn)
     assert told in one_line(done)
     assert "hunter2" not in done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("words", [["stats", "--once"], ["jobs"], ["worker", "-A", "tests.tasks", "-c", "1"], ["defer", "x"], ["health"]])
+@pytest.mark.parametrize(
+    "words", [["stats", "--once"], ["jobs"], ["worker", "-A", "tests.tasks", "-c", "1"], ["defer", "x"], ["health"]]
+)
 def test_a_missing_schema_is_one_line_with_the_cure(run: Run, fresh_dsn: str, words: list[str]) -> None:
     assert "run `pgqueue migrate`" in one_line(run(*words, code=1, PGQUEUE_DSN=fresh_dsn))
 

@@ -139,7 +139,7 @@ def test_async_pooled_connections_survive_a_restart_of_the_server(send: AnyTask,
 
 def test_a_pool_that_is_used_up_says_so(dsn: str) -> None:
     app = App(dsn, pool_size=1, pool_timeout_s=0.05)
-    with app._own_pool().connection(), pytest.raises(pgqueue.DatabaseUnavailable, match="raise pool_size"):
+    with app._database._own_pool().connection(), pytest.raises(pgqueue.DatabaseUnavailable, match="raise pool_size"):
         app.enqueue("mail.send")
     app.close()
 

@@ -43,7 +43,9 @@ def test_one_importer_of_psycopg() -> None:
         for path in MODULES
         for node in ast.walk(ast.parse(path.read_text()))
         if (isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in ("psycopg", "psycopg_pool"))
-        or (isinstance(node, ast.Import) and any(alias.name.split(".")[0].startswith("psycopg") for alias in node.names))
+        or (
+            isinstance(node, ast.Import) and any(alias.name.split(".")[0].startswith("psycopg") for alias in node.names)
+        )
     }
     assert importers == {"pgqueue.db"}
 
@@ -73,7 +75,15 @@ def test_a_statement_says_what_it_does_and_is_used(path: Path) -> None:
     if not path.name.startswith("insert_"):
         assert text.startswith("-- "), "the first line says what it does"
     callers = "".join(module.read_text() for module in MODULES)
-    assert path.parent.name == "migrations" or path.stem.removeprefix("insert_on_duplicate_").removeprefix("insert_source_").removeprefix("partition_").removeprefix("purge_") in callers
+    assert (
+        path.parent.name == "migrations"
+        or path.stem.removeprefix("insert_on_duplicate_")
+        .removeprefix("insert_source_")
+        .removeprefix("partition_")
+        .removeprefix("savepoint_")
+        .removeprefix("purge_")
+        in callers
+    )
 
 
 def test_nothing_is_unpickled_or_evaluated() -> None:

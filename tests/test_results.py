@@ -135,7 +135,7 @@ def test_the_time_is_over_and_the_job_goes_on(app: App, worker: Hands) -> None:
         for error in both(job, timeout):
             assert isinstance(error, ResultTimeout) and isinstance(error, TimeoutError)
             assert f"has not ended within {timeout} s; it goes on" in str(error) and error.job_id == job.id
-    assert job.state == "queued" and app.hub._waiters == {}
+    assert job.state == "queued" and app._database.hub._waiters == {}
     worker.run_all("1")
     assert job.result(60) == 1
 
@@ -144,7 +144,7 @@ def test_a_wait_that_is_broken_off_leaves_nobody_waiting(app: App) -> None:
     job = app.enqueue("t")
     with pytest.raises(TypeError):
         job.result("soon")
-    assert app.hub._waiters == {}
+    assert app._database.hub._waiters == {}
 
 
 def test_many_wait_for_one_job_and_for_many(app: App, worker: Hands, conn: psycopg.Connection) -> None:
@@ -251,7 +251,7 @@ def test_cancelling_an_asyncio_waiter_stops_the_wait(app: App, worker: Hands) ->
             await task
 
     asyncio.run(scenario())
-    assert app.hub._waiters == {} and job.state == "queued"
+    assert app._database.hub._waiters == {} and job.state == "queued"
 
 
 def test_the_session_ends_with_the_app(app: App, conn: psycopg.Connection) -> None:

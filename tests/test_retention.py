@@ -1,10 +1,13 @@
 """History by the day: partitions are made ahead, dropped past their retention, and nothing is refused for want of one."""
 
+import threading
+
 import psycopg
 import pytest
 
-from pgqueue import App, Config, db
-from pgqueue.worker.chores import AHEAD_DAYS, tidy_partitions
+from pgqueue import App, Config, JobNotFound, db
+from pgqueue.retention import AHEAD_DAYS, tidy_partitions
+from tests.conftest import eventually
 
 PARTITIONS = "select relname from pg_class join pg_inherits on inhrelid = oid where relname ~ '_2[0-9]{7}$' order by 1"
 
@@ -16,21 +19,33 @@ def tidy(app: App, conn: psycopg.Connection):
             db.run(conn, tidy_partitions(app.queries, Config(**settings)))
         return [name for (name,) in conn.execute(PARTITIONS)]
 
+    forget(conn)
     yield tidy
+    forget(conn)
+    tidy()
+
+
+def forget(conn: psycopg.Connection) -> None:
     for (name,) in conn.execute(PARTITIONS).fetchall():
         conn.execute(f"drop table pgqueue.{name}")
 
 
 def end(conn: psycopg.Connection, state: str, days_ago: float) -> None:
     conn.execute(
-        "insert into pgqueue.history (id, finished_at, claim_token, run_at, created_at, state, attempt, crashes, priority, queue,"
-        " task, args, kwargs) values (gen_random_uuid(), now() - %s * interval '1 day', 1, now(), now(), %s, 1, 0, 0, 'q', 't', '[]', '{}')",
+        "insert into pgqueue.history (id, finished_at, claim_token, run_at, created_at, state, attempt, crashes,"
+        " priority, queue, task, args, kwargs) values (gen_random_uuid(), now() - %s * interval '1 day', 1, now(), now(), %s,"
+        " 1, 0, 0, 'q', 't', '[]', '{}')",
         [days_ago, state],
     )
 
 
 def where(conn: psycopg.Connection) -> list[str]:
-    return [name for (name,) in conn.execute("select relname from pgqueue.history join pg_class on pg_class.oid = history.tableoid order by 1")]
+    return [
+        name
+        for (name,) in conn.execute(
+            "select relname from pgqueue.history join pg_class on pg_class.oid = history.tableoid order by 1"
+        )
+    ]
 
 
 def test_a_week_ahead_for_each_parent_and_only_once(tidy) -> None:
@@ -65,7 +80,10 @@ def test_past_its_retention_a_day_is_dropped(tidy, conn: psycopg.Connection) -> 
     end(conn, "succeeded", 8)
     end(conn, "cancelled", 8)
     names = tidy()
-    kept = {parent: sum(name.startswith(f"{parent}_2") for name in names) - AHEAD_DAYS for parent in ("history_succeeded", "history_ended", "attempt")}
+    kept = {
+        parent: sum(name.startswith(f"{parent}_2") for name in names) - AHEAD_DAYS
+        for parent in ("history_succeeded", "history_ended", "attempt")
+    }
     assert kept == {"history_succeeded": 1, "history_ended": 3, "attempt": 3}
     assert len(where(conn)) == 1
 
@@ -74,3 +92,35 @@ def test_only_one_tidies_at_a_time(app: App, dsn: str, tidy) -> None:
     with psycopg.connect(dsn) as other:
         other.execute("select pg_advisory_xact_lock(%s, 1)", [0x70677175])
         assert tidy() == []
+
+
+def test_a_job_is_found_while_it_moves_to_its_partition(app: App, conn: psycopg.Connection, tidy) -> None:
+    over = threading.Event()
+    missed: list[Exception] = []
+    looks = []
+
+    def look() -> None:
+        # Never prepared: a kept plan is made anew when a partition comes, one that is being made just then is not.
+        with psycopg.connect(app.dsn, autocommit=True, prepare_threshold=None) as mine, app.using(mine):
+            while not over.is_set():
+                try:
+                    looks.append(job.snapshot().state)
+                except JobNotFound as error:
+                    missed.append(error)
+
+    for _ in range(5):
+        forget(conn)
+        conn.execute("truncate pgqueue.history")
+        end(conn, "succeeded", 0)
+        job = app.job(str(conn.execute("select id from pgqueue.history").fetchone()[0]))
+        over.clear()
+        looks.clear()
+        watchers = [threading.Thread(target=look) for _ in range(3)]
+        for watcher in watchers:
+            watcher.start()
+        eventually(lambda: len(looks) > 10, what="they look")
+        tidy()
+        over.set()
+        for watcher in watchers:
+            watcher.join()
+    assert missed == []

@@ -28,7 +28,8 @@ select indexdef from pg_indexes where schemaname = %(schema)s::text
 union all
 select pg_get_functiondef(oid) from pg_proc where pronamespace = %(schema)s::text::regnamespace
 union all
-select conname || pg_get_constraintdef(oid) from pg_constraint where connamespace = %(schema)s::text::regnamespace
+select conrelid::regclass::text || conname || pg_get_constraintdef(oid)
+from pg_constraint where connamespace = %(schema)s::text::regnamespace
 """
 
 
@@ -36,6 +37,7 @@ def structure(dsn: str, schema: str = "pgqueue") -> list[str]:
     """Every column, index, function and constraint of a schema, without its name."""
     with psycopg.connect(dsn) as conn:
         lines = [line for (line,) in conn.execute(STRUCTURE, {"schema": schema})]
+    lines = [line for line in lines if not re.search(r"_2\d{7}", line)]  # the days that were made already
     assert len(lines) > 50
     return sorted(re.sub(rf'"{schema}"\.|\b{schema}[._]', "", line) for line in lines)
 
@@ -107,7 +109,7 @@ def test_missing(fresh_dsn: str) -> None:
 
 def test_older(fresh_dsn: str) -> None:
     App(fresh_dsn).migrate()
-    execute(fresh_dsn, f"update pgqueue.migration set version = version - {newest()}")  # noqa: S608
+    execute(fresh_dsn, f"update pgqueue.migration set version = version - {newest()}")
     execute(fresh_dsn, "insert into pgqueue.migration values (-1, '')")
     with psycopg.connect(fresh_dsn, autocommit=True) as conn:
         conn.execute("delete from pgqueue.migration")

@@ -36,7 +36,7 @@ def add_jobs(conn: Connection, number: int, **columns: Any) -> None:
     values = {"queue": "default", "task": "shop.send", "state": "queued"} | columns
     names, places = ", ".join(values), ", ".join(f"%({name})s" for name in values)
     conn.execute(
-        f"insert into job (id, {names}) select uuid7(), {places} from generate_series(1, %(number)s)",  # type: ignore[arg-type]  # noqa: S608
+        f"insert into job (id, {names}) select uuid7(), {places} from generate_series(1, %(number)s)",  # type: ignore[arg-type]
         values | {"number": number},
     )
 
@@ -48,7 +48,7 @@ def add_worker(conn: Connection, name: str = "host:1", *, set: str = "state = 'a
         " values (%s, now() + interval '15 s', 1, 8, %s, '1.0', 'shop', %s, '{}')",
         (id_, name, queues),
     )
-    conn.execute(f"update worker set {set} where id = %s", (id_,))  # type: ignore[call-overload]  # noqa: S608
+    conn.execute(f"update worker set {set} where id = %s", (id_,))  # type: ignore[call-overload]
     return id_
 
 

@@ -22,7 +22,10 @@ pytestmark = pytest.mark.usefixtures("task_app")
 
 
 def causes(conn: psycopg.Connection, job_id: str) -> list[str]:
-    return [cause for (cause,) in conn.execute("select cause from pgqueue.attempt where job_id = %s order by failed_at", [job_id])]
+    return [
+        cause
+        for (cause,) in conn.execute("select cause from pgqueue.attempt where job_id = %s order by failed_at", [job_id])
+    ]
 
 
 def alive(pid: int) -> bool:
@@ -92,7 +95,9 @@ def test_a_killed_worker_takes_its_children_along_and_others_run_its_jobs(
     assert [job.snapshot().crashes for job in jobs] == [1, 1] and causes(conn, jobs[0].id) == ["worker lost"]
 
 
-def test_a_frozen_worker_loses_its_lease_and_starts_over(start_worker: Start, conn: psycopg.Connection, tmp_path: Path) -> None:
+def test_a_frozen_worker_loses_its_lease_and_starts_over(
+    start_worker: Start, conn: psycopg.Connection, tmp_path: Path
+) -> None:
     conn.execute("create schema shop")
     conn.execute("create table shop.paid (job uuid, amount int)")
     frozen = start_worker("-c", "1").ready()
@@ -136,7 +141,9 @@ def test_a_superseded_attempt_changes_nothing(app: App, conn: psycopg.Connection
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_deploy_lets_jobs_finish_and_gives_back_the_rest(start_worker: Start, conn: psycopg.Connection, number: int) -> None:
+def test_a_deploy_lets_jobs_finish_and_gives_back_the_rest(
+    start_worker: Start, conn: psycopg.Connection, number: int
+) -> None:
     worker = start_worker("-c", "1").ready()
     running = tasks.sleep.defer(1)
     waiting = [tasks.sleep.defer(1) for _ in range(3)]
@@ -225,7 +232,7 @@ def test_an_atomic_task_that_lost_its_lease_leaves_no_trace(
     start_worker: Start, paid: Callable[[], list[int]], conn: psycopg.Connection, tmp_path: Path
 ) -> None:
     start_worker("-c", "1").ready()
-    job = tasks.pay_slowly.defer(1, str(tmp_path / "running"), str(tmp_path / "go"))
+    tasks.pay_slowly.defer(1, str(tmp_path / "running"), str(tmp_path / "go"))
     eventually((tmp_path / "running").exists, what="the job runs")
     conn.execute("update pgqueue.job set state = 'dead', claim_token = claim_token + 1")
     (tmp_path / "go").touch()

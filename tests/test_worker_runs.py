@@ -96,7 +96,9 @@ def test_whatever_a_task_raises_is_a_failed_attempt(start_worker: Start, conn: p
 
 
 @pytest.mark.parametrize("kind", ["SystemExit", "KeyboardInterrupt", "CancelledError"])
-def test_whatever_an_async_task_raises_is_a_failed_attempt(start_worker: Start, conn: psycopg.Connection, kind: str) -> None:
+def test_whatever_an_async_task_raises_is_a_failed_attempt(
+    start_worker: Start, conn: psycopg.Connection, kind: str
+) -> None:
     worker = start_worker("-c", "1").ready()
     children = worker.children()
     job = tasks.exit_with_async.defer(kind)
@@ -106,7 +108,9 @@ def test_whatever_an_async_task_raises_is_a_failed_attempt(start_worker: Start, 
     assert tasks.echo_later.defer(1).result(30) == 1 and worker.children() == children
 
 
-def test_a_result_that_cannot_be_stored_fails_the_attempt_with_that_reason(start_worker: Start, conn: psycopg.Connection) -> None:
+def test_a_result_that_cannot_be_stored_fails_the_attempt_with_that_reason(
+    start_worker: Start, conn: psycopg.Connection
+) -> None:
     start_worker("-c", "1").ready()
     job = tasks.bad_result.defer()
     with pytest.raises(JobDead, match="InvalidResult"):
@@ -124,7 +128,9 @@ def test_an_error_text_that_postgres_cannot_hold_is_cleaned(start_worker: Start,
     assert error.startswith("ValueError: \\x00 \\ud800") and len(error) < 70_000
 
 
-def test_arguments_that_no_longer_fit_fail_with_both_shapes(start_worker: Start, app: App, conn: psycopg.Connection) -> None:
+def test_arguments_that_no_longer_fit_fail_with_both_shapes(
+    start_worker: Start, app: App, conn: psycopg.Connection
+) -> None:
     start_worker("-c", "1").ready()
     job = app.enqueue("tests.tasks.sleep", args=[0, "surplus"], max_attempts=1)
     with pytest.raises(JobDead, match="signature changed"):
@@ -166,13 +172,28 @@ def test_a_paused_queue_waits(start_worker: Start, app: App) -> None:
     assert app.resume("default") and waiting.result(30) == 1
 
 
-def test_delayed_jobs_start_on_time(start_worker: Start, conn: psycopg.Connection) -> None:
+def test_delayed_jobs_start_on_time_whatever_the_worker_does_when_they_come(
+    start_worker: Start, conn: psycopg.Connection
+) -> None:
+    """The bell for a job due in a moment may ring between two looks, at the mark of sleep, or during a claim."""
     start_worker("-c", "1").ready()
-    jobs = [tasks.now.options(delay=delay).defer() for delay in (0.3, 0.6, 0.9)]
-    for job in jobs:
-        job.result(30)
-    late = conn.execute("select extract(epoch from started_at - run_at)::float8 from pgqueue.history").fetchall()
-    assert all(0 <= seconds < 2 for (seconds,) in late), late  # the poll alone would need 5 s; benchmarks measure it closely
+    for n in range(40):
+        tasks.echo.defer(n).result(30)
+        tasks.now.options(delay=0.02 + n / 400).defer().result(30)
+    late = conn.execute("select max(extract(epoch from started_at - run_at))::float8 from pgqueue.history").fetchone()
+    assert (
+        0 <= late[0] < 1
+    )  # missed once, it would be the poll's 5 s or the heartbeat's 1.5; benchmarks measure it closely
+
+
+def test_delayed_jobs_that_come_while_the_worker_falls_asleep(start_worker: Start, conn: psycopg.Connection) -> None:
+    for _ in range(4):
+        worker = start_worker("-c", "1").ready()
+        for job in [tasks.now.options(delay=delay).defer() for delay in (0.3, 0.6, 0.9)]:
+            job.result(30)
+        worker.stop()
+    late = conn.execute("select max(extract(epoch from started_at - run_at))::float8 from pgqueue.history").fetchone()
+    assert 0 <= late[0] < 1
 
 
 def test_an_expired_job_is_cancelled_unstarted(start_worker: Start) -> None:

@@ -16,7 +16,11 @@ from pgqueue.cli.output import fail, say
 from pgqueue.errors import ConfigError, PgQueueError
 
 cli = typer.Typer(
-    name="pgqueue", help="A job queue on PostgreSQL.", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
+    name="pgqueue",
+    help="A job queue on PostgreSQL.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
 )
 for part in (worker, queues, jobs, server, demo):
     part.add_to(cli)
@@ -33,7 +37,9 @@ def _version(wanted: bool) -> None:
 @cli.callback()
 def _options(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
 ) -> None:
     global _debug
     _debug = debug

@@ -38,7 +38,7 @@ def defer(
 
 
 def _parsed(option: str, text: str, kind: type) -> Any:
-    example = "'[1, \"two\"]'" if kind is list else "'{\"name\": \"value\"}'"
+    example = "'[1, \"two\"]'" if kind is list else '\'{"name": "value"}\''
     try:
         value = json.loads(text)
     except ValueError as error:
@@ -61,13 +61,16 @@ def jobs(
     if as_json:
         say_json([job._asdict() for job in found])
         return
-    rows = ((job.id, job.state, job.task, job.queue, job.attempt, job.created_at, job.error or job.result) for job in found)
+    rows = (
+        (job.id, job.state, job.task, job.queue, job.attempt, job.created_at, job.error or job.result) for job in found
+    )
     say_table(("ID", "STATE", "TASK", "QUEUE", "ATTEMPT", "CREATED", "RESULT"), rows, empty="no jobs")
 
 
 def show(job_id: Annotated[str, typer.Argument(metavar="ID")], app: AppName = None, as_json: Json = False) -> None:
-    """Everything about one job, with each failed attempt."""
+    """Everything about one job, with each failed attempt; the end of an id will do, as the dashboard shows it."""
     chosen = chosen_app(app)
+    job_id = chosen.find(job_id)
     job = chosen.snapshot(job_id)._asdict()
     names = ("attempt", "started_at", "failed_at", "worker", "cause", "error", "traceback")
     attempts = [dict(zip(names, attempt, strict=True)) for attempt in chosen.attempts(job_id)]
@@ -78,7 +81,9 @@ def show(job_id: Annotated[str, typer.Argument(metavar="ID")], app: AppName = No
         if value is not None:
             say(f"{name:<18} {cell(value)}")
     for attempt in attempts:
-        say(f"\nattempt {attempt['attempt']} failed {cell(attempt['failed_at'])} on {cell(attempt['worker'])}: {attempt['cause']}")
+        say(
+            f"\nattempt {attempt['attempt']} failed {cell(attempt['failed_at'])} on {cell(attempt['worker'])}: {attempt['cause']}"
+        )
         say(harmless(attempt["traceback"] or attempt["error"]).rstrip())
 
 
@@ -95,7 +100,9 @@ def retry(
         raise ConfigError("give the ids of jobs, or --dead for all that are dead")
     again = 0
     if dead:
-        again = sum(chosen.retry(job.id) for job in chosen.jobs(state=State.DEAD, queue=queue, task=task, limit=100_000))
+        again = sum(
+            chosen.retry(job.id) for job in chosen.jobs(state=State.DEAD, queue=queue, task=task, limit=100_000)
+        )
         say(f"{again} dead jobs run again")
     for job_id in ids or []:
         say(f"{job_id}  {'runs again' if chosen.retry(job_id) else 'is queued or running already'}")
@@ -109,11 +116,15 @@ def cancel(
     """Cancel jobs: at once if they have not started, else their tasks are asked to stop."""
     chosen = chosen_app(app)
     for job_id in ids:
-        say(f"{job_id}  {'cancelled, or asked to stop if it runs' if chosen.cancel(job_id, reason=reason) else 'had ended already'}")
+        say(
+            f"{job_id}  {'cancelled, or asked to stop if it runs' if chosen.cancel(job_id, reason=reason) else 'had ended already'}"
+        )
 
 
 def purge(
-    state: Annotated[str, typer.Option("--state", help="Which jobs: queued, scheduled, waiting, succeeded, dead or cancelled.")],
+    state: Annotated[
+        str, typer.Option("--state", help="Which jobs: queued, scheduled, waiting, succeeded, dead or cancelled.")
+    ],
     queue: QueueName = None,
     task: TaskName = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,

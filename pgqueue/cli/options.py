@@ -23,7 +23,9 @@ def app_spec(given: str | None) -> str:
     """-A, else PGQUEUE_APP, else [tool.pgqueue]; raises ConfigError."""
     spec = given or Config.load().app
     if spec is None:
-        raise ConfigError('where are your tasks? Give -A module, set PGQUEUE_APP, or write app = "module" under [tool.pgqueue]')
+        raise ConfigError(
+            'where are your tasks? Give -A module, set PGQUEUE_APP, or write app = "module" under [tool.pgqueue]'
+        )
     return spec
 
 

@@ -51,7 +51,9 @@ def cell(value: Any) -> str:
 def harmless(text: str) -> str:
     """Text without control characters or marks that turn the direction of writing: a name must not move the cursor."""
     return "".join(
-        char if char == "\n" or unicodedata.category(char) not in ("Cc", "Cf", "Cs", "Zl", "Zp") else f"\\x{ord(char):02x}"
+        char
+        if char == "\n" or unicodedata.category(char) not in ("Cc", "Cf", "Cs", "Zl", "Zp")
+        else f"\\x{ord(char):02x}"
         for char in text
     )
 

@@ -1,5 +1,6 @@
 """Commands about the whole: the dashboard, queues, workers, the schema, and whether all is well."""
 
+import sys
 import time
 from typing import Annotated
 
@@ -30,7 +31,7 @@ def stats_(
 
     if as_json:
         say_json(fetch().to_json())
-    elif once:
+    elif once or not sys.stdout.isatty():
         Console().print(dashboard.page(fetch(), title=title))
     else:
         dashboard.live(fetch, title=title, console=Console(), refresh_s=interval)
@@ -44,7 +45,9 @@ def workers(app: AppName = None, as_json: Json = False) -> None:
         say_json(found)
     else:
         names = ("name", "state", "concurrency", "busy", "uptime_s", "heartbeat_age_s")
-        say_table([name.upper() for name in names], ([each.get(name) for name in names] for each in found), empty="no workers")
+        say_table(
+            [name.upper() for name in names], ([each.get(name) for name in names] for each in found), empty="no workers"
+        )
 
 
 def pause(queue: QueueArgument, app: AppName = None) -> None:
@@ -60,8 +63,12 @@ def resume(queue: QueueArgument, app: AppName = None) -> None:
 
 def migrate(
     app: AppName = None,
-    as_sql: Annotated[bool, typer.Option("--sql", help="Print what would be run on an empty database, for psql.")] = False,
-    check: Annotated[bool, typer.Option("--check", help="Only say whether the schema fits; exit code 1 if not.")] = False,
+    as_sql: Annotated[
+        bool, typer.Option("--sql", help="Print what would be run on an empty database, for psql.")
+    ] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only say whether the schema fits; exit code 1 if not.")
+    ] = False,
 ) -> None:
     """Create the tables or bring them up to date."""
     chosen = chosen_app(app)
@@ -88,7 +95,12 @@ def health(app: AppName = None, as_json: Json = False) -> None:
         problem = None if alive else "no worker is alive: start one with `pgqueue worker`"
     except (PgQueueError, SchemaTooNew, db.DatabaseError) as error:
         problem = str(error).splitlines()[0]
-    answer = {"ok": problem is None, "problem": problem, "workers": alive, "took_ms": round((time.perf_counter() - began) * 1e3, 1)}
+    answer = {
+        "ok": problem is None,
+        "problem": problem,
+        "workers": alive,
+        "took_ms": round((time.perf_counter() - began) * 1e3, 1),
+    }
     if as_json:
         say_json(answer)
     if problem is not None:

@@ -22,7 +22,8 @@ def worker(
     threads: Annotated[int, typer.Option("--threads", min=1, max=1024, help="Sync jobs at once in each child.")] = 1,
     burst: Annotated[bool, typer.Option("--burst", help="End when nothing is left to run.")] = False,
     shutdown_timeout: Annotated[
-        float, typer.Option("--shutdown-timeout", min=0, help="Seconds that running jobs may go on after TERM or Ctrl-C.")
+        float,
+        typer.Option("--shutdown-timeout", min=0, help="Seconds that running jobs may go on after TERM or Ctrl-C."),
     ] = 25.0,
     max_tasks_per_child: Annotated[
         int | None, typer.Option("--max-tasks-per-child", min=1, help="Replace a child after so many jobs.")
@@ -64,13 +65,21 @@ def _banner(facts: dict[str, Any]) -> None:
 def tasks(app: AppName = None, as_json: Json = False) -> None:
     """List the tasks of an app."""
     found = [
-        {"task": task.name, "queue": task.queue, "async": task.is_async, "timeout_s": task.timeout_s, "atomic": task.atomic}
+        {
+            "task": task.name,
+            "queue": task.queue,
+            "async": task.is_async,
+            "timeout_s": task.timeout_s,
+            "atomic": task.atomic,
+        }
         for _, task in sorted(find_app(app_spec(app)).tasks.items())
     ]
     if as_json:
         say_json(found)
     else:
-        say_table(("TASK", "QUEUE", "ASYNC", "TIMEOUT_S", "ATOMIC"), (task.values() for task in found), empty="no tasks")  # type: ignore[misc]
+        say_table(
+            ("TASK", "QUEUE", "ASYNC", "TIMEOUT_S", "ATOMIC"), (list(task.values()) for task in found), empty="no tasks"
+        )
 
 
 def add_to(cli: typer.Typer) -> None:

@@ -17,10 +17,10 @@ held as (
     verdict.error
   from verdict
   join {schema}.job on
-    job.id = verdict.id
-    and job.state = 'running'
+    job.id = any (%(ids)s::uuid[])
+    and job.id = verdict.id
     and job.claim_token = verdict.claim_token
-    and job.worker = %(worker)s
+    and coalesce(job.state = 'running' and job.worker = %(worker)s, false)
   order by job.id
   for update of job
 ),

@@ -20,6 +20,7 @@ from pgqueue.worker.settings import (
 
 logger = logging.getLogger("pgqueue.worker")
 
+
 @dataclass(slots=True, eq=False)
 class Run:
     """A job given to a child. started_at is monotonic; None while it may still wait behind another."""
@@ -161,5 +162,3 @@ class Child(asyncio.Protocol):
         if self.alone == job_id:
             self.alone = None
         return run
-
-

@@ -7,12 +7,12 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine
-from datetime import date, timedelta
 from typing import Any
 
 from pgqueue.config import Config
 from pgqueue.job import Outcome, Verdict
-from pgqueue.queries import Queries, Steps
+from pgqueue.queries import Queries
+from pgqueue.retention import tidy_partitions
 from pgqueue.worker.crew import Crew
 from pgqueue.worker.finisher import Finisher
 from pgqueue.worker.line import Line, Trouble
@@ -23,14 +23,6 @@ CANCELS_S = 1.0  # how soon a running task hears of a cancel
 HELD_S = 15.0  # how often the jobs the database thinks we run are compared with those we do
 TIDY_S = 3600.0
 PUT_OFF_S = 10.0  # after a failure
-AHEAD_DAYS = 7  # partitions are there a week before they are needed: nobody notices a weekend without workers
-
-# parent -> (its retention setting, the column it is partitioned by)
-PARENTS = {
-    "history_succeeded": ("keep_succeeded_days", "finished_at"),
-    "history_ended": ("keep_dead_days", "finished_at"),
-    "attempt": ("keep_dead_days", "failed_at"),
-}
 
 
 Chore = Callable[[], Coroutine[Any, Any, None]]
@@ -48,7 +40,11 @@ class Chores:
         self._crew = crew
         self._finisher = finisher
         self._worker = worker
-        self._due: dict[Chore, float] = {self.tidy: 0.0, self.pass_cancels_on: 0.0, self.compare: time.monotonic() + HELD_S}
+        self._due: dict[Chore, float] = {
+            self.tidy: 0.0,
+            self.pass_cancels_on: 0.0,
+            self.compare: time.monotonic() + HELD_S,
+        }
         self._every: dict[Chore, float] = {self.tidy: TIDY_S, self.pass_cancels_on: CANCELS_S, self.compare: HELD_S}
         self._lost_seen = 0
 
@@ -74,7 +70,11 @@ class Chores:
 
     async def pass_cancels_on(self) -> None:
         """Tell children of running jobs that somebody asked to cancel. Asked of the database, never of a notification alone."""
-        patient = [id_ for id_, run in self._crew.running().items() if time.monotonic() - run.given_at > CANCELS_S / 2 and not run.cancelled]
+        patient = [
+            id_
+            for id_, run in self._crew.running().items()
+            if time.monotonic() - run.given_at > CANCELS_S / 2 and not run.cancelled
+        ]
         if patient:
             self._crew.cancel(row[0] for row in await self._line.run(self._queries.cancels(patient)))
 
@@ -95,33 +95,3 @@ class Chores:
         """Make the coming partitions, drop those past their retention, forget what only served the moment."""
         await self._line.run(self._queries.prune())
         await self._line.run(tidy_partitions(self._queries, self._config), transaction=True)
-
-
-def tidy_partitions(queries: Queries, config: Config) -> Steps[None]:
-    """One transaction: the only tidier makes and drops partitions, and never makes a finish wait for long."""
-    ((today, mine),) = yield queries.today()
-    if not mine:
-        return
-    yield queries.lock_timeout()
-    there = {(parent, child) for parent, child in (yield queries.partitions())}
-    for parent, (setting, column) in PARENTS.items():
-        days = [today + timedelta(days=ahead) for ahead in range(AHEAD_DAYS)]
-        for day in days:
-            if (parent, _partition(parent, day)) not in there:
-                yield from _make(queries, parent, day, column=column)
-        oldest = _partition(parent, today - timedelta(days=getattr(config, setting)))
-        for of, child in sorted(there):
-            if of == parent and not child.endswith("_rest") and child < oldest:
-                yield queries.partition("drop", partition=child)
-
-
-def _make(queries: Queries, parent: str, day: date, *, column: str) -> Steps[None]:
-    names = {"parent": parent, "partition": _partition(parent, day)}
-    span = {"first": f"{day} 00:00:00+00", "next": f"{day + timedelta(days=1)} 00:00:00+00"}
-    yield queries.partition("create", **names)
-    yield queries.partition("move", rest=f"{parent}_rest", partition=names["partition"], day_column=column, **span)
-    yield queries.partition("attach", **names, **span)
-
-
-def _partition(parent: str, day: date) -> str:
-    return f"{parent}_{day:%Y%m%d}"

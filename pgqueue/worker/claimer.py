@@ -28,6 +28,7 @@ FULL_SHARE = 0.1  # of the time may go into full claims while cursors would do
 AHEAD_S = 0.1  # jobs are claimed ahead for this long at the measured rate
 RATE_WINDOW_S = 0.05
 SECOND_LOOK_S = 0.05  # longer than an autocommit INSERT takes from its snapshot to its commit
+DUE_NOISE_S = 0.01  # two looks at one due time differ by a round trip
 AWAKE_S = 0.5  # busy for this long without a pause: the mark comes off
 BURST_POLL_S = 0.2  # a burst ends soon after the last job, which may be another worker's
 
@@ -120,15 +121,19 @@ class Claimer:
         full = not self._cursors or self.bell.is_set() or began - self._full_at > self._full_cost_s / FULL_SHARE
         if not full:
             taken = await self._take(self._after(limit))
-            if taken >= limit // 2:
+            if taken >= max(1, limit // 2):
                 return taken
             limit -= taken
         else:
             taken = 0
+        # Heard, and if this finds nothing it was for a job that falls due in a moment.
+        self._rung = self._rung or self.bell.is_set()
         self.bell.clear()
         # The cursors may lie beyond jobs that came back or were committed late: begin afresh with what this finds.
         self._cursors.clear()
-        statement = self._queries.claim(worker=self._worker(), queues=self._queues, unknown=sorted(self.unknown), limit=limit)
+        statement = self._queries.claim(
+            worker=self._worker(), queues=self._queues, unknown=sorted(self.unknown), limit=limit
+        )
         began = time.monotonic()
         taken += await self._take(statement)
         self._full_at = time.monotonic()
@@ -138,7 +143,9 @@ class Claimer:
     def _after(self, limit: int) -> Statement:
         pairs = sorted(self._cursors.items(), key=lambda pair: (-pair[0][1], pair[1]))
         cursors = [(queue, priority, seq) for (queue, priority), seq in pairs]
-        return self._queries.claim_after(worker=self._worker(), cursors=cursors, unknown=sorted(self.unknown), limit=limit)
+        return self._queries.claim_after(
+            worker=self._worker(), cursors=cursors, unknown=sorted(self.unknown), limit=limit
+        )
 
     async def _take(self, statement: Statement) -> int:
         rows = await self._line.run(statement)
@@ -171,20 +178,18 @@ class Claimer:
     async def promote(self) -> None:
         """Make due jobs runnable and learn when the next ones fall due."""
         ((promoted, next_due_s, _),) = await self._line.run(self._queries.promote(worker=self._worker()))
-        self.due_in(next_due_s)
+        self.next_due_at = None if next_due_s is None else time.monotonic() + max(0.0, next_due_s)
         if promoted:
             self.bell.set()
 
     def due_in(self, seconds: float | None) -> None:
-        """The next scheduled job falls due after so many seconds."""
-        self.next_due_at = None if seconds is None else time.monotonic() + max(0.0, seconds)
-
-    def due_sooner(self, seconds: float) -> None:
-        """A job was just put back for later: at the latest look again then."""
-        at = time.monotonic() + seconds
-        if self.next_due_at is None or at < self.next_due_at:
+        """A job falls due after so many seconds: one just put back, or the next one as the heartbeat saw it."""
+        if seconds is None:
+            return
+        at = time.monotonic() + max(0.0, seconds)
+        if self.next_due_at is None or at < self.next_due_at - DUE_NOISE_S:
             self.next_due_at = at
-            self.bell.set()
+            self.bell.set()  # whoever sleeps must sleep shorter
 
     # -- sleeping --
 
@@ -202,7 +207,7 @@ class Claimer:
         else:
             timeout_s = SECOND_LOOK_S if self._second_look else BURST_POLL_S if self._burst else self._poll_s
             self._second_look = False
-            self._rung = await self._wait(self.bell, self._until_due(timeout_s))
+            await self._wait(self.bell, self._until_due(timeout_s))
         return False
 
     async def _mark(self, sleeping: bool) -> None:

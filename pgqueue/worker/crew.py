@@ -18,7 +18,10 @@ logger = logging.getLogger("pgqueue.worker")
 
 
 class Crew:
-    """All children of one worker. `deliver` takes outcomes, `report` progress; `stirred` is called when capacity may have changed."""
+    """All children of one worker.
+
+    `deliver` takes outcomes, `report` progress; `stirred` is called when capacity may have changed.
+    """
 
     def __init__(
         self,
@@ -118,7 +121,9 @@ class Crew:
     def _welcome(self, child: Child, hello: dict[str, Any]) -> None:
         child.ready = child.came_up = True
         tasks = hello["tasks"].items()
-        self._dispatcher.learn({name: Pace(is_async=task["is_async"], timeout_s=task["timeout_s"]) for name, task in tasks})
+        self._dispatcher.learn(
+            {name: Pace(is_async=task["is_async"], timeout_s=task["timeout_s"]) for name, task in tasks}
+        )
         if not self._hello_seen:
             self._hello_seen = True
             self.hello.set_result(hello)
@@ -242,7 +247,12 @@ class Crew:
             run.soft_at = now
             child.send("soft", run.job.id)
         elif run.soft_at is not None and now - run.soft_at > HARD_GRACE_S and child.condemned is None:
-            logger.warning("job %s (%s) did not end %g s after its timeout; its child is killed", run.job.id, run.job.task, HARD_GRACE_S)
+            logger.warning(
+                "job %s (%s) did not end %g s after its timeout; its child is killed",
+                run.job.id,
+                run.job.task,
+                HARD_GRACE_S,
+            )
             child.condemned = run.job.id
             child.kill()
 
@@ -278,7 +288,9 @@ class Crew:
     @property
     def idle(self) -> bool:
         """Nothing given, nothing in hand, nothing being judged."""
-        return not self.hand and not self._judging and not self._judgments and all(child.empty for child in self.children)
+        return (
+            not self.hand and not self._judging and not self._judgments and all(child.empty for child in self.children)
+        )
 
     async def stop(self) -> None:
         """End all children: politely those that have nothing to do, the others by force."""

@@ -76,11 +76,15 @@ class Attempt:
     def _encode(self, value: object) -> str:
         if inspect.iscoroutine(value):
             value.close()
-            raise InvalidResult(f"task {self.task.name} returned a coroutine: declare it with async def, or await what it calls")
+            raise InvalidResult(
+                f"task {self.task.name} returned a coroutine: declare it with async def, or await what it calls"
+            )
         return self.task.codec.encode_result(value, max_bytes=self.task.app.config.max_payload_bytes)
 
     def _succeeded(self, value: object) -> Outcome:
-        return Outcome(self.job.id, self.job.token, Verdict.SUCCEEDED, self._encode(value) if value is not None else "null")
+        return Outcome(
+            self.job.id, self.job.token, Verdict.SUCCEEDED, self._encode(value) if value is not None else "null"
+        )
 
     def _finish(self, conn: db.AnyConnection, result: str) -> Statement:
         """The last statement of an atomic task: it takes the row's lock and keeps it to the commit.
@@ -88,8 +92,12 @@ class Attempt:
         A rescue either sees the job finished, or came first; then this matches nothing and everything rolls back.
         """
         if db.is_idle(conn):
-            raise RuntimeError("the task ended the transaction of its atomic connection itself: leave commit and rollback to pgqueue")
-        return self.task.app.queries.finish(worker=self.worker, ids=[self.job.id], tokens=[self.job.token], results=[result])
+            raise RuntimeError(
+                "the task ended the transaction of its atomic connection itself: leave commit and rollback to pgqueue"
+            )
+        return self.task.app.queries.finish(
+            worker=self.worker, ids=[self.job.id], tokens=[self.job.token], results=[result]
+        )
 
     def _finished(self, rows: list[Any]) -> None:
         if not rows:
@@ -126,7 +134,9 @@ class Attempt:
         job = self.job
         trace = None
         try:
-            delay_s = self.task.policy.next_delay_s(error, attempt=job.attempt, max_attempts=job.max_attempts, age_s=job.age_s)
+            delay_s = self.task.policy.next_delay_s(
+                error, attempt=job.attempt, max_attempts=job.max_attempts, age_s=job.age_s
+            )
             trace = format_trace(error) if error.__traceback__ is not None else None
         except Exception as broken:  # a policy is user code
             delay_s, cause, error = None, "retry policy", broken

@@ -38,13 +38,19 @@ class Finisher:
     """Takes outcomes at any time and writes them for ever. `counts` adds up what was recorded, by kind."""
 
     def __init__(
-        self, line: Line, queries: Queries, *, worker: Callable[[], str], worker_name: str, due_sooner: Callable[[float], None]
+        self,
+        line: Line,
+        queries: Queries,
+        *,
+        worker: Callable[[], str],
+        worker_name: str,
+        due_in: Callable[[float], None],
     ) -> None:
         self._line = line
         self._queries = queries
         self._worker = worker
         self._worker_name = worker_name
-        self._due_sooner = due_sooner
+        self._due_in = due_in
         self._pending: list[Outcome] = []
         self._progress: dict[str, tuple[int, float | None, str | None]] = {}
         self._writing: Sequence[Outcome] = ()
@@ -134,7 +140,7 @@ class Finisher:
         if outcome.cause is not None:
             self.counts["failed"] += 1
         if state in (State.SCHEDULED, State.QUEUED):  # the doorbell is rung for others only
-            self._due_sooner(outcome.delay_s)
+            self._due_in(outcome.delay_s)
         if state in (State.DEAD, State.CANCELLED):
             self.counts[state] += 1
             logger.log(_LEVELS[State(state)], "job %s (%s) is %s: %s", outcome.job_id, task, state, outcome.error)
@@ -143,7 +149,9 @@ class Finisher:
 
     async def _resolve(self, outcome: Outcome) -> None:
         """An atomic task's COMMIT got no answer. If the row still stands as ours it did not happen, and the attempt failed."""
-        rows = await self._line.run(self._queries.revoke(worker=self._worker(), job_id=outcome.job_id, token=outcome.token))
+        rows = await self._line.run(
+            self._queries.revoke(worker=self._worker(), job_id=outcome.job_id, token=outcome.token)
+        )
         if rows:
             verdict = Verdict.RETRY if outcome.traceback is not None or outcome.delay_s else Verdict.DEAD
             await self._settle([outcome._replace(token=rows[0][0], verdict=verdict)])
@@ -165,7 +173,9 @@ class Finisher:
         kept = {row[0] for row in rows}
         for outcome in batch:
             if outcome.job_id not in kept:
-                logger.warning("job %s: lease lost; this attempt's end (%s) counts for nothing", outcome.job_id, outcome.verdict)
+                logger.warning(
+                    "job %s: lease lost; this attempt's end (%s) counts for nothing", outcome.job_id, outcome.verdict
+                )
 
 
 def _columns(ended: Sequence[Outcome]) -> dict[str, list[Any]]:

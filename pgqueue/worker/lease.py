@@ -37,9 +37,19 @@ class Lease:
     """Holds one worker's identity. `on_bell(payload)`, `on_due(seconds)`, `on_lost()` tell the others what was heard."""
 
     def __init__(
-        self, dsn: str, queries: Queries, *, worker: str, row: dict[str, Any], listen: bool, counts: Callable[[], Counter[str]],
-        sleeping: Callable[[], bool], on_bell: Callable[[], None], on_due: Callable[[float | None], None], on_lost: Callable[[], None],
-    ) -> None:  # fmt: skip
+        self,
+        dsn: str,
+        queries: Queries,
+        *,
+        worker: str,
+        row: dict[str, Any],
+        listen: bool,
+        counts: Callable[[], Counter[str]],
+        sleeping: Callable[[], bool],
+        on_bell: Callable[[], None],
+        on_due: Callable[[float | None], None],
+        on_lost: Callable[[], None],
+    ) -> None:
         self._dsn = dsn
         self._queries = queries
         self._row = row
@@ -100,7 +110,9 @@ class Lease:
             if self._conn is not None:
                 self._beat_at = 0.0  # the last counts are still to be told
                 if await self._beat_if_due():
-                    await within(self._conn, BEAT_DEADLINE_S, db.run_async(self._conn, self._queries.depart(worker=self.worker)))
+                    await within(
+                        self._conn, BEAT_DEADLINE_S, db.run_async(self._conn, self._queries.depart(worker=self.worker))
+                    )
         except Trouble as error:
             logger.warning("signing out: %s; the lease runs out by itself", error)
         await self._close()
@@ -137,7 +149,9 @@ class Lease:
     async def _register(self, conn: db.AsyncConnection) -> None:
         await db.run_async(
             conn,
-            self._queries.register(worker=self.worker, lease_s=self.lease_s, lock_key=self._key(), pid=os.getpid(), **self._row),
+            self._queries.register(
+                worker=self.worker, lease_s=self.lease_s, lock_key=self._key(), pid=os.getpid(), **self._row
+            ),
         )
         self._registered = True
         self._confirmed_at = time.monotonic()
@@ -187,7 +201,9 @@ class Lease:
 
     async def _lost(self) -> None:
         """Declared dead while we lived, frozen perhaps: nothing we hold is ours any more."""
-        logger.error("this worker was declared dead while it could not be heard; its jobs run elsewhere. Starting over with a new id.")
+        logger.error(
+            "this worker was declared dead while it could not be heard; its jobs run elsewhere. Starting over with a new id."
+        )
         self._take_identity(str(uuid.uuid4()))
         self._on_lost()
         await self._close()
@@ -208,7 +224,9 @@ class Lease:
         while True:
             ((returned, ended, _),) = await db.run_async(self._conn, self._queries.rescue(workers, crash_cap=CRASH_CAP))
             if returned or ended:
-                logger.warning("took back %d jobs of dead workers; %d more are quarantined or cancelled", returned, ended)
+                logger.warning(
+                    "took back %d jobs of dead workers; %d more are quarantined or cancelled", returned, ended
+                )
             else:
                 return
             self._on_bell()

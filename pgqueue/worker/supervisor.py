@@ -132,7 +132,7 @@ class Station:
         dsn, queries = self._app.dsn, self._app.queries
         with db.connect(dsn) as conn:
             db.run(conn, schema.check(queries, schema=self._app.config.schema))
-        self.line = Line(dsn, name=session_name(worker))
+        self.line = Line(dsn, queries, name=session_name(worker))
         self.lease = Lease(
             dsn, queries, worker=worker, row=self._row(), listen=settings.listen, counts=lambda: self.finisher.counts,
             sleeping=lambda: self.claimer.sleeping, on_bell=lambda: self.claimer.bell.set(),
@@ -140,7 +140,7 @@ class Station:
         )  # fmt: skip
         self.finisher = Finisher(
             self.line, queries, worker=lambda: self.lease.worker, worker_name=self._name,
-            due_sooner=lambda seconds: self.claimer.due_sooner(seconds),
+            due_in=lambda seconds: self.claimer.due_in(seconds),
         )  # fmt: skip
         self.claimer = Claimer(
             self.line, queries, crew, settings,
@@ -218,5 +218,5 @@ def _child_setup(settings: Settings) -> dict[str, Any]:
 
 async def _until(condition: Callable[[], bool], limit_s: float) -> None:
     deadline = time.monotonic() + limit_s
-    while not condition() and time.monotonic() < deadline:
+    while not condition() and time.monotonic() < deadline:  # noqa: ASYNC110 (it looks at three parts, once per shutdown)
         await asyncio.sleep(LOOK_S)

@@ -1,0 +1,214 @@
+"""One app's way to its database: settings, pools, the embedded server, and whose connection a statement takes.
+
+Nothing is read or opened before it is needed, and nothing of it is kept across a fork: a forked process that closed its
+parent's connections would end the parent's sessions.
+"""
+
+import asyncio
+import contextlib
+import os
+import threading
+import weakref
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextvars import ContextVar
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
+
+from pgqueue import db, embedded, schema
+from pgqueue.config import Config, Notify, environment
+from pgqueue.errors import ConfigError
+from pgqueue.queries import Queries, Statement, Steps
+from pgqueue.results import Hub
+from pgqueue.retention import tidy_partitions
+
+T = TypeVar("T")
+Loop = asyncio.AbstractEventLoop
+
+_all: "weakref.WeakSet[Database]" = weakref.WeakSet()
+_inherited: list[object] = []  # what a fork brought along from its parent: kept, so that it is never closed here
+
+
+class Database:
+    """The database of one App. `overrides` are the arguments of App; they win over every other source of settings."""
+
+    def __init__(self, overrides: Mapping[str, Any]) -> None:
+        self._overrides = overrides
+        self.using: ContextVar[Any] = ContextVar("pgqueue_using", default=None)
+        self.forget()
+        _all.add(self)
+
+    def forget(self) -> None:
+        """Start afresh: settings are read and connections opened anew when they are next needed."""
+        self._lock = threading.RLock()
+        self._config: Config | None = None
+        self._queries: Queries | None = None
+        self._dsn: str | None = None
+        self._pool: Any = None
+        self._async_pools: dict[Loop, db.PoolLife] = {}  # not by id(loop), which the next asyncio.run() may have again
+        self._async_locks: WeakKeyDictionary[Loop, asyncio.Lock] = WeakKeyDictionary()
+        self._hub: Hub | None = None
+        self._schema_fits = False
+
+    @property
+    def config(self) -> Config:
+        """The settings, merged from all sources at first use; raises ConfigError."""
+        if self._config is None:
+            self._config = Config.load(**self._overrides)
+        return self._config
+
+    @property
+    def queries(self) -> Queries:
+        """The statements for this app's schema."""
+        if self._queries is None:
+            self._queries = Queries(self.config)
+        return self._queries
+
+    @property
+    def dsn(self) -> str:
+        """Where the database is; starts or joins the embedded server when no setting names one."""
+        with self._lock:
+            if self._dsn is None:
+                self._dsn = self.config.dsn or self._embedded()
+            return self._dsn
+
+    def _embedded(self) -> str:
+        if environment("PGQUEUE_ENV") == "production":
+            raise ConfigError("no database is named and PGQUEUE_ENV is production: set PGQUEUE_DSN or DATABASE_URL")
+        dsn = embedded.ensure()
+        self._migrate(dsn)
+        return dsn
+
+    def _migrate(self, dsn: str) -> list[str]:
+        with db.connect(dsn) as conn:
+            with conn.transaction():
+                done: list[str] = db.run(conn, schema.migrate(self.queries, schema=self.config.schema))
+            if done:  # at once, while nobody writes: workers do it from now on
+                with conn.transaction():
+                    db.run(conn, tidy_partitions(self.queries, self.config))
+        return done
+
+    @property
+    def hub(self) -> Hub:
+        """Where results are waited for."""
+        dsn = self.dsn
+        with self._lock:
+            if self._hub is None:
+                self._check_schema()
+                self._hub = Hub(dsn, self.queries)
+            return self._hub
+
+    def run(self, steps: "Steps[T] | Statement") -> Any:
+        """Run steps or a statement on a connection of our own, or on that of `using`."""
+        with self.explained(), self.door(None) as (conn, _):
+            return db.run(conn, steps)
+
+    def migrate(self) -> list[str]:
+        """Bring the schema up to date; returns the migrations applied. Safe when two run at once."""
+        return self._migrate(self.dsn)
+
+    def close(self) -> None:
+        """Close the connections this process opened; the app opens new ones when it is used again."""
+        with self._lock:
+            if self._pool is not None:
+                self._pool.close()
+                self._pool = None
+            if self._hub is not None:
+                self._hub.close()
+                self._hub = None
+
+    async def close_async(self) -> None:
+        """Close the connections opened for the running event loop. asyncio.run() does so by itself at its end."""
+        pool = self._async_pools.pop(asyncio.get_running_loop(), None)
+        if pool is not None:
+            await pool.close()
+
+    @contextlib.contextmanager
+    def door(self, conn: Any) -> Iterator[tuple[db.Connection, Notify]]:
+        """The connection to use and when to ring: the caller's, that of using(), or one of ours."""
+        conn = conn if conn is not None else self.using.get()
+        if conn is None:
+            with self._own_pool().connection() as own:
+                yield own, self.config.notify
+        elif db.is_async(conn):
+            raise ConfigError("this is an async connection: await defer_async(), enqueue_async() or defer_many_async()")
+        else:
+            if not self._schema_fits:
+                db.run(conn, schema.check(self.queries, schema=self.config.schema))
+                self._schema_fits = True
+            yield conn, self._ring(conn)
+
+    @contextlib.asynccontextmanager
+    async def door_async(self, conn: Any) -> AsyncIterator[tuple[db.AsyncConnection, Notify]]:
+        conn = conn if conn is not None else self.using.get()
+        if conn is None:
+            async with (await self._own_async_pool()).connection() as own:
+                yield own, self.config.notify
+        elif not db.is_async(conn):
+            raise ConfigError(
+                "this is a sync connection: use defer(), enqueue() or defer_many(), or give an AsyncConnection"
+            )
+        else:
+            if not self._schema_fits:
+                await db.run_async(conn, schema.check(self.queries, schema=self.config.schema))
+                self._schema_fits = True
+            yield conn, self._ring(conn)
+
+    def _ring(self, conn: db.AnyConnection) -> Notify:
+        """In an open transaction we cannot know who sleeps when it commits, so it rings always."""
+        if self.config.notify == "idle" and not db.is_idle_autocommit(conn):
+            return "always"
+        return self.config.notify
+
+    def _own_pool(self) -> Any:
+        dsn = self.dsn
+        if self._pool is None:
+            with self._lock:
+                if self._pool is None:
+                    self._check_schema()
+                    self._pool = db.pool(dsn, size=self.config.pool_size, timeout_s=self.config.pool_timeout_s)
+        return self._pool
+
+    async def _own_async_pool(self) -> Any:
+        loop = asyncio.get_running_loop()
+        if loop not in self._async_pools:
+            async with self._async_locks.setdefault(
+                loop, asyncio.Lock()
+            ):  # or a hundred first defers make a hundred pools
+                if loop not in self._async_pools:
+                    await self._open_async_pool(loop)
+        return self._async_pools[loop].pool
+
+    async def _open_async_pool(self, loop: Loop) -> None:
+        dsn = await asyncio.to_thread(lambda: self.dsn)
+        await asyncio.to_thread(self._check_schema)
+        for ended in [other for other in self._async_pools if other.is_closed()]:
+            del self._async_pools[ended]
+        self._async_pools[loop] = await db.pool_async(
+            dsn, size=self.config.pool_size, timeout_s=self.config.pool_timeout_s
+        )
+
+    def _check_schema(self) -> None:
+        if not self._schema_fits:
+            with db.connect(self.dsn) as conn:
+                db.run(conn, schema.check(self.queries, schema=self.config.schema))
+            self._schema_fits = True
+
+    @contextlib.contextmanager
+    def explained(self) -> Iterator[None]:
+        """Database errors in our own words where we know the cure; all others pass unchanged."""
+        try:
+            yield
+        except db.DatabaseError as error:
+            explained = db.explain(error, schema=self.config.schema)
+            if explained is None:
+                raise
+            raise explained from error
+
+
+def _after_fork() -> None:
+    for database in _all:
+        _inherited.append(vars(database).copy())
+        database.forget()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,2 @@
+-- Plan prepared statements anew at each execution, for this session.
+set plan_cache_mode = force_custom_plan
