@@ -185,13 +185,14 @@ def test_names_that_are_refused(dsn: str, schema: Any) -> None:
 
 
 @pytest.mark.parametrize("schema", ["pgqueue", "jobs_two"])
-def test_the_script_for_psql_makes_the_same(fresh_dsn: str, dsn: str, schema: str) -> None:
+def test_the_script_for_psql_makes_the_same(fresh_dsn: str, schema: str) -> None:
     app = App(fresh_dsn, schema=schema)
     text = "".join(script(app.queries))
     assert text.startswith("begin;") and text.rstrip().endswith("commit;")
     assert "%(" not in text and "{" not in text.replace("'{}'", "")
     execute(fresh_dsn, text)
-    assert structure(fresh_dsn, schema) == structure(dsn) and app.migrate() == []
+    App(fresh_dsn, schema="migrated").migrate()
+    assert structure(fresh_dsn, schema) == structure(fresh_dsn, "migrated") and app.migrate() == []
     assert app.enqueue("t").state == "queued"
     app.close()
 
