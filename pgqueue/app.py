@@ -94,7 +94,10 @@ class App:
     def enqueue(
         self, task: str, args: Iterable[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any
     ) -> Job[Any]:
-        """Insert a job by the task's name, without its code: nothing checks the signature. options as for Task.options."""
+        """Insert a job by the task's name, without its code: nothing checks the signature.
+
+        options as for Task.options; what they leave open is as the task says, if this app knows it.
+        """
         call, made = self._by_name(task, args, kwargs, options)
         return self.place(task, call, options=made)
 
@@ -116,7 +119,9 @@ class App:
             encode_plain(list(args), path=f"{task}: args", max_bytes=limit),
             encode_plain(dict(kwargs or {}), path=f"{task}: kwargs", max_bytes=limit),
         )
-        return call, Options.make(task, **options)
+        made = Options.make(task, **options)
+        known = self.tasks.get(task)
+        return call, made.over(known.defaults) if known else made
 
     def place(self, task: str, call: Call, *, options: Options) -> Job[Any]:
         """Insert one encoded call; Task.defer and enqueue end here."""

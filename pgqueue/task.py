@@ -123,6 +123,11 @@ class Task(Bound[P, R], Generic[P, C, R]):
         return Bound(self, Options.make(self.name, **options).over(self._options))
 
     @property
+    def defaults(self) -> Options:
+        """The options of its jobs where a call says nothing else."""
+        return self._options
+
+    @property
     def queue(self) -> str:
         """The queue its jobs go to unless a call says otherwise."""
         return self._options.queue or "default"

@@ -2,7 +2,6 @@
 
 import json
 import random
-import statistics
 import threading
 import time
 import uuid
@@ -210,13 +209,14 @@ def touched(node: dict[str, Any]) -> int:
     return int(node["Shared Hit Blocks"]) + int(node["Shared Read Blocks"])
 
 
-def typical_ms(conn: psycopg.Connection, statement: Statement) -> float:
+def best_ms(conn: psycopg.Connection, statement: Statement) -> float:
+    """The best of many: whatever else the machine does can only add to it."""
     took = []
-    for _ in range(25):
+    for _ in range(40):
         began = time.perf_counter()
         assert len(db.run(conn, statement)) == 10
         took.append((time.perf_counter() - began) * 1e3)
-    return statistics.median(took)
+    return min(took)
 
 
 def test_a_claim_costs_the_same_with_a_million_jobs(loaded: tuple[psycopg.Connection, Queries]) -> None:
@@ -228,7 +228,7 @@ def test_a_claim_costs_the_same_with_a_million_jobs(loaded: tuple[psycopg.Connec
     for count in (1_000, 1_000_000):
         load(conn, count)
         plans = [plan(conn, statement) for _ in range(3)]
-        measured[count] = (touched(plans[-1]), typical_ms(conn, statement))
+        measured[count] = (touched(plans[-1]), best_ms(conn, statement))
     for node in nodes(plans[-1]):
         assert node["Node Type"] != "Seq Scan" or node["Relation Name"] != "job", "the claim reads the whole table"
         assert node.get("Index Name") in (None, "job_claim", "queue_pkey", "worker_pkey"), node["Index Name"]

@@ -622,3 +622,16 @@ def test_an_app_goes_on_after_close(send: AnyTask, conn: psycopg.Connection) -> 
         send.app.close()
     assert len(ids(conn)) == 2
     eventually(lambda: sessions(conn) == 0, what="its connections are closed")
+
+
+def test_by_name_a_known_task_keeps_its_defaults(app: App, conn: psycopg.Connection) -> None:
+    app.task(name="known", queue="mail", priority=7, timeout=5)(print_nothing)
+    app.enqueue("known")
+    app.enqueue("known", queue="other")
+    app.enqueue("unknown")
+    rows = conn.execute("select queue, priority, timeout_s from pgqueue.job order by seq").fetchall()
+    assert rows == [("mail", 7, 5.0), ("other", 7, 5.0), ("default", 0, None)]
+
+
+def print_nothing() -> None:
+    """A function to name."""

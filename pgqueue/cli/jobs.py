@@ -30,8 +30,6 @@ def defer(
     chosen = chosen_app(app)
     if app and name not in chosen.tasks:
         raise ConfigError(f"{app} has no task '{name}'; it has {', '.join(sorted(chosen.tasks)) or 'none'}")
-    if app and queue is None:
-        options["queue"] = chosen.tasks[name].queue
     given = {option: value for option, value in options.items() if value is not None}
     job = chosen.enqueue(name, _parsed("--args", args, list), _parsed("--kwargs", kwargs, dict), **given)
     say(job.id if job.created else f"{job.id} (was there already)")
