@@ -237,7 +237,7 @@ async def _check_alive_async(conn: AsyncConnection) -> None:
 
 
 def _has_word(conn: AnyConnection) -> bool:
-    """Whether the server said something unasked. By poll(2) itself: asked at every defer, and a selector costs five times as much."""
+    """Whether the server said something unasked. Asked at every defer, so by poll(2): a selector costs five times as much."""
     poller = select.poll()
     poller.register(conn.fileno(), select.POLLIN)
     return bool(poller.poll(0))
