@@ -36,6 +36,11 @@ def _file(name: str) -> str:
     return (_FOLDER / name).read_text("utf-8")
 
 
+def search_path(*, backend_pid: int) -> Statement:
+    """Pin the session's search_path, if that process really serves it."""
+    return Statement(_file("search_path.sql"), {"backend_pid": backend_pid})
+
+
 def migrations() -> list[tuple[int, str]]:
     """(version, file name) of every migration this code knows, in order."""
     return sorted((int(path.name[:4]), path.name) for path in (_FOLDER / "migrations").glob("*.sql"))
@@ -51,6 +56,7 @@ class Queries:
             "results_channel": config.results_channel,
         }
         self._texts: dict[str, str] = {}
+        self.unlisten = Statement("unlisten *")
         self.listen_jobs = Statement(f'listen "{config.jobs_channel}"')
         self.listen_results = Statement(f'listen "{config.results_channel}"')
 
@@ -192,6 +198,9 @@ class Queries:
 
     def backend_pid(self) -> Statement:
         return self._say("backend_pid")
+
+    def connections_allowed(self) -> Statement:
+        return self._say("connections_allowed")
 
     def custom_plans(self) -> Statement:
         return self._say("custom_plans")

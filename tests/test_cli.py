@@ -119,7 +119,7 @@ def test_the_tasks_of_an_app(run: Run) -> None:
         (["worker", "-A", "tests.tasks", "-Q", ""], 2, "-Q must not be empty"),
         (["defer", "x", "--args", "{}"], 2, "--args takes a JSON array"),
         (["defer", "x", "--kwargs", "[1"], 2, "--kwargs is no JSON"),
-        (["defer", "x", "--delay", "-5"], 2, "delay=-5.0 is negative"),
+        (["defer", "x", "--delay", "nan"], 2, "delay=nan is no duration"),
         (["defer", "nope", "-A", "tests.tasks"], 2, "tests.tasks has no task 'nope'; it has tests.tasks.ask_again"),
         (["jobs", "--state", "gone"], 2, "is no state; take one of waiting"),
         (["retry"], 2, "give the ids of jobs, or --dead"),

@@ -16,7 +16,9 @@ import logging
 import time
 from collections.abc import Callable
 
+from pgqueue.alarms import FalseAlarms
 from pgqueue.job import Claimed, Outcome, Verdict
+from pgqueue.plain import short
 from pgqueue.queries import Queries, Statement
 from pgqueue.worker.crew import Crew
 from pgqueue.worker.line import Line, Patience, Trouble
@@ -39,6 +41,7 @@ class Claimer:
     def __init__(
         self, line: Line, queries: Queries, crew: Crew, settings: Settings,
         *, worker: Callable[[], str], may_claim: Callable[[], bool], deliver: Callable[[list[Outcome]], None],
+        alarms: FalseAlarms,
     ) -> None:  # fmt: skip
         self._line = line
         self._queries = queries
@@ -58,6 +61,8 @@ class Claimer:
         self._busy_since: float | None = None
         self._second_look = False
         self._rung = False
+        self._answering = False
+        self._alarms = alarms
         self.unknown: set[str] = set()
         self.sleeping = False
         self.stopping = False
@@ -75,6 +80,11 @@ class Claimer:
                 patience.passed()
             except Trouble as error:
                 await patience.wait("claim", error)
+
+    def ring(self) -> None:
+        """Somebody rang, or may have."""
+        self._answering = True
+        self.bell.set()
 
     def stop(self) -> None:
         """Claim no more."""
@@ -138,6 +148,9 @@ class Claimer:
         taken += await self._take(statement)
         self._full_at = time.monotonic()
         self._full_cost_s = self._full_at - began
+        if self._answering:
+            self._answering = False
+            self._alarms.answered(for_nothing=not taken)
         return taken
 
     def _after(self, limit: int) -> Statement:
@@ -170,7 +183,7 @@ class Claimer:
         if job.task not in self.unknown:
             logger.error(
                 "job %s: this app has no task named %r; such jobs stay queued for a worker that knows it. "
-                "Deploy the code, or check the name in `pgqueue tasks`.", job.id, job.task,
+                "Deploy the code, or check the name in `pgqueue tasks`.", job.id, short(job.task),
             )  # fmt: skip
             self.unknown.add(job.task)
         self._deliver([Outcome(job.id, job.token, Verdict.RELEASE)])

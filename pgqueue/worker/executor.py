@@ -13,6 +13,7 @@ from pgqueue.context import CurrentJob, _current
 from pgqueue.errors import InvalidArguments, InvalidResult, LeaseLost, TimeLimitExceeded
 from pgqueue.job import Claimed, Outcome, Verdict
 from pgqueue.queries import Statement
+from pgqueue.redact import Secrets
 from pgqueue.retry import Cancel, Snooze, clamp_delay
 from pgqueue.task import AnyTask
 
@@ -28,6 +29,9 @@ class Attempt:
         self.current = current
         self.worker = worker
         self.committing = False
+        self.exhausted = False
+        """Memory ran out: what the process is worth now is anybody's guess."""
+        self._secrets: Secrets | None = None
 
     # -- the two colours: they differ in `await` and in the connection's class --
 
@@ -111,6 +115,7 @@ class Attempt:
         if self.committing and not db.is_refusal(error):
             # Either it committed or this is what shall become of it: the finisher asks the database.
             return self.judged(error, cause="commit")._replace(verdict=Verdict.UNSURE)
+        self.exhausted = isinstance(error, MemoryError)
         if isinstance(error, asyncio.CancelledError):
             error = self._why_cancelled(error)
         match error:
@@ -119,7 +124,7 @@ class Attempt:
             case Snooze():
                 return self._outcome(Verdict.SNOOZE, delay_s=clamp_delay(error.delay_s))
             case Cancel():
-                return self._outcome(Verdict.CANCELLED, error=describe(error, name=False))
+                return self._outcome(Verdict.CANCELLED, error=self.mask(describe(error, name=False)))
             case TimeLimitExceeded():
                 return self.judged(error, cause="time limit")
             case InvalidArguments():
@@ -142,8 +147,16 @@ class Attempt:
             delay_s, cause, error = None, "retry policy", broken
         return self._outcome(
             Verdict.DEAD if delay_s is None else Verdict.RETRY,
-            delay_s=delay_s or 0.0, cause=cause, error=describe(error), traceback=trace,
+            delay_s=delay_s or 0.0, cause=cause, error=self.mask(describe(error)),
+            traceback=None if trace is None else self.mask(trace),
         )  # fmt: skip
+
+    def mask(self, text: str) -> str:
+        """The text without what is secret among the arguments."""
+        if self._secrets is None:
+            job, names = self.job, self.task.app.config.secret_names
+            self._secrets = Secrets(job.args, job.kwargs, job.headers, secret_names=names)
+        return self._secrets.mask(text)
 
     def _why_cancelled(self, error: BaseException) -> BaseException:
         if self.current.time_over.is_set():
