@@ -158,7 +158,7 @@ def test_what_the_parser_refuses_ends_with_2(run: Run, words: list[str]) -> None
         ("bananas=1 password=hunter2", 2, "the DSN cannot be read"),
     ],
 )
-def test_a_wrong_dsn_is_one_line_without_the_password(
+def test_b52_s17_a_wrong_dsn_is_one_line_without_the_password(
     run: Run, words: list[str], dsn: str, code: int, told: str
 ) -> None:
     wanted = 1 if words == ["health"] else code
@@ -170,7 +170,7 @@ def test_a_wrong_dsn_is_one_line_without_the_password(
 @pytest.mark.parametrize(
     "words", [["stats", "--once"], ["jobs"], ["worker", "-A", "tests.tasks", "-c", "1"], ["defer", "x"], ["health"]]
 )
-def test_a_missing_schema_is_one_line_with_the_cure(run: Run, fresh_dsn: str, words: list[str]) -> None:
+def test_b53_a_missing_schema_is_one_line_with_the_cure(run: Run, fresh_dsn: str, words: list[str]) -> None:
     assert "run `pgqueue migrate`" in one_line(run(*words, code=1, PGQUEUE_DSN=fresh_dsn))
 
 

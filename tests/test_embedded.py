@@ -583,7 +583,7 @@ def test_durable_unless_told_otherwise(actor, project):
     assert value(actor.ensure(project.home, fsync=False), "show fsync") == "off"
 
 
-def test_only_the_owner_gets_in(actors, project, uid):
+def test_s29_only_the_owner_gets_in(actors, project, uid):
     dsn = actors().ensure(project.home)
     assert value(dsn, "show listen_addresses") == ""
     assert value(dsn, "show max_connections") == "100"
@@ -594,7 +594,7 @@ def test_only_the_owner_gets_in(actors, project, uid):
     assert not stranger.can("test", "-e", project.place.socket)
 
 
-def test_a_socket_folder_of_somebody_else_is_refused(actor, project):
+def test_s29_a_socket_folder_of_somebody_else_is_refused(actor, project):
     if os.geteuid() != 0:
         pytest.skip("platform: giving a folder away needs root")
     project.place.sockets.mkdir(mode=0o700)

@@ -86,7 +86,7 @@ def task(app: App) -> AnyTask:
 
 
 @pytest.mark.parametrize(("options", "message"), WRONG)
-def test_a_wrong_option_is_named_with_its_cure(
+def test_b27_b29_b31_b32_b33_a_wrong_option_is_named_with_its_cure(
     task: AnyTask, conn: psycopg.Connection, options: dict[str, Any], message: str
 ) -> None:
     ways = [
