@@ -159,6 +159,9 @@ class Queries:
     ) -> Statement:
         return self._say("finish", worker=worker, ids=ids, tokens=tokens, results=results)
 
+    def atomic_begin(self, *, attempt: str) -> Statement:
+        return self._say("atomic_begin", attempt=attempt)
+
     def settle(self, *, worker: str, worker_name: str, columns: Mapping[str, Sequence[Any]]) -> Statement:
         return self._say("settle", worker=worker, worker_name=worker_name, **columns)
 

@@ -18,6 +18,7 @@ from pgqueue.retry import Cancel, Snooze, clamp_delay
 from pgqueue.task import AnyTask
 
 MAX_TEXT = 64_000  # characters of an error or traceback that are kept
+ENDED = "the task ended the transaction of its atomic connection itself: leave commit and rollback to pgqueue"
 
 
 class Attempt:
@@ -44,6 +45,7 @@ class Attempt:
                     return self._succeeded(self.task.function(*args, **kwargs))
                 conn = connection()
                 with conn.transaction():
+                    db.run(conn, self._begin())
                     self.current.connection = conn
                     result = self._encode(self.task.function(*args, **kwargs))
                     self._finished(db.run(conn, self._finish(conn, result)))
@@ -59,6 +61,7 @@ class Attempt:
                 if not self.task.atomic:
                     return self._succeeded(await self.task.function(*args, **kwargs))
                 async with await connection() as conn, conn.transaction():
+                    await db.run_async(conn, self._begin())
                     self.current.connection = conn
                     result = self._encode(await self.task.function(*args, **kwargs))
                     self._finished(await db.run_async(conn, self._finish(conn, result)))
@@ -90,15 +93,20 @@ class Attempt:
             self.job.id, self.job.token, Verdict.SUCCEEDED, self._encode(value) if value is not None else "null"
         )
 
+    def _begin(self) -> Statement:
+        return self.task.app.queries.atomic_begin(attempt=self._mark)
+
+    @property
+    def _mark(self) -> str:
+        return f"{self.job.id}:{self.job.token}"
+
     def _finish(self, conn: db.AnyConnection, result: str) -> Statement:
         """The last statement of an atomic task: it takes the row's lock and keeps it to the commit.
 
         A rescue either sees the job finished, or came first; then this matches nothing and everything rolls back.
         """
         if db.is_idle(conn):
-            raise RuntimeError(
-                "the task ended the transaction of its atomic connection itself: leave commit and rollback to pgqueue"
-            )
+            raise RuntimeError(ENDED)
         return self.task.app.queries.finish(
             worker=self.worker, ids=[self.job.id], tokens=[self.job.token], results=[result]
         )
@@ -106,6 +114,8 @@ class Attempt:
     def _finished(self, rows: list[Any]) -> None:
         if not rows:
             raise LeaseLost("this attempt was replaced by another while it ran; its transaction is rolled back")
+        if rows[0][-1] != self._mark:  # another transaction, begun by the task
+            raise RuntimeError(ENDED)
         self.committing = True
 
     # -- what an exception means --
