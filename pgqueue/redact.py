@@ -58,7 +58,11 @@ class Secrets:
         self._marks: Marks = [mark for mark in marks if isinstance(mark, int | str)] if isinstance(marks, list) else []
         self.args = self._dump(args, self._hide_args)
         self.kwargs = self._dump(kwargs, self._hide_kwargs)
-        self.headers = None if not hidden_headers else json.dumps(self._hide(hidden_headers), ensure_ascii=False)
+        # Without our own mark, and nothing at all if that was everything.
+        unmarked = (
+            headers if headers is None or MARKS not in headers else json.dumps(hidden_headers, ensure_ascii=False)
+        )
+        self.headers = None if unmarked is None or hidden_headers == {} else self._dump(unmarked, self._hide)
         self._found = _any_of(self._values)
 
     def mask(self, text: str) -> str:
