@@ -19,6 +19,9 @@ Rows = list[Row]
 Steps = Generator["Statement", Rows, T]
 
 LOCK_CLASS = 0x70677175  # "pgqu": the first key of all our advisory locks
+CLAIM_BYTES = (
+    8_000_000  # of arguments, after which a claim takes no further job: a thousand large ones would be a gigabyte
+)
 _FOLDER = Path(__file__).parent / "sql"
 
 
@@ -143,14 +146,14 @@ class Queries:
     # -- the path of a job through a worker --
 
     def claim(self, *, worker: str, queues: Sequence[str] | None, unknown: Sequence[str], limit: int) -> Statement:
-        return self._say("claim", worker=worker, queues=queues, unknown=unknown, limit=limit)
+        return self._say("claim", worker=worker, queues=queues, unknown=unknown, limit=limit, most_bytes=CLAIM_BYTES)
 
     def claim_after(
         self, *, worker: str, cursors: Sequence[tuple[str, int, int]], unknown: Sequence[str], limit: int
     ) -> Statement:
         queues, priorities, seqs = zip(*cursors, strict=True)
         return self._say(
-            "claim_after", worker=worker, unknown=unknown, limit=limit,
+            "claim_after", worker=worker, unknown=unknown, limit=limit, most_bytes=CLAIM_BYTES,
             queues=list(queues), priorities=list(priorities), cursors=list(seqs),
         )  # fmt: skip
 

@@ -19,7 +19,6 @@ import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from psycopg.conninfo import make_conninfo
 from typer.testing import CliRunner
 
 import pgqueue
@@ -73,32 +72,33 @@ def spoofing(dsn: str, channel: str) -> Iterator[list[int]]:
         thread.join()
 
 
-def commits(dsn: str) -> int:
-    """Transactions committed in the database so far, once its sessions have reported theirs."""
-    with psycopg.connect(make_conninfo(dsn, dbname="postgres"), autocommit=True) as aside:
-        name = psycopg.conninfo.conninfo_to_dict(dsn)["dbname"]
-        ((count,),) = aside.execute("select xact_commit from pg_stat_database where datname = %s", [name]).fetchall()
-        return int(count)
+def scans(conn: psycopg.Connection) -> int:
+    """How often the table of jobs was looked into so far, as far as its readers have reported (once a second)."""
+    sql = "select seq_scan + coalesce(idx_scan, 0) from pg_stat_user_tables where relid = 'pgqueue.job'::regclass"
+    ((count,),) = conn.execute(sql).fetchall()
+    return int(count)
 
 
-def test_s5_a_flood_of_spoofed_bells_costs_next_to_nothing(start: Start, app: App, task_app: App, dsn: str) -> None:
+def test_s5_a_flood_of_spoofed_bells_costs_next_to_nothing(
+    start: Start, app: App, task_app: App, dsn: str, conn: psycopg.Connection
+) -> None:
     worker = start("-c", "1").ready()
     assert tasks.echo.defer(1).result(30) == 1
     with spoofing(dsn, app.config.jobs_channel) as sent:
         worker.said("bells a second for nothing")
-        began, used_s, before, sent_before = time.monotonic(), cpu_s(worker.process.pid), commits(dsn), sent[0]
+        began, used_s, before, sent_before = time.monotonic(), cpu_s(worker.process.pid), scans(conn), sent[0]
         while time.monotonic() - began < 6:
             job = tasks.echo.defer("still served")
             waited = time.monotonic()
             assert job.result(30) == "still served" and time.monotonic() - waited < 5
             time.sleep(1)
         took_s = time.monotonic() - began
-        used_s, statements = cpu_s(worker.process.pid) - used_s, commits(dsn) - before - (sent[0] - sent_before)
+        used_s, looks = cpu_s(worker.process.pid) - used_s, scans(conn) - before
         rate = (sent[0] - sent_before) * 10 / took_s
     assert rate > 1_000  # on a quiet machine ten thousand
     assert used_s / took_s < 0.05
-    # A poll is up to three statements; the heartbeat, the jobs and their waiter come on top.
-    assert statements / took_s < 10 * 3 + 20
+    # A poll is up to three statements with some scans each; the heartbeat, the jobs and their waiter come on top.
+    assert looks / took_s < 100
     assert worker.stop() == 0
 
 
@@ -108,9 +108,9 @@ def test_s5_a_flood_of_spoofed_ends_costs_waiters_little(app: App, conn: psycopg
     waiter.start()
     with spoofing(dsn, app.config.results_channel) as sent:
         eventually(lambda: sent[0] > 1_000, what="the flood runs")
-        before, sent_before, began = commits(dsn), sent[0], time.monotonic()
+        before, began = scans(conn), time.monotonic()
         eventually(lambda: time.monotonic() - began > 4, what="four seconds of it")
-        looks = (commits(dsn) - before - (sent[0] - sent_before)) / (time.monotonic() - began)
+        looks = (scans(conn) - before) / (time.monotonic() - began)
     Hands(conn, app.queries).run_all("1")
     waiter.join(30)
     assert not waiter.is_alive() and looks < 250  # without a limit: as many as bells
@@ -310,15 +310,16 @@ def test_s11_every_value_is_a_parameter(
             with pytest.raises(PgQueueError):
                 app.job(job_id).cancel()
     assert len(sent) > 100 and [text for text in sent if "canary" in text] == []
-    assert conn.execute("select count(*) from pgqueue.jobs where queue like '%canary%'").fetchone() == (20,)
+    assert conn.execute("select count(*) from pgqueue.jobs where queue like '%canary%'").fetchone() == (15,)
 
 
 def test_s11_identifiers_are_our_own() -> None:
     # What is filled into a statement's text is the schema, a channel, or a name made of table names and dates.
     places = {place for file in (PACKAGE / "sql").rglob("*.sql") for place in re.findall(r"{(\w+)}", file.read_text())}
-    assert places <= {"schema", "channel", "results_channel", "source", "on_conflict", "version", "name", "parent", "child",
-                      "day", "low", "high", "partition", "default", "key", "column", "first", "last", "rest", "since", "until",
-                      "start", "end", "from", "to", "table", "branch", "next", "following"}  # fmt: skip
+    assert places == {
+        "schema", "channel", "results_channel", "source", "on_conflict", "version", "name",
+        "parent", "partition", "rest", "day_column", "first", "next",
+    }  # fmt: skip
 
 
 EVIL_PATH = """
@@ -454,7 +455,7 @@ def test_s29_no_planted_link_is_followed(tmp_path: Path, name: str) -> None:
 def test_s31_a_worker_runs_as_whoever_starts_it_without_a_word(start: Start, task_app: App) -> None:
     worker = start("-c", "1").ready()
     assert tasks.echo.defer(1).result(30) == 1
-    owners = {os.stat(f"/proc/{pid}").st_uid for pid in (worker.process.pid, *worker.children())}
+    owners = {Path(f"/proc/{pid}").stat().st_uid for pid in (worker.process.pid, *worker.children())}
     assert owners == {os.geteuid()}
     assert worker.stop() == 0
     assert "root" not in worker.output and not any("WARNING" in line for line in worker.lines)

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pgqueue.alarms import FalseAlarms
 from pgqueue.job import Claimed, Outcome, Verdict
 from pgqueue.plain import short
-from pgqueue.queries import Queries, Statement
+from pgqueue.queries import CLAIM_BYTES, Queries, Statement
 from pgqueue.worker.crew import Crew
 from pgqueue.worker.line import Line, Patience, Trouble
 from pgqueue.worker.settings import CLAIM_MAX, POLL_ALONE_S, POLL_S, Settings
@@ -58,6 +58,7 @@ class Claimer:
         self._rate = 0.0
         self._rate_at = time.monotonic()
         self._rate_count = 0
+        self._mean_bytes = 1.0  # of the arguments of the jobs claimed last
         self._busy_since: float | None = None
         self._second_look = False
         self._rung = False
@@ -109,7 +110,7 @@ class Claimer:
     def _wanted(self) -> int:
         """Free places, and what is likely to be finished within a tenth of a second. Halves, so that claims are not tiny."""
         self._measure_rate()
-        ahead = int(self._rate * AHEAD_S)
+        ahead = min(int(self._rate * AHEAD_S), int(CLAIM_BYTES / self._mean_bytes))
         room = self._crew.room()
         if ahead <= 2 * max(1, len(self._crew.children)):
             return min(room, CLAIM_MAX)
@@ -166,6 +167,8 @@ class Claimer:
         for job in jobs:
             pair = job.queue, job.priority
             self._cursors[pair] = max(job.seq, self._cursors.get(pair, 0))
+        if jobs:
+            self._mean_bytes = max(1.0, sum(len(job.args) + len(job.kwargs) for job in jobs) / len(jobs))
         self._crew.take(job for job in jobs if self._startable(job))
         return len(jobs)
 
