@@ -153,6 +153,9 @@ class Queries:
     ) -> Statement:
         return self._say("finish", worker=worker, ids=ids, tokens=tokens, results=results)
 
+    def recorded(self, *, worker: str, ids: Sequence[str], tokens: Sequence[int]) -> Statement:
+        return self._say("recorded", worker=worker, ids=ids, tokens=tokens)
+
     def settle(self, *, worker: str, worker_name: str, columns: Mapping[str, Sequence[Any]]) -> Statement:
         return self._say("settle", worker=worker, worker_name=worker_name, **columns)
 
