@@ -10,16 +10,19 @@ FIND_PYTHON = for python in python3 python3.14 python3.13 python3.12 python3.11;
 MAKE_VENV = $$python -m venv --clear .venv >/dev/null 2>&1 || { $$python -m venv --clear --without-pip .venv \
 	  && $$python -m pip --python $(PY) install --quiet pip; }
 
-.PHONY: help demo test check lint types format bench lock clean
+.PHONY: help demo test test-faults check lint types format bench lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
 
 demo: .venv/ready ## run every file of Python's standard library through the queue and check the sums
 	@$(PY) -m examples.corpus.demo
 
 test: .venv/ready ## run the tests
 	@$(PY) -m pytest -n auto
+
+test-faults: .venv/ready ## inject every fault, slow ones too, with nothing else running; the figures come last
+	@PGQUEUE_STRICT_FIGURES=1 $(PY) -m pytest tests/faults -m "slow or not slow"
 
 check: lint types test ## lint, types and tests
 

@@ -14,12 +14,21 @@ from pgqueue.codec import decode_plain, encode_plain
 from pgqueue.config import Config
 from pgqueue.database import Database
 from pgqueue.enqueue import Call, enqueue_many, enqueue_one
-from pgqueue.errors import ConfigError, DuplicateJob, InvalidOption, JobCancelled, JobDead, JobNotFound, ResultTimeout
+from pgqueue.errors import (
+    ConfigError,
+    DuplicateJob,
+    InvalidOption,
+    JobCancelled,
+    JobDead,
+    JobNotFound,
+    PgQueueError,
+    ResultTimeout,
+)
 from pgqueue.job import Job, Jobs, Snapshot, State
 from pgqueue.options import MAX_REASON, Options, check_integer, check_name, check_text
 from pgqueue.queries import Queries, Row, Statement, Steps
 from pgqueue.redact import MARKS
-from pgqueue.results import End, Waiter
+from pgqueue.results import CLOSED, End, Waiter
 from pgqueue.retry import Strategy
 from pgqueue.task import AnyTask, Task
 
@@ -288,6 +297,8 @@ class App:
     def _value(self, job_id: str, end: End | None) -> object:
         if end is None:
             raise _not_found(job_id)
+        if end is CLOSED:
+            raise PgQueueError(f"App.close() was called while job {job_id} was waited for; the job itself goes on")
         if end.state == State.DEAD:
             raise JobDead(f"job {job_id} ({end.task}) is dead: {end.error}", job_id, end.error)
         if end.state == State.CANCELLED:

@@ -44,9 +44,15 @@ class End(NamedTuple):
     error: str | None
 
 
+CLOSED = End("", "closed", "", None, None)  # what waiters get when their app is closed under them
+
+
 @dataclass(slots=True, eq=False)
 class Waiter:
-    """One caller waiting for one job. `wake(end)` is called once from the hub's thread; end None: there is no such job."""
+    """One caller waiting for one job. `wake(end)` is called once from the hub's thread; end None: there is no such job.
+
+    CLOSED: nobody looks for its end any more.
+    """
 
     job_id: str
     wake: Callable[[End | None], None]
@@ -69,20 +75,29 @@ class Hub:
     def add(self, waiter: Waiter) -> None:
         """Start waiting."""
         with self._lock:
+            if self._closing:  # another thread closed the app between our caller's look at it and now
+                waiter.wake(CLOSED)
+                return
             self._waiters.setdefault(waiter.job_id, []).append(waiter)
             self._fresh.append(waiter.job_id)
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._serve, name="pgqueue results", daemon=True)
                 self._thread.start()
-        self._nudge()
+            self._nudge()  # within the lock: close() may not take the pipe away before
 
     def close(self) -> None:
-        """End the thread and its connection. Nobody must be waiting any more."""
-        self._closing = True
-        self._nudge()
+        """End the thread and its connection; whoever still waits gets CLOSED."""
+        with self._lock:
+            self._closing = True
+            self._nudge()
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join()
+        with self._lock:
+            left, self._waiters = self._waiters, {}
+        for waiters in left.values():
+            for waiter in waiters:
+                waiter.wake(CLOSED)
         os.close(self._wake_fd)
         os.close(self._waker_fd)
 

@@ -183,3 +183,19 @@ def start_worker(dsn: str) -> Iterator[Callable[..., Worker]]:
     for worker in started:
         worker.process.kill()
         worker.wait()
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Print what the fault tests measured, row by row."""
+    reports = [report for kind in ("passed", "failed") for report in terminalreporter.getreports(kind)]
+    figures = [
+        f"{report.nodeid.rpartition('::')[2]}: {text} [{report.duration:.1f} s]"
+        for report in reports
+        if report.when == "call"
+        for name, text in report.user_properties
+        if name == "figure"
+    ]
+    if figures:
+        terminalreporter.section("faults")
+        for line in sorted(figures):
+            terminalreporter.line(line)

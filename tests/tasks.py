@@ -205,3 +205,8 @@ def eat(megabytes: int) -> int:
 def leave_thread() -> str:
     threading.Thread(target=time.sleep, args=(3600,)).start()
     return "left one"
+
+
+@task(atomic=True)
+def add(number: int) -> None:
+    current_job().conn.execute("update shop_total set n = n + %s", [number])

@@ -1,5 +1,6 @@
 """What one may ask of a job and do to it: state, snapshot, cancel, retry, lists, purge, pause."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -7,6 +8,7 @@ import psycopg
 import pytest
 
 from pgqueue import App, DuplicateJob, InvalidOption, Job, JobNotFound, Snapshot, State
+from tests.conftest import eventually
 from tests.hands import Hands
 
 ENDED = ("succeeded", "dead", "cancelled")
@@ -136,6 +138,20 @@ def test_retry_while_another_job_has_the_unique_key(app: App, worker: Hands) -> 
     assert caught.value.job_id in (job.id, other.id) and job.state == "dead"
     other.cancel()
     assert job.retry()
+
+
+def test_retry_while_another_job_is_taking_the_unique_key(app: App, worker: Hands, dsn: str) -> None:
+    job = a_job(app, worker, "dead", unique="key")
+    with psycopg.connect(dsn) as other, ThreadPoolExecutor(1) as threads:
+        app.enqueue("t", conn=other, unique="key")
+        waiting = threads.submit(job.retry)
+        with psycopg.connect(dsn, autocommit=True) as watcher:
+            blocked = "select count(*) from pg_stat_activity where %s = any (pg_blocking_pids(pid))"
+            eventually(lambda: watcher.execute(blocked, [other.info.backend_pid]).fetchone() == (1,), what="it waits")
+        other.commit()
+        with pytest.raises(DuplicateJob, match="another live job has its unique key 'key'"):
+            waiting.result()
+    assert job.state == "dead"
 
 
 def test_the_claim_token_only_grows(app: App, worker: Hands, conn: psycopg.Connection) -> None:

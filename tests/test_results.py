@@ -6,6 +6,7 @@ import logging
 import threading
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from pgqueue import App, InvalidResult, Job, JobCancelled, JobDead, JobNotFound, ResultTimeout
+from pgqueue import App, InvalidResult, Job, JobCancelled, JobDead, JobNotFound, PgQueueError, ResultTimeout
 from tests.conftest import eventually
 from tests.hands import Hands
 
@@ -262,3 +263,16 @@ def test_the_session_ends_with_the_app(app: App, conn: psycopg.Connection) -> No
     eventually(lambda: results_session(conn) is None, what="the session ended")
     with pytest.raises(ResultTimeout):
         app.enqueue("t").result(0.05)
+
+
+def test_closing_the_app_ends_every_wait(app: App, worker: Hands) -> None:
+    jobs = [app.enqueue("t") for _ in range(2)]
+    with ThreadPoolExecutor(2) as threads:
+        waits = [threads.submit(job.result) for job in jobs]
+        eventually(lambda: len(app._database.hub._waiters) == 2, what="both wait")
+        app.close()
+        for wait in waits:
+            with pytest.raises(PgQueueError, match=r"App.close\(\) was called while"):
+                wait.result(10)
+    worker.run_all("1")
+    assert [job.result(10) for job in jobs] == [1, 1]

@@ -12,6 +12,15 @@ with me as (
   where id = %(worker)s and state <> 'dead'
   returning state
 ),
+-- Who was not heard himself must not judge others: after a pause of the whole server every lease has run out at once, and
+-- the first to beat would bury all the rest. So the last heartbeat (this reads what was before the update above) must be
+-- recent, and old enough for the others to have had their turn since.
+judge as (
+  select from {schema}.worker
+  where
+    id = %(worker)s
+    and heartbeat_at between now() - %(fresh_s)s * interval '1 second' and now() - interval '1 second'
+),
 counted as (
   insert into {schema}.throughput (at, worker, succeeded, failed, dead, cancelled)
   select
@@ -34,6 +43,7 @@ select
     from {schema}.worker
     where
       id <> %(worker)s and state <> 'dead'
+      and exists (select from judge)
       and pg_postmaster_start_time() < now() - interval '5 seconds'
       and (
         lease_until < now()

@@ -6,3 +6,5 @@ values (
   %(worker)s, now() + %(lease_s)s * interval '1 second', %(lock_key)s, pg_backend_pid(), %(pid)s, %(concurrency)s,
   %(name)s, %(version)s, %(app)s, %(queues)s::text[], %(tasks)s::text[]
 )
+-- Ours already, if the answer to the first try was lost; the heartbeat that follows finds out whether it still counts.
+on conflict (id) do nothing

@@ -6,11 +6,7 @@ with live as (
   returning id, queue, 'scheduled' as was
 ),
 ended as (
-  delete from {schema}.history
-  where id = %(id)s and not exists (
-    select from {schema}.job where job.unique_key = history.unique_key or job.id = history.id
-  )
-  returning *
+  select * from {schema}.history where id = %(id)s for update
 ),
 revived as (
   insert into {schema}.job (
@@ -19,7 +15,14 @@ revived as (
   select
     id, claim_token, created_at, 'queued', max_attempts, timeout_s, priority, queue, task, args, kwargs, headers, unique_key
   from ended
+  -- Another live job has its unique key, or somebody else revived it: seen here and not before, or two could race.
+  on conflict do nothing
   returning id, queue
+),
+forgotten as (
+  delete from {schema}.history
+  using revived
+  where history.id = revived.id
 ),
 due as (
   select live.id, queue, was from live

@@ -163,6 +163,8 @@ class Claimer:
 
     async def _take(self, statement: Statement) -> int:
         rows = await self._line.run(statement)
+        if statement.params["worker"] != self._worker():
+            return 0  # we were declared dead while the answer travelled: these jobs are being rescued
         jobs = sorted(map(Claimed._make, rows), key=lambda job: (-job.priority, job.seq))
         for job in jobs:
             pair = job.queue, job.priority

@@ -54,6 +54,7 @@ class Finisher:
         self._pending: list[Outcome] = []
         self._progress: dict[str, tuple[int, float | None, str | None]] = {}
         self._writing: Sequence[Outcome] = ()
+        self._repeated = False  # the batch was sent before, and its answer may have been lost
         self._came = asyncio.Event()
         self.counts: Counter[str] = Counter()
 
@@ -90,26 +91,36 @@ class Finisher:
             while self._pending or self._progress:
                 self._writing, self._pending = self._pending[:BATCH], self._pending[BATCH:]
                 try:
-                    await self._write(self._writing)
+                    await self._write()
+                    self._repeated = False
                     patience.passed()
                 except Trouble as error:
                     self._pending[:0] = self._writing
+                    self._repeated = True
                     await patience.wait("recording results", error)
                 finally:
                     self._writing = ()
 
-    async def _write(self, batch: Sequence[Outcome]) -> None:
+    async def _write(self) -> None:
+        """Write what stands in _writing, kind by kind; what a failure leaves there is tried again."""
         await self._write_progress()
-        unsure = [outcome for outcome in batch if outcome.verdict == Verdict.UNSURE]
-        for outcome in unsure:
+        for outcome in self._of(Verdict.UNSURE):
             await self._resolve(outcome)
-        await self._finish([outcome for outcome in batch if outcome.verdict == Verdict.SUCCEEDED])
-        await self._settle([outcome for outcome in batch if outcome.verdict in AFTER])
-        self.counts["succeeded"] += sum(outcome.verdict == Verdict.COMMITTED for outcome in batch)
+            self._written([outcome])
+        for write, kinds in ((self._finish, [Verdict.SUCCEEDED]), (self._settle, list(AFTER))):
+            if outcomes := self._of(*kinds):
+                await write(outcomes)
+                self._written(outcomes)
+        self.counts["succeeded"] += len(self._of(Verdict.COMMITTED))
+
+    def _of(self, *kinds: Verdict) -> list[Outcome]:
+        return [outcome for outcome in self._writing if outcome.verdict in kinds]
+
+    def _written(self, outcomes: Sequence[Outcome]) -> None:
+        attempts = {(outcome.job_id, outcome.token) for outcome in outcomes}
+        self._writing = [outcome for outcome in self._writing if (outcome.job_id, outcome.token) not in attempts]
 
     async def _finish(self, done: Sequence[Outcome]) -> None:
-        if not done:
-            return
         done = sorted(done)  # by id: two statements that lock the same rows take them in one order
         rows = await self._line.run(
             self._queries.finish(
@@ -121,11 +132,9 @@ class Finisher:
         )
         self.counts["succeeded"] += len(rows)
         if len(rows) < len(done):
-            self._say_lost(done, rows)
+            await self._account_for(done, rows)
 
     async def _settle(self, ended: Sequence[Outcome]) -> None:
-        if not ended:
-            return
         rows = await self._line.run(
             self._queries.settle(worker=self._worker(), worker_name=self._worker_name, columns=_columns(ended))
         )
@@ -134,7 +143,7 @@ class Finisher:
             if outcome.job_id in settled:
                 self._count(outcome, *settled[outcome.job_id])
         if len(rows) < len(ended):
-            self._say_lost(ended, rows)
+            await self._account_for(ended, rows)
 
     def _count(self, outcome: Outcome, state: str, task: str) -> None:
         if outcome.cause is not None:
@@ -169,10 +178,19 @@ class Finisher:
                 )
             )
 
-    def _say_lost(self, batch: Sequence[Outcome], rows: Sequence[Sequence[Any]]) -> None:
+    async def _account_for(self, batch: Sequence[Outcome], rows: Sequence[Sequence[Any]]) -> None:
+        """Tell of outcomes that were refused. Those of a batch whose first answer was lost are recorded already."""
         kept = {row[0] for row in rows}
-        for outcome in batch:
-            if outcome.job_id not in kept:
+        missing = [outcome for outcome in batch if outcome.job_id not in kept]
+        recorded: set[str] = set()
+        if self._repeated:
+            ids, tokens = [outcome.job_id for outcome in missing], [outcome.token for outcome in missing]
+            found = await self._line.run(self._queries.recorded(worker=self._worker(), ids=ids, tokens=tokens))
+            for job_id, state in found:
+                recorded.add(job_id)
+                self.counts[state] += 1
+        for outcome in missing:
+            if outcome.job_id not in recorded:
                 logger.warning(
                     "job %s: lease lost; this attempt's end (%s) counts for nothing", outcome.job_id, outcome.verdict
                 )

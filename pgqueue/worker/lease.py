@@ -2,8 +2,9 @@
 
 Correctness never rests on who is thought dead: every write is fenced by claim token and worker. The lease only decides how
 soon the jobs of a vanished worker run elsewhere. A worker is dead when its lease has run out on the database's clock, or
-when its session lock was free for longer than any reconnect takes. The same statement that renews our lease looks at the
-others, so an idle worker needs no other.
+when its session lock was free for longer than any reconnect takes; and nobody is declared dead by one who was not heard
+himself just before, or a pause of the whole server would cost every worker but one its jobs. The same statement that
+renews our lease looks at the others, so an idle worker needs no other.
 
 A worker that finds itself declared dead never comes back under its old name: it drops what it has and takes a new id.
 """
@@ -27,6 +28,7 @@ from pgqueue.worker.settings import (
     DEAF_POLL_S,
     DEAF_S,
     FALSE_ALARMS,
+    FRESH_S,
     GRACE_S,
     HEARTBEAT_S,
     LEASE_S,
@@ -222,7 +224,7 @@ class Lease:
             db.run_async(
                 self._conn,
                 self._queries.beat(
-                    worker=self.worker, lease_s=self.lease_s, grace_s=GRACE_S, lock_key=self._key(),
+                    worker=self.worker, lease_s=self.lease_s, grace_s=GRACE_S, fresh_s=FRESH_S, lock_key=self._key(),
                     sleeping=self._sleeping(), state="draining" if self.draining else "alive",
                     **{kind: news[kind] for kind in ("succeeded", "failed", "dead", "cancelled")},
                 ),

@@ -8,6 +8,9 @@ POOLED_LEASE_S = 30.0  # behind a transaction pooler the lease is all there is
 # A session may be gone this long: more than the longest pause between two attempts to reconnect, and a little less than
 # two heartbeats, so that the second look after the first suspicion decides. Measured with 3.0: up to 5.5 s to a rescue.
 GRACE_S = 2.9
+# Whoever judges others must have been heard himself so lately: two heartbeats and a deadline, so that a late one does not
+# put off a rescue; less than a lease, so that nobody judges just after a pause of the whole server.
+FRESH_S = 5.0
 RECONNECT_MAX_S = 1.0
 BEAT_DEADLINE_S = 2.0  # a frozen server keeps the connection open and says nothing
 DEADLINE_S = 30.0  # for every other round trip: longer than a checkpoint's stall, shorter than a lease behind a pooler

@@ -1,0 +1,67 @@
+"""The tools that break things must themselves work, or every fault test passes for nothing."""
+
+import psycopg
+import pytest
+from psycopg import pq
+
+from benchmarks.chaos.cluster import Cluster
+from benchmarks.chaos.proxy import Proxy
+from tests.conftest import eventually
+
+
+def test_a_cluster_freezes_dies_and_comes_back(cluster: Cluster) -> None:
+    with cluster.connect() as conn:
+        conn.execute("create table kept ()")
+        cluster.freeze()
+        with pytest.raises(psycopg.errors.ConnectionTimeout):
+            psycopg.connect(cluster.dsn(connect_timeout=2))
+        cluster.thaw()
+        conn.execute("select from kept")
+        cluster.kill()
+        with pytest.raises(psycopg.OperationalError):
+            conn.execute("select from kept")
+    cluster.start()
+    with cluster.connect() as conn:
+        conn.execute("select from kept")
+
+
+def test_a_standby_has_what_its_primary_had_and_takes_over(cluster: Cluster) -> None:
+    standby = cluster.standby()
+    try:
+        with cluster.connect() as conn:
+            conn.execute("create table kept ()")
+        with standby.connect() as conn:
+            eventually(lambda: conn.execute("select to_regclass('kept') is not null").fetchone()[0], what="replicated")
+            with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+                conn.execute("create table more ()")
+        cluster.kill()
+        standby.promote()
+        with standby.connect() as conn:
+            conn.execute("create table more ()")
+    finally:
+        standby.destroy()
+
+
+def test_a_proxy_loses_replies_after_the_server_acted(cluster: Cluster, proxy: Proxy) -> None:
+    conn = psycopg.connect(cluster.dsn(port=proxy.port), autocommit=True)
+    proxy.lose("replies")
+    conn.pgconn.send_query(b"create table made ()")
+    with cluster.connect() as direct:
+        eventually(lambda: direct.execute("select to_regclass('made') is not null").fetchone()[0], what="it acted")
+    assert not conn.pgconn.notifies() and conn.pgconn.is_busy()
+    proxy.heal()
+    result = conn.pgconn.get_result()
+    assert result is not None and result.status == pq.ExecStatus.FATAL_ERROR
+    conn.close()
+    psycopg.connect(cluster.dsn(port=proxy.port)).close()
+
+
+def test_a_proxy_holds_back_single_messages(cluster: Cluster, proxy: Proxy) -> None:
+    with psycopg.connect(cluster.dsn(port=proxy.port), autocommit=True) as conn:
+        conn.execute("listen bell")
+        proxy.reply = lambda kind, _: kind != b"A"
+        conn.execute("notify bell")
+        assert list(conn.notifies(timeout=0)) == []
+        proxy.reply = None
+        conn.execute("notify bell")
+        assert len(list(conn.notifies(timeout=10, stop_after=1))) == 1

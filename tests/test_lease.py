@@ -1,0 +1,69 @@
+"""The heartbeat's statement: who may declare whom dead, and signing in twice."""
+
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+import psycopg
+
+from pgqueue import App, db
+from pgqueue.worker.settings import FRESH_S, GRACE_S, LEASE_S
+
+
+class Beating:
+    """A worker's row and its heartbeat, without a session lock as behind a pooler."""
+
+    def __init__(self, conn: psycopg.Connection, app: App) -> None:
+        self.id = str(uuid.uuid4())
+        self._conn, self._queries = conn, app.queries
+        self.register()
+
+    def register(self) -> None:
+        row: dict[str, Any] = {"pid": 1, "concurrency": 1, "name": "w", "version": "0", "app": "", "queues": None}
+        db.run(self._conn, self._queries.register(worker=self.id, lease_s=LEASE_S, lock_key=None, tasks=[], **row))
+
+    def beat(self) -> Sequence[Any]:
+        """(state or None, the workers it would declare dead)"""
+        counts = dict.fromkeys(("succeeded", "failed", "dead", "cancelled"), 0)
+        beat = self._queries.beat(
+            worker=self.id, lease_s=LEASE_S, grace_s=GRACE_S, fresh_s=FRESH_S, lock_key=None, sleeping=False,
+            state="alive", **counts,
+        )  # fmt: skip
+        ((state, _, expired, _, _),) = db.run(self._conn, beat)
+        return state, expired
+
+
+def passes(conn: psycopg.Connection, seconds: float) -> None:
+    """What the rows look like so many seconds later."""
+    conn.execute(
+        "update pgqueue.worker set heartbeat_at = heartbeat_at - %(s)s * interval '1 second', "
+        "lease_until = lease_until - %(s)s * interval '1 second'",
+        {"s": seconds},
+    )
+
+
+def test_after_a_pause_of_the_server_nobody_buries_the_others(app: App, conn: psycopg.Connection) -> None:
+    first, second, gone = (Beating(conn, app) for _ in range(3))
+    passes(conn, 60)  # the server was frozen, and with it every heartbeat
+    assert first.beat() == ("alive", [])
+    passes(conn, 0.05)
+    assert first.beat() == ("alive", [])  # a reconnect beats again at once
+    passes(conn, 1.5)
+    assert second.beat() == ("alive", [])
+    assert first.beat() == ("alive", [gone.id])
+
+
+def test_one_who_is_heard_buries_who_is_not(app: App, conn: psycopg.Connection) -> None:
+    first, second = Beating(conn, app), Beating(conn, app)
+    for _ in range(9):
+        passes(conn, 1.5)
+        assert first.beat() == ("alive", [])
+    passes(conn, 1.5)
+    assert first.beat() == ("alive", [second.id])
+
+
+def test_a_worker_signs_in_again_when_the_answer_was_lost(app: App, conn: psycopg.Connection) -> None:
+    worker = Beating(conn, app)
+    conn.execute("update pgqueue.worker set state = 'dead'")
+    worker.register()
+    assert worker.beat() == (None, [])  # it does not come back from the dead by that
