@@ -5,6 +5,7 @@ import contextlib
 import re
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, ParamSpec, TypeVar, overload
 
@@ -26,6 +27,7 @@ from pgqueue.errors import (
 from pgqueue.job import Job, Jobs, Snapshot, State
 from pgqueue.options import MAX_REASON, Options, check_integer, check_name, check_text
 from pgqueue.queries import Queries, Row, Statement, Steps
+from pgqueue.redact import MARKS
 from pgqueue.results import CLOSED, End, Waiter
 from pgqueue.retry import Strategy
 from pgqueue.task import AnyTask, Task
@@ -71,6 +73,7 @@ class App:
         stop: Strategy | None = None,
         wait: Strategy | None = None,
         atomic: bool = False,
+        redact: Iterable[str] = (),
     ) -> "Decorator": ...
     def task(self, *function: Any, **options: Any) -> Any:
         """Make a function a task: `@task` or `@task(queue="mail", max_attempts=5, timeout=30)`.
@@ -78,7 +81,8 @@ class App:
         name: default module.function. queue, priority, timeout (seconds an attempt may take), expires: defaults of its jobs.
         max_attempts, retry, stop, wait: when a failed attempt is repeated (tenacity strategies; default: any exception, 20
         attempts, exponential from 2 s to 1 h). atomic: the job's result commits together with what the task writes through
-        current_job().conn. Raises ConfigError at import for what cannot work.
+        current_job().conn. redact: names of arguments that nobody who looks at jobs is shown, beside those that look like a
+        password, token or key by their name (setting secret_names). Raises ConfigError at import for what cannot work.
         """
         if function:
             return self._register(*function)
@@ -132,14 +136,23 @@ class App:
         known = self.tasks.get(task)
         return call, made.over(known.defaults) if known else made
 
+    def _marked(self, task: str, options: Options) -> Options:
+        """With the word in the headers which arguments of this task are secret."""
+        known = self.tasks.get(task)
+        if known is None or not known.marks or not isinstance(options.headers, Mapping | None):
+            return options
+        return replace(options, headers={**(options.headers or {}), MARKS: known.marks})
+
     def place(self, task: str, call: Call, *, options: Options) -> Job[Any]:
         """Insert one encoded call; Task.defer and enqueue end here."""
+        options = self._marked(task, options)
         with self._database.explained(), self._database.door(options.conn) as (conn, ring):
             placed = db.run(conn, enqueue_one(self.queries, task, call, options=options, ring=ring))
         return Job(placed.id, task, placed.created, self)
 
     async def place_async(self, task: str, call: Call, *, options: Options) -> Job[Any]:
         """As `place`, for asyncio."""
+        options = self._marked(task, options)
         with self._database.explained():
             async with self._database.door_async(options.conn) as (conn, ring):
                 placed = await db.run_async(conn, enqueue_one(self.queries, task, call, options=options, ring=ring))
@@ -147,6 +160,7 @@ class App:
 
     def place_many(self, task: str, calls: Iterable[Call], *, options: Options) -> Jobs[Any]:
         """Insert many encoded calls, all or none; in the caller's transaction they share a savepoint."""
+        options = self._marked(task, options)
         with self._database.explained(), self._database.door(options.conn) as (conn, ring):
             if db.would_begin(conn):
                 db.run(conn, self.queries.begin())
@@ -156,6 +170,7 @@ class App:
 
     async def place_many_async(self, task: str, calls: Iterable[Call], *, options: Options) -> Jobs[Any]:
         """As `place_many`, for asyncio."""
+        options = self._marked(task, options)
         with self._database.explained():
             async with self._database.door_async(options.conn) as (conn, ring):
                 if db.would_begin(conn):

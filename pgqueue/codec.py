@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 from pgqueue.errors import InvalidArguments, InvalidResult, PgQueueError
 from pgqueue.plain import SCALARS, Reader, Unfit, dump, each, plain, short
+from pgqueue.redact import Marks, marks_of
 from pgqueue.restore import as_is, hints_of, optional, reader_for
 
 if sys.version_info >= (3, 14):  # annotations are evaluated when asked for, which forward references must survive
@@ -110,6 +111,16 @@ class Codec:
         for name in readers.keys() & self._shape.optional:
             readers[name] = optional(readers[name])
         return {name: reader for name, reader in readers.items() if reader is not as_is}
+
+    def marks(self, is_secret: Callable[[str], bool]) -> Marks:
+        """Which arguments are secret: see redact.py."""
+        shape = self._shape
+        return marks_of(shape.positional, sorted(shape.keywords), shape.rest, is_secret=is_secret)
+
+    def takes(self, name: str) -> bool:
+        """Whether an argument may have this name."""
+        shape = self._shape
+        return bool(shape.extra) or name in shape.keywords or name in shape.positional or name == shape.rest
 
     def encode(self, args: tuple[object, ...], kwargs: Mapping[str, object], *, max_bytes: int) -> tuple[str, str]:
         """A call as a JSON array and object, of `max_bytes` of UTF-8 together.

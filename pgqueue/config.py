@@ -17,12 +17,17 @@ Notify = Literal["idle", "always", "never"]
 # Two channels are named after the schema and PostgreSQL cuts names at 63 bytes; lower case so that psql needs no quotes.
 SCHEMA_NAME = re.compile(r"[a-z_][a-z0-9_]{0,47}")
 
+SECRET_NAMES = (
+    r"(?i:passw|passphrase|pwd|secret|token|api_?key|credential|authori[sz]ation|cookie|session_?id|bearer|jwt|dsn)"
+    r"|(?i:(?:^|[_-])key$)|Key$"
+)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
     """What an App runs with. Sources, strongest first: arguments of App, environment, [tool.pgqueue], these defaults."""
 
-    dsn: str | None = None
+    dsn: str | None = dataclasses.field(default=None, repr=False)
     """libpq connection string or URL; None means the project's embedded server."""
     app: str | None = None
     """`module` or `module:attribute` where the command line finds the App."""
@@ -36,6 +41,10 @@ class Config:
     """How long a defer waits for one of them: longer than a fail-over's hiccup, shorter than a web request's patience."""
     max_payload_bytes: int = 1_000_000
     """Largest arguments, result or headers of one job: a queue carries references, not files."""
+    warn_payload_bytes: int = 64_000
+    """Larger arguments are warned of, once a task: above it every claim and every look at a job gets slow."""
+    secret_names: str = SECRET_NAMES
+    """A regular expression: parameters, keys and headers whose name it finds are shown as stars, as are those of `redact=`."""
     keep_succeeded_days: int = 7
     """Retention of succeeded jobs; a week answers "did it run last weekend?"."""
     keep_dead_days: int = 30
@@ -69,12 +78,16 @@ class Config:
             )
         if self.notify not in get_args(Notify):
             raise InvalidOption(f"notify must be one of {', '.join(get_args(Notify))}, not {self.notify!r}")
-        for name in ("pool_size", "max_payload_bytes", "keep_succeeded_days", "keep_dead_days"):
+        for name in ("pool_size", "max_payload_bytes", "warn_payload_bytes", "keep_succeeded_days", "keep_dead_days"):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise InvalidOption(f"{name} must be a whole number from 1, not {value!r}")
         if not isinstance(self.pool_timeout_s, int | float) or not 0 < self.pool_timeout_s < 86_400:
             raise InvalidOption(f"pool_timeout_s must be a number of seconds, not {self.pool_timeout_s!r}")
+        try:
+            re.compile(self.secret_names)
+        except (re.error, TypeError) as error:
+            raise InvalidOption(f"secret_names must be a regular expression: {error}") from None
 
     @property
     def jobs_channel(self) -> str:

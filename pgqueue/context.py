@@ -20,7 +20,7 @@ class CurrentJob:
     queue: str
     attempt: int
     """From 1; snoozes, releases and crashes do not count."""
-    headers: dict[str, Any]
+    headers: dict[str, Any] = field(repr=False)
     report: Callable[[float | None, str | None], None] = field(repr=False)
     cancel_event: threading.Event = field(default_factory=threading.Event, repr=False)
     time_over: threading.Event = field(default_factory=threading.Event, repr=False)

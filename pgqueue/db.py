@@ -16,7 +16,7 @@ from psycopg.rows import tuple_row
 from psycopg_pool import AsyncConnectionPool, ConnectionPool, PoolTimeout
 
 from pgqueue.errors import ConfigError, DatabaseUnavailable, SchemaMissing
-from pgqueue.queries import Rows, Statement, Steps
+from pgqueue.queries import Rows, Statement, Steps, search_path
 
 T = TypeVar("T")
 Connection = psycopg.Connection[Any]
@@ -147,22 +147,42 @@ def is_async(conn: object) -> bool:
 # -- connections --
 
 
-def connect(dsn: str, *, timeout_s: float = CONNECT_TIMEOUT_S, name: str = "pgqueue") -> Connection:
-    """Open one autocommit connection; raises DatabaseUnavailable with one line and without the password."""
+def connect(
+    dsn: str, *, timeout_s: float = CONNECT_TIMEOUT_S, name: str = "pgqueue", pinned: bool = True
+) -> Connection:
+    """Open one autocommit connection; raises DatabaseUnavailable with one line and without the password.
+
+    pinned: with a search_path of our own; not for a connection on which user code runs.
+    """
     try:
-        return psycopg.connect(dsn, autocommit=True, **_parameters(dsn, timeout_s=timeout_s, name=name))
+        conn = psycopg.connect(dsn, autocommit=True, **_parameters(dsn, timeout_s=timeout_s, name=name))
+        if pinned:
+            _pin(conn)
     except psycopg.Error as error:
         raise _unavailable(dsn, error) from None
+    return conn
 
 
-async def connect_async(dsn: str, *, timeout_s: float = CONNECT_TIMEOUT_S, name: str = "pgqueue") -> AsyncConnection:
+async def connect_async(
+    dsn: str, *, timeout_s: float = CONNECT_TIMEOUT_S, name: str = "pgqueue", pinned: bool = True
+) -> AsyncConnection:
     """As `connect`, for asyncio."""
     try:
-        return await psycopg.AsyncConnection.connect(
-            dsn, autocommit=True, **_parameters(dsn, timeout_s=timeout_s, name=name)
-        )
+        parameters = _parameters(dsn, timeout_s=timeout_s, name=name)
+        conn = await psycopg.AsyncConnection.connect(dsn, autocommit=True, **parameters)
+        if pinned:
+            await _pin_async(conn)
     except psycopg.Error as error:
         raise _unavailable(dsn, error) from None
+    return conn
+
+
+def _pin(conn: Connection) -> None:
+    run(conn, search_path(backend_pid=conn.info.backend_pid))
+
+
+async def _pin_async(conn: AsyncConnection) -> None:
+    await run_async(conn, search_path(backend_pid=conn.info.backend_pid))
 
 
 def pool(dsn: str, *, size: int, timeout_s: float) -> ConnectionPool[Connection]:
@@ -177,6 +197,7 @@ def pool(dsn: str, *, size: int, timeout_s: float) -> ConnectionPool[Connection]
         timeout=timeout_s,
         open=True,
         name="pgqueue",
+        configure=_pin,
         check=_check_alive,
     )
 
@@ -206,6 +227,7 @@ async def _live_pool(
 
     async def note(conn: AsyncConnection) -> None:
         opened.add(conn)
+        await _pin_async(conn)
 
     made = AsyncConnectionPool(
         dsn, kwargs=settings, min_size=0, max_size=size, timeout=timeout_s, open=False, name="pgqueue",
@@ -243,11 +265,15 @@ def _has_word(conn: AnyConnection) -> bool:
     return bool(poller.poll(0))
 
 
-def wait_for_bell(conn: Connection, timeout_s: float, *, wake_fd: int) -> None:
-    """Block until a notification arrives, wake_fd is readable, or the time is over; takes all notifications that lie ready."""
-    if not list(conn.notifies(timeout=0)):  # some may have come in with the answer to a query
-        wait([conn.fileno(), wake_fd], timeout_s)
-        list(conn.notifies(timeout=0))
+def wait_for_bell(conn: Connection, timeout_s: float, *, wake_fd: int) -> bool:
+    """Block until a notification arrives, wake_fd is readable, or the time is over; takes all notifications that lie ready.
+
+    True: there were some.
+    """
+    if list(conn.notifies(timeout=0)):  # some may have come in with the answer to a query
+        return True
+    wait([conn.fileno(), wake_fd], timeout_s)
+    return bool(list(conn.notifies(timeout=0)))
 
 
 async def wait_for_bell_async(conn: AsyncConnection, timeout_s: float) -> list[str]:
@@ -311,7 +337,7 @@ def describe(dsn: str) -> str:
 
 
 def _parameters(dsn: str, *, timeout_s: float, name: str) -> dict[str, Any]:
-    """Our connection settings, each only where the DSN does not say otherwise."""
+    """Our connection settings, each but the encoding only where the DSN does not say otherwise."""
     try:
         given = conninfo_to_dict(dsn)
     except psycopg.ProgrammingError:
@@ -328,7 +354,8 @@ def _parameters(dsn: str, *, timeout_s: float, name: str) -> dict[str, Any]:
         "client_encoding": "UTF8",
         **KEEPALIVE,
     }
-    return {key: value for key, value in wanted.items() if key not in given}
+    # Another encoding could not carry every text there is: neither the DSN nor the environment chooses it.
+    return {key: value for key, value in wanted.items() if key not in given or key == "client_encoding"}
 
 
 def _is_torn(given: dict[str, Any]) -> bool:

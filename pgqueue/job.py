@@ -85,6 +85,10 @@ class Claimed(NamedTuple):
     age_s: float
     expired: bool | None
 
+    def __repr__(self) -> str:
+        """Without the arguments: what is logged must not hold somebody's secrets."""
+        return f"<Claimed {self.id} {self.task}>"
+
 
 class Snapshot(NamedTuple):
     """One look at a job's row, in the column order of jobs.sql. Times are aware; args, result and headers are JSON text."""
@@ -111,6 +115,10 @@ class Snapshot(NamedTuple):
     cancel_requested: bool
     result: str | None
     error: str | None
+
+    def __repr__(self) -> str:
+        """Without arguments and result: what is logged must not hold somebody's secrets."""
+        return f"<Snapshot {self.id} {self.state} {self.task}>"
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,9 +31,9 @@ class Options:
     priority: int | None = None
     """Larger runs first, -32768 to 32767."""
     delay: float | timedelta | None = None
-    """Seconds (or a timedelta) from now on the database's clock."""
+    """Seconds (or a timedelta) from now on the database's clock; negative is now, as in a time minus the time it is."""
     at: datetime | None = None
-    """An aware datetime before which the job does not start."""
+    """An aware datetime before which the job does not start; one in a gap or overlap of daylight saving as its `fold` says."""
     unique: str | bool | None = None
     """A key of which only one job may be alive; True makes it of the task and its arguments."""
     on_duplicate: OnDuplicate | None = None
@@ -76,7 +76,7 @@ class Options:
         if self.delay is not None and self.at is not None:
             raise InvalidOption("give delay= or at=, not both")
         if self.delay is not None:
-            seconds("delay", self.delay)
+            _from_now("delay", self.delay)
         if self.at is not None:
             _aware("at", self.at)
         if self.timeout is not None and seconds("timeout", self.timeout) < MIN_TIMEOUT_S:
@@ -106,7 +106,7 @@ class Options:
             "max_attempts": self.max_attempts,
             "timeout_s": None if self.timeout is None else seconds("timeout", self.timeout),
             "run_at": _utc(self.at),
-            "delay_s": None if self.delay is None else max(0.0, seconds("delay", self.delay)),
+            "delay_s": None if self.delay is None else _from_now("delay", self.delay),
             "expires_at": _utc(self.expires) if isinstance(self.expires, datetime) else None,
             "expires_s": seconds("expires", self.expires) if relative_expiry else None,
         }
@@ -131,7 +131,18 @@ def check_text(option: str, value: object, *, at_most: int | None = None) -> str
 
 
 def seconds(option: str, value: object) -> float:
-    """A duration in seconds from a number or timedelta; refuses bool, NaN, infinity and the absurd."""
+    """A duration in seconds from a number or timedelta; refuses bool, NaN, infinity, the negative and the absurd."""
+    number = _number(option, value)
+    if number < 0:
+        raise InvalidOption(f"{option}={number:g} is negative; give the seconds from now on")
+    return number
+
+
+def _from_now(option: str, value: object) -> float:
+    return max(0.0, _number(option, value))
+
+
+def _number(option: str, value: object) -> float:
     if isinstance(value, timedelta):
         value = value.total_seconds()
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -139,8 +150,6 @@ def seconds(option: str, value: object) -> float:
         raise InvalidOption(f"{option} takes seconds or a timedelta, not a {type(value).__name__}{hint}")
     if not abs(value) <= MAX_SECONDS:  # NaN is not either
         raise InvalidOption(f"{option}={_shown(value)} is no duration in seconds between 0 and ten years")
-    if value < 0:
-        raise InvalidOption(f"{option}={value!r} is negative; give the seconds from now on")
     return float(value)
 
 

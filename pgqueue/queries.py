@@ -19,6 +19,9 @@ Rows = list[Row]
 Steps = Generator["Statement", Rows, T]
 
 LOCK_CLASS = 0x70677175  # "pgqu": the first key of all our advisory locks
+CLAIM_BYTES = (
+    8_000_000  # of arguments, after which a claim takes no further job: a thousand large ones would be a gigabyte
+)
 _FOLDER = Path(__file__).parent / "sql"
 
 
@@ -36,6 +39,11 @@ def _file(name: str) -> str:
     return (_FOLDER / name).read_text("utf-8")
 
 
+def search_path(*, backend_pid: int) -> Statement:
+    """Pin the session's search_path, if that process really serves it."""
+    return Statement(_file("search_path.sql"), {"backend_pid": backend_pid})
+
+
 def migrations() -> list[tuple[int, str]]:
     """(version, file name) of every migration this code knows, in order."""
     return sorted((int(path.name[:4]), path.name) for path in (_FOLDER / "migrations").glob("*.sql"))
@@ -51,6 +59,7 @@ class Queries:
             "results_channel": config.results_channel,
         }
         self._texts: dict[str, str] = {}
+        self.unlisten = Statement("unlisten *")
         self.listen_jobs = Statement(f'listen "{config.jobs_channel}"')
         self.listen_results = Statement(f'listen "{config.results_channel}"')
 
@@ -137,14 +146,14 @@ class Queries:
     # -- the path of a job through a worker --
 
     def claim(self, *, worker: str, queues: Sequence[str] | None, unknown: Sequence[str], limit: int) -> Statement:
-        return self._say("claim", worker=worker, queues=queues, unknown=unknown, limit=limit)
+        return self._say("claim", worker=worker, queues=queues, unknown=unknown, limit=limit, most_bytes=CLAIM_BYTES)
 
     def claim_after(
         self, *, worker: str, cursors: Sequence[tuple[str, int, int]], unknown: Sequence[str], limit: int
     ) -> Statement:
         queues, priorities, seqs = zip(*cursors, strict=True)
         return self._say(
-            "claim_after", worker=worker, unknown=unknown, limit=limit,
+            "claim_after", worker=worker, unknown=unknown, limit=limit, most_bytes=CLAIM_BYTES,
             queues=list(queues), priorities=list(priorities), cursors=list(seqs),
         )  # fmt: skip
 
@@ -152,6 +161,9 @@ class Queries:
         self, *, worker: str, ids: Sequence[str], tokens: Sequence[int], results: Sequence[str | None]
     ) -> Statement:
         return self._say("finish", worker=worker, ids=ids, tokens=tokens, results=results)
+
+    def atomic_begin(self, *, attempt: str) -> Statement:
+        return self._say("atomic_begin", attempt=attempt)
 
     def recorded(self, *, worker: str, ids: Sequence[str], tokens: Sequence[int]) -> Statement:
         return self._say("recorded", worker=worker, ids=ids, tokens=tokens)
@@ -195,6 +207,9 @@ class Queries:
 
     def backend_pid(self) -> Statement:
         return self._say("backend_pid")
+
+    def connections_allowed(self) -> Statement:
+        return self._say("connections_allowed")
 
     def custom_plans(self) -> Statement:
         return self._say("custom_plans")

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from pgqueue import db
+from pgqueue.alarms import FalseAlarms
 from pgqueue.errors import DatabaseUnavailable
 from pgqueue.queries import Queries
 
@@ -27,6 +28,10 @@ SECOND_LOOK_S = 0.05  # after a new waiter: longer than a finish takes from its 
 LINGER_S = 30.0  # the connection is kept this long after the last waiter
 RENEW_S = 1800.0  # `awaited` rows live an hour
 RECONNECT_S = 0.5
+FALSE_ALARMS = (
+    100  # a second: with more bells for nothing (other processes' results, or a flood) they are read in bunches
+)
+NAP_S = 0.02
 
 
 class End(NamedTuple):
@@ -127,10 +132,14 @@ class Hub:
         """Serve until nobody has waited for a while."""
         idle_since = time.monotonic()
         renewed_at = idle_since
+        alarms, rung = FalseAlarms(at_most=FALSE_ALARMS), False
         self._announce_all()
         while not self._closing:
             announced = self._announce(conn)
-            self._look(conn)
+            woken = self._look(conn)
+            if rung:
+                alarms.answered(for_nothing=not woken)
+                rung = False
             now = time.monotonic()
             if now - renewed_at > RENEW_S:
                 self._announce_all()
@@ -139,7 +148,10 @@ class Hub:
                 idle_since = now
             elif now - idle_since > LINGER_S:
                 return
-            db.wait_for_bell(conn, SECOND_LOOK_S if announced else POLL_S, wake_fd=self._wake_fd)
+            if alarms.too_many():
+                multiprocessing.connection.wait([self._wake_fd], NAP_S)
+            else:
+                rung = db.wait_for_bell(conn, SECOND_LOOK_S if announced else POLL_S, wake_fd=self._wake_fd)
             if multiprocessing.connection.wait([self._wake_fd], 0):
                 os.read(self._wake_fd, 65_536)
 
@@ -154,11 +166,12 @@ class Hub:
             db.run(conn, self._queries.await_(sorted(set(fresh))))
         return bool(fresh)
 
-    def _look(self, conn: db.Connection) -> None:
+    def _look(self, conn: db.Connection) -> int:
+        """Wake whoever waits for what has ended; for how many jobs."""
         with self._lock:
             wanted = list(self._waiters)
         if not wanted:
-            return
+            return 0
         ends = {row[0]: End(*row) for row in db.run(conn, self._queries.ends(wanted))}
         if missing := [job_id for job_id in wanted if job_id not in ends]:  # looked for twice: see retention.py
             ends |= {row[0]: End(*row) for row in db.run(conn, self._queries.ends(missing))}
@@ -166,6 +179,7 @@ class Hub:
         if over:
             db.run(conn, self._queries.unawait(over))
             self._wake(over, ends)
+        return len(over)
 
     def _wake(self, over: Sequence[str], ends: dict[str, End]) -> None:
         for job_id in over:

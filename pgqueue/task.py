@@ -2,6 +2,8 @@
 
 import functools
 import inspect
+import logging
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
@@ -13,10 +15,13 @@ from pgqueue.enqueue import Call
 from pgqueue.errors import ConfigError, InvalidOption
 from pgqueue.job import Job, Jobs
 from pgqueue.options import Options, check_name
+from pgqueue.redact import Marks
 from pgqueue.retry import Policy, Strategy, policy
 
 if TYPE_CHECKING:
     from pgqueue.app import App
+
+logger = logging.getLogger("pgqueue")
 
 P = ParamSpec("P")
 R = TypeVar("R")  # what the job's result is
@@ -84,6 +89,7 @@ class Task(Bound[P, R], Generic[P, C, R]):
         stop: Strategy | None = None,
         wait: Strategy | None = None,
         atomic: bool = False,
+        redact: Iterable[str] = (),
     ) -> None:
         _check_function(function)
         self.name = check_name("name", name or _name_of(function))
@@ -101,7 +107,24 @@ class Task(Bound[P, R], Generic[P, C, R]):
         self.atomic = atomic
         self.is_async = inspect.iscoroutinefunction(function)
         self.codec = Codec(function, name=self.name)
+        self._redact = self._check_redact(redact)
+        self._warned = False
         functools.update_wrapper(self, function)
+
+    def _check_redact(self, names: Iterable[str]) -> frozenset[str]:
+        if isinstance(names, str):
+            raise InvalidOption(f"@task {self.name}: redact takes names of arguments, as in redact=[{names!r}]")
+        wanted = frozenset(names)
+        for name in wanted:
+            if not isinstance(name, str) or not self.codec.takes(name):
+                raise InvalidOption(f"@task {self.name}: redact names {name!r}, which the function does not take")
+        return wanted
+
+    @functools.cached_property
+    def marks(self) -> Marks:
+        """Which of its arguments nobody is shown: those of redact=, and those that the setting secret_names finds."""
+        find = re.compile(self.app.config.secret_names).search
+        return self.codec.marks(lambda name: name in self._redact or find(name) is not None)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> C:
         """A plain call of the function: nothing is queued."""
@@ -140,14 +163,22 @@ class Task(Bound[P, R], Generic[P, C, R]):
 
     def encode(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Call:
         """Check a call against the signature and turn it into JSON."""
-        return self.codec.encode(args, kwargs, max_bytes=self.app.config.max_payload_bytes)
+        config = self.app.config
+        call = self.codec.encode(args, kwargs, max_bytes=config.max_payload_bytes)
+        if len(call[0]) + len(call[1]) > config.warn_payload_bytes and not self._warned:
+            self._warned = True
+            logger.warning(
+                "%s: arguments of %d bytes: each claim and each look at the job carries them; better pass an id of the data",
+                self.name, len(call[0]) + len(call[1]),
+            )  # fmt: skip
+        return call
 
     def encode_call(self, call: tuple[Any, ...] | Mapping[str, Any]) -> Call:
         """One call of defer_many: a tuple (or list) of arguments, or a dict of named ones."""
         if isinstance(call, tuple | list):
-            return self.codec.encode(tuple(call), {}, max_bytes=self.app.config.max_payload_bytes)
+            return self.encode(tuple(call), {})
         if isinstance(call, Mapping):
-            return self.codec.encode((), call, max_bytes=self.app.config.max_payload_bytes)
+            return self.encode((), call)
         raise TypeError(
             f"{self.name}.defer_many takes tuples of arguments or dicts of named ones, not a {type(call).__name__}; "
             "write [(x,) for x in ...] for one argument each"

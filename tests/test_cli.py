@@ -119,7 +119,7 @@ def test_the_tasks_of_an_app(run: Run) -> None:
         (["worker", "-A", "tests.tasks", "-Q", ""], 2, "-Q must not be empty"),
         (["defer", "x", "--args", "{}"], 2, "--args takes a JSON array"),
         (["defer", "x", "--kwargs", "[1"], 2, "--kwargs is no JSON"),
-        (["defer", "x", "--delay", "-5"], 2, "delay=-5.0 is negative"),
+        (["defer", "x", "--delay", "nan"], 2, "delay=nan is no duration"),
         (["defer", "nope", "-A", "tests.tasks"], 2, "tests.tasks has no task 'nope'; it has tests.tasks.ask_again"),
         (["jobs", "--state", "gone"], 2, "is no state; take one of waiting"),
         (["retry"], 2, "give the ids of jobs, or --dead"),
@@ -158,7 +158,7 @@ def test_what_the_parser_refuses_ends_with_2(run: Run, words: list[str]) -> None
         ("bananas=1 password=hunter2", 2, "the DSN cannot be read"),
     ],
 )
-def test_a_wrong_dsn_is_one_line_without_the_password(
+def test_b52_s17_a_wrong_dsn_is_one_line_without_the_password(
     run: Run, words: list[str], dsn: str, code: int, told: str
 ) -> None:
     wanted = 1 if words == ["health"] else code
@@ -170,7 +170,7 @@ def test_a_wrong_dsn_is_one_line_without_the_password(
 @pytest.mark.parametrize(
     "words", [["stats", "--once"], ["jobs"], ["worker", "-A", "tests.tasks", "-c", "1"], ["defer", "x"], ["health"]]
 )
-def test_a_missing_schema_is_one_line_with_the_cure(run: Run, fresh_dsn: str, words: list[str]) -> None:
+def test_b53_a_missing_schema_is_one_line_with_the_cure(run: Run, fresh_dsn: str, words: list[str]) -> None:
     assert "run `pgqueue migrate`" in one_line(run(*words, code=1, PGQUEUE_DSN=fresh_dsn))
 
 

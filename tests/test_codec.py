@@ -232,7 +232,7 @@ def shown(value: object) -> str:
 
 
 @pytest.mark.parametrize("value", SAME, ids=lambda value: ascii(value)[:20])
-def test_json_values_come_back_the_same(value: object) -> None:
+def test_b6_b7_b8_b15_json_values_come_back_the_same(value: object) -> None:
     assert repr(round_trip(value)) == repr(value)
     assert repr(round_trip([value])) == repr([value])
 
@@ -360,7 +360,7 @@ TYPED = [
 
 
 @pytest.mark.parametrize(("hint", "value"), TYPED, ids=shown)
-def test_annotated_types_are_restored(hint: Any, value: object) -> None:
+def test_b18_b19_annotated_types_are_restored(hint: Any, value: object) -> None:
     back = round_trip(value, hint)
     assert back == value
     assert type(back) is type(value)
@@ -573,7 +573,9 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("value", "problem"), REFUSED, ids=[problem for _, problem in REFUSED])
-def test_what_json_or_the_database_cannot_hold_is_refused_by_path(value: object, problem: str) -> None:
+def test_b1_b2_b5_b9_b12_b14_b18_b20_b22_what_json_or_the_database_cannot_hold_is_refused_by_path(
+    value: object, problem: str
+) -> None:
     message = refusal(value)
     assert message.startswith(f"{NAME}: argument to")
     assert problem in message
@@ -633,7 +635,7 @@ def test_size_counts_bytes_of_utf8_over_both_texts() -> None:
     assert f"{NAME}: {size_bytes} bytes of JSON are more than the limit of {size_bytes - 1}; keep" in str(refused.value)
 
 
-def test_oversized_values_are_refused_without_echo() -> None:
+def test_b23_oversized_values_are_refused_without_echo() -> None:
     with pytest.raises(InvalidResult, match=r"^shop.send_email: result: 2,000,002 bytes .* limit of 1,000,000; keep"):
         Codec(send_email, name=NAME).encode_result("x" * 2_000_000, max_bytes=LIMIT)
     assert "xxx" not in refusal("x" * 2_000_000)
@@ -681,7 +683,7 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=lambda text: ascii(text)[:20])
-def test_hostile_texts_are_one_clear_line(text: str) -> None:
+def test_b13_hostile_texts_are_one_clear_line(text: str) -> None:
     with pytest.raises(InvalidArguments, match=r"^shop\.send_email: the stored arguments are not") as refused:
         Codec(any_call, name=NAME).decode(text, "{}")
     assert len(str(refused.value)) < 300
@@ -706,7 +708,7 @@ def test_hostile_results() -> None:
     assert codec.decode_result(None) is None
 
 
-def test_spaces_and_duplicate_keys_of_hand_written_json() -> None:
+def test_b21_spaces_and_duplicate_keys_of_hand_written_json() -> None:
     assert Codec(any_call, name=NAME).decode(" [1]\n", '\t{"a": 1, "a": 2} ') == ([1], {"a": 2})
 
 
@@ -761,7 +763,7 @@ def test_values_that_do_not_fit_the_annotation(hint: Any, stored: object, proble
     assert len(message) < 300
 
 
-def test_the_data_never_chooses_a_class() -> None:
+def test_s10_the_data_never_chooses_a_class() -> None:
     stored = {"__class__": "os.system", "py/object": "os.system", "__reduce__": ["id"]}
     assert round_trip(stored) == stored
 
@@ -843,7 +845,7 @@ def test_equal_sets_are_equal_texts(value: set[str | int]) -> None:
 
 @given(st.text() | st.text(alphabet='[]{}",:0123456789eE+-.nulltruefase\\ \0\ud800'))
 @settings(max_examples=300)
-def test_decoding_any_text_gives_values_or_invalid_arguments(text: str) -> None:
+def test_s36_decoding_any_text_gives_values_or_invalid_arguments(text: str) -> None:
     for codec in (Codec(any_call, name=NAME), annotated(list[Event] | date)):
         try:
             codec.decode(text, "{}")
@@ -858,7 +860,7 @@ def test_decoding_any_text_gives_values_or_invalid_arguments(text: str) -> None:
         max_leaves=10,
     )
 )
-def test_encoding_anything_gives_storable_json_or_invalid_arguments(value: object) -> None:
+def test_s36_encoding_anything_gives_storable_json_or_invalid_arguments(value: object) -> None:
     try:
         text = encode_plain(value, path="x", max_bytes=LIMIT)
     except InvalidArguments:

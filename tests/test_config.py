@@ -148,7 +148,7 @@ WRONG_DSNS = [
 
 
 @pytest.mark.parametrize("dsn", WRONG_DSNS)
-def test_a_wrong_dsn_is_one_line_without_the_password(
+def test_b52_s17_a_wrong_dsn_is_one_line_without_the_password(
     dsn: str, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     app = App(dsn)

@@ -206,7 +206,7 @@ def test_a_little_is_never_drawn_as_nothing_and_nothing_never_as_a_little() -> N
 
 @pytest.mark.parametrize("text", HOSTILE)
 @pytest.mark.parametrize("width", [80, 120])
-def test_hostile_text_moves_no_cursor(text: str, width: int) -> None:
+def test_s13_hostile_text_moves_no_cursor(text: str, width: int) -> None:
     page = draw(make_stats(text), width=width, title=text, force_terminal=True)
     assert not [char for char in page if (char < " " and char != "\n") or "\x7f" <= char <= "\x9f"]
     assert not re.search("[\u200b-\u200f\u2028-\u202e\u2066-\u2069]", page)

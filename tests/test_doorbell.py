@@ -173,6 +173,6 @@ def test_retry_and_resume_ring(app: App, worker: Hands, rang: Rang) -> None:
     assert not app.resume("default") and rang() == []
 
 
-def test_the_longest_queue_name_fits_a_notification(always: App, rang: Rang) -> None:
+def test_b25_the_longest_queue_name_fits_a_notification(always: App, rang: Rang) -> None:
     always.enqueue("t", queue="🐘" * 128)
     assert rang() == ["🐘" * 128]

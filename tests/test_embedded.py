@@ -203,7 +203,7 @@ def birth(dsn: str) -> object:
 
 
 def value(dsn: str, query: str) -> object:
-    with connect(dsn) as connection:
+    with connect(dsn, pinned=False) as connection:
         row = connection.execute(query.encode()).fetchone()
         return row and row[0]
 
@@ -388,7 +388,7 @@ def test_a_killed_postmaster_is_replaced_at_once(actor, project):
 
 def test_everything_killed_recovers_with_its_data_and_a_new_watcher(actor, project):
     dsn = actor.ensure(project.home)
-    with connect(dsn) as connection:
+    with connect(dsn, pinned=False) as connection:
         connection.execute("create table kept as select 42 as number")
     wait_until(project.watcher, "the watcher starts")
     project.kill_all()
@@ -583,7 +583,7 @@ def test_durable_unless_told_otherwise(actor, project):
     assert value(actor.ensure(project.home, fsync=False), "show fsync") == "off"
 
 
-def test_only_the_owner_gets_in(actors, project, uid):
+def test_s29_only_the_owner_gets_in(actors, project, uid):
     dsn = actors().ensure(project.home)
     assert value(dsn, "show listen_addresses") == ""
     assert value(dsn, "show max_connections") == "100"
@@ -594,7 +594,7 @@ def test_only_the_owner_gets_in(actors, project, uid):
     assert not stranger.can("test", "-e", project.place.socket)
 
 
-def test_a_socket_folder_of_somebody_else_is_refused(actor, project):
+def test_s29_a_socket_folder_of_somebody_else_is_refused(actor, project):
     if os.geteuid() != 0:
         pytest.skip("platform: giving a folder away needs root")
     project.place.sockets.mkdir(mode=0o700)

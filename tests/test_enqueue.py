@@ -304,7 +304,7 @@ def test_stricter_isolation(
         (lambda send, caller: send.options(conn=caller).defer_many(1 / 0 for _ in "x"), ZeroDivisionError),
     ],
 )
-def test_an_error_leaves_the_transaction_usable_and_nothing_behind(
+def test_b1_b27_an_error_leaves_the_transaction_usable_and_nothing_behind(
     send: AnyTask, caller: psycopg.Connection, conn: psycopg.Connection, wrong: Any, error: type[Exception]
 ) -> None:
     first = send.options(conn=caller).defer("first")

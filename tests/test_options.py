@@ -36,8 +36,6 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"max_attempts": 2**31}, "out of range"),
     ({"max_attempts": math.inf}, "max_attempts takes a whole number"),
     ({"max_attempts": False}, "max_attempts takes a whole number"),
-    ({"delay": -1}, "delay=-1 is negative"),
-    ({"delay": timedelta(seconds=-5)}, "negative"),
     ({"delay": math.nan}, "delay=nan is no duration"),
     ({"delay": math.inf}, "no duration"),
     ({"delay": 1e15}, "no duration in seconds between 0 and ten years"),
@@ -88,7 +86,7 @@ def task(app: App) -> AnyTask:
 
 
 @pytest.mark.parametrize(("options", "message"), WRONG)
-def test_a_wrong_option_is_named_with_its_cure(
+def test_b27_b29_b31_b32_b33_a_wrong_option_is_named_with_its_cure(
     task: AnyTask, conn: psycopg.Connection, options: dict[str, Any], message: str
 ) -> None:
     ways = [
@@ -130,7 +128,7 @@ def test_headers_that_cannot_be_stored(
         {"queue": "x" * 128, "priority": 32_767, "max_attempts": 100_000, "delay": 10 * 365 * 86_400},
         {"queue": "'; drop table job; -- %s {schema} $1", "priority": -32_768, "max_attempts": 1},
         {"queue": "ü 🐘 中", "at": datetime(2200, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)},
-        {"timeout": 0.001, "expires": 0, "delay": 0.0},
+        {"timeout": 0.001, "expires": 0, "delay": -0.5},
         {"timeout": timedelta(days=365), "expires": timedelta(days=3650), "headers": {}},
         {"at": datetime(1970, 1, 1, tzinfo=timezone(-timedelta(hours=23, minutes=59))), "unique": True},
         {"expires": datetime(2030, 1, 1, tzinfo=timezone(timedelta(hours=23, minutes=59)))},

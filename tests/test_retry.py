@@ -80,7 +80,7 @@ def test_waits(wait: Any, delays: list[float]) -> None:
         lambda state: 10**400,
     ],
 )
-def test_no_wait_overflows(wait: Any) -> None:
+def test_b34_no_wait_overflows(wait: Any) -> None:
     delay_s = ask(policy(wait=wait, stop=stop_never), attempt=5000)
     assert delay_s is not None and 0 <= delay_s <= MAX_DELAY_S
 

@@ -107,7 +107,7 @@ def test_missing(fresh_dsn: str) -> None:
     assert_refused(fresh_dsn, SchemaMissing, "run `pgqueue migrate`")
 
 
-def test_older(fresh_dsn: str) -> None:
+def test_b53_older(fresh_dsn: str) -> None:
     App(fresh_dsn).migrate()
     execute(fresh_dsn, f"update pgqueue.migration set version = version - {newest()}")
     execute(fresh_dsn, "insert into pgqueue.migration values (-1, '')")
@@ -118,7 +118,7 @@ def test_older(fresh_dsn: str) -> None:
     assert_refused(fresh_dsn, SchemaTooOld, f"is at version -1 and this code needs {newest()}: run `pgqueue migrate`")
 
 
-def test_newer(fresh_dsn: str) -> None:
+def test_b53_newer(fresh_dsn: str) -> None:
     app = App(fresh_dsn)
     app.migrate()
     before = structure(fresh_dsn)
@@ -140,7 +140,7 @@ def test_a_failed_migration_leaves_nothing(fresh_dsn: str) -> None:
 
 
 @pytest.mark.parametrize("schema", ["jobs_two", "user", "x" * 48, "_1"])
-def test_another_name(fresh_dsn: str, schema: str) -> None:
+def test_b28_another_name(fresh_dsn: str, schema: str) -> None:
     one, two = App(fresh_dsn), App(fresh_dsn, schema=schema)
     one.migrate()
     with pytest.raises(SchemaMissing, match=f"the schema '{schema}' has no pgqueue tables"):
@@ -178,7 +178,7 @@ def test_two_names_can_be_migrated_at_once(fresh_dsn: str) -> None:
     "schema",
     ["", "Jobs", "a-b", 'a"b', "a b", "pg_jobs", "1a", "x" * 49, "ü", "a;drop", "a\0", "a.b", 5, "information_schema"],
 )
-def test_names_that_are_refused(dsn: str, schema: Any) -> None:
+def test_b28_names_that_are_refused(dsn: str, schema: Any) -> None:
     with pytest.raises(InvalidOption, match=r"^schema .* cannot be used: take lower-case letters") as caught:
         App(dsn, schema=schema).enqueue("t")
     assert "\n" not in str(caught.value)

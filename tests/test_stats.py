@@ -95,7 +95,7 @@ def test_dead_jobs_are_counted_in_history_and_cancelled_ones_are_not(conn: Conne
     assert not look(conn, queries, count_limit=4).dead_kept.exact
 
 
-def test_beyond_the_limit_a_count_is_an_estimate_near_the_truth(conn: Connection, queries: Queries) -> None:
+def test_s22_beyond_the_limit_a_count_is_an_estimate_near_the_truth(conn: Connection, queries: Queries) -> None:
     add_jobs(conn, 3000, queue="deep")
     add_jobs(conn, 7, queue="shallow")
     add_jobs(conn, 900, state="scheduled")

@@ -114,7 +114,7 @@ def nested() -> Any:
         (print, "decorates a function, not a builtin_function_or_method"),
     ],
 )
-def test_what_is_no_task(function: Any, message: str) -> None:
+def test_b46_what_is_no_task(function: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         App().task(function)
 
@@ -162,7 +162,7 @@ def test_policies_reach_the_task() -> None:
     assert task.policy.next_delay_s(KeyError(), attempt=1, max_attempts=None, age_s=0) is None
 
 
-def test_two_functions_of_one_name() -> None:
+def test_b46_two_functions_of_one_name() -> None:
     app = App()
     app.task(name="same")(nested())
     app.task(name="same")(nested())  # the module was loaded again
@@ -194,7 +194,9 @@ if __name__ == "__main__":
         (["-m", "pack"], "pack.__main__.buy"),
     ],
 )
-def test_the_script_that_is_run_is_called_as_a_worker_imports_it(tmp_path: Path, command: list[str], name: str) -> None:
+def test_b46_the_script_that_is_run_is_called_as_a_worker_imports_it(
+    tmp_path: Path, command: list[str], name: str
+) -> None:
     (tmp_path / "pack").mkdir()
     for file in ("orders.py", "pack/__init__.py", "pack/orders.py", "pack/__main__.py"):
         (tmp_path / file).write_text(SCRIPT if "init" not in file else "")

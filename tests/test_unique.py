@@ -146,7 +146,7 @@ def test_the_same_key_for_a_whole_bulk(sync: AnyTask, conn: psycopg.Connection, 
 
 
 @pytest.mark.parametrize("key", ["x" * 200, "x" * 201, "x" * 10_000, "🐘" * 5_000, "%s'\"\\;--"])
-def test_keys_of_any_length(sync: AnyTask, conn: psycopg.Connection, key: str) -> None:
+def test_b51_keys_of_any_length(sync: AnyTask, conn: psycopg.Connection, key: str) -> None:
     first = sync.options(unique=key).defer(1)
     assert sync.options(unique=key).defer(1).id == first.id
     assert sync.options(unique=key[:-1] + "y").defer(1).created

@@ -222,7 +222,7 @@ def test_an_atomic_task_writes_once(start_worker: Start, paid: Callable[[], list
     assert paid() == [1, 2, 3]
 
 
-def test_an_atomic_task_that_commits_itself_is_refused(start_worker: Start, paid: Callable[[], list[int]]) -> None:
+def test_b49_an_atomic_task_that_commits_itself_is_refused(start_worker: Start, paid: Callable[[], list[int]]) -> None:
     start_worker("-c", "1").ready()
     with pytest.raises(JobDead, match="ended the transaction"):
         tasks.pay_and_commit.defer(1).result(30)

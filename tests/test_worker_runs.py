@@ -85,7 +85,9 @@ def test_retry_snooze_and_cancel_can_be_raised(start_worker: Start, conn: psycop
 
 
 @pytest.mark.parametrize("kind", ["SystemExit", "KeyboardInterrupt", "GeneratorExit"])
-def test_whatever_a_task_raises_is_a_failed_attempt(start_worker: Start, conn: psycopg.Connection, kind: str) -> None:
+def test_b40_whatever_a_task_raises_is_a_failed_attempt(
+    start_worker: Start, conn: psycopg.Connection, kind: str
+) -> None:
     worker = start_worker("-c", "1").ready()
     children = worker.children()
     job = tasks.exit_with.defer(kind)
@@ -96,7 +98,7 @@ def test_whatever_a_task_raises_is_a_failed_attempt(start_worker: Start, conn: p
 
 
 @pytest.mark.parametrize("kind", ["SystemExit", "KeyboardInterrupt", "CancelledError"])
-def test_whatever_an_async_task_raises_is_a_failed_attempt(
+def test_b40_whatever_an_async_task_raises_is_a_failed_attempt(
     start_worker: Start, conn: psycopg.Connection, kind: str
 ) -> None:
     worker = start_worker("-c", "1").ready()
@@ -108,7 +110,7 @@ def test_whatever_an_async_task_raises_is_a_failed_attempt(
     assert tasks.echo_later.defer(1).result(30) == 1 and worker.children() == children
 
 
-def test_a_result_that_cannot_be_stored_fails_the_attempt_with_that_reason(
+def test_b43_a_result_that_cannot_be_stored_fails_the_attempt_with_that_reason(
     start_worker: Start, conn: psycopg.Connection
 ) -> None:
     start_worker("-c", "1").ready()
@@ -119,7 +121,7 @@ def test_a_result_that_cannot_be_stored_fails_the_attempt_with_that_reason(
     assert cause == "result"
 
 
-def test_an_error_text_that_postgres_cannot_hold_is_cleaned(start_worker: Start, conn: psycopg.Connection) -> None:
+def test_b39_an_error_text_that_postgres_cannot_hold_is_cleaned(start_worker: Start, conn: psycopg.Connection) -> None:
     start_worker("-c", "1").ready()
     job = tasks.hostile_error.defer()
     with pytest.raises(JobDead):
@@ -128,7 +130,7 @@ def test_an_error_text_that_postgres_cannot_hold_is_cleaned(start_worker: Start,
     assert error.startswith("ValueError: \\x00 \\ud800") and len(error) < 70_000
 
 
-def test_arguments_that_no_longer_fit_fail_with_both_shapes(
+def test_b36_arguments_that_no_longer_fit_fail_with_both_shapes(
     start_worker: Start, app: App, conn: psycopg.Connection
 ) -> None:
     start_worker("-c", "1").ready()
@@ -139,7 +141,7 @@ def test_arguments_that_no_longer_fit_fail_with_both_shapes(
     assert cause == "arguments"
 
 
-def test_an_unknown_task_stays_queued_and_others_run(start_worker: Start, app: App) -> None:
+def test_b35_an_unknown_task_stays_queued_and_others_run(start_worker: Start, app: App) -> None:
     worker = start_worker("-c", "1").ready()
     unknown = [app.enqueue("no.such.task") for _ in range(3)]
     assert tasks.echo.defer(7).result(30) == 7

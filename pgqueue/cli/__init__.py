@@ -5,6 +5,7 @@ traceback instead.
 """
 
 import sys
+import traceback
 from typing import Annotated
 
 import typer
@@ -14,6 +15,7 @@ from pgqueue import db
 from pgqueue.cli import demo, jobs, queues, server, worker
 from pgqueue.cli.output import fail, say
 from pgqueue.errors import ConfigError, PgQueueError
+from pgqueue.visible import harmless
 
 cli = typer.Typer(
     name="pgqueue",
@@ -56,5 +58,6 @@ def main() -> None:
         sys.exit(1)
     except (PgQueueError, db.DatabaseError, TypeError) as error:
         if _debug or (isinstance(error, TypeError) and not isinstance(error, PgQueueError)):
-            raise
+            sys.stderr.write(harmless(traceback.format_exc()))
+            sys.exit(1)
         fail(str(error).splitlines()[0] if str(error) else type(error).__name__, usage=isinstance(error, ConfigError))

@@ -5,8 +5,9 @@ from typing import Annotated, Any
 
 import typer
 
+from pgqueue import redact
 from pgqueue.cli.options import AppName, Json, QueueName, TaskName, chosen_app
-from pgqueue.cli.output import cell, fail, harmless, say, say_json, say_table
+from pgqueue.cli.output import cell, fail, say, say_json, say_table
 from pgqueue.errors import ConfigError, InvalidOption
 from pgqueue.job import State
 
@@ -55,7 +56,12 @@ def jobs(
     as_json: Json = False,
 ) -> None:
     """List the newest jobs, alive or ended."""
-    found = chosen_app(app).jobs(state=_state(state), queue=queue, task=task, limit=limit)
+    chosen = chosen_app(app)
+    names = chosen.config.secret_names
+    found = [
+        redact.shown(job, secret_names=names)
+        for job in chosen.jobs(state=_state(state), queue=queue, task=task, limit=limit)
+    ]
     if as_json:
         say_json([job._asdict() for job in found])
         return
@@ -69,7 +75,8 @@ def show(job_id: Annotated[str, typer.Argument(metavar="ID")], app: AppName = No
     """Everything about one job, with each failed attempt; the end of an id will do, as the dashboard shows it."""
     chosen = chosen_app(app)
     job_id = chosen.find(job_id)
-    job = chosen.snapshot(job_id)._asdict()
+    snapshot = chosen.snapshot(job_id)
+    job = redact.shown(snapshot, secret_names=chosen.config.secret_names)._asdict()
     names = ("attempt", "started_at", "failed_at", "worker", "cause", "error", "traceback")
     attempts = [dict(zip(names, attempt, strict=True)) for attempt in chosen.attempts(job_id)]
     if as_json:
@@ -82,7 +89,7 @@ def show(job_id: Annotated[str, typer.Argument(metavar="ID")], app: AppName = No
         say(
             f"\nattempt {attempt['attempt']} failed {cell(attempt['failed_at'])} on {cell(attempt['worker'])}: {attempt['cause']}"
         )
-        say(harmless(attempt["traceback"] or attempt["error"]).rstrip())
+        say((attempt["traceback"] or attempt["error"]).rstrip())
 
 
 def retry(

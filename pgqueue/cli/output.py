@@ -2,23 +2,25 @@
 
 import json
 import sys
-import unicodedata
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, NoReturn
 
+from pgqueue.visible import harmless, one_line
+
 WIDEST = 80  # characters of one cell
+LONGEST = 2_000  # characters of an error
 
 
 def say(text: str) -> None:
-    """One line on standard output."""
-    sys.stdout.write(f"{text}\n")
+    """Text on standard output; whatever it quotes is harmless from here on."""
+    sys.stdout.write(f"{harmless(text)}\n")
     sys.stdout.flush()
 
 
 def fail(text: str, *, usage: bool = False) -> NoReturn:
     """One line on standard error, and the exit code: 2 for a wrong call, 1 for a failure."""
-    sys.stderr.write(f"pgqueue: {harmless(text)}\n")
+    sys.stderr.write(f"pgqueue: {one_line(text, at_most=LONGEST)}\n")
     sys.exit(2 if usage else 1)
 
 
@@ -44,18 +46,8 @@ def cell(value: Any) -> str:
         return "-"
     if isinstance(value, datetime):
         return value.astimezone().strftime("%Y-%m-%d %H:%M:%S")
-    text = harmless(str(value)).replace("\n", " ")
+    text = harmless(str(value)[: WIDEST + 1].replace("\n", " "))
     return text if len(text) <= WIDEST else f"{text[: WIDEST - 1]}…"
-
-
-def harmless(text: str) -> str:
-    """Text without control characters or marks that turn the direction of writing: a name must not move the cursor."""
-    return "".join(
-        char
-        if char == "\n" or unicodedata.category(char) not in ("Cc", "Cf", "Cs", "Zl", "Zp")
-        else f"\\x{ord(char):02x}"
-        for char in text
-    )
 
 
 def _plain(value: Any) -> Any:

@@ -7,9 +7,10 @@ from typing import Annotated, Any
 import typer
 
 from pgqueue.cli.options import CORES, AppName, Json, app_spec, queue_names
-from pgqueue.cli.output import harmless, say, say_json, say_table
+from pgqueue.cli.output import say, say_json, say_table
 from pgqueue.errors import ConfigError
 from pgqueue.finder import find_app
+from pgqueue.visible import log_to_stderr
 
 LEVELS = ("debug", "info", "warning", "error", "critical")
 
@@ -44,7 +45,7 @@ def worker(
         shutdown_timeout_s=shutdown_timeout, max_tasks_per_child=max_tasks_per_child,
         max_memory_per_child_mb=max_memory_per_child, listen=not no_listen, log_level=loglevel.lower(),
     )  # fmt: skip
-    logging.basicConfig(level=loglevel.upper(), format=settings.log_format)
+    log_to_stderr(level=loglevel, form=settings.log_format)
     logging.getLogger("asyncio").setLevel(logging.WARNING)
 
     async def main() -> None:
@@ -59,7 +60,7 @@ def _banner(facts: dict[str, Any]) -> None:
     for name, value in facts.items():
         lines = value if isinstance(value, list) else [value]
         for number, line in enumerate(lines):
-            say(f"  {name if number == 0 else '':<10} {harmless(str(line))}")
+            say(f"  {name if number == 0 else '':<10} {line}")
 
 
 def tasks(app: AppName = None, as_json: Json = False) -> None:

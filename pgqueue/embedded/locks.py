@@ -1,6 +1,7 @@
 """Advisory file locks (flock): the kernel releases them when the last copy of the descriptor is closed, however its
 owners died. So they cannot be stale, which no file with a PID in it can promise."""
 
+import errno
 import fcntl
 import os
 import time
@@ -22,12 +23,24 @@ def every_step(limit_s: float) -> Iterator[float]:
         time.sleep(STEP_S)
 
 
+def make_private(path: Path) -> int:
+    """A descriptor to write at the end of a file that only its owner reads, made if missing; never through a planted link."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise EmbeddedError(f"{path} is a symbolic link, which is not ours: remove it") from None
+    os.fchmod(fd, 0o600)
+    return fd
+
+
 def try_lock(path: Path, *, shared: bool = False) -> int | None:
     """A descriptor that holds the lock, or None. Closing it (and every inherited copy) unlocks.
 
     The file must exist: a watcher that looked once more would otherwise put a file into a folder being deleted.
     """
-    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:

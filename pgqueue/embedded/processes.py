@@ -14,6 +14,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from pgqueue.embedded.locks import make_private
 from pgqueue.embedded.places import Account, Place, has_sockets
 from pgqueue.errors import EmbeddedError
 
@@ -38,8 +39,9 @@ def detach(
     A shell stands between, which ends at once: so our caller, who may wait for its own children or count SIGCHLDs, gets
     no child it does not know, and no zombie when the server is killed.
     """
-    mode = "wb" if log.exists() and log.stat().st_size > LOG_LIMIT_BYTES else "ab"
-    with log.open(mode) as output:
+    with os.fdopen(make_private(log), "ab") as output:  # statements that failed stand in it, with what they said
+        if output.tell() > LOG_LIMIT_BYTES:
+            output.truncate(0)
         subprocess.run(
             ["/bin/sh", "-c", '"$@" &', "sh", *command],
             cwd="/",

@@ -27,7 +27,7 @@ from typing import Any
 from pgqueue.db import connect
 from pgqueue.embedded import cluster, processes
 from pgqueue.embedded.binaries import Binaries
-from pgqueue.embedded.locks import every_step, locked, try_lock
+from pgqueue.embedded.locks import every_step, locked, make_private, try_lock
 from pgqueue.embedded.places import Account, Place, has_sockets, make_folder, read_environment
 from pgqueue.errors import DatabaseUnavailable, EmbeddedError
 
@@ -53,7 +53,7 @@ class Server:
         self._refuse_other_major(binaries)
         make_folder(self.place.folder)
         for lock in (self.place.start_lock, self.place.run_lock, self.place.watch_lock):
-            lock.touch(mode=0o600)
+            os.close(make_private(lock))
         with locked(self.place.start_lock, shared=True):
             if self._join(idle_s):
                 return self.place.dsn()

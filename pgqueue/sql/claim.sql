@@ -57,21 +57,28 @@ set
   started_at = now()
 -- By ctid: a row that moved between the lock and the update is not visible there and is left for the next claim.
 where ctid = any (array(
-  select candidate.ctid
-  from (select queue, priority from pair order by priority desc, seq) as pair
-  cross join lateral (
-    select job.ctid
-    from {schema}.job
-    where job.state = 'queued' and job.queue = pair.queue and job.priority = pair.priority
-      -- Tasks this worker does not know stay queued for those who do.
-      and job.task <> all (%(unknown)s::text[])
-    order by job.seq
+  select ctid
+  from (
+    select
+      candidate.ctid,
+      -- What comes before it; a job of any size may be the only one.
+      sum(candidate.bytes) over (rows between unbounded preceding and 1 preceding) as bytes_before
+    from (select queue, priority from pair order by priority desc, seq) as pair
+    cross join lateral (
+      select job.ctid, octet_length(job.args) + octet_length(job.kwargs) as bytes
+      from {schema}.job
+      where job.state = 'queued' and job.queue = pair.queue and job.priority = pair.priority
+        -- Tasks this worker does not know stay queued for those who do.
+        and job.task <> all (%(unknown)s::text[])
+      order by job.seq
+      limit %(limit)s
+      for update skip locked
+    ) as candidate
+    -- A worker that was declared dead claims nothing more under that name.
+    where exists (select from {schema}.worker where id = %(worker)s and state = 'alive')
     limit %(limit)s
-    for update skip locked
-  ) as candidate
-  -- A worker that was declared dead claims nothing more under that name.
-  where exists (select from {schema}.worker where id = %(worker)s and state = 'alive')
-  limit %(limit)s
+  ) as wanted
+  where coalesce(bytes_before, 0) < %(most_bytes)s
 ))
 returning
   id::text, claim_token, task, args, kwargs, attempt, max_attempts, crashes, queue, priority, seq, timeout_s, headers,

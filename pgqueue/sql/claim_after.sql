@@ -7,26 +7,33 @@ set
   worker = %(worker)s,
   started_at = now()
 where ctid = any (array(
-  select candidate.ctid
+  select ctid
   from (
-    select queue, priority, cursor
-    from unnest(%(queues)s::text[], %(priorities)s::smallint[], %(cursors)s::bigint[])
-      with ordinality as known (queue, priority, cursor, place)
-    where not exists (select from {schema}.queue where name = known.queue and paused_at is not null)
-    order by place
-  ) as pair
-  cross join lateral (
-    select job.ctid
-    from {schema}.job
-    where job.state = 'queued' and job.queue = pair.queue and job.priority = pair.priority and job.seq > pair.cursor
-      -- Tasks this worker does not know stay queued for those who do.
-      and job.task <> all (%(unknown)s::text[])
-    order by job.seq
+    select
+      candidate.ctid,
+      -- What comes before it; a job of any size may be the only one.
+      sum(candidate.bytes) over (rows between unbounded preceding and 1 preceding) as bytes_before
+    from (
+      select queue, priority, cursor
+      from unnest(%(queues)s::text[], %(priorities)s::smallint[], %(cursors)s::bigint[])
+        with ordinality as known (queue, priority, cursor, place)
+      where not exists (select from {schema}.queue where name = known.queue and paused_at is not null)
+      order by place
+    ) as pair
+    cross join lateral (
+      select job.ctid, octet_length(job.args) + octet_length(job.kwargs) as bytes
+      from {schema}.job
+      where job.state = 'queued' and job.queue = pair.queue and job.priority = pair.priority and job.seq > pair.cursor
+        -- Tasks this worker does not know stay queued for those who do.
+        and job.task <> all (%(unknown)s::text[])
+      order by job.seq
+      limit %(limit)s
+      for update skip locked
+    ) as candidate
+    where exists (select from {schema}.worker where id = %(worker)s and state = 'alive')
     limit %(limit)s
-    for update skip locked
-  ) as candidate
-  where exists (select from {schema}.worker where id = %(worker)s and state = 'alive')
-  limit %(limit)s
+  ) as wanted
+  where coalesce(bytes_before, 0) < %(most_bytes)s
 ))
 returning
   id::text, claim_token, task, args, kwargs, attempt, max_attempts, crashes, queue, priority, seq, timeout_s, headers,

@@ -31,5 +31,6 @@ select
     -- Somebody waits for one of them: a single doorbell for the batch.
     select count(pg_notify('{results_channel}', ''))
     from (select from gone join {schema}.awaited on awaited.job_id = gone.id limit 1) as waiter
-  )
+  ),
+  current_setting('pgqueue.attempt', true)
 from gone

@@ -1,14 +1,22 @@
--- Delete up to `limit` ended jobs in one state.
-delete from {schema}.history
-where state = %(state)s and id in (
-  select id
-  from {schema}.history
-  where
-    state = %(state)s
-    and (%(queue)s::text is null or queue = %(queue)s)
-    and (%(task)s::text is null or task = %(task)s)
-  order by id
-  limit %(limit)s
-  for update skip locked
+-- Delete up to `limit` ended jobs in one state, with what is kept of their failed attempts.
+with gone as (
+  delete from {schema}.history
+  where state = %(state)s and id in (
+    select id
+    from {schema}.history
+    where
+      state = %(state)s
+      and (%(queue)s::text is null or queue = %(queue)s)
+      and (%(task)s::text is null or task = %(task)s)
+    order by id
+    limit %(limit)s
+    for update skip locked
+  )
+  returning id
+),
+forgotten as (
+  delete from {schema}.attempt
+  where job_id in (select id from gone)
 )
-returning id::text
+select id::text
+from gone

@@ -9,7 +9,6 @@ whatever it runs; on Linux the kernel sees to it even if user code holds the int
 import asyncio
 import ctypes
 import json
-import logging
 import os
 import queue
 import resource
@@ -28,11 +27,15 @@ from pgqueue.context import CurrentJob
 from pgqueue.errors import PgQueueError, TimeLimitExceeded
 from pgqueue.finder import find_app
 from pgqueue.job import Claimed, Outcome
-from pgqueue.worker.executor import Attempt, describe, format_trace
+from pgqueue.redact import MARKS
+from pgqueue.visible import log_to_stderr
+from pgqueue.worker.executor import Attempt, clean, describe, format_trace
 from pgqueue.worker.frames import Unpacker, pack
+from pgqueue.worker.watch import LoopWatch
 
 FLUSH_S = 0.002  # outcomes wait this long for company while more jobs are at hand
 PROGRESS_S = 0.1  # a task may report progress as often as it likes; it is sent this often
+MAX_NOTE = 200  # characters of what a task says about its progress
 PR_SET_PDEATHSIG = 1
 
 
@@ -124,14 +127,16 @@ class Child:
             now = time.perf_counter()
             del self._running[job.id]
             self._emit(outcome, now - began)
-            if not self._unstarted or now - self._flushed_at > FLUSH_S:
+            if attempt.exhausted:
+                self._resign()
+            elif not self._unstarted or now - self._flushed_at > FLUSH_S:
                 self.flush()
 
     def _connection(self) -> db.Connection:
         """This thread's connection for atomic tasks, kept between jobs while it is healthy."""
         conn = getattr(self._local, "conn", None)
         if conn is None or conn.closed or conn.broken:
-            conn = self._local.conn = db.connect(self._app.dsn, name=self._setup["application_name"])
+            conn = self._local.conn = db.connect(self._app.dsn, name=self._setup["application_name"], pinned=False)
         return conn
 
     # -- async jobs --
@@ -139,7 +144,10 @@ class Child:
     def _event_loop(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
-            threading.Thread(target=self._loop.run_forever, name="pgqueue async", daemon=True).start()
+            thread = threading.Thread(target=self._loop.run_forever, name="pgqueue async", daemon=True)
+            self._watch = LoopWatch(self._loop, thread)
+            thread.start()
+            threading.Thread(target=self._watch.run, name="pgqueue watch", daemon=True).start()
         return self._loop
 
     def _start_async(self, jobs: list[Claimed]) -> None:
@@ -150,15 +158,19 @@ class Child:
 
     async def _run_async(self, attempt: Attempt) -> None:
         began = time.perf_counter()
+        self._watch.started()
         outcome = await attempt.execute_async(self._async_connection)
+        self._watch.ended()
         del self._running[attempt.job.id]
         first = not self._done
         self._emit(outcome, time.perf_counter() - began)
-        if first:  # one flush for all that end in this turn of the loop
+        if attempt.exhausted:
+            self._resign()
+        elif first:  # one flush for all that end in this turn of the loop
             asyncio.get_running_loop().call_soon(self.flush)
 
     async def _async_connection(self) -> db.AsyncConnection:
-        return await db.connect_async(self._app.dsn, name=self._setup["application_name"])
+        return await db.connect_async(self._app.dsn, name=self._setup["application_name"], pinned=False)
 
     # -- what goes back --
 
@@ -170,15 +182,22 @@ class Child:
             now = time.monotonic()
             if now - reported_at >= PROGRESS_S or fraction == 1:
                 reported_at = now
-                self._send(["progress", job.id, job.token, fraction, None if note is None else str(note)[:200]])
+                shown = None if note is None else attempt.mask(clean(str(note)))[:MAX_NOTE]
+                self._send(["progress", job.id, job.token, fraction, shown])
 
-        headers = json.loads(job.headers) if job.headers else {}
+        headers = _headers(job.headers)
         current = CurrentJob(job.id, job.token, job.task, job.queue, job.attempt, headers, report)
-        return Attempt(job, self._app.tasks[job.task], current, worker=self._setup["worker"])
+        attempt = Attempt(job, self._app.tasks[job.task], current, worker=self._setup["worker"])
+        return attempt
 
     def _emit(self, outcome: Outcome, seconds: float) -> None:
         with self._out:
             self._done.append((outcome, seconds))
+
+    def _resign(self) -> None:
+        """Ask to be replaced."""
+        self.flush()
+        self._send(["spent"])
 
     def flush(self) -> None:
         """Send what is done."""
@@ -195,6 +214,18 @@ class Child:
                 self._sock.sendall(data)
             except OSError:
                 os._exit(1)  # no supervisor, no one to work for: it or its successor runs the job again
+
+
+def _headers(text: str | None) -> dict[str, Any]:
+    """A job's headers as its task sees them. Whoever writes rows by hand may have stored anything."""
+    try:
+        headers = json.loads(text) if text else {}
+    except (ValueError, RecursionError):
+        return {}
+    if not isinstance(headers, dict):
+        return {}
+    headers.pop(MARKS, None)
+    return headers
 
 
 def _memory_mb() -> float:
@@ -224,7 +255,8 @@ def _hello(app: App) -> dict[str, Any]:
     return {
         "dsn": app.config.dsn,
         "config": {"schema": app.config.schema, "keep_succeeded_days": app.config.keep_succeeded_days,
-                   "keep_dead_days": app.config.keep_dead_days, "notify": app.config.notify},
+                   "keep_dead_days": app.config.keep_dead_days, "notify": app.config.notify,
+                   "pool_size": app.config.pool_size},
         "tasks": {
             name: {"is_async": task.is_async, "timeout_s": task.timeout_s, "queue": task.queue} for name, task in app.tasks.items()
         },
@@ -240,7 +272,7 @@ def main() -> None:
     sock = socket.socket(fileno=int(sys.argv[1]))
     frames = _frames(sock)
     _, setup = next(frames)
-    logging.basicConfig(level=setup["log_level"], format=setup["log_format"])
+    log_to_stderr(level=setup["log_level"], form=setup["log_format"])
     try:
         app = find_app(setup["app"])
         hello = _hello(app)

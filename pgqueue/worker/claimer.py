@@ -16,8 +16,10 @@ import logging
 import time
 from collections.abc import Callable
 
+from pgqueue.alarms import FalseAlarms
 from pgqueue.job import Claimed, Outcome, Verdict
-from pgqueue.queries import Queries, Statement
+from pgqueue.plain import short
+from pgqueue.queries import CLAIM_BYTES, Queries, Statement
 from pgqueue.worker.crew import Crew
 from pgqueue.worker.line import Line, Patience, Trouble
 from pgqueue.worker.settings import CLAIM_MAX, POLL_ALONE_S, POLL_S, Settings
@@ -39,6 +41,7 @@ class Claimer:
     def __init__(
         self, line: Line, queries: Queries, crew: Crew, settings: Settings,
         *, worker: Callable[[], str], may_claim: Callable[[], bool], deliver: Callable[[list[Outcome]], None],
+        alarms: FalseAlarms,
     ) -> None:  # fmt: skip
         self._line = line
         self._queries = queries
@@ -55,9 +58,12 @@ class Claimer:
         self._rate = 0.0
         self._rate_at = time.monotonic()
         self._rate_count = 0
+        self._mean_bytes = 1.0  # of the arguments of the jobs claimed last
         self._busy_since: float | None = None
         self._second_look = False
         self._rung = False
+        self._answering = False
+        self._alarms = alarms
         self.unknown: set[str] = set()
         self.sleeping = False
         self.stopping = False
@@ -75,6 +81,11 @@ class Claimer:
                 patience.passed()
             except Trouble as error:
                 await patience.wait("claim", error)
+
+    def ring(self) -> None:
+        """Somebody rang, or may have."""
+        self._answering = True
+        self.bell.set()
 
     def stop(self) -> None:
         """Claim no more."""
@@ -99,7 +110,7 @@ class Claimer:
     def _wanted(self) -> int:
         """Free places, and what is likely to be finished within a tenth of a second. Halves, so that claims are not tiny."""
         self._measure_rate()
-        ahead = int(self._rate * AHEAD_S)
+        ahead = min(int(self._rate * AHEAD_S), int(CLAIM_BYTES / self._mean_bytes))
         room = self._crew.room()
         if ahead <= 2 * max(1, len(self._crew.children)):
             return min(room, CLAIM_MAX)
@@ -138,6 +149,9 @@ class Claimer:
         taken += await self._take(statement)
         self._full_at = time.monotonic()
         self._full_cost_s = self._full_at - began
+        if self._answering:
+            self._answering = False
+            self._alarms.answered(for_nothing=not taken)
         return taken
 
     def _after(self, limit: int) -> Statement:
@@ -155,6 +169,8 @@ class Claimer:
         for job in jobs:
             pair = job.queue, job.priority
             self._cursors[pair] = max(job.seq, self._cursors.get(pair, 0))
+        if jobs:
+            self._mean_bytes = max(1.0, sum(len(job.args) + len(job.kwargs) for job in jobs) / len(jobs))
         self._crew.take(job for job in jobs if self._startable(job))
         return len(jobs)
 
@@ -172,7 +188,7 @@ class Claimer:
         if job.task not in self.unknown:
             logger.error(
                 "job %s: this app has no task named %r; such jobs stay queued for a worker that knows it. "
-                "Deploy the code, or check the name in `pgqueue tasks`.", job.id, job.task,
+                "Deploy the code, or check the name in `pgqueue tasks`.", job.id, short(job.task),
             )  # fmt: skip
             self.unknown.add(job.task)
         self._deliver([Outcome(job.id, job.token, Verdict.RELEASE)])

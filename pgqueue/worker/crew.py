@@ -10,6 +10,7 @@ from typing import Any
 
 from pgqueue.errors import ConfigError
 from pgqueue.job import Claimed, Outcome, Verdict
+from pgqueue.visible import harmless
 from pgqueue.worker.children import Child, Run
 from pgqueue.worker.dispatch import Dispatcher, Hand, Pace
 from pgqueue.worker.settings import CRASH_CAP, HARD_GRACE_S, STUCK_S, TICK_S, Settings
@@ -108,6 +109,9 @@ class Crew:
         match message:
             case ["done", done, rss_mb]:
                 self._done(child, done, rss_mb)
+            case ["spent"]:
+                logger.warning("child %d ran out of memory and is replaced", child.number)
+                self._retire(child)
             case ["given", ids]:
                 self._given(child, ids)
             case ["progress", job_id, token, fraction, note]:
@@ -117,7 +121,7 @@ class Crew:
             case ["failed", reason, trace]:
                 child.failed = reason
                 if trace and not self._hello_seen:
-                    sys.stderr.write(trace)
+                    sys.stderr.write(harmless(trace))
 
     def _welcome(self, child: Child, hello: dict[str, Any]) -> None:
         child.ready = child.came_up = True

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from pgqueue.job import Claimed
 from pgqueue.worker.children import Child, Run
-from pgqueue.worker.settings import ASYNC_JOBS, CRASH_CAP, FAST_S, FRAME_JOBS, FRAME_S, STUCK_S, TICK_S
+from pgqueue.worker.settings import ASYNC_JOBS, CRASH_CAP, FAST_S, FRAME_BYTES, FRAME_JOBS, FRAME_S, STUCK_S, TICK_S
 
 SMOOTH = 0.1  # weight of a new measurement of a task's run time
 SAMPLES = 10  # before that many, a task counts as slow
@@ -148,11 +148,13 @@ class Dispatcher:
     def _frame(self) -> list[Claimed]:
         """The next job, and those behind it as long as all are short and together within the budget of a frame."""
         jobs, budget_s = [self.hand.sync.popleft()], FRAME_S
+        budget_bytes = FRAME_BYTES - len(jobs[0].args)
         pace = self.tasks[jobs[0].task]
         while pace.fast and self.hand.sync and len(jobs) < FRAME_JOBS:
             budget_s -= pace.mean_s
             pace = self.tasks[self.hand.sync[0].task]
-            if not pace.fast or budget_s < pace.mean_s:
+            budget_bytes -= len(self.hand.sync[0].args)
+            if not pace.fast or budget_s < pace.mean_s or budget_bytes < 0:
                 break
             jobs.append(self.hand.sync.popleft())
         return jobs

@@ -13,10 +13,12 @@ from pgqueue.context import CurrentJob, _current
 from pgqueue.errors import InvalidArguments, InvalidResult, LeaseLost, TimeLimitExceeded
 from pgqueue.job import Claimed, Outcome, Verdict
 from pgqueue.queries import Statement
+from pgqueue.redact import Secrets
 from pgqueue.retry import Cancel, Snooze, clamp_delay
 from pgqueue.task import AnyTask
 
 MAX_TEXT = 64_000  # characters of an error or traceback that are kept
+ENDED = "the task ended the transaction of its atomic connection itself: leave commit and rollback to pgqueue"
 
 
 class Attempt:
@@ -28,6 +30,9 @@ class Attempt:
         self.current = current
         self.worker = worker
         self.committing = False
+        self.exhausted = False
+        """Memory ran out: what the process is worth now is anybody's guess."""
+        self._secrets: Secrets | None = None
 
     # -- the two colours: they differ in `await` and in the connection's class --
 
@@ -40,6 +45,7 @@ class Attempt:
                     return self._succeeded(self.task.function(*args, **kwargs))
                 conn = connection()
                 with conn.transaction():
+                    db.run(conn, self._begin())
                     self.current.connection = conn
                     result = self._encode(self.task.function(*args, **kwargs))
                     self._finished(db.run(conn, self._finish(conn, result)))
@@ -55,6 +61,7 @@ class Attempt:
                 if not self.task.atomic:
                     return self._succeeded(await self.task.function(*args, **kwargs))
                 async with await connection() as conn, conn.transaction():
+                    await db.run_async(conn, self._begin())
                     self.current.connection = conn
                     result = self._encode(await self.task.function(*args, **kwargs))
                     self._finished(await db.run_async(conn, self._finish(conn, result)))
@@ -86,15 +93,20 @@ class Attempt:
             self.job.id, self.job.token, Verdict.SUCCEEDED, self._encode(value) if value is not None else "null"
         )
 
+    def _begin(self) -> Statement:
+        return self.task.app.queries.atomic_begin(attempt=self._mark)
+
+    @property
+    def _mark(self) -> str:
+        return f"{self.job.id}:{self.job.token}"
+
     def _finish(self, conn: db.AnyConnection, result: str) -> Statement:
         """The last statement of an atomic task: it takes the row's lock and keeps it to the commit.
 
         A rescue either sees the job finished, or came first; then this matches nothing and everything rolls back.
         """
         if db.is_idle(conn):
-            raise RuntimeError(
-                "the task ended the transaction of its atomic connection itself: leave commit and rollback to pgqueue"
-            )
+            raise RuntimeError(ENDED)
         return self.task.app.queries.finish(
             worker=self.worker, ids=[self.job.id], tokens=[self.job.token], results=[result]
         )
@@ -102,6 +114,8 @@ class Attempt:
     def _finished(self, rows: list[Any]) -> None:
         if not rows:
             raise LeaseLost("this attempt was replaced by another while it ran; its transaction is rolled back")
+        if rows[0][-1] != self._mark:  # another transaction, begun by the task
+            raise RuntimeError(ENDED)
         self.committing = True
 
     # -- what an exception means --
@@ -111,6 +125,7 @@ class Attempt:
         if self.committing and not db.is_refusal(error):
             # Either it committed or this is what shall become of it: the finisher asks the database.
             return self.judged(error, cause="commit")._replace(verdict=Verdict.UNSURE)
+        self.exhausted = isinstance(error, MemoryError)
         if isinstance(error, asyncio.CancelledError):
             error = self._why_cancelled(error)
         match error:
@@ -119,7 +134,7 @@ class Attempt:
             case Snooze():
                 return self._outcome(Verdict.SNOOZE, delay_s=clamp_delay(error.delay_s))
             case Cancel():
-                return self._outcome(Verdict.CANCELLED, error=describe(error, name=False))
+                return self._outcome(Verdict.CANCELLED, error=self.mask(describe(error, name=False)))
             case TimeLimitExceeded():
                 return self.judged(error, cause="time limit")
             case InvalidArguments():
@@ -142,8 +157,16 @@ class Attempt:
             delay_s, cause, error = None, "retry policy", broken
         return self._outcome(
             Verdict.DEAD if delay_s is None else Verdict.RETRY,
-            delay_s=delay_s or 0.0, cause=cause, error=describe(error), traceback=trace,
+            delay_s=delay_s or 0.0, cause=cause, error=self.mask(describe(error)),
+            traceback=None if trace is None else self.mask(trace),
         )  # fmt: skip
+
+    def mask(self, text: str) -> str:
+        """The text without what is secret among the arguments."""
+        if self._secrets is None:
+            job, names = self.job, self.task.app.config.secret_names
+            self._secrets = Secrets(job.args, job.kwargs, job.headers, secret_names=names)
+        return self._secrets.mask(text)
 
     def _why_cancelled(self, error: BaseException) -> BaseException:
         if self.current.time_over.is_set():

@@ -19,11 +19,15 @@ from collections.abc import Callable
 from typing import Any
 
 from pgqueue import db
+from pgqueue.alarms import FalseAlarms
 from pgqueue.queries import Queries
 from pgqueue.worker.line import Patience, Trouble, within
 from pgqueue.worker.settings import (
     BEAT_DEADLINE_S,
     CRASH_CAP,
+    DEAF_POLL_S,
+    DEAF_S,
+    FALSE_ALARMS,
     FRESH_S,
     GRACE_S,
     HEARTBEAT_S,
@@ -51,6 +55,7 @@ class Lease:
         on_bell: Callable[[], None],
         on_due: Callable[[float | None], None],
         on_lost: Callable[[], None],
+        alarms: FalseAlarms,
     ) -> None:
         self._dsn = dsn
         self._queries = queries
@@ -61,6 +66,9 @@ class Lease:
         self._on_bell = on_bell
         self._on_due = on_due
         self._on_lost = on_lost
+        self._alarms = alarms
+        self._deaf_until: float | None = None
+        self._locked = False
         self._conn: db.AsyncConnection | None = None
         self._registered = False
         self._sent: Counter[str] = Counter()
@@ -140,13 +148,24 @@ class Lease:
             )  # fmt: skip
         self.pooled = pooled
         if not pooled:
-            await db.run_async(conn, self._queries.lock(self._lock_key))
+            self._locked = await self._try_lock(conn)
             if self._listen:
+                self._deaf_until = None
                 await db.run_async(conn, self._queries.listen_jobs)
         if not self._registered:
             await self._register(conn)
         self._beat_at = 0.0
         self._on_bell()  # whatever rang while nobody listened: look once
+
+    async def _try_lock(self, conn: db.AsyncConnection) -> bool:
+        """Never waits: advisory locks have no owner, and a stranger who holds ours must not keep us from the lease.
+
+        It may also be our last session, which the server still takes for alive; so each heartbeat tries again.
+        """
+        ((locked,),) = await db.run_async(conn, self._queries.lock(self._lock_key))
+        if not locked:
+            logger.warning("another session holds this worker's session lock; until it is free the lease alone counts")
+        return bool(locked)
 
     async def _register(self, conn: db.AsyncConnection) -> None:
         await db.run_async(
@@ -165,11 +184,28 @@ class Lease:
         """Wait for the doorbell until the next heartbeat is due."""
         assert self._conn is not None
         pause_s = max(0.0, self._beat_at + HEARTBEAT_S - time.monotonic())
-        if self._listen and not self.pooled:
-            if await db.wait_for_bell_async(self._conn, pause_s):
-                self._on_bell()
-        else:
+        if not self._listen or self.pooled:
             await asyncio.sleep(pause_s)
+        elif await self._deaf(self._conn):
+            await asyncio.sleep(min(pause_s, DEAF_POLL_S))
+            self._on_bell()
+        elif await db.wait_for_bell_async(self._conn, pause_s):
+            self._on_bell()
+
+    async def _deaf(self, conn: db.AsyncConnection) -> bool:
+        """Whether nobody listens for the moment: in a flood of bells for nothing polling is cheaper, and as sure."""
+        now = time.monotonic()
+        if self._deaf_until is not None and now >= self._deaf_until:
+            self._deaf_until = None
+            await within(conn, BEAT_DEADLINE_S, db.run_async(conn, self._queries.listen_jobs))
+            self._on_bell()
+        elif self._deaf_until is None and self._alarms.too_many():
+            logger.warning(
+                "more than %d bells a second for nothing: polling instead of LISTEN for %.0f s", FALSE_ALARMS, DEAF_S
+            )
+            self._deaf_until = now + DEAF_S
+            await within(conn, BEAT_DEADLINE_S, db.run_async(conn, self._queries.unlisten))
+        return self._deaf_until is not None
 
     async def _beat_if_due(self) -> bool:
         """False: this worker was declared dead and starts over."""
@@ -177,6 +213,8 @@ class Lease:
             return True
         assert self._conn is not None
         self._beat_at = time.monotonic()
+        if not (self.pooled or self._locked):
+            self._locked = await within(self._conn, BEAT_DEADLINE_S, self._try_lock(self._conn))
         counts = Counter(self._counts())
         news = counts - self._sent
         sent_at = time.monotonic()

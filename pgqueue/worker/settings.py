@@ -18,12 +18,17 @@ STOP_CLAIMING_S = 6.0  # without a confirmed heartbeat
 
 POLL_S = 5.0  # the floor under LISTEN
 POLL_ALONE_S = 1.0  # without LISTEN
+FALSE_ALARMS = 20  # a second: a worker that hears more bells for nothing stops listening
+DEAF_S = 10.0  # for this long
+DEAF_POLL_S = 0.2  # and polls so often instead: measured 0.5 % of a core, whatever the flood
 CRASH_CAP = 3  # a job that took its process down this often is quarantined
 
 FRAME_JOBS = 50  # measured: 10 to 50 a frame double the throughput of one at a time
+FRAME_BYTES = 1_000_000  # of arguments: each byte is copied four times on its way
 FRAME_S = 0.002  # a frame holds no more work than this, so that nothing waits long behind a job that turns out slow
 FAST_S = 0.001  # only tasks that run shorter than this on average share frames
 STUCK_S = 0.1  # unstarted jobs behind a running one are taken back after this
+BLOCKED_S = 1.0  # an event loop that does not turn for so long is worth a warning
 ASYNC_JOBS = 100  # async jobs a child runs at once
 CLAIM_MAX = 1000  # 11 us a job: a larger statement only adds latency
 TICK_S = 0.05  # how often running jobs are looked at for their time limits

@@ -17,15 +17,17 @@ from typing import Any
 
 import pgqueue
 from pgqueue import db, schema
+from pgqueue.alarms import FalseAlarms
 from pgqueue.app import App
 from pgqueue.job import Outcome
+from pgqueue.worker.advice import advice
 from pgqueue.worker.chores import Chores
 from pgqueue.worker.claimer import Claimer
 from pgqueue.worker.crew import Crew
 from pgqueue.worker.finisher import Finisher
 from pgqueue.worker.lease import Lease, session_name
 from pgqueue.worker.line import Line
-from pgqueue.worker.settings import Settings
+from pgqueue.worker.settings import FALSE_ALARMS, Settings
 
 logger = logging.getLogger("pgqueue.worker")
 
@@ -132,11 +134,15 @@ class Station:
         dsn, queries = self._app.dsn, self._app.queries
         with db.connect(dsn) as conn:
             db.run(conn, schema.check(queries, schema=self._app.config.schema))
+            ((allowed,),) = db.run(conn, queries.connections_allowed())
+        for line in advice(settings, hello, connections_allowed=allowed):
+            logger.warning("%s", line)
         self.line = Line(dsn, queries, name=session_name(worker))
+        self._alarms = FalseAlarms(at_most=FALSE_ALARMS)
         self.lease = Lease(
             dsn, queries, worker=worker, row=self._row(), listen=settings.listen, counts=lambda: self.finisher.counts,
-            sleeping=lambda: self.claimer.sleeping, on_bell=lambda: self.claimer.bell.set(),
-            on_due=lambda seconds: self.claimer.due_in(seconds), on_lost=self._start_over,
+            sleeping=lambda: self.claimer.sleeping, on_bell=lambda: self.claimer.ring(),
+            on_due=lambda seconds: self.claimer.due_in(seconds), on_lost=self._start_over, alarms=self._alarms,
         )  # fmt: skip
         self.finisher = Finisher(
             self.line, queries, worker=lambda: self.lease.worker, worker_name=self._name,
@@ -145,6 +151,7 @@ class Station:
         self.claimer = Claimer(
             self.line, queries, crew, settings,
             worker=lambda: self.lease.worker, may_claim=self.lease.may_claim, deliver=self.finisher.deliver,
+            alarms=self._alarms,
         )  # fmt: skip
         self.chores = Chores(
             self.line, queries, self._app.config, crew=crew, finisher=self.finisher, worker=lambda: self.lease.worker

@@ -1,0 +1,53 @@
+"""Every bad input (b) and every security rule (s) that we know of has a test that carries its number in its name or id."""
+
+import re
+from pathlib import Path
+
+HERE = Path(__file__).parent
+
+BAD_INPUTS = {
+    "b1": "NUL in a string", "b2": "NUL in a key", "b3": "NUL in a queue, a unique key, a task name", "b4": "json columns",
+    "b5": "NaN and infinity", "b6": "large floats", "b7": "minus zero", "b8": "ints beyond 64 bits",
+    "b9": "ints of more than 4,300 digits", "b12": "5,000 levels", "b13": "100,000 levels, raw", "b14": "lone surrogates",
+    "b15": "every kind of text", "b16": "client_encoding from outside", "b17": "bytes that are no UTF-8",
+    "b18": "values that JSON does not know", "b19": "tuples", "b20": "keys that are no strings", "b21": "equal keys from SQL",
+    "b22": "cycles", "b23": "large arguments", "b24": "a million jobs in one call", "b25": "the payload of NOTIFY",
+    "b26": "names of channels", "b27": "names of queues", "b28": "names of schemas", "b29": "naive datetimes",
+    "b30": "daylight saving", "b31": "times that nobody can read", "b32": "odd delays", "b33": "priority and max_attempts",
+    "b34": "back-off that overflows", "b35": "unknown tasks", "b36": "changed signatures", "b38": "monstrous exceptions",
+    "b39": "hostile error texts", "b40": "SystemExit and its like", "b41": "RecursionError and MemoryError",
+    "b42": "what cannot be pickled", "b43": "results that cannot be stored", "b44": "coroutines, generators, files as results",
+    "b45": "async and sync mixed up", "b46": "names of tasks", "b49": "a task that ends its atomic transaction",
+    "b51": "long unique keys", "b52": "wrong connection strings", "b53": "schemas that do not fit",
+    "b54": "options of the worker that cannot work", "b55": "rows edited by hand",
+}  # fmt: skip
+SECURITY = {
+    "s5": "spoofed bells, stolen locks", "s8": "no pickle", "s9": "only registered tasks", "s10": "stored names are text",
+    "s11": "every value a parameter", "s13": "terminals", "s14": "log records", "s16": "secrets", "s17": "passwords",
+    "s20": "search paths", "s21": "sizes", "s22": "stats stay cheap", "s23": "filters are no patterns", "s29": "files",
+    "s31": "root", "s33": "purge", "s36": "fuzz",
+}  # fmt: skip
+LATER = {"b50": "there are no cron expressions yet"}
+
+
+def numbers() -> set[str]:
+    """Those at the beginning of the names of tests, `test_b1_b2_...`, and of the ids of their cases, `id="b1-..."`."""
+    found: set[str] = set()
+    for path in HERE.glob("test_*.py"):
+        for run in re.findall(r'(?:def test_|\bid=")((?:[bs]\d+[_-])+)', path.read_text()):
+            found.update(re.findall(r"[bs]\d+", run))
+    return found
+
+
+def test_every_row_has_a_test() -> None:
+    found = numbers()
+    assert [row for row in (*BAD_INPUTS, *SECURITY) if row not in found] == []
+
+
+def test_no_row_is_forgotten() -> None:
+    gaps = {10, 11, 37, 47, 48}  # were never given
+    assert BAD_INPUTS.keys() | LATER.keys() == {f"b{n}" for n in range(1, 56) if n not in gaps}
+
+
+def test_what_comes_later_has_not_come_yet() -> None:
+    assert LATER.keys() & numbers() == set()
