@@ -208,5 +208,5 @@ def leave_thread() -> str:
 
 
 @task(atomic=True)
-def add(number: int) -> None:
+def tally(number: int) -> None:
     current_job().conn.execute("update shop_total set n = n + %s", [number])
