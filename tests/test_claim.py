@@ -88,7 +88,7 @@ def test_from_the_cursor_on(
     cursor = claim()[0].seq
     later = [app.enqueue("t").id for _ in range(3)]
     after = queries.claim_after(worker=worker, cursors=[("default", 0, cursor), ("none", 5, 0)], unknown=[], limit=2)
-    assert sorted(row[0] for row in db.run(conn, after)) == later[:2]
+    assert {row[0] for row in db.run(conn, after)} == set(later[:2])  # ids of one millisecond are in no order
     behind = queries.claim_after(worker=worker, cursors=[("default", 0, cursor + 100)], unknown=[], limit=2)
     assert db.run(conn, behind) == []
 
