@@ -117,6 +117,13 @@ def crash_once(marker: str) -> int:
     return current_job().attempt
 
 
+@task
+def crash_at(number: int, at: int) -> int:
+    if number == at:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
 @task(timeout=0.3, max_attempts=1)
 async def too_long_async() -> None:
     await asyncio.sleep(60)

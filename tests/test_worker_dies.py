@@ -59,6 +59,18 @@ def test_a_poison_job_is_quarantined_and_good_jobs_beside_it_are_not(
     assert worker.process.poll() is None
 
 
+def test_only_the_job_that_ran_is_blamed(start_worker: Start, conn: psycopg.Connection) -> None:
+    start_worker("-c", "1").ready()
+    for job in tasks.crash_at.defer_many((n, -1) for n in range(200)):
+        job.result(30)  # known as short from now on: many go in one frame
+    jobs = tasks.crash_at.defer_many((n, 250) for n in range(500))
+    assert [job.result(60) for n, job in enumerate(jobs) if n != 250] == [n for n in range(500) if n != 250]
+    with pytest.raises(JobDead, match="quarantined"):
+        jobs[250].result(60)
+    blamed = conn.execute("select distinct job_id::text from pgqueue.attempt").fetchall()
+    assert blamed == [(jobs[250].id,)]
+
+
 @pytest.mark.parametrize("task", [tasks.too_long_async, tasks.too_long_polite])
 def test_a_time_limit_is_an_exception_where_it_can_be(start_worker: Start, conn: psycopg.Connection, task) -> None:
     worker = start_worker("-c", "1").ready()

@@ -26,6 +26,7 @@ class Proxy:
         self.delay_s = 0.0  # one way; with as much again of jitter
         self.accepted = 0  # connections, ever
         self.reply: Reply | None = None
+        self.request: Callable[[bytes], None] | None = None  # sees what clients send, before the server does
         self._swallow: frozenset[str] = frozenset()
         self._pairs: set[_Pair] = set()
         self._loop = asyncio.new_event_loop()
@@ -55,7 +56,7 @@ class Proxy:
 
     def heal(self) -> None:
         """Carry everything again. Connections that lost bytes are reset."""
-        self._swallow, self.delay_s, self.reply = frozenset(), 0.0, None
+        self._swallow, self.delay_s, self.reply, self.request = frozenset(), 0.0, None, None
         self._call(self._reset(only_torn=True))
 
     def reset(self) -> None:
@@ -129,6 +130,8 @@ class Proxy:
                 await asyncio.sleep(self.delay_s + random.uniform(0, self.delay_s))
             if messages is not None:
                 data = messages.passed(data, self.reply)
+            elif self.request is not None:
+                self.request(data)
             if direction in self._swallow:
                 pair.torn = True
                 continue

@@ -29,6 +29,7 @@ from pgqueue.finder import find_app
 from pgqueue.job import Claimed, Outcome
 from pgqueue.redact import MARKS
 from pgqueue.visible import log_to_stderr
+from pgqueue.worker.board import Board
 from pgqueue.worker.executor import Attempt, clean, describe, format_trace
 from pgqueue.worker.frames import Unpacker, pack
 from pgqueue.worker.watch import LoopWatch
@@ -42,8 +43,9 @@ PR_SET_PDEATHSIG = 1
 class Child:
     """Runs jobs for one supervisor until told to stop."""
 
-    def __init__(self, sock: socket.socket, app: App, setup: dict[str, Any]) -> None:
+    def __init__(self, sock: socket.socket, board: Board, app: App, setup: dict[str, Any]) -> None:
         self._sock = sock
+        self._board = board
         self._app = app
         self._setup = setup
         self._unstarted: deque[Claimed] = deque()
@@ -113,13 +115,14 @@ class Child:
 
     # -- sync jobs --
 
-    def run(self) -> None:
-        """Run sync jobs in this thread until told to stop."""
+    def run(self, line: int = 0) -> None:
+        """Run sync jobs in this thread until told to stop; `line` is its own on the board."""
         while self._tokens.get():
             try:
                 job = self._unstarted.popleft()
             except IndexError:  # taken back in the meantime
                 continue
+            self._board.write(line, job.id)
             attempt = self._attempt(job)
             self._running[job.id] = attempt, None
             began = time.perf_counter()
@@ -127,6 +130,7 @@ class Child:
             now = time.perf_counter()
             del self._running[job.id]
             self._emit(outcome, now - began)
+            self._board.wipe(line)
             if attempt.exhausted:
                 self._resign()
             elif not self._unstarted or now - self._flushed_at > FLUSH_S:
@@ -264,11 +268,11 @@ def _hello(app: App) -> dict[str, Any]:
 
 
 def main() -> None:
-    """`python -m pgqueue.worker.child FD PARENT_PID`, started by the supervisor only."""
+    """`python -m pgqueue.worker.child SOCKET_FD BOARD_FD PARENT_PID`, started by the supervisor only."""
     # A terminal's Ctrl-C and a container's TERM go to every process; what a child does about them is the supervisor's business.
     for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)
-    _die_with_parent(int(sys.argv[2]))
+    _die_with_parent(int(sys.argv[3]))
     sock = socket.socket(fileno=int(sys.argv[1]))
     frames = _frames(sock)
     _, setup = next(frames)
@@ -281,10 +285,15 @@ def main() -> None:
         trace = None if isinstance(error, PgQueueError) else format_trace(error)
         sock.sendall(pack(["failed", reason, trace]))
         sys.exit(1)
-    child = Child(sock, app, setup)
+    board_fd = int(sys.argv[2])
+    child = Child(sock, Board(board_fd, lines=setup["threads"]), app, setup)
+    os.close(board_fd)  # the memory stays; what a task starts shall not inherit it
     sock.sendall(pack(["hello", hello]))
     threading.Thread(target=child.read, args=(frames,), name="pgqueue reader", daemon=True).start()
-    others = [threading.Thread(target=child.run, name=f"pgqueue {n}", daemon=True) for n in range(1, setup["threads"])]
+    others = [
+        threading.Thread(target=child.run, args=(n,), name=f"pgqueue {n}", daemon=True)
+        for n in range(1, setup["threads"])
+    ]
     for thread in others:
         thread.start()
     child.run()

@@ -13,6 +13,7 @@ from itertools import islice
 from typing import Any
 
 from pgqueue.job import Claimed
+from pgqueue.worker.board import Board, blank
 from pgqueue.worker.frames import Unpacker, pack
 from pgqueue.worker.settings import (
     START_S,
@@ -53,6 +54,7 @@ class Child(asyncio.Protocol):
         self.failed: str | None = None
         self._told = False
         self.process: asyncio.subprocess.Process | None = None
+        self._board: Board | None = None
         self.closed = asyncio.get_running_loop().create_future()
         self._heard = heard
         self._unpacker = Unpacker()
@@ -81,11 +83,17 @@ class Child(asyncio.Protocol):
     async def launch(self, setup: dict[str, Any]) -> None:
         """Start the process and tell it what it is for."""
         ours, theirs = socket.socketpair()
-        with theirs:
-            self.process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "pgqueue.worker.child", str(theirs.fileno()), str(os.getpid()),
-                pass_fds=[theirs.fileno()], start_new_session=True, stdin=asyncio.subprocess.DEVNULL,
-            )  # fmt: skip
+        board = blank(lines=self.threads)
+        try:
+            with theirs:
+                fds = [theirs.fileno(), board]
+                self.process = await asyncio.create_subprocess_exec(
+                    sys.executable, "-m", "pgqueue.worker.child", *map(str, fds), str(os.getpid()),
+                    pass_fds=fds, start_new_session=True, stdin=asyncio.subprocess.DEVNULL,
+                )  # fmt: skip
+            self._board = Board(board, lines=self.threads)
+        finally:
+            os.close(board)
         await asyncio.get_running_loop().create_connection(lambda: self, sock=ours)
         self.send("setup", setup)
 
@@ -104,6 +112,15 @@ class Child(asyncio.Protocol):
         if not self.came_up:
             self.failed = f"it did not finish importing the app within {START_S:.0f} s"
             self.kill()
+
+    def close(self) -> None:
+        """Give back what its supervisor kept of it."""
+        if self._board is not None:
+            self._board.close()
+
+    def was_running(self, run: "Run") -> bool:
+        """Whether this job ran when the process died. Of async jobs any may have been the one that was at it."""
+        return run.is_async or self._board is None or run.job.id in self._board.running()
 
     def death(self) -> str:
         """How the process ended, for people."""

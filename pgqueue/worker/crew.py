@@ -78,13 +78,14 @@ class Crew:
         """Settle the jobs of a child that has ended."""
         for run in list(child.runs):
             self._settle_lost(child, run)
+        child.close()
         self.dispatch()
         self._stirred()
 
     def _settle_lost(self, child: Child, run: Run) -> None:
         if run.job.id == child.condemned:
             self.judge(run.job, f"the task ran longer than its timeout of {run.timeout_s:g} s and was killed")
-        elif child.condemned is not None or self._stopping:
+        elif child.condemned is not None or self._stopping or not child.was_running(run):
             self._deliver([Outcome(run.job.id, run.job.token, Verdict.RELEASE)])
         else:
             self._deliver([_crash(run.job, child.death())])
