@@ -376,6 +376,18 @@ def _unavailable(dsn: str, error: psycopg.Error) -> DatabaseUnavailable:
     )
 
 
+def may_pass(error: BaseException) -> bool:
+    """Whether waiting may cure what a connection failed with: the server is away, starts, stops, or has no room.
+
+    False when it refuses us: a wrong password or database stays wrong.
+    """
+    if isinstance(error, DatabaseUnavailable):
+        return "FATAL" not in str(error) or any(reason in str(error) for reason in _PASSING)
+    if isinstance(error, psycopg.OperationalError):
+        return error.sqlstate is None or error.sqlstate[:3] in (*_GOING_AWAY, "533")
+    return isinstance(error, OSError)
+
+
 def explain(error: psycopg.Error, *, schema: str) -> Exception | None:
     """What a database error means to the user of pgqueue: our own error where there is a cure, else None."""
     if isinstance(error, _NO_TABLES) and schema in str(
@@ -395,3 +407,12 @@ def explain(error: psycopg.Error, *, schema: str) -> Exception | None:
 
 _NO_TABLES = psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName, psycopg.errors.UndefinedObject
 _GOING_AWAY = ("57P", "080")  # shutdown, crash or start of the server; connection exceptions
+# libpq tells no code for a connection that was refused; other languages' words count as a refusal.
+_PASSING = (
+    "starting up",
+    "shutting down",
+    "in recovery",
+    "not yet accepting",
+    "too many",
+    "remaining connection slots",
+)

@@ -15,6 +15,8 @@ from typing import Any
 
 # What a server's message is (type, body), and whether it may pass. Called in the proxy's thread.
 Reply = Callable[[bytes, bytes], bool]
+NOTIFICATION = b"A"
+COMMAND_COMPLETE = b"C"
 
 
 class Proxy:
@@ -53,6 +55,18 @@ class Proxy:
     def lose(self, direction: str) -> None:
         """Swallow one direction: requests (to the server) or replies."""
         self._swallow = frozenset({direction})
+
+    def lose_commits(self) -> None:
+        """Swallow the answer to every COMMIT: the server did it, and its client will never know."""
+        lost = False
+
+        def passes(kind: bytes, body: bytes) -> bool:
+            nonlocal lost
+            # The COMMIT's word, and the "ready" that comes behind it in one piece.
+            lost = (kind == COMMAND_COMPLETE and body.startswith(b"COMMIT")) or (lost and kind == b"Z")
+            return not lost
+
+        self.reply = passes
 
     def heal(self) -> None:
         """Carry everything again. Connections that lost bytes are reset."""
@@ -130,6 +144,7 @@ class Proxy:
                 await asyncio.sleep(self.delay_s + random.uniform(0, self.delay_s))
             if messages is not None:
                 data = messages.passed(data, self.reply)
+                pair.torn = pair.torn or messages.dropped
             elif self.request is not None:
                 self.request(data)
             if direction in self._swallow:
@@ -163,6 +178,7 @@ class _Messages:
 
     def __init__(self) -> None:
         self._rest = b""
+        self.dropped = False  # an answer that its client still waits for
 
     def passed(self, data: bytes, reply: Reply | None) -> bytes:
         """What may pass now; the beginning of a message waits for its end."""
@@ -174,6 +190,8 @@ class _Messages:
                 break
             if reply is None or reply(data[at : at + 1], data[at + 5 : end]):
                 out.append(data[at:end])
+            elif data[at : at + 1] != NOTIFICATION:
+                self.dropped = True
             at = end
         self._rest = data[at:]
         return b"".join(out)

@@ -26,7 +26,7 @@ from pgqueue.worker.claimer import Claimer
 from pgqueue.worker.crew import Crew
 from pgqueue.worker.finisher import Finisher
 from pgqueue.worker.lease import Lease, session_name
-from pgqueue.worker.line import Line
+from pgqueue.worker.line import Line, Patience, Trouble
 from pgqueue.worker.settings import FALSE_ALARMS, Settings
 
 logger = logging.getLogger("pgqueue.worker")
@@ -60,13 +60,29 @@ class Supervisor:
         try:
             if await self._unless_signalled(self._crew.hello):
                 self._station = Station(self._settings, self._crew, self._crew.hello.result(), worker=worker)
-                await self._station.open()
-                self._greet(self._station.facts())
-                await self._serve(self._station)
+                if await self._signed_in(self._station):
+                    self._greet(self._station.facts())
+                    await self._serve(self._station)
         finally:
             await self._crew.stop()
             if self._station is not None:
                 await self._station.close()
+
+    async def _signed_in(self, station: "Station") -> bool:
+        """Sign in, however long the database is still away: workers and servers of one deployment start together.
+
+        False: a signal came first. Raises what waiting cannot cure, such as a wrong password.
+        """
+        patience = Patience()
+        while True:
+            try:
+                await station.open()
+                return True
+            except Trouble as error:
+                if not db.may_pass(error):
+                    raise
+                if not await self._unless_signalled(asyncio.ensure_future(patience.wait("starting", error))):
+                    return False
 
     async def _serve(self, station: "Station") -> None:
         """Run all parts until it is time to stop; an exception in one of them is a bug and ends the worker."""
@@ -132,11 +148,6 @@ class Station:
         self._app = App(hello["dsn"], **hello["config"])
         self._name = f"{socket.gethostname()}:{os.getpid()}"
         dsn, queries = self._app.dsn, self._app.queries
-        with db.connect(dsn) as conn:
-            db.run(conn, schema.check(queries, schema=self._app.config.schema))
-            ((allowed,),) = db.run(conn, queries.connections_allowed())
-        for line in advice(settings, hello, connections_allowed=allowed):
-            logger.warning("%s", line)
         self.line = Line(dsn, queries, name=session_name(worker))
         self._alarms = FalseAlarms(at_most=FALSE_ALARMS)
         self.lease = Lease(
@@ -162,8 +173,13 @@ class Station:
         return [self.claimer.run(), self.finisher.run(), self.lease.run(), self.chores.run()]
 
     async def open(self) -> None:
-        """Sign in."""
+        """Sign in; raises SchemaError, or what the connection raises."""
+        async with await db.connect_async(self._app.dsn) as conn:
+            await db.run_async(conn, schema.check(self._app.queries, schema=self._app.config.schema))
+            ((allowed,),) = await db.run_async(conn, self._app.queries.connections_allowed())
         await self.lease.start()
+        for line in advice(self._settings, self._hello, connections_allowed=allowed):
+            logger.warning("%s", line)
 
     async def close(self) -> None:
         """Sign out."""

@@ -1,0 +1,131 @@
+"""Those who defer: each writes down what it intends before and what came of it after every COMMIT."""
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+
+from benchmarks.chaos import tasks
+from benchmarks.chaos.ledger import Ledger
+from pgqueue.errors import DatabaseUnavailable
+
+ROLLBACK = 0.05
+KEYED = 0.33  # have a unique key, and try again when the outcome is unknown
+POISON = 0.001
+BULK = 0.02
+UNIQUE_KEYS = 200
+BULK_SIZE = 60
+
+
+class Producer(threading.Thread):
+    """Defers `jobs` jobs at about `rate` a second over one connection at a time; each job with a row beside it."""
+
+    def __init__(
+        self,
+        number: int,
+        *,
+        seed: int,
+        dsn: str,
+        ledger: Ledger,
+        jobs: int,
+        rate: float,
+        long_share: float,
+        long_s: float,
+    ) -> None:
+        super().__init__(name=f"producer {number}", daemon=True)
+        self._chance = random.Random(f"{seed}/{number}")
+        self._number = number
+        self._dsn = dsn
+        self._ledger = ledger
+        self._jobs = jobs
+        self._rate = rate
+        self._long_share = long_share
+        self._long_s = long_s
+        self._conn: psycopg.Connection | None = None
+        self.over = threading.Event()
+
+    def run(self) -> None:
+        """Until all are deferred, or `over` is set."""
+        try:
+            for count in range(self._jobs):
+                if self.over.is_set():
+                    return
+                self._defer(f"{self._number}.{count}")
+                self.over.wait(self._chance.expovariate(self._rate))
+        finally:
+            self._forget()
+
+    def _defer(self, key: str) -> None:
+        chance = self._chance
+        place, family = self._choose(key)
+        rolls_back, keyed = chance.random() < ROLLBACK, family != "uniq" and chance.random() < KEYED
+        options: dict[str, Any] = {"unique": f"key {key}", "on_duplicate": "ignore"} if keyed else {}
+        self._ledger.write("intent", key=key, family=family)
+        while True:
+            outcome = self._once(key, place, options, rolls_back=rolls_back)
+            self._ledger.write(outcome, key=key)
+            if outcome != "unknown" or not keyed or self.over.is_set():
+                return
+            time.sleep(0.05)
+
+    def _once(self, key: str, place: Callable[..., Any], options: dict[str, Any], *, rolls_back: bool) -> str:
+        """ack, rolled_back, error (nothing was committed), deadlock, or unknown."""
+        committing = False
+        try:
+            conn = self._connected()
+            with conn.transaction(force_rollback=rolls_back):
+                new = conn.execute("insert into placed (key) values (%s) on conflict do nothing returning key", [key])
+                if new.fetchone():  # else the COMMIT whose answer was lost had arrived
+                    place(conn=conn, **options)
+                committing = not rolls_back
+            return "rolled_back" if rolls_back else "ack"
+        except psycopg.errors.DeadlockDetected:
+            return "deadlock"
+        except (psycopg.Error, DatabaseUnavailable) as error:
+            if self._conn is not None and self._conn.closed:
+                self._forget()
+            # An error with a code is the server's word that it did not commit.
+            return "unknown" if committing and getattr(error, "sqlstate", None) is None else "error"
+
+    def _choose(self, key: str) -> tuple[Callable[..., Any], str]:
+        chance = self._chance
+        drawn = chance.random()
+        if drawn < POISON:
+            return _one(tasks.poison, key), "poison"
+        if drawn < POISON + self._long_share:
+            return _one(tasks.long, key, round(chance.uniform(0.3, 1) * self._long_s, 2)), "long"
+        if drawn < POISON + self._long_share + BULK:
+            return self._many(key), "uniq"
+        family = chance.choice(["tx", "tx", "ext", "ext", "fail", "uniq"])
+        if family == "uniq":
+            return self._many(key, size=1), "uniq"
+        if family == "fail":
+            return _one(tasks.fail, key, chance.randint(1, 3)), "fail"
+        return _one(getattr(tasks, family), key), family
+
+    def _many(self, key: str, *, size: int = BULK_SIZE) -> Callable[..., Any]:
+        """Unique jobs that everybody fights over; several at once in an order of their own."""
+        names = self._chance.sample([f"u{n}" for n in range(UNIQUE_KEYS)], size)
+
+        def place(**options: Any) -> None:
+            # unique=True makes the key of the arguments: the same name is the same job.
+            tasks.ext.options(unique=True, on_duplicate="ignore", **options).defer_many([(name,) for name in names])
+
+        return place
+
+    def _connected(self) -> psycopg.Connection:
+        if self._conn is None or self._conn.closed:
+            self._conn = psycopg.connect(self._dsn, autocommit=True, connect_timeout=3)
+        return self._conn
+
+    def _forget(self) -> None:
+        if self._conn is not None:
+            self._conn.close()
+            self._conn = None
+
+
+def _one(task: Any, *args: Any) -> Callable[..., Any]:
+    return lambda **options: task.options(**options).defer(*args)

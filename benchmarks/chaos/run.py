@@ -1,0 +1,238 @@
+"""One run from beginning to end: a server, worker groups and producers, a plan of faults, and then the check.
+
+Phases: warm-up without faults; faults while jobs come in; everything healed; all jobs must end; one group is cut off for
+good, and what is deferred then must end all the same; the check.
+"""
+
+import os
+import shutil
+import signal
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+
+from benchmarks.chaos.checker import Failure, History, Row, Verdict, check
+from benchmarks.chaos.cluster import Cluster
+from benchmarks.chaos.faults import SESSIONS, Injector
+from benchmarks.chaos.groups import ROOT, Group
+from benchmarks.chaos.ledger import Ledger, read
+from benchmarks.chaos.plan import Fault
+from benchmarks.chaos.producers import Producer
+from benchmarks.chaos.proxy import Proxy
+from pgqueue import App
+
+WARM_UP_S = 3.0
+LAST_JOBS = 50  # deferred while one group is cut off for good
+LEAVE_S = 10.0  # for sessions of stopped workers to be gone
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scenario:
+    """What is run. package: the folder whose pgqueue the workers run, ours or a mutant."""
+
+    plan: Sequence[Fault]
+    seed: int
+    jobs: int
+    seconds: float
+    groups: Sequence[str] = ("w1", "w2")
+    children: int = 2
+    producers: int = 4
+    long_share: float = 0.05
+    long_s: float = 1.5
+    drain_s: float = 60.0
+    package: Path = ROOT
+    bad_rows: int = 1
+    """Rows whose arguments nobody can read, put in by hand."""
+
+
+def play(scenario: Scenario, *, say: Callable[[str], None]) -> tuple[Verdict, Path]:
+    """Run it; returns what was found and the folder with the ledger and the logs."""
+    folder = Path(tempfile.mkdtemp(prefix="pgqueue-chaos-ledger-"))
+    with ExitStack() as stack:
+        cluster = stack.enter_context(Cluster())
+        stage = Stage(scenario, cluster, folder, stack)
+        stage.warm_up()
+        stage.break_things(say=say)
+        drained = stage.drain(say=say)
+        lonely = drained and stage.go_on_without_one(say=say)
+        history = stage.end()
+    verdict = check(history)
+    if not (drained and lonely):
+        verdict.figures["note"] = "not every job ended in time"  # type: ignore[index]
+    return verdict, folder
+
+
+class Stage:
+    """The processes of one run and its phases."""
+
+    def __init__(self, scenario: Scenario, cluster: Cluster, folder: Path, stack: ExitStack) -> None:
+        self._scenario = scenario
+        self._cluster = cluster
+        self._folder = folder
+        self._mark = uuid.uuid4().hex  # in the environment of every process of this run
+        self._ledger = Ledger(folder, "driver")
+        _prepare(cluster)
+        self._app_proxy = stack.enter_context(Proxy(cluster.port))
+        self._groups = [self._group(name, stack.enter_context(Proxy(cluster.port))) for name in scenario.groups]
+        stack.callback(lambda: [group.kill() for group in self._groups])
+        self._injector = Injector(cluster, self._groups, self._app_proxy, self._ledger, seed=scenario.seed)
+        self._producers = [self._producer(number) for number in range(scenario.producers)]
+
+    def _group(self, name: str, proxy: Proxy) -> Group:
+        environment = {"PGQUEUE_CHAOS_LEDGER": str(self._folder), "PGQUEUE_CHAOS_RUN": self._mark}
+        return Group(
+            name, proxy, dsn=self._cluster.dsn("shop", port=proxy.port), children=self._scenario.children,
+            folder=self._folder, environment=environment, package=self._scenario.package,
+        )  # fmt: skip
+
+    def _producer(self, number: int) -> Producer:
+        scenario = self._scenario
+        jobs = scenario.jobs // scenario.producers
+        return Producer(
+            number, seed=scenario.seed, dsn=self._cluster.dsn("shop", port=self._app_proxy.port), ledger=self._ledger,
+            jobs=jobs, rate=jobs / scenario.seconds, long_share=scenario.long_share, long_s=scenario.long_s,
+        )  # fmt: skip
+
+    # -- phases --
+
+    def warm_up(self) -> None:
+        """Everything runs, nothing is broken."""
+        with self._cluster.connect("shop") as conn:
+            for _ in range(self._scenario.bad_rows):
+                conn.execute(
+                    "insert into pgqueue.job (id, task, args, max_attempts) "
+                    "values (gen_random_uuid(), 'benchmarks.chaos.tasks.ext', 'no json', 1)"
+                )
+        for group in self._groups:
+            group.start()
+        for producer in self._producers:
+            producer.start()
+        time.sleep(WARM_UP_S)
+
+    def break_things(self, *, say: Callable[[str], None]) -> None:
+        """Carry out the plan, wait for the producers, and heal everything."""
+        self._injector.run(self._scenario.plan, say=say)
+        for producer in self._producers:
+            producer.join()
+        self._injector.heal()
+
+    def drain(self, *, say: Callable[[str], None]) -> bool:
+        """Whether all jobs ended in time."""
+        began = time.monotonic()
+        done = self._ended(within_s=self._scenario.drain_s)
+        say(f"{'drained' if done else 'NOT drained'} {time.monotonic() - began:.1f} s after the last fault was healed")
+        return done
+
+    def go_on_without_one(self, *, say: Callable[[str], None]) -> bool:
+        """A fault that never heals must not stop the rest."""
+        if len(self._groups) < 2:
+            return True
+        self._groups[-1].proxy.cut()
+        last = Producer(
+            99, seed=self._scenario.seed, dsn=self._cluster.dsn("shop"), ledger=self._ledger, jobs=LAST_JOBS, rate=50,
+            long_share=0, long_s=0,
+        )  # fmt: skip
+        last.run()
+        done = self._ended(within_s=self._scenario.drain_s)
+        say(
+            f"with {self._groups[-1].name} cut off for good the last {LAST_JOBS} jobs {'ended' if done else 'did NOT end'}"
+        )
+        return done
+
+    def end(self) -> History:
+        """Stop the workers and collect what is left."""
+        for group in self._groups[:-1]:
+            group.stop()
+        self._groups[-1].kill()
+        with self._cluster.connect("shop") as conn:
+            leaks = self._leaks(conn)
+            return History(
+                records=list(read(self._folder)), rows=_rows(conn), failures=_failures(conn), effects=_effects(conn),
+                placed=frozenset(key for (key,) in conn.execute("select key from placed")), leaks=leaks,
+            )  # fmt: skip
+
+    def _ended(self, *, within_s: float) -> bool:
+        deadline = time.monotonic() + within_s
+        with self._cluster.connect("shop") as conn:
+            while conn.execute("select exists (select from pgqueue.job)").fetchone() == (True,):
+                if time.monotonic() > deadline:
+                    return False
+                time.sleep(0.1)
+        return True
+
+    def _leaks(self, conn: psycopg.Connection) -> dict[str, int]:
+        """Sessions, locks and processes that should be gone; waits a moment for those that are about to go."""
+        counts = {
+            "sessions": f"select count(*) {SESSIONS}",
+            "advisory locks": "select count(*) from pg_locks where locktype = 'advisory'",
+            "percent of the notify queue": "select round(pg_notification_queue_usage() * 100)",
+        }
+        deadline = time.monotonic() + LEAVE_S
+        self._groups[-1].proxy.heal()  # the server only learns now that the last worker is gone
+        while True:
+            found = {what: int(conn.execute(count).fetchone()[0]) for what, count in counts.items()}  # type: ignore[index]
+            found["processes"] = len(_processes(self._mark))
+            if not any(found.values()) or time.monotonic() > deadline:
+                return found
+            time.sleep(0.1)
+
+
+def _prepare(cluster: Cluster) -> None:
+    with cluster.connect() as conn:
+        conn.execute("create database shop")
+    app = App(cluster.dsn("shop"))
+    app.migrate()
+    app.close()
+    with cluster.connect("shop") as conn:
+        conn.execute("create table placed (key text primary key); create table effect (job uuid, token bigint)")
+
+
+def _processes(mark: str) -> list[int]:
+    """Every process that was started by this run and is not dead."""
+    return [int(path.parent.name) for path in Path("/proc").glob("[0-9]*/environ") if mark in _environment(path)]
+
+
+def _environment(path: Path) -> str:
+    try:
+        return "" if path.parent.name == str(os.getpid()) else path.read_bytes().decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def _rows(conn: psycopg.Connection) -> list[Row]:
+    select = """
+    select
+      id::text, state::text, task, coalesce(case when args like '["%' then args::json ->> 0 end, kwargs::json ->> 'key', ''),
+      claim_token, result::bigint, attempt, crashes, unique_key, extract(epoch from created_at)::float8,
+      extract(epoch from finished_at)::float8, error
+    from pgqueue.jobs
+    where args <> 'no json'
+    """
+    return [Row(*row) for row in conn.execute(select)]
+
+
+def _failures(conn: psycopg.Connection) -> list[Failure]:
+    select = "select job_id::text, claim_token, cause, extract(epoch from failed_at)::float8 from pgqueue.attempt"
+    return [Failure(*row) for row in conn.execute(select)]
+
+
+def _effects(conn: psycopg.Connection) -> list[tuple[str, int]]:
+    return [(job, token) for job, token in conn.execute("select job::text, token from effect")]
+
+
+@contextmanager
+def interrupted() -> Iterator[None]:
+    """TERM ends the run like Ctrl-C does, so that its processes are ended."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    yield
+
+
+def forget(folder: Path) -> None:
+    """Remove a run's ledger."""
+    shutil.rmtree(folder, ignore_errors=True)
