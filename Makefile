@@ -10,10 +10,10 @@ FIND_PYTHON = for python in python3 python3.14 python3.13 python3.12 python3.11;
 MAKE_VENV = $$python -m venv --clear .venv >/dev/null 2>&1 || { $$python -m venv --clear --without-pip .venv \
 	  && $$python -m pip --python $(PY) install --quiet pip; }
 
-.PHONY: help demo test test-faults check lint types format bench lock clean
+.PHONY: help demo test test-faults chaos chaos-mutants check lint types format bench lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
 
 demo: .venv/ready ## run every file of Python's standard library through the queue and check the sums
 	@$(PY) -m examples.corpus.demo
@@ -36,6 +36,12 @@ types: .venv/ready ## check the types
 format: .venv/ready ## format the code and mend what can be mended without thinking
 	@$(PY) -m ruff check --fix-only .
 	@$(PY) -m ruff format .
+
+chaos: .venv/ready ## break everything for a minute, then check that nothing was lost (CHAOS="--tier nightly --seed 7")
+	@$(PY) -m benchmarks.chaos $(CHAOS)
+
+chaos-mutants: .venv/ready ## make every known mistake in a copy of the package: the chaos run must notice each
+	@$(PY) -m benchmarks.chaos.mutants
 
 bench: .venv/ready ## measure the queue
 	@$(PY) -m benchmarks

@@ -52,6 +52,10 @@ SCENARIOS: Mapping[str, Scenario] = {
         plan=_faults(*((2 + 2 * n, 0.5, "kill_child" if n % 2 else "kill_worker", f"w{1 + n // 2 % 2}") for n in range(8))),
         seed=2, jobs=600, seconds=20,
     ),
+    "strikes": Scenario(
+        plan=_faults(*((1.5 + 0.7 * n, 0, "kill_child", f"w{1 + n % 2}") for n in range(24))),
+        seed=6, jobs=1200, seconds=18, long_share=0,
+    ),
     "restarts": Scenario(
         plan=_faults(*((2 + 7 * n, 0, "restart_fast", "server") for n in range(4))), seed=3, jobs=500, seconds=28,
     ),
@@ -105,7 +109,7 @@ MUTANTS = (
                 "                    self.task.function(*args, **kwargs)\n",
             )
         ],
-        "kills", frozenset({"effects"}),
+        "strikes", frozenset({"effects"}),
     ),
     Mutant(
         "no bell and no poll",

@@ -106,10 +106,8 @@ class Proxy:
     async def _close(self) -> None:
         await self._stop_listening()
         await self._reset(only_torn=False)
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+        # All end by themselves now; streams would complain of tasks that were cancelled.
+        await asyncio.gather(*(asyncio.all_tasks() - {asyncio.current_task()}), return_exceptions=True)
 
     async def _reset(self, *, only_torn: bool) -> None:
         for pair in list(self._pairs):
@@ -129,7 +127,10 @@ class Proxy:
             async with asyncio.TaskGroup() as both:
                 both.create_task(self._carry("requests", reader, onward[1], pair, None))
                 both.create_task(self._carry("replies", onward[0], writer, pair, _Messages()))
-        except* OSError:
+        except* (
+            OSError,
+            asyncio.CancelledError,
+        ):  # an end is gone; or the proxy closes, which streams would complain of
             pair.abort()
         finally:
             self._pairs.discard(pair)
@@ -154,7 +155,7 @@ class Proxy:
             await sink.drain()
         if direction in self._swallow:  # the end of the stream does not get through either
             pair.torn = True
-            await asyncio.Event().wait()
+            await pair.over.wait()
         raise ConnectionResetError  # one end is gone: so is the other
 
 
@@ -164,8 +165,10 @@ class _Pair:
     def __init__(self, *writers: asyncio.StreamWriter) -> None:
         self._writers = writers
         self.torn = False
+        self.over = asyncio.Event()
 
     def abort(self) -> None:
+        self.over.set()
         for writer in self._writers:
             sock = writer.get_extra_info("socket")
             if sock is not None and not writer.transport.is_closing():
