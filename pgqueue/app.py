@@ -31,6 +31,7 @@ from pgqueue.redact import MARKS
 from pgqueue.results import CLOSED, End, Waiter
 from pgqueue.retry import Strategy
 from pgqueue.task import AnyTask, Task
+from pgqueue.why import Why, why
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -233,6 +234,11 @@ class App:
         """The failed attempts of a job: (attempt, started_at, failed_at, worker, cause, error, traceback)."""
         rows: list[Row] = self.run(self.queries.attempts(_check_id(job_id)))
         return rows
+
+    def why(self, job_id: str) -> Why:
+        """What keeps a job from running, or how it ended, in sentences; raises JobNotFound."""
+        found: Why = self.run(why(self.queries, self.snapshot(job_id)))
+        return found
 
     def cancel(self, job_id: str, *, reason: str = "cancelled by request") -> bool:
         """See Job.cancel."""

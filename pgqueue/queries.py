@@ -125,6 +125,9 @@ class Queries:
     def attempts(self, job_id: str) -> Statement:
         return self._say("attempts", id=job_id)
 
+    def why(self, job_id: str, *, count_limit: int) -> Statement:
+        return self._say("why", id=job_id, count_limit=count_limit)
+
     def await_(self, ids: Sequence[str]) -> Statement:
         return self._say("await", ids=ids)
 

@@ -76,6 +76,7 @@ def without(kind: str) -> Callable[[History], History]:
         ("deadlock", more(record("deadlock", key="never"))),
         ("stuck", rows(row("tx", state="running"))),
         ("outcome", rows(row("tx", state="dead", error="gave up"))),
+        ("outcome", rows(row("tx", state="dead", error="quarantined: its worker died"))),
         ("outcome", rows(row("poison", state="succeeded"))),
         ("doubled", lambda history: replace(history, rows=[*history.rows, history.rows[0]])),
         ("token", more(record("start", job="tx", token=2, pid=2))),
@@ -92,6 +93,7 @@ def without(kind: str) -> Callable[[History], History]:
         ("accounting", lambda history: replace(history, failures=[*history.failures, history.failures[0]])),
         ("theft", without("fault")),
         ("theft", lambda history: replace(history, failures=[each._replace(failed_at=60.0) for each in history.failures])),
+        ("blame", lambda history: replace(history, failures=[each._replace(cause="crash") for each in history.failures])),
         ("leak", lambda history: replace(history, leaks={"sessions": 1})),
     ],
 )  # fmt: skip

@@ -145,7 +145,6 @@ def test_what_the_parser_refuses_ends_with_2(run: Run, words: list[str]) -> None
         ["health"],
         ["jobs"],
         ["migrate"],
-        ["worker", "-A", "tests.tasks", "-c", "1"],
         ["defer", "x"],
     ],
 )
@@ -164,6 +163,13 @@ def test_b52_s17_a_wrong_dsn_is_one_line_without_the_password(
     wanted = 1 if words == ["health"] else code
     done = run(*words, code=wanted, PGQUEUE_DSN=dsn)
     assert told in one_line(done)
+    assert "hunter2" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("dsn", ["postgresql://me:hunter2@[oops", "bananas=1 password=hunter2"])
+def test_b52_a_worker_does_not_wait_for_a_dsn_that_cannot_be_read(run: Run, dsn: str) -> None:
+    done = run("worker", "-A", "tests.tasks", "-c", "1", code=2, PGQUEUE_DSN=dsn)
+    assert "the DSN cannot be read" in one_line(done)
     assert "hunter2" not in done.stdout + done.stderr
 
 

@@ -13,6 +13,8 @@ from itertools import pairwise
 from statistics import quantiles
 from typing import Any, NamedTuple
 
+from pgqueue.worker.settings import CRASH_CAP
+
 LOSES_WORKER = frozenset({"kill_worker", "kill_group", "freeze_worker", "cut", "lose_replies", "delay"})
 # How long after its end a fault may still cost a worker its lease: the lease, the longest pause between two heartbeats,
 # and the second look.
@@ -76,7 +78,7 @@ class Verdict:
 def check(history: History) -> Verdict:
     """All rules over one run."""
     found: dict[str, list[str]] = defaultdict(list)
-    for rule in (_enqueues, _ends, _tokens, _transactional, _outside, _uniqueness, _crashes, _thefts, _leaks):
+    for rule in (_enqueues, _ends, _tokens, _transactional, _outside, _uniqueness, _crashes, _thefts, _blames, _leaks):
         for kind, text in rule(history):
             found[kind].append(text)
     return Verdict(dict(found), _figures(history))
@@ -127,11 +129,16 @@ def _ends(history: History) -> Found:
         elif row.task.endswith(".poison"):
             if row.state != "dead" or "quarantined" not in (row.error or ""):
                 yield "outcome", f"{row.id} kills its process and is {row.state}: {row.error}"
-        elif row.state != "succeeded":
+        elif row.state != "succeeded" and not _quarantined_by_faults(row):
             yield "outcome", f"{row.id} ({row.task}) is {row.state}: {row.error}"
     for job, count in Counter(row.id for row in history.rows).items():
         if count > 1:
             yield "doubled", f"{job} has {count} rows"
+
+
+def _quarantined_by_faults(row: Row) -> bool:
+    """Three faults may strike one long job. That each was a fault is seen to by _thefts and _blames."""
+    return row.state == "dead" and row.crashes >= CRASH_CAP and (row.error or "").startswith("quarantined")
 
 
 def _tokens(history: History) -> Found:
@@ -214,6 +221,15 @@ def _thefts(history: History) -> Found:
             yield "theft", f"{failure.job} was taken from its worker without any fault"
 
 
+def _blames(history: History) -> Found:
+    spans = _spans(history, {"kill_child"})
+    poison = {row.id for row in history.rows if row.task.endswith(".poison")}
+    for failure in history.failures:
+        if failure.cause == "crash" and failure.job not in poison:
+            if not any(begin <= failure.failed_at <= end + AFTERMATH_S for _, begin, end in spans):
+                yield "blame", f"{failure.job} is charged with a crash without any fault"
+
+
 def _leaks(history: History) -> Found:
     for what, count in history.leaks.items():
         if count:
@@ -236,8 +252,13 @@ def _figures(history: History) -> dict[str, Any]:
         "jobs started again": starts - len({record["job"] for record in _of(history, "start")}),
         "failed attempts": dict(Counter(failure.cause for failure in history.failures)),
         "faults": dict(Counter(record["fault"] for record in _of(history, "fault") if record["begins"])),
+        "quarantined by three faults": sum(map(_quarantined_by_faults, history.rows)) - _poison(history),
         "recovery_s": _recoveries(history),
     }
+
+
+def _poison(history: History) -> int:
+    return sum(row.task.endswith(".poison") and _quarantined_by_faults(row) for row in history.rows)
 
 
 def _recoveries(history: History) -> dict[str, dict[str, float]]:

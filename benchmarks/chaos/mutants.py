@@ -41,12 +41,12 @@ def _faults(*faults: tuple[float, float, str, str]) -> list[Fault]:
 
 
 SCENARIOS: Mapping[str, Scenario] = {
-    # Both workers in turn are cut off for longer than a lease, and come back with outcomes in their hands.
+    # Both workers in turn are cut off for longer than a lease, and come back with outcomes of jobs that others now run.
     "cuts": Scenario(
         plan=_faults(
             (1, 5, "cut", "w1"), (8, 5, "cut", "w2"), (15, 5, "cut", "w1"), (22, 5, "cut", "w2"), (29, 5, "cut", "w1"),
         ),
-        seed=1, jobs=900, seconds=36, children=4, long_share=0,
+        seed=1, jobs=110, seconds=36, children=4, long_share=0.6, long_s=6,
     ),
     "kills": Scenario(
         plan=_faults(*((2 + 2 * n, 0.5, "kill_child" if n % 2 else "kill_worker", f"w{1 + n // 2 % 2}") for n in range(8))),

@@ -7,9 +7,10 @@ import typer
 
 from pgqueue import redact
 from pgqueue.cli.options import AppName, Json, QueueName, TaskName, chosen_app
-from pgqueue.cli.output import cell, fail, say, say_json, say_table
+from pgqueue.cli.output import LONGEST, cell, fail, say, say_json, say_table
 from pgqueue.errors import ConfigError, InvalidOption
 from pgqueue.job import State
+from pgqueue.visible import one_line
 
 Ids = Annotated[list[str], typer.Argument(metavar="ID...", help="Job ids.")]
 SomeIds = Annotated[list[str] | None, typer.Argument(metavar="[ID...]", help="Job ids.")]
@@ -92,6 +93,19 @@ def show(job_id: Annotated[str, typer.Argument(metavar="ID")], app: AppName = No
         say((attempt["traceback"] or attempt["error"]).rstrip())
 
 
+def why(job_id: Annotated[str, typer.Argument(metavar="ID")], app: AppName = None, as_json: Json = False) -> None:
+    """Why a job does not run, or how it ended; the end of an id will do."""
+    chosen = chosen_app(app)
+    job_id = chosen.find(job_id)
+    found = chosen.why(job_id)
+    if as_json:
+        say_json({"id": job_id, **found._asdict()})
+        return
+    say(f"{job_id} is {found.state}:")
+    for reason in found.reasons:
+        say(f"  {one_line(reason, at_most=LONGEST)}")
+
+
 def retry(
     ids: SomeIds = None,
     dead: Annotated[bool, typer.Option("--dead", help="All dead jobs that fit --queue and --task.")] = False,
@@ -152,5 +166,5 @@ def _state(text: str | None) -> State | None:
 
 def add_to(cli: typer.Typer) -> None:
     """Register the commands of this module."""
-    for command in (defer, jobs, show, retry, cancel, purge):
+    for command in (defer, jobs, show, why, retry, cancel, purge):
         cli.command()(command)

@@ -31,6 +31,12 @@ def test_a_worker_that_waits_for_its_database_can_be_stopped(
     assert worker.stop() == 0
 
 
+def test_b52_a_worker_waits_without_telling_the_password(start_worker: Callable[..., Worker]) -> None:
+    worker = start_worker("-c", "1", dsn="postgresql://me:hunter2@127.0.0.1:1/x")
+    worker.said("starting: cannot connect to me@127.0.0.1:1/x: Connection refused")
+    assert worker.stop() == 0 and "hunter2" not in worker.output
+
+
 def test_a_worker_does_not_wait_for_what_time_cannot_cure(
     cluster: Cluster, start_worker: Callable[..., Worker]
 ) -> None:

@@ -1,0 +1,71 @@
+-- All that decides when a live job runs: itself, its queue, the workers that could take it, who holds it, its last failure.
+with target as (
+  select * from {schema}.job where id = %(id)s
+),
+-- Whose lease stands, and which of them would claim this job.
+live as (
+  select
+    worker.*,
+    worker.queues is null or target.queue = any (worker.queues) as serves,
+    target.task = any (worker.tasks) as knows
+  from {schema}.worker
+  cross join target
+  where worker.state <> 'dead' and worker.lease_until > now()
+),
+failure as (
+  select attempt.*
+  from {schema}.attempt
+  join target on target.id = attempt.job_id
+  order by attempt.failed_at desc
+  limit 1
+)
+select
+  target.state::text,
+  target.queue,
+  target.task,
+  target.priority,
+  target.attempt,
+  target.crashes,
+  extract(epoch from target.run_at - now())::float8,
+  extract(epoch from target.expires_at - now())::float8,
+  extract(epoch from now() - target.started_at)::float8,
+  target.cancel_requested_at is not null,
+  target.progress,
+  target.progress_note,
+  extract(epoch from now() - queue.paused_at)::float8,
+  queue.paused_by,
+  (select count(*) from live)::integer,
+  (select count(*) from live where serves)::integer,
+  (select count(*) from live where serves and knows)::integer,
+  (select count(*) from live where serves and knows and state = 'alive')::integer,
+  (select coalesce(sum(concurrency), 0) from live where serves and knows and state = 'alive')::integer,
+  (
+    select count(*)::integer
+    from (
+      select
+      from {schema}.job as other
+      where other.state = 'queued' and other.queue = target.queue and other.priority > target.priority
+      limit %(count_limit)s
+    ) as larger
+  ),
+  (
+    select count(*)::integer
+    from (
+      select
+      from {schema}.job as other
+      where
+        other.state = 'queued' and other.queue = target.queue and other.priority = target.priority
+        and other.seq < target.seq
+      limit %(count_limit)s
+    ) as earlier
+  ),
+  holder.name,
+  holder.state,
+  extract(epoch from holder.lease_until - now())::float8,
+  failure.cause,
+  failure.error,
+  extract(epoch from now() - failure.failed_at)::float8
+from target
+left join {schema}.queue on queue.name = target.queue
+left join {schema}.worker as holder on holder.id = target.worker and target.state = 'running'
+left join failure on true

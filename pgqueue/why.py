@@ -1,0 +1,169 @@
+"""Why a job has not run, or how it ended: everything that is decided elsewhere, read at once and said in sentences."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import NamedTuple
+
+from pgqueue.job import Snapshot, State
+from pgqueue.queries import Queries, Steps
+
+COUNT_LIMIT = 10_000  # jobs before this one are counted so far; more are "more than"
+
+
+class Facts(NamedTuple):
+    """One row of why.sql, in its order. Times are seconds: until `due_s`, `expires_s`, `lease_s`, since all others."""
+
+    state: str
+    queue: str
+    task: str
+    priority: int
+    attempt: int
+    crashes: int
+    due_s: float
+    expires_s: float | None
+    running_s: float | None
+    cancel_requested: bool
+    progress: float | None
+    progress_note: str | None
+    paused_s: float | None
+    paused_by: str | None
+    workers: int
+    serving: int
+    knowing: int
+    claiming: int
+    places: int
+    larger: int
+    earlier: int
+    holder: str | None
+    holder_state: str | None
+    lease_s: float | None
+    cause: str | None
+    error: str | None
+    failed_s: float | None
+
+
+class Why(NamedTuple):
+    """state, and the reasons: the one that decides first."""
+
+    state: str
+    reasons: list[str]
+
+
+def why(queries: Queries, job: Snapshot) -> Steps[Why]:
+    """What keeps a live job, or how it ended. Between two looks it may have ended: then the snapshot is all there is."""
+    rows = yield queries.why(job.id, count_limit=COUNT_LIMIT)
+    if not rows:
+        return Why(job.state, list(_ended(job)))
+    facts = Facts(*rows[0])
+    return Why(facts.state, [*_live(facts), *_besides(facts)])
+
+
+def _ended(job: Snapshot) -> Iterator[str]:
+    when = f" at {_clock(job.finished_at)}" if job.finished_at else ""
+    match job.state:
+        case State.SUCCEEDED:
+            yield f"it succeeded{when} with attempt {job.attempt}"
+        case State.CANCELLED:
+            yield f"it was cancelled{when}: {job.error or 'without a reason'}"
+        case State.DEAD if job.error and job.error.startswith("quarantined"):
+            yield f"it is {job.error}{when}; mend the task, then `pgqueue retry {job.id}`"
+        case State.DEAD:
+            yield f"it was given up{when} after {_many(job.attempt, 'attempt')}: {job.error}; again: `pgqueue retry {job.id}`"
+        case _:
+            yield "it ended a moment ago: ask again"
+
+
+def _live(facts: Facts) -> Iterator[str]:
+    """The reasons in the order in which they would have to be cured."""
+    if facts.state == State.RUNNING:
+        yield from _held(facts)
+        return
+    if facts.state == State.SCHEDULED and facts.due_s > 0:
+        yield f"it is not due before {span(facts.due_s)} from now{_because(facts)}"
+    if facts.paused_s is not None:
+        by = f" by {facts.paused_by}" if facts.paused_by else ""
+        yield f"queue {facts.queue} is paused, since {span(facts.paused_s)}{by}: `pgqueue resume {facts.queue}`"
+    yield from _no_worker(facts)
+    if facts.claiming and facts.state == State.QUEUED and facts.paused_s is None:
+        yield from _waits(facts)
+
+
+def _because(facts: Facts) -> str:
+    if facts.failed_s is None:
+        return ": scheduled, or put off by the task itself (snooze)"
+    return f": attempt {facts.attempt} failed {span(facts.failed_s)} ago ({facts.cause}: {facts.error})"
+
+
+def _no_worker(facts: Facts) -> Iterator[str]:
+    if not facts.workers:
+        yield "no worker is alive: start one with `pgqueue worker`"
+    elif not facts.serving:
+        yield f"no live worker serves queue {facts.queue} ({_many(facts.workers, 'worker')} serve others): see -Q"
+    elif not facts.knowing:
+        workers = _many(facts.serving, "live worker")
+        yield f"no worker knows the task {facts.task} ({workers} serve the queue): deploy the code that has it, or check the name"
+    elif not facts.claiming:
+        yield "every worker that could run it is shutting down"
+
+
+def _waits(facts: Facts) -> Iterator[str]:
+    before = facts.larger + facts.earlier
+    if not before:
+        yield f"it is next in line: {_places(facts)}, all busy, or it starts now"
+        return
+    parts = [
+        _many(facts.larger, "job", limit=COUNT_LIMIT) + " of higher priority" if facts.larger else "",
+        _many(facts.earlier, "earlier job", limit=COUNT_LIMIT) + f" of priority {facts.priority}"
+        if facts.earlier
+        else "",
+    ]
+    yield f"it waits behind {' and '.join(filter(None, parts))}, for {_places(facts)}"
+
+
+def _places(facts: Facts) -> str:
+    return f"{_many(facts.places, 'place')} at {_many(facts.claiming, 'worker')}"
+
+
+def _held(facts: Facts) -> Iterator[str]:
+    since = f", since {span(facts.running_s)}" if facts.running_s is not None else ""
+    note = f": {facts.progress:.0%}" if facts.progress is not None else ""
+    note += f" {facts.progress_note}" if facts.progress_note else ""
+    if facts.holder is None:
+        yield "it counts as running, but the worker that had it is unknown: `pgqueue doctor --fix` gives it back"
+    elif facts.holder_state == "dead" or (facts.lease_s or 0) < 0:
+        yield f"worker {facts.holder}, which had it, is gone: the next heartbeat of any worker gives it to another"
+    else:
+        lease = f"its lease stands for {span(facts.lease_s or 0)}, and is renewed while it lives"
+        yield f"worker {facts.holder} runs it{since}{note}; {lease}"
+
+
+def _besides(facts: Facts) -> Iterator[str]:
+    if facts.cancel_requested:
+        yield "its cancellation is asked for: it ends at the task's next safe point"
+    if facts.crashes:
+        yield f"its process died {_many(facts.crashes, 'time')} under it: it runs with no other job beside it"
+    if facts.failed_s is not None and facts.state != State.SCHEDULED:
+        yield f"its last failure was {span(facts.failed_s)} ago ({facts.cause}: {facts.error})"
+    if facts.expires_s is not None:
+        yield (
+            f"it expires in {span(facts.expires_s)}"
+            if facts.expires_s > 0
+            else "it has expired: it is cancelled when claimed"
+        )
+
+
+def span(seconds: float) -> str:
+    """A duration for people."""
+    for unit, name in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= 2 * unit:
+            return f"{seconds / unit:.0f} {name}"
+    return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+
+
+def _clock(at: datetime) -> str:
+    return at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _many(count: int, noun: str, *, limit: int | None = None) -> str:
+    more = "more than " if limit is not None and count >= limit else ""
+    return f"{more}{count} {noun}{'' if count == 1 else 's'}"

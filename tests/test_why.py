@@ -1,0 +1,137 @@
+"""`pgqueue why`: each reason, produced for real."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+
+import psycopg
+import pytest
+
+from pgqueue import App, Job
+from pgqueue.why import span
+from tests.conftest import Worker
+from tests.hands import Hands
+
+
+@pytest.fixture
+def worker(conn: psycopg.Connection, app: App) -> Hands:
+    hands = Hands(conn, app.queries, queues=["default"])
+    conn.execute("update pgqueue.worker set tasks = '{t}', concurrency = 3")
+    return hands
+
+
+def first(app: App, job: Job) -> str:
+    return app.why(job.id).reasons[0]
+
+
+def test_nobody_is_there(app: App) -> None:
+    assert first(app, app.enqueue("t")) == "no worker is alive: start one with `pgqueue worker`"
+
+
+def test_nobody_serves_the_queue(app: App, worker: Hands) -> None:
+    assert first(app, app.enqueue("t", queue="mail")).startswith(
+        "no live worker serves queue mail (1 worker serve others)"
+    )
+
+
+def test_nobody_knows_the_task(app: App, worker: Hands) -> None:
+    assert first(app, app.enqueue("new")).startswith("no worker knows the task new (1 live worker serve the queue)")
+
+
+def test_everybody_is_shutting_down(app: App, worker: Hands, conn: psycopg.Connection) -> None:
+    conn.execute("update pgqueue.worker set state = 'draining'")
+    assert first(app, app.enqueue("t")) == "every worker that could run it is shutting down"
+
+
+def test_a_lease_that_ran_out_is_no_worker(app: App, worker: Hands, conn: psycopg.Connection) -> None:
+    conn.execute("update pgqueue.worker set lease_until = now() - interval '1 second'")
+    assert first(app, app.enqueue("t")).startswith("no worker is alive")
+
+
+def test_the_queue_is_paused(app: App, worker: Hands) -> None:
+    app.pause("default")
+    assert "queue default is paused, since 0." in first(app, app.enqueue("t"))
+
+
+def test_it_is_not_due(app: App, worker: Hands) -> None:
+    assert "not due before 2 h from now: scheduled" in first(app, app.enqueue("t", delay=8000))
+
+
+def test_it_waits_for_another_try(app: App, worker: Hands) -> None:
+    job = app.enqueue("t")
+    worker.settle(worker.claim()[0], "scheduled", "no luck", delay_s=300)
+    assert first(app, job).startswith("it is not due before 5 min from now: attempt 1 failed 0.")
+    assert "(exception: no luck)" in first(app, job)
+
+
+def test_others_come_first(app: App, worker: Hands) -> None:
+    for _ in range(3):
+        app.enqueue("t", priority=5)
+    app.enqueue("t")
+    job = app.enqueue("t", expires=100)
+    assert app.why(job.id).reasons == [
+        "it waits behind 3 jobs of higher priority and 1 earlier job of priority 0, for 3 places at 1 worker",
+        "it expires in 100 s",
+    ]
+
+
+def test_it_is_next(app: App, worker: Hands) -> None:
+    assert first(app, app.enqueue("t")).startswith("it is next in line: 3 places at 1 worker")
+
+
+def test_it_runs(app: App, worker: Hands, conn: psycopg.Connection) -> None:
+    job = app.enqueue("t")
+    worker.claim()
+    conn.execute("update pgqueue.job set progress = 0.5, progress_note = 'halfway', crashes = 2")
+    job.cancel()
+    found = app.why(job.id)
+    assert found.state == "running" and found.reasons[0].startswith("worker by hand runs it, since 0.")
+    assert ": 50% halfway; its lease stands for 60 min" in found.reasons[0]
+    assert found.reasons[1].startswith("its cancellation is asked for")
+    assert found.reasons[2].startswith("its process died 2 times under it")
+
+
+@pytest.mark.parametrize("how", ["dead", "gone"])
+def test_its_worker_is_gone(app: App, worker: Hands, conn: psycopg.Connection, how: str) -> None:
+    job = app.enqueue("t")
+    worker.claim()
+    conn.execute("update pgqueue.worker set state = 'dead'" if how == "dead" else "delete from pgqueue.worker")
+    said = first(app, job)
+    assert "is gone: the next heartbeat" in said if how == "dead" else "pgqueue doctor --fix" in said
+
+
+@pytest.mark.parametrize(
+    ("state", "error", "said"),
+    [
+        ("dead", "boom", "it was given up at 20"),
+        ("dead", "quarantined: its process died 3 times", "it is quarantined: its process died 3 times"),
+        ("cancelled", "no longer wanted", ": no longer wanted"),
+    ],
+)
+def test_it_ended(app: App, worker: Hands, state: str, error: str, said: str) -> None:
+    job = app.enqueue("t")
+    worker.settle(worker.claim()[0], state, error)
+    assert said in first(app, job)
+
+
+def test_it_succeeded(app: App, worker: Hands) -> None:
+    job = app.enqueue("t")
+    worker.run_all()
+    assert first(app, job).startswith("it succeeded at 20")
+
+
+def test_on_the_command_line(app: App, dsn: str, start_worker: Callable[..., Worker]) -> None:
+    job = app.enqueue("t")
+    done = subprocess.run(
+        [sys.executable, "-m", "pgqueue", "why", job.id, "--json"], env={"PGQUEUE_DSN": dsn, "PATH": ""},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert json.loads(done.stdout) == {"id": job.id, "state": "queued", "reasons": [first(app, job)]}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.04, "0.0 s"), (59, "59 s"), (130, "2 min"), (7300, "2 h"), (200_000, "2 d")]
+)
+def test_spans(seconds: float, text: str) -> None:
+    assert span(seconds) == text
