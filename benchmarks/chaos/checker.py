@@ -225,9 +225,9 @@ def _blames(history: History) -> Found:
     spans = _spans(history, {"kill_child"})
     poison = {row.id for row in history.rows if row.task.endswith(".poison")}
     for failure in history.failures:
-        if failure.cause == "crash" and failure.job not in poison:
-            if not any(begin <= failure.failed_at <= end + AFTERMATH_S for _, begin, end in spans):
-                yield "blame", f"{failure.job} is charged with a crash without any fault"
+        explained = any(begin <= failure.failed_at <= end + AFTERMATH_S for _, begin, end in spans)
+        if failure.cause == "crash" and failure.job not in poison and not explained:
+            yield "blame", f"{failure.job} is charged with a crash without any fault"
 
 
 def _leaks(history: History) -> Found:
