@@ -19,9 +19,8 @@ Rows = list[Row]
 Steps = Generator["Statement", Rows, T]
 
 LOCK_CLASS = 0x70677175  # "pgqu": the first key of all our advisory locks
-CLAIM_BYTES = (
-    8_000_000  # of arguments, after which a claim takes no further job: a thousand large ones would be a gigabyte
-)
+# Of arguments, after which a claim takes no further job: a thousand large ones would be a gigabyte.
+CLAIM_BYTES = 4_000_000
 _FOLDER = Path(__file__).parent / "sql"
 
 
@@ -284,6 +283,12 @@ class Queries:
 
     def stats_failures(self, *, limit: int) -> Statement:
         return self._say("stats_failures", limit=limit)
+
+    # -- the doctor --
+
+    def doctor(self, question: str, **params: Any) -> Statement:
+        """One file of sql/doctor."""
+        return self._say(f"doctor/{question}", **params)
 
     # -- migrations --
 

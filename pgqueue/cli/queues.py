@@ -1,7 +1,6 @@
 """Commands about the whole: the dashboard, queues, workers, the schema, and whether all is well."""
 
 import sys
-import time
 from typing import Annotated
 
 import typer
@@ -9,8 +8,7 @@ from rich.console import Console
 
 from pgqueue import dashboard, db, schema, stats
 from pgqueue.cli.options import AppName, Json, chosen_app
-from pgqueue.cli.output import fail, say, say_json, say_table
-from pgqueue.errors import PgQueueError, SchemaTooNew
+from pgqueue.cli.output import say, say_json, say_table
 
 QueueArgument = Annotated[str, typer.Argument(metavar="QUEUE")]
 
@@ -83,34 +81,8 @@ def migrate(
         say("\n".join(f"applied {name}" for name in done) or f"schema '{chosen.config.schema}' is up to date")
 
 
-def health(app: AppName = None, as_json: Json = False) -> None:
-    """Whether the database answers, the schema fits and a worker lives; exit code 1 if not."""
-    began = time.perf_counter()
-    chosen = chosen_app(app)
-    problem, alive = None, 0
-    try:
-        with db.connect(chosen.dsn) as conn:
-            db.run(conn, schema.check(chosen.queries, schema=chosen.config.schema))
-            ((alive,),) = db.run(conn, chosen.queries.alive())
-        problem = None if alive else "no worker is alive: start one with `pgqueue worker`"
-    except (PgQueueError, SchemaTooNew, db.DatabaseError) as error:
-        problem = str(error).splitlines()[0]
-    answer = {
-        "ok": problem is None,
-        "problem": problem,
-        "workers": alive,
-        "took_ms": round((time.perf_counter() - began) * 1e3, 1),
-    }
-    if as_json:
-        say_json(answer)
-    if problem is not None:
-        raise typer.Exit(1) if as_json else SystemExit(fail(problem))
-    if not as_json:
-        say(f"ok: {alive} workers alive, answered in {answer['took_ms']} ms")
-
-
 def add_to(cli: typer.Typer) -> None:
     """Register the commands of this module."""
     cli.command(name="stats")(stats_)
-    for command in (workers, pause, resume, migrate, health):
+    for command in (workers, pause, resume, migrate):
         cli.command()(command)

@@ -1,0 +1,96 @@
+"""Commands that ask whether all is well: health for machines, doctor for people."""
+
+import threading
+import time
+from typing import Annotated, Any
+
+import typer
+
+from pgqueue import db, doctor, schema
+from pgqueue.app import App
+from pgqueue.cli.options import AppName, Json, chosen_app
+from pgqueue.cli.output import fail, say, say_json
+from pgqueue.errors import PgQueueError
+from pgqueue.queries import Steps
+from pgqueue.worker.settings import CRASH_CAP, GRACE_S
+
+ANSWER_S = 2.0  # a server that takes longer for three short questions is as good as away
+
+
+def health(as_json: Json = False) -> None:
+    """Whether the database answers, the schema fits and a worker lives; exit code 1 if not. Imports none of your code."""
+    began = time.perf_counter()
+    problem, alive = None, 0
+    try:
+        alive = _within(ANSWER_S, App())
+        problem = None if alive else "no worker is alive: start one with `pgqueue worker`"
+    except (PgQueueError, db.DatabaseError) as error:
+        problem = str(error).splitlines()[0]
+    took_ms = round((time.perf_counter() - began) * 1e3, 1)
+    if as_json:
+        say_json({"ok": problem is None, "problem": problem, "workers": alive, "took_ms": took_ms})
+    if problem is not None:
+        raise typer.Exit(1) if as_json else SystemExit(fail(problem))
+    if not as_json:
+        say(f"ok: {alive} workers alive, answered in {took_ms} ms")
+
+
+def _within(seconds: float, app: App) -> int:
+    """The number of live workers; a frozen server would keep the connection open and say nothing."""
+    with db.connect(app.dsn) as conn:
+        alarm = threading.Timer(seconds, db.sever, [conn])
+        alarm.start()
+        try:
+            return int(db.run(conn, _look(app)))
+        finally:
+            alarm.cancel()
+
+
+def _look(app: App) -> Steps[int]:
+    yield from schema.check(app.queries, schema=app.config.schema)
+    ((alive,),) = yield app.queries.alive()
+    return int(alive)
+
+
+def examine(
+    fix: Annotated[bool, typer.Option("--fix", help="Mend what is safe to mend, then look again.")] = False,
+    app: AppName = None,
+    as_json: Json = False,
+) -> None:
+    """What may hurt the queue, each with its cure; exit code 1 if a promise is in danger."""
+    chosen = chosen_app(app)
+    done = _mend(chosen) if fix else []
+    with db.connect(chosen.dsn) as conn:
+        found: list[doctor.Finding] = db.run(
+            conn, doctor.examine(chosen.queries, chosen.config, backend_pid=conn.info.backend_pid)
+        )
+    if as_json:
+        say_json({"done": done, "findings": [finding._asdict() for finding in found]})
+    else:
+        _print(done, found)
+    if any(finding.problem for finding in found):
+        raise typer.Exit(1)
+
+
+def _mend(app: App) -> list[str]:
+    with db.connect(app.dsn) as conn:
+        steps: Any = doctor.mend(app.queries, app.config, crash_cap=CRASH_CAP, grace_s=GRACE_S)
+        with conn.transaction():
+            done: list[str] = db.run(conn, steps)
+        db.run(conn, doctor.vacuum(app.queries))
+    return [*done, "the table of jobs is vacuumed"]
+
+
+def _print(done: list[str], found: list[doctor.Finding]) -> None:
+    for what in done:
+        say(f"done     {what}")
+    for problem, what, cure in found:
+        say(f"{'PROBLEM' if problem else 'note':<8} {what}\n         {cure}")
+    if not found:
+        say("all is well")
+
+
+def add_to(cli: typer.Typer) -> None:
+    """Register the commands."""
+    cli.command()(health)
+    cli.command(name="doctor")(examine)

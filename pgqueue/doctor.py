@@ -1,0 +1,189 @@
+"""What may hurt the queue, each with its cure: asked of the server, judged here, mended where that is safe."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import NamedTuple
+
+from pgqueue.config import Config
+from pgqueue.job import State
+from pgqueue.queries import Queries, Statement, Steps
+from pgqueue.retention import tidy_partitions
+from pgqueue.schema import check
+
+OLD_S = 300.0  # a transaction of five minutes: dead rows of a busy queue pile up to a million behind it
+DEAD_ROWS = 50_000  # ten times what autovacuum is told to clean after
+NOTIFY_SHARE = 0.1  # of the notify queue; when it is full every commit that rings fails
+SHORTEST_S = 10.0  # a timeout below this ends statements that the queue needs
+SPARE = 10  # connections
+OLDEST_MAJOR = 14
+FIX = "`pgqueue doctor --fix`"
+
+
+class Finding(NamedTuple):
+    """problem: a promise is broken or about to be. Else: worth knowing."""
+
+    problem: bool
+    what: str
+    cure: str
+
+
+class Server(NamedTuple):
+    """One row of doctor/server.sql, in its order. Timeouts are seconds, 0 and None: none."""
+
+    version: int
+    encoding: str
+    in_recovery: bool
+    fsync: str
+    full_page_writes: str
+    synchronous_commit: str
+    autovacuum: str
+    statement_timeout_s: float
+    lock_timeout_s: float
+    idle_in_transaction_s: float
+    idle_session_s: float
+    transaction_timeout_s: float | None
+    notify_share: float
+    sessions: int
+    allowed: int
+    backend_pid: int
+
+
+def examine(queries: Queries, config: Config, *, backend_pid: int) -> Steps[list[Finding]]:
+    """Everything. backend_pid: of the session as the client knows it; another one betrays a pooler. Raises SchemaError."""
+    yield from check(queries, schema=config.schema)
+    ((*columns,),) = yield queries.doctor("server")
+    yield queries.doctor("deadline")
+    server = Server(*columns)
+    found = [*_server(server), *_promises(server), *_timeouts(server)]
+    if server.backend_pid != backend_pid:
+        found.append(Finding(False, "a connection pooler stands before the database", _POOLER))
+    for who, cure, seconds in (yield queries.doctor("snapshots", older_s=OLD_S)):
+        age = f" for {seconds / 60:.0f} min" if seconds is not None else ""
+        found.append(Finding(True, f"{who} keeps dead rows from being cleaned{age}", f"end it: {cure}"))
+    for table, live, dead, age_s in (yield queries.doctor("tables", more_than=DEAD_ROWS)):
+        last = "never vacuumed" if age_s is None else f"vacuumed {age_s / 60:.0f} min ago"
+        found.append(
+            Finding(False, f"table {table}: {dead} dead rows beside {live} live ones, {last}", f"{FIX} vacuums it")
+        )
+    found += yield from _partitions(queries)
+    found += yield from _leases(queries)
+    for what, name, jobs in (yield queries.doctor("backlog")):
+        found.append(_waiting(what, name, jobs))
+    return sorted(found, key=lambda finding: not finding.problem)
+
+
+_POOLER = "give workers a direct connection: behind a pooler they poll and recover within 35 s instead of 5"
+
+
+def _server(server: Server) -> Iterator[Finding]:
+    if server.version < OLDEST_MAJOR * 10_000:
+        yield Finding(True, f"PostgreSQL {server.version // 10_000} is too old", f"upgrade to {OLDEST_MAJOR} or later")
+    if server.encoding != "UTF8":
+        yield Finding(True, f"the database's encoding is {server.encoding}", "create it anew with encoding UTF8")
+    if server.in_recovery:
+        yield Finding(
+            True,
+            "this is a standby: nothing can be written",
+            "connect to the primary (target_session_attrs=read-write)",
+        )
+    if server.notify_share > NOTIFY_SHARE:
+        cure = "end the session that listens and is idle in a transaction (pg_stat_activity, the oldest xact_start)"
+        yield Finding(True, f"the notify queue is {server.notify_share:.0%} full; when it is full, commits fail", cure)
+    if server.allowed - server.sessions < SPARE:
+        yield Finding(
+            False,
+            f"{server.sessions} of {server.allowed} connections are taken",
+            "raise max_connections, or use smaller pools",
+        )
+
+
+def _promises(server: Server) -> Iterator[Finding]:
+    if server.fsync != "on":
+        yield Finding(True, "fsync is off: a crash of the machine may lose or destroy everything", "set fsync = on")
+    if server.full_page_writes != "on":
+        yield Finding(
+            True, "full_page_writes is off: a crash of the machine may destroy tables", "set full_page_writes = on"
+        )
+    if server.synchronous_commit == "off":
+        yield Finding(
+            True,
+            "synchronous_commit is off: a crash of the server loses the jobs of the last moments",
+            "set it to on, or local",
+        )
+    if server.autovacuum != "on":
+        yield Finding(True, "autovacuum is off: a queue's tables grow for ever", "set autovacuum = on")
+
+
+def _timeouts(server: Server) -> Iterator[Finding]:
+    for name, seconds in (
+        ("statement_timeout", server.statement_timeout_s),
+        ("lock_timeout", server.lock_timeout_s),
+        ("transaction_timeout", server.transaction_timeout_s),
+        ("idle_session_timeout", server.idle_session_s),
+        ("idle_in_transaction_session_timeout", server.idle_in_transaction_s),
+    ):
+        if seconds and seconds < SHORTEST_S:
+            cure = f"alter role ... set {name} = 0 for the role that workers use"
+            yield Finding(False, f"{name} is {seconds:g} s: it ends what workers need", cure)
+
+
+def _partitions(queries: Queries) -> Steps[list[Finding]]:
+    ((today, rest),) = yield queries.doctor("days")
+    there = {child for _, child in (yield queries.partitions())}
+    wanted = {f"history_succeeded_{today + timedelta(days=ahead):%Y%m%d}" for ahead in (0, 1)}
+    found = []
+    if missing := sorted(wanted - there):
+        found.append(Finding(False, f"no partition for {', '.join(missing)}: no worker has tidied up", FIX))
+    if rest:
+        found.append(Finding(False, f"{rest} rows lie outside of their day's partition", FIX))
+    return found
+
+
+def _leases(queries: Queries) -> Steps[list[Finding]]:
+    ((expired, orphans, live),) = yield queries.doctor("leases")
+    found = []
+    if not live:
+        found.append(Finding(True, "no worker is alive", "start one with `pgqueue worker`"))
+    if expired:
+        found.append(Finding(False, f"{expired} workers' leases have run out and nobody has noted it", FIX))
+    if orphans:
+        found.append(Finding(True, f"{orphans} running jobs belong to workers that are gone", f"{FIX} gives them back"))
+    return found
+
+
+def _waiting(what: str, name: str, jobs: int) -> Finding:
+    match what:
+        case "paused":
+            return Finding(False, f"queue {name} is paused with {jobs} jobs", f"`pgqueue resume {name}`")
+        case "queue":
+            return Finding(
+                True, f"no live worker serves queue {name} with {jobs} jobs", "start one with -Q, or without"
+            )
+        case _:
+            return Finding(
+                True,
+                f"no live worker knows task {name}, of which {jobs} jobs wait",
+                "deploy its code, or check the name",
+            )
+
+
+def mend(queries: Queries, config: Config, *, crash_cap: int, grace_s: float) -> Steps[list[str]]:
+    """What is safe: partitions, old counters, the jobs of workers that are gone. Runs in one transaction."""
+    done = []
+    yield from tidy_partitions(queries, config)
+    yield queries.prune()
+    done.append("partitions and counters are tidy")
+    yield queries.doctor("adopt")
+    gone = [worker for (worker,) in (yield queries.doctor("gone"))]
+    if gone:
+        buried = yield queries.bury(gone, grace_s=grace_s)
+        ((returned, ended, _),) = yield queries.rescue(gone, crash_cap=crash_cap)
+        done.append(
+            f"{len(buried)} workers declared dead, {returned} jobs given back, {ended} {State.DEAD} or {State.CANCELLED}"
+        )
+    return done
+
+
+def vacuum(queries: Queries) -> Statement:
+    """Outside of any transaction."""
+    return queries.doctor("vacuum")

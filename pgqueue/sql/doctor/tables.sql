@@ -1,0 +1,9 @@
+-- Dead rows that wait for vacuum, in the tables that change all the time.
+select
+  relname::text, n_live_tup::bigint, n_dead_tup::bigint,
+  extract(epoch from now() - greatest(last_autovacuum, last_vacuum))::float8
+from pg_stat_user_tables
+where
+  relid in ('{schema}.job'::regclass, '{schema}.worker'::regclass, '{schema}.queue'::regclass)
+  and n_dead_tup > %(more_than)s
+order by n_dead_tup desc

@@ -1,0 +1,190 @@
+"""`pgqueue doctor` and `health`: each finding, there when its cause is there and gone when it is mended."""
+
+import json
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+import pytest
+
+from pgqueue import App, db, doctor
+from pgqueue.worker.settings import CRASH_CAP, GRACE_S
+from tests.hands import Hands
+
+Findings = Callable[[], str]
+
+
+@pytest.fixture
+def worker(conn: psycopg.Connection, app: App) -> Hands:
+    hands = Hands(conn, app.queries)
+    conn.execute("update pgqueue.worker set tasks = '{t}'")
+    return hands
+
+
+@pytest.fixture
+def findings(conn: psycopg.Connection, app: App) -> Findings:
+    """What the doctor says, as text."""
+
+    def look(**settings: Any) -> str:
+        pid = settings.get("backend_pid", conn.info.backend_pid)
+        found = db.run(conn, doctor.examine(app.queries, app.config, backend_pid=pid))
+        return "\n".join(f"{'PROBLEM' if problem else 'note'}: {what}: {cure}" for problem, what, cure in found)
+
+    return look
+
+
+def mend(conn: psycopg.Connection, app: App) -> list[str]:
+    with conn.transaction():
+        done: list[str] = db.run(conn, doctor.mend(app.queries, app.config, crash_cap=CRASH_CAP, grace_s=GRACE_S))
+    return done
+
+
+def test_no_worker(findings: Findings, app: App, conn: psycopg.Connection) -> None:
+    assert "PROBLEM: no worker is alive" in findings()
+    Hands(conn, app.queries)
+    assert "no worker is alive" not in findings()
+
+
+def test_an_old_snapshot_is_named_with_its_session(
+    findings: Findings, dsn: str, monkeypatch: pytest.MonkeyPatch, worker: Hands
+) -> None:
+    monkeypatch.setattr(doctor, "OLD_S", 0.0)
+    with psycopg.connect(dsn, application_name="reporting") as other:
+        other.execute("set transaction isolation level repeatable read")
+        other.execute("select count(*) from pgqueue.job")
+        found = findings()
+        assert f"session {other.info.backend_pid} of" in found and "reporting" in found
+        assert f"select pg_terminate_backend({other.info.backend_pid})" in found
+    assert "reporting" not in findings()
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "said"),
+    [
+        ("synchronous_commit", "off", "PROBLEM: synchronous_commit is off"),
+        ("statement_timeout", "4s", "note: statement_timeout is 4 s"),
+        ("lock_timeout", "200ms", "note: lock_timeout is 0.2 s"),
+        ("idle_in_transaction_session_timeout", "3s", "note: idle_in_transaction_session_timeout is 3 s"),
+        ("idle_session_timeout", "2s", "note: idle_session_timeout is 2 s"),
+    ],
+)
+def test_a_setting(findings: Findings, conn: psycopg.Connection, setting: str, value: str, said: str) -> None:
+    assert said not in findings()
+    conn.execute("reset statement_timeout")
+    conn.execute(f"set {setting} = '{value}'")
+    assert said in findings()
+
+
+def test_a_pooler(findings: Callable[..., str]) -> None:
+    assert "pooler" not in findings()
+    assert "note: a connection pooler stands before the database" in findings(backend_pid=1)
+
+
+def test_a_queue_and_a_task_that_nobody_takes(findings: Findings, app: App, conn: psycopg.Connection) -> None:
+    Hands(conn, app.queries, queues=["mail"])
+    conn.execute("update pgqueue.worker set tasks = '{t}'")
+    app.enqueue("t", queue="mail")
+    assert "nobody" not in findings() and "no live worker" not in findings()
+    app.enqueue("t", queue="web")
+    app.enqueue("new", queue="mail")
+    found = findings()
+    assert "PROBLEM: no live worker serves queue web with 1 jobs" in found
+    assert "PROBLEM: no live worker knows task new, of which 1 jobs wait" in found
+    app.pause("mail")
+    assert "note: queue mail is paused with 2 jobs: `pgqueue resume mail`" in findings()
+
+
+@pytest.mark.parametrize("how", ["its lease ran out", "it is unknown"])
+def test_jobs_of_workers_that_are_gone_are_given_back(
+    findings: Findings, app: App, worker: Hands, conn: psycopg.Connection, how: str
+) -> None:
+    job = app.enqueue("t")
+    worker.claim()
+    if how == "it is unknown":
+        conn.execute("delete from pgqueue.worker")
+        assert "PROBLEM: 1 running jobs belong to workers that are gone" in findings()
+    else:
+        conn.execute("update pgqueue.worker set lease_until = now() - interval '1 minute'")
+        assert "note: 1 workers' leases have run out" in findings()
+    assert "1 jobs given back" in mend(conn, app)[1]
+    assert (job.state, job.snapshot().crashes) == ("queued", 1)
+    assert "gone" not in findings() and "leases" not in findings()
+
+
+def test_a_live_worker_keeps_its_jobs(app: App, worker: Hands, conn: psycopg.Connection) -> None:
+    job = app.enqueue("t")
+    worker.claim()
+    assert len(mend(conn, app)) == 1
+    assert job.state == "running"
+
+
+def test_partitions_are_made(findings: Findings, app: App, worker: Hands, conn: psycopg.Connection) -> None:
+    assert "partition" not in findings()
+    job = app.enqueue("t")
+    today = conn.execute("select to_char(now() at time zone 'utc', 'YYYYMMDD')").fetchone()[0]
+    conn.execute(f"drop table pgqueue.history_succeeded_{today}")
+    worker.run_all()
+    found = findings()
+    assert f"note: no partition for history_succeeded_{today}" in found and "1 rows lie outside" in found
+    mend(conn, app)
+    assert "partition" not in findings()
+    assert job.state == "succeeded"
+
+
+def test_dead_rows(findings: Findings, app: App, conn: psycopg.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "DEAD_ROWS", 10**12)
+    assert "dead rows" not in findings()
+    monkeypatch.setattr(doctor, "DEAD_ROWS", -1)
+    assert "note: table job: " in findings()
+
+
+# -- on the command line --
+
+
+def pgqueue(*words: str, dsn: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "pgqueue", *words], env={"PGQUEUE_DSN": dsn, "PATH": ""}, capture_output=True, text=True,
+        timeout=60,
+    )  # fmt: skip
+
+
+def test_doctor_prints_and_exits(dsn: str, app: App, conn: psycopg.Connection) -> None:
+    done = pgqueue("doctor", dsn=dsn)
+    assert done.returncode == 1 and "PROBLEM  no worker is alive\n         start one" in done.stdout
+    found = json.loads(pgqueue("doctor", "--json", dsn=dsn).stdout)["findings"]
+    assert {"problem": True, "what": "no worker is alive", "cure": "start one with `pgqueue worker`"} in found
+    fixed = pgqueue("doctor", "--fix", dsn=dsn)
+    assert "done     partitions and counters are tidy\ndone     the table of jobs is vacuumed\n" in fixed.stdout
+
+
+def test_health_answers_in_100_ms(dsn: str, worker: Hands) -> None:
+    answers = [json.loads(pgqueue("health", "--json", dsn=dsn).stdout) for _ in range(3)]
+    assert all(answer["ok"] and answer["workers"] == 1 for answer in answers)
+    assert min(answer["took_ms"] for answer in answers) < 100, answers
+
+
+def test_health_says_what_is_missing(dsn: str) -> None:
+    done = pgqueue("health", dsn=dsn)
+    assert done.returncode == 1 and "no worker is alive" in done.stderr
+
+
+def test_health_does_not_wait_for_a_server_that_says_nothing() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        began = time.monotonic()
+        done = pgqueue("health", dsn=f"postgresql://u@127.0.0.1:{silent.getsockname()[1]}/x")
+        assert done.returncode == 1 and "timeout" in done.stderr
+        assert time.monotonic() - began < 30  # 3 s for the connection; the rest is a busy machine
+
+
+def test_health_imports_no_user_code(dsn: str, worker: Hands, tmp_path: Any) -> None:
+    (tmp_path / "pyproject.toml").write_text('[tool.pgqueue]\napp = "explosive"\n')
+    (tmp_path / "explosive.py").write_text("raise SystemExit('imported')")
+    done = subprocess.run(
+        [sys.executable, "-m", "pgqueue", "health"], cwd=tmp_path, env={"PGQUEUE_DSN": dsn, "PATH": ""},
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
