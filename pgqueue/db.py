@@ -159,7 +159,7 @@ def connect(
         if pinned:
             _pin(conn)
     except psycopg.Error as error:
-        raise _unavailable(dsn, error) from None
+        raise _no_connection(dsn, error) from None
     return conn
 
 
@@ -173,7 +173,7 @@ async def connect_async(
         if pinned:
             await _pin_async(conn)
     except psycopg.Error as error:
-        raise _unavailable(dsn, error) from None
+        raise _no_connection(dsn, error) from None
     return conn
 
 
@@ -364,16 +364,22 @@ def _is_torn(given: dict[str, Any]) -> bool:
     return "@" in host[1:] or "@" in database or (not port.replace(",", "").isdigit() and port != "")
 
 
-def _unavailable(dsn: str, error: psycopg.Error) -> DatabaseUnavailable:
+def _no_connection(dsn: str, error: psycopg.Error) -> ConfigError | DatabaseUnavailable:
     lines = str(error).splitlines() or [type(error).__name__]
     # One line per host that was tried, each followed by lines of advice: the last verdict is the one that counts.
     reason = ([line for line in lines if "failed: " in line] or lines)[-1].rpartition("failed: ")[2].strip()
     password = conninfo_to_dict(dsn).get("password")
     if password:
         reason = reason.replace(str(password), "***")
+    if "connection is bad: " in lines[0] and not any(sign in lines[0] for sign in _TRIED):
+        return ConfigError(f"the DSN cannot be used: {reason.removeprefix('connection is bad: ')}")
     return DatabaseUnavailable(
         f"cannot connect to {describe(dsn)}: {reason}; check PGQUEUE_DSN and that the server runs"
     )
+
+
+# What libpq says once it looks for the server. Before that it can only have disliked an option, as an unknown sslmode.
+_TRIED = ("connection to server", "translate host name")
 
 
 def may_pass(error: BaseException) -> bool:

@@ -43,12 +43,10 @@ WORKER = ("worker", "-A", "tests.hostile_tasks", "-c", "1")
 @pytest.mark.parametrize(
     ("parts", "code", "told"),
     [
-        pytest.param({"host": "no-such-host.invalid"}, 1, "cannot connect to", id="b52-host"),
-        pytest.param({"host": "127.0.0.1", "port": "1"}, 1, "Connection refused", id="b52-unreachable"),
         pytest.param({"dbname": "nowhere"}, 1, 'database "nowhere" does not exist', id="b52-database"),
         pytest.param({"user": "nobody_here"}, 1, 'role "nobody_here" does not exist', id="b52-user"),
-        pytest.param({"host": "127.0.0.1", "port": "1", "sslmode": "sometimes"}, 1, "sslmode", id="b52-sslmode"),
-        pytest.param({"service": "nobody"}, 1, "service", id="b52-service"),
+        pytest.param({"host": "127.0.0.1", "port": "1", "sslmode": "sometimes"}, 2, "sslmode", id="b52-sslmode"),
+        pytest.param({"service": "nobody"}, 2, "service", id="b52-service"),
     ],
 )
 def test_a_wrong_dsn(
@@ -57,6 +55,25 @@ def test_a_wrong_dsn(
     wrong = f"service=nobody password={SECRET}" if "service" in parts else make_conninfo(dsn, password=SECRET, **parts)
     line = refused(*words, code=code, PGQUEUE_DSN=wrong)
     assert line.startswith("pgqueue: ") and told in line and "\n" not in line
+
+
+@pytest.mark.parametrize(
+    ("parts", "told"),
+    [
+        pytest.param({"host": "no-such-host.invalid"}, "cannot connect to", id="b52-host"),
+        pytest.param({"host": "127.0.0.1", "port": "1"}, "Connection refused", id="b52-unreachable"),
+    ],
+)
+def test_a_server_that_is_not_there(
+    refused: Run, start_worker: Callable[..., Worker], dsn: str, parts: dict[str, Any], told: str
+) -> None:
+    wrong = make_conninfo(dsn, password=SECRET, **parts)
+    line = refused("jobs", code=1, PGQUEUE_DSN=wrong)
+    assert line.startswith("pgqueue: ") and told in line and "\n" not in line
+    # A worker waits for it: workers and databases of one deployment start together.
+    worker = start_worker("-c", "1", dsn=wrong)
+    assert worker.said("starting: cannot connect to").endswith("trying again") and SECRET not in worker.output
+    assert worker.stop() == 0
 
 
 def test_b52_the_password_of_the_environment_and_of_a_service_file(refused: Run, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from pgqueue.worker.line import Line, Patience, Trouble
 logger = logging.getLogger("pgqueue.worker")
 
 BATCH = 1000  # outcomes in one statement: about 10 ms of the server's time
+BATCH_BYTES = 2_000_000  # of texts in one statement, and the most that may wait before no more jobs are claimed
 
 # What a verdict makes of the row: the state, whether the attempt is given back, whether it counts as a crash.
 AFTER = {
@@ -45,13 +46,16 @@ class Finisher:
         worker: Callable[[], str],
         worker_name: str,
         due_in: Callable[[float], None],
+        on_room: Callable[[], None],
     ) -> None:
         self._line = line
         self._queries = queries
         self._worker = worker
         self._worker_name = worker_name
         self._due_in = due_in
+        self._on_room = on_room
         self._pending: list[Outcome] = []
+        self._bytes = 0  # of texts, pending and being written
         self._progress: dict[str, tuple[int, float | None, str | None]] = {}
         self._writing: Sequence[Outcome] = ()
         self._repeated = False  # the batch was sent before, and its answer may have been lost
@@ -61,6 +65,7 @@ class Finisher:
     def deliver(self, outcomes: Sequence[Outcome]) -> None:
         """Take outcomes; they are written soon."""
         self._pending += outcomes
+        self._bytes += sum(map(_size, outcomes))
         self._came.set()
 
     def report(self, job_id: str, token: int, fraction: float | None, note: str | None) -> None:
@@ -73,6 +78,11 @@ class Finisher:
         return {outcome.job_id for outcome in (*self._pending, *self._writing)}
 
     @property
+    def full(self) -> bool:
+        """More waits to be written than should be added to: large results come faster than the database takes them."""
+        return self._bytes > BATCH_BYTES
+
+    @property
     def idle(self) -> bool:
         """Everything is written."""
         return not self._pending and not self._writing
@@ -81,6 +91,7 @@ class Finisher:
         """Drop what is pending: the worker was declared dead, and nothing of this would count."""
         self._pending.clear()
         self._progress.clear()
+        self._bytes = sum(map(_size, self._writing))
 
     async def run(self) -> None:
         """Write for ever, batch after batch."""
@@ -89,7 +100,7 @@ class Finisher:
             await self._came.wait()
             self._came.clear()
             while self._pending or self._progress:
-                self._writing, self._pending = self._pending[:BATCH], self._pending[BATCH:]
+                self._take_batch()
                 try:
                     await self._write()
                     self._repeated = False
@@ -100,6 +111,16 @@ class Finisher:
                     await patience.wait("recording results", error)
                 finally:
                     self._writing = ()
+
+    def _take_batch(self) -> None:
+        """Begin with the next outcomes: at least one, and no more than a statement should carry."""
+        count, size = 0, 0
+        for outcome in self._pending[:BATCH]:
+            size += _size(outcome)
+            if count and size > BATCH_BYTES:
+                break
+            count += 1
+        self._writing, self._pending = self._pending[:count], self._pending[count:]
 
     async def _write(self) -> None:
         """Write what stands in _writing, kind by kind; what a failure leaves there is tried again."""
@@ -117,6 +138,9 @@ class Finisher:
         return [outcome for outcome in self._writing if outcome.verdict in kinds]
 
     def _written(self, outcomes: Sequence[Outcome]) -> None:
+        was_full, self._bytes = self.full, self._bytes - sum(map(_size, outcomes))
+        if was_full and not self.full:
+            self._on_room()
         attempts = {(outcome.job_id, outcome.token) for outcome in outcomes}
         self._writing = [outcome for outcome in self._writing if (outcome.job_id, outcome.token) not in attempts]
 
@@ -194,6 +218,10 @@ class Finisher:
                 logger.warning(
                     "job %s: lease lost; this attempt's end (%s) counts for nothing", outcome.job_id, outcome.verdict
                 )
+
+
+def _size(outcome: Outcome) -> int:
+    return len(outcome.result or "") + len(outcome.traceback or "")
 
 
 def _columns(ended: Sequence[Outcome]) -> dict[str, list[Any]]:

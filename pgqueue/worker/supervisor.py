@@ -157,11 +157,11 @@ class Station:
         )  # fmt: skip
         self.finisher = Finisher(
             self.line, queries, worker=lambda: self.lease.worker, worker_name=self._name,
-            due_in=lambda seconds: self.claimer.due_in(seconds),
+            due_in=lambda seconds: self.claimer.due_in(seconds), on_room=lambda: self.claimer.stirred.set(),
         )  # fmt: skip
         self.claimer = Claimer(
             self.line, queries, crew, settings,
-            worker=lambda: self.lease.worker, may_claim=self.lease.may_claim, deliver=self.finisher.deliver,
+            worker=lambda: self.lease.worker, may_claim=self._may_claim, deliver=self.finisher.deliver,
             alarms=self._alarms,
         )  # fmt: skip
         self.chores = Chores(
@@ -185,6 +185,9 @@ class Station:
         """Sign out."""
         await self.lease.stop()
         await self.line.close()
+
+    def _may_claim(self) -> bool:
+        return self.lease.may_claim() and not self.finisher.full
 
     def drain(self) -> None:
         """Claim no more, and say so."""
