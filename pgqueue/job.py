@@ -50,6 +50,7 @@ class Verdict(StrEnum):
     DEAD = "dead"
     CANCELLED = "cancelled"
     COMMITTED = "committed"  # an atomic task finished itself in its own transaction; nothing left to write
+    LOST = "lost"  # somebody else has the job now, and settles it; nothing is ours to write
     UNSURE = "unsure"  # the COMMIT of an atomic task got no answer; the database must be asked
 
 

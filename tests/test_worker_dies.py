@@ -243,13 +243,16 @@ def test_b49_an_atomic_task_that_commits_itself_is_refused(start_worker: Start, 
 def test_an_atomic_task_that_lost_its_lease_leaves_no_trace(
     start_worker: Start, paid: Callable[[], list[int]], conn: psycopg.Connection, tmp_path: Path
 ) -> None:
-    start_worker("-c", "1").ready()
-    tasks.pay_slowly.defer(1, str(tmp_path / "running"), str(tmp_path / "go"))
+    worker = start_worker("-c", "1").ready()
+    job = tasks.pay_slowly.defer(1, str(tmp_path / "running"), str(tmp_path / "go"))
     eventually((tmp_path / "running").exists, what="the job runs")
     conn.execute("update pgqueue.job set state = 'dead', claim_token = claim_token + 1")
     (tmp_path / "go").touch()
     assert tasks.echo.defer(1).result(30) == 1  # the same thread ran it afterwards, so the attempt is over
     assert paid() == []
+    worker.said(f"job {job.id}: lease lost")
+    assert worker.stop() == 0
+    assert conn.execute("select sum(succeeded) from pgqueue.throughput").fetchone() == (1,)
 
 
 # -- sessions are lost, workers are not --

@@ -130,7 +130,7 @@ class Attempt:
             error = self._why_cancelled(error)
         match error:
             case LeaseLost():
-                return self._outcome(Verdict.COMMITTED)  # somebody else settles this job; nothing is ours to write
+                return self._outcome(Verdict.LOST)
             case Snooze():
                 return self._outcome(Verdict.SNOOZE, delay_s=clamp_delay(error.delay_s))
             case Cancel():

@@ -133,6 +133,8 @@ class Finisher:
                 await write(outcomes)
                 self._written(outcomes)
         self.counts["succeeded"] += len(self._of(Verdict.COMMITTED))
+        for outcome in self._of(Verdict.LOST):
+            _tell_lost(outcome)
 
     def _of(self, *kinds: Verdict) -> list[Outcome]:
         return [outcome for outcome in self._writing if outcome.verdict in kinds]
@@ -156,7 +158,7 @@ class Finisher:
         )
         self.counts["succeeded"] += len(rows)
         if len(rows) < len(done):
-            await self._account_for(done, rows)
+            await self._account_for(done, rows, recorded=self._repeated)
 
     async def _settle(self, ended: Sequence[Outcome]) -> None:
         rows = await self._line.run(
@@ -167,7 +169,7 @@ class Finisher:
             if outcome.job_id in settled:
                 self._count(outcome, *settled[outcome.job_id])
         if len(rows) < len(ended):
-            await self._account_for(ended, rows)
+            await self._account_for(ended, rows, recorded=self._repeated)
 
     def _count(self, outcome: Outcome, state: str, task: str) -> None:
         if outcome.cause is not None:
@@ -189,7 +191,7 @@ class Finisher:
             verdict = Verdict.RETRY if outcome.traceback is not None or outcome.delay_s else Verdict.DEAD
             await self._settle([outcome._replace(token=rows[0][0], verdict=verdict)])
         else:
-            self.counts["succeeded"] += 1
+            await self._account_for([outcome], rows, recorded=True)
 
     async def _write_progress(self) -> None:
         reports, self._progress = self._progress, {}
@@ -202,22 +204,23 @@ class Finisher:
                 )
             )
 
-    async def _account_for(self, batch: Sequence[Outcome], rows: Sequence[Sequence[Any]]) -> None:
-        """Tell of outcomes that were refused. Those of a batch whose first answer was lost are recorded already."""
+    async def _account_for(self, batch: Sequence[Outcome], rows: Sequence[Sequence[Any]], *, recorded: bool) -> None:
+        """Tell of outcomes that were refused. recorded: they may be, by a statement or a COMMIT whose answer was lost."""
         kept = {row[0] for row in rows}
         missing = [outcome for outcome in batch if outcome.job_id not in kept]
-        recorded: set[str] = set()
-        if self._repeated:
+        if recorded:
             ids, tokens = [outcome.job_id for outcome in missing], [outcome.token for outcome in missing]
             found = await self._line.run(self._queries.recorded(worker=self._worker(), ids=ids, tokens=tokens))
             for job_id, state in found:
-                recorded.add(job_id)
+                kept.add(job_id)
                 self.counts[state] += 1
         for outcome in missing:
-            if outcome.job_id not in recorded:
-                logger.warning(
-                    "job %s: lease lost; this attempt's end (%s) counts for nothing", outcome.job_id, outcome.verdict
-                )
+            if outcome.job_id not in kept:
+                _tell_lost(outcome)
+
+
+def _tell_lost(outcome: Outcome) -> None:
+    logger.warning("job %s: lease lost; this attempt's end (%s) counts for nothing", outcome.job_id, outcome.verdict)
 
 
 def _size(outcome: Outcome) -> int:
