@@ -316,6 +316,26 @@ def is_pooled(conn: AnyConnection, backend_pid: int) -> bool:
     return conn.info.backend_pid != backend_pid
 
 
+class Wire(NamedTuple):
+    """A connection as its client sees it: the server's address or socket folder, and the backend that the handshake named."""
+
+    host: str
+    sslmode: str
+    encrypted: bool
+    backend_pid: int
+
+
+def wire(conn: AnyConnection) -> Wire:
+    """What libpq says of the way to the server."""
+    modes = [option.val for option in conn.pgconn.info if option.keyword == b"sslmode"]
+    return Wire(
+        conn.info.hostaddr or conn.info.host,
+        (modes[0] or b"").decode(),
+        bool(conn.pgconn.ssl_in_use),
+        conn.info.backend_pid,
+    )
+
+
 def is_refusal(error: BaseException) -> bool:
     """Whether the server said no, so that a COMMIT certainly did not happen; a broken connection leaves it open."""
     code = error.sqlstate if isinstance(error, psycopg.Error) else None

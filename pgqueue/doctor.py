@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import NamedTuple
 
 from pgqueue.config import Config
+from pgqueue.db import Wire
 from pgqueue.job import State
 from pgqueue.queries import Queries, Statement, Steps
 from pgqueue.retention import tidy_partitions
@@ -48,14 +49,14 @@ class Server(NamedTuple):
     backend_pid: int
 
 
-def examine(queries: Queries, config: Config, *, backend_pid: int) -> Steps[list[Finding]]:
-    """Everything. backend_pid: of the session as the client knows it; another one betrays a pooler. Raises SchemaError."""
+def examine(queries: Queries, config: Config, *, wire: Wire) -> Steps[list[Finding]]:
+    """Everything, asked over a connection that its client sees as `wire`. Raises SchemaError."""
     yield from check(queries, schema=config.schema)
     ((*columns,),) = yield queries.doctor("server")
     yield queries.doctor("deadline")
     server = Server(*columns)
-    found = [*_server(server), *_promises(server), *_timeouts(server)]
-    if server.backend_pid != backend_pid:
+    found = [*_server(server), *_promises(server), *_timeouts(server), *_way(wire)]
+    if server.backend_pid != wire.backend_pid:
         found.append(Finding(False, "a connection pooler stands before the database", _POOLER))
     for who, cure, seconds in (yield queries.doctor("snapshots", older_s=OLD_S)):
         age = f" for {seconds / 60:.0f} min" if seconds is not None else ""
@@ -95,6 +96,21 @@ def _server(server: Server) -> Iterator[Finding]:
             f"{server.sessions} of {server.allowed} connections are taken",
             "raise max_connections, or use smaller pools",
         )
+
+
+def _way(wire: Wire) -> Iterator[Finding]:
+    """Whether others on the network can read along, or answer in the server's place."""
+    if not wire.host or wire.host.startswith(("/", "@", "127.")) or wire.host in ("localhost", "::1"):
+        return
+    if not wire.encrypted:
+        yield Finding(
+            False, f"the connection to {wire.host} is not encrypted: arguments can be read on the way", _VERIFY
+        )
+    elif not wire.sslmode.startswith("verify-"):
+        yield Finding(False, f"sslmode={wire.sslmode} does not check who answers as {wire.host}", _VERIFY)
+
+
+_VERIFY = "set sslmode=verify-full (and sslrootcert, =system for a public authority) in the DSN"
 
 
 def _promises(server: Server) -> Iterator[Finding]:

@@ -29,9 +29,8 @@ def worker(conn: psycopg.Connection, app: App) -> Hands:
 def findings(conn: psycopg.Connection, app: App) -> Findings:
     """What the doctor says, as text."""
 
-    def look(**settings: Any) -> str:
-        pid = settings.get("backend_pid", conn.info.backend_pid)
-        found = db.run(conn, doctor.examine(app.queries, app.config, backend_pid=pid))
+    def look(**wire: Any) -> str:
+        found = db.run(conn, doctor.examine(app.queries, app.config, wire=db.wire(conn)._replace(**wire)))
         return "\n".join(f"{'PROBLEM' if problem else 'note'}: {what}: {cure}" for problem, what, cure in found)
 
     return look
@@ -82,6 +81,27 @@ def test_a_setting(findings: Findings, conn: psycopg.Connection, setting: str, v
 def test_a_pooler(findings: Callable[..., str]) -> None:
     assert "pooler" not in findings()
     assert "note: a connection pooler stands before the database" in findings(backend_pid=1)
+
+
+@pytest.mark.parametrize(
+    ("host", "sslmode", "encrypted", "said"),
+    [
+        ("/run/postgresql", "prefer", False, None),
+        ("127.0.0.1", "prefer", False, None),
+        ("::1", "disable", False, None),
+        ("10.0.0.7", "disable", False, "note: the connection to 10.0.0.7 is not encrypted"),
+        ("db.example", "prefer", False, "note: the connection to db.example is not encrypted"),
+        ("db.example", "require", True, "note: sslmode=require does not check who answers as db.example"),
+        ("db.example", "prefer", True, "note: sslmode=prefer does not check who answers as db.example"),
+        ("db.example", "verify-ca", True, None),
+        ("db.example", "verify-full", True, None),
+    ],
+)
+def test_s19_the_way_to_the_server(
+    findings: Callable[..., str], host: str, sslmode: str, encrypted: bool, said: str | None
+) -> None:
+    found = findings(host=host, sslmode=sslmode, encrypted=encrypted)
+    assert said in found if said else "sslmode" not in found
 
 
 def test_a_queue_and_a_task_that_nobody_takes(findings: Findings, app: App, conn: psycopg.Connection) -> None:

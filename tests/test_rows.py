@@ -23,7 +23,7 @@ BAD_INPUTS = {
 }  # fmt: skip
 SECURITY = {
     "s5": "spoofed bells, stolen locks", "s8": "no pickle", "s9": "only registered tasks", "s10": "stored names are text",
-    "s11": "every value a parameter", "s13": "terminals", "s14": "log records", "s16": "secrets", "s17": "passwords",
+    "s11": "every value a parameter", "s13": "terminals", "s14": "log records", "s16": "secrets", "s17": "passwords", "s19": "the way to the server",
     "s20": "search paths", "s21": "sizes", "s22": "stats stay cheap", "s23": "filters are no patterns", "s29": "files",
     "s31": "root", "s33": "purge", "s36": "fuzz",
 }  # fmt: skip

@@ -61,9 +61,7 @@ def examine(
     chosen = chosen_app(app)
     done = _mend(chosen) if fix else []
     with db.connect(chosen.dsn) as conn:
-        found: list[doctor.Finding] = db.run(
-            conn, doctor.examine(chosen.queries, chosen.config, backend_pid=conn.info.backend_pid)
-        )
+        found: list[doctor.Finding] = db.run(conn, doctor.examine(chosen.queries, chosen.config, wire=db.wire(conn)))
     if as_json:
         say_json({"done": done, "findings": [finding._asdict() for finding in found]})
     else:
