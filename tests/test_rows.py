@@ -23,9 +23,9 @@ BAD_INPUTS = {
 }  # fmt: skip
 SECURITY = {
     "s5": "spoofed bells, stolen locks", "s8": "no pickle", "s9": "only registered tasks", "s10": "stored names are text",
-    "s11": "every value a parameter", "s13": "terminals", "s14": "log records", "s16": "secrets", "s17": "passwords", "s19": "the way to the server",
-    "s20": "search paths", "s21": "sizes", "s22": "stats stay cheap", "s23": "filters are no patterns", "s29": "files",
-    "s31": "root", "s33": "purge", "s36": "fuzz",
+    "s11": "every value a parameter", "s13": "terminals", "s14": "log records", "s16": "secrets", "s17": "passwords",
+    "s19": "the way to the server", "s20": "search paths", "s21": "sizes", "s22": "stats stay cheap",
+    "s23": "filters are no patterns", "s29": "files", "s31": "root", "s33": "purge", "s36": "fuzz",
 }  # fmt: skip
 LATER = {"b50": "there are no cron expressions yet"}
 

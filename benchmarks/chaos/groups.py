@@ -8,26 +8,26 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+import pgqueue
 from benchmarks.chaos.proxy import Proxy
 
 ROOT = Path(__file__).parents[2]
+PACKAGE = Path(pgqueue.__file__).parents[1]
 STOP_S = 40
 
 
 class Group:
-    """Started and started again by the run; `package` is the folder whose pgqueue it runs, ours or a mutant."""
+    """Started and started again by the run, with the package that this process has: ours or a mutant."""
 
     def __init__(
         self, name: str, proxy: Proxy, *, dsn: str, children: int, folder: Path, environment: Mapping[str, str],
-        package: Path = ROOT,
     ) -> None:  # fmt: skip
         self.name = name
         self.proxy = proxy
         self._command = [sys.executable, "-m", "pgqueue", "worker", "-A", "benchmarks.chaos.tasks", "-c", str(children)]
         self._environment = {**os.environ, **environment, "PGQUEUE_DSN": dsn}
         # The package first, so that a mutant hides the original; then this checkout for the tasks.
-        self._environment["PYTHONPATH"] = f"{package}{os.pathsep}{ROOT}"
-        self._package = package
+        self._environment["PYTHONPATH"] = f"{PACKAGE}{os.pathsep}{ROOT}"
         self._log = folder / f"worker-{name}.log"
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -35,7 +35,7 @@ class Group:
         """Start it; a moment later it works, if the database is there."""
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
-                self._command, env=self._environment, cwd=self._package, stdin=subprocess.DEVNULL, stdout=log,
+                self._command, env=self._environment, cwd=PACKAGE, stdin=subprocess.DEVNULL, stdout=log,
                 stderr=log, start_new_session=True,
             )  # fmt: skip
 

@@ -15,7 +15,6 @@ from pgqueue.errors import DatabaseUnavailable
 ROLLBACK = 0.05
 KEYED = 0.33  # have a unique key, and try again when the outcome is unknown
 POISON = 0.001
-BULK = 0.02
 UNIQUE_KEYS = 200
 BULK_SIZE = 60
 
@@ -34,6 +33,7 @@ class Producer(threading.Thread):
         rate: float,
         long_share: float,
         long_s: float,
+        bulk_share: float,
     ) -> None:
         super().__init__(name=f"producer {number}", daemon=True)
         self._chance = random.Random(f"{seed}/{number}")
@@ -44,6 +44,7 @@ class Producer(threading.Thread):
         self._rate = rate
         self._long_share = long_share
         self._long_s = long_s
+        self._bulk_share = bulk_share
         self._conn: psycopg.Connection | None = None
         self.over = threading.Event()
 
@@ -97,7 +98,7 @@ class Producer(threading.Thread):
             return _one(tasks.poison, key), "poison"
         if drawn < POISON + self._long_share:
             return _one(tasks.long, key, round(chance.uniform(0.3, 1) * self._long_s, 2)), "long"
-        if drawn < POISON + self._long_share + BULK:
+        if drawn < POISON + self._long_share + self._bulk_share:
             return self._many(key), "uniq"
         family = chance.choice(["tx", "tx", "ext", "ext", "fail", "uniq"])
         if family == "uniq":

@@ -20,7 +20,7 @@ import psycopg
 from benchmarks.chaos.checker import Failure, History, Row, Verdict, check
 from benchmarks.chaos.cluster import Cluster
 from benchmarks.chaos.faults import SESSIONS, Injector
-from benchmarks.chaos.groups import ROOT, Group
+from benchmarks.chaos.groups import Group
 from benchmarks.chaos.ledger import Ledger, read
 from benchmarks.chaos.plan import Fault
 from benchmarks.chaos.producers import Producer
@@ -34,7 +34,7 @@ LEAVE_S = 10.0  # for sessions of stopped workers to be gone
 
 @dataclass(frozen=True, kw_only=True)
 class Scenario:
-    """What is run. package: the folder whose pgqueue the workers run, ours or a mutant."""
+    """What is run."""
 
     plan: Sequence[Fault]
     seed: int
@@ -46,7 +46,8 @@ class Scenario:
     long_share: float = 0.05
     long_s: float = 1.5
     drain_s: float = 60.0
-    package: Path = ROOT
+    bulk_share: float = 0.02
+    """Of the defers insert many unique jobs at once, over which the producers fight."""
     bad_rows: int = 1
     """Rows whose arguments nobody can read, put in by hand."""
 
@@ -88,7 +89,7 @@ class Stage:
         environment = {"PGQUEUE_CHAOS_LEDGER": str(self._folder), "PGQUEUE_CHAOS_RUN": self._mark}
         return Group(
             name, proxy, dsn=self._cluster.dsn("shop", port=proxy.port), children=self._scenario.children,
-            folder=self._folder, environment=environment, package=self._scenario.package,
+            folder=self._folder, environment=environment,
         )  # fmt: skip
 
     def _producer(self, number: int) -> Producer:
@@ -97,6 +98,7 @@ class Stage:
         return Producer(
             number, seed=scenario.seed, dsn=self._cluster.dsn("shop", port=self._app_proxy.port), ledger=self._ledger,
             jobs=jobs, rate=jobs / scenario.seconds, long_share=scenario.long_share, long_s=scenario.long_s,
+            bulk_share=scenario.bulk_share,
         )  # fmt: skip
 
     # -- phases --
@@ -136,7 +138,7 @@ class Stage:
         self._groups[-1].proxy.cut()
         last = Producer(
             99, seed=self._scenario.seed, dsn=self._cluster.dsn("shop"), ledger=self._ledger, jobs=LAST_JOBS, rate=50,
-            long_share=0, long_s=0,
+            long_share=0, long_s=0, bulk_share=0,
         )  # fmt: skip
         last.run()
         done = self._ended(within_s=self._scenario.drain_s)
