@@ -31,12 +31,17 @@ class Tier:
     gap_s: float
     long_share: float
     long_s: float
+    standby: bool = False
 
 
 TIERS = {
     "smoke": Tier(jobs=2_000, seconds=60, workers=2, children=2, gap_s=3, long_share=0.05, long_s=1.5),
-    "nightly": Tier(jobs=100_000, seconds=20 * 60, workers=3, children=4, gap_s=5, long_share=0.002, long_s=40),
-    "release": Tier(jobs=1_000_000, seconds=3 * 3600, workers=4, children=8, gap_s=5, long_share=0.002, long_s=40),
+    "nightly": Tier(
+        jobs=100_000, seconds=20 * 60, workers=3, children=4, gap_s=5, long_share=0.002, long_s=40, standby=True
+    ),
+    "release": Tier(
+        jobs=1_000_000, seconds=3 * 3600, workers=4, children=8, gap_s=5, long_share=0.002, long_s=40, standby=True
+    ),
 }
 
 
@@ -47,9 +52,9 @@ def main() -> int:
     seconds = options.minutes * 60 if options.minutes else tier.seconds
     groups = [f"w{number}" for number in range(1, (options.workers or tier.workers) + 1)]
     scenario = Scenario(
-        plan=draw(options.seed, seconds=seconds, groups=groups, gap_s=tier.gap_s), seed=options.seed,
+        plan=draw(options.seed, seconds=seconds, groups=groups, gap_s=tier.gap_s, standby=tier.standby), seed=options.seed,
         jobs=options.jobs or tier.jobs, seconds=seconds, groups=groups, children=options.children or tier.children,
-        long_share=tier.long_share, long_s=tier.long_s,
+        long_share=tier.long_share, long_s=tier.long_s, standby=tier.standby,
     )  # fmt: skip
     print(f"seed {options.seed}: {scenario.jobs} jobs, {len(scenario.plan)} faults in {seconds:.0f} s", flush=True)
     began = time.monotonic()

@@ -9,11 +9,11 @@ from contextlib import contextmanager, suppress
 
 import psycopg
 
-from benchmarks.chaos.cluster import Cluster
 from benchmarks.chaos.groups import Group
 from benchmarks.chaos.ledger import Ledger
 from benchmarks.chaos.plan import Fault
 from benchmarks.chaos.proxy import Proxy
+from benchmarks.chaos.servers import Servers
 
 DELAY_S = 0.1
 SESSIONS = "from pg_stat_activity where application_name like 'pgqueue%' and pid <> pg_backend_pid()"
@@ -23,9 +23,9 @@ class Injector:
     """Carries out a plan: each fault in a thread of its own, written down when it begins and when it is over."""
 
     def __init__(
-        self, cluster: Cluster, groups: Sequence[Group], app_proxy: Proxy, ledger: Ledger, *, seed: int
+        self, servers: Servers, groups: Sequence[Group], app_proxy: Proxy, ledger: Ledger, *, seed: int
     ) -> None:
-        self._cluster = cluster
+        self._servers = servers
         self._groups = {group.name: group for group in groups}
         self._app_proxy = app_proxy
         self._ledger = ledger
@@ -91,28 +91,39 @@ class Injector:
             "end_sessions": lambda: self._at_once(f"select pg_terminate_backend(pid) {SESSIONS}"),
             "cancel_all": self._cancelled,
             "lock_jobs": self._locked,
+            "fail_over": self._failed_over,
         }
 
     @contextmanager
     def _restarted(self, mode: str) -> Iterator[None]:
-        self._cluster.restart(mode)
+        self._servers.primary.restart(mode)
         yield
 
     @contextmanager
     def _killed_server(self) -> Iterator[None]:
-        self._cluster.kill()
+        self._servers.primary.kill()
         yield
-        self._cluster.start()
+        self._servers.primary.start()
 
     @contextmanager
     def _frozen_server(self) -> Iterator[None]:
-        self._cluster.freeze()
+        self._servers.primary.freeze()
         yield
-        self._cluster.thaw()
+        self._servers.primary.thaw()
+
+    @contextmanager
+    def _failed_over(self) -> Iterator[None]:
+        self._servers.fail_over(moved=self._lead)
+        yield
+
+    def _lead(self, port: int) -> None:
+        """The address moves with the primary."""
+        for proxy in (self._app_proxy, *(group.proxy for group in self._groups.values())):
+            proxy.retarget(port)
 
     @contextmanager
     def _at_once(self, statement: str) -> Iterator[None]:
-        with self._cluster.connect("shop") as conn:
+        with self._servers.primary.connect("shop") as conn:
             conn.execute(statement)
         yield
 
@@ -122,7 +133,7 @@ class Injector:
         over = threading.Event()
 
         def cancel() -> None:
-            with suppress(psycopg.Error), self._cluster.connect("shop") as conn:
+            with suppress(psycopg.Error), self._servers.primary.connect("shop") as conn:
                 while not over.wait(0.1):
                     conn.execute(f"select pg_cancel_backend(pid) {SESSIONS} and state = 'active'")
 
@@ -134,7 +145,7 @@ class Injector:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        with self._cluster.connect("shop") as conn, conn.transaction():
+        with self._servers.primary.connect("shop") as conn, conn.transaction():
             conn.execute("set local lock_timeout = '5s'")
             conn.execute("lock table pgqueue.job in access exclusive mode")
             yield

@@ -51,6 +51,7 @@ SERVER: Mapping[str, Kind] = {
     "cancel_all": Kind(1, 1, 2),
     "lock_jobs": Kind(1, 1, 4),
 }
+STANDBY: Mapping[str, Kind] = {"fail_over": Kind(2, 0, 0)}  # of the server, if it has one
 APP: Mapping[str, Kind] = {
     "lose_replies": Kind(1, 0.3, 1),
     "lose_commits": Kind(3, 0.3, 1),
@@ -59,25 +60,22 @@ APP: Mapping[str, Kind] = {
 REST_S = 2.0  # a target is left alone for so long after a fault
 
 
-def draw(seed: int, *, seconds: float, groups: Sequence[str], gap_s: float) -> list[Fault]:
+def draw(seed: int, *, seconds: float, groups: Sequence[str], gap_s: float, standby: bool = False) -> list[Fault]:
     """A plan with exponential gaps, at most three faults at once and one per target."""
     chance = random.Random(seed)
+    kinds = {"server": {**SERVER, **(STANDBY if standby else {})}, "app": APP} | dict.fromkeys(groups, WORKER)
     busy: dict[str, float] = {}
     faults = []
     for at_s in _moments(chance, seconds=seconds, gap_s=gap_s):
         free = [target for target in (*groups, "server", "app") if busy.get(target, 0.0) <= at_s]
         if not free or sum(until - REST_S > at_s for until in busy.values()) >= MOST_AT_ONCE:
             continue
-        choices = [(target, name, kind) for target in free for name, kind in _kinds(target).items()]
+        choices = [(target, name, kind) for target in free for name, kind in kinds[target].items()]
         ((target, name, kind),) = chance.choices(choices, [kind.weight for _, _, kind in choices])
         length_s = min(chance.uniform(kind.shortest_s, kind.longest_s), max(0.0, seconds - at_s))
         busy[target] = at_s + length_s + REST_S
         faults.append(Fault(round(at_s, 2), round(length_s, 2), name, target))
     return faults
-
-
-def _kinds(target: str) -> Mapping[str, Kind]:
-    return {"server": SERVER, "app": APP}.get(target, WORKER)
 
 
 def _moments(chance: random.Random, *, seconds: float, gap_s: float) -> Iterator[float]:

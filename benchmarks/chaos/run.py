@@ -25,6 +25,7 @@ from benchmarks.chaos.ledger import Ledger, read
 from benchmarks.chaos.plan import Fault
 from benchmarks.chaos.producers import Producer
 from benchmarks.chaos.proxy import Proxy
+from benchmarks.chaos.servers import Servers
 from pgqueue import App
 
 WARM_UP_S = 3.0
@@ -48,6 +49,8 @@ class Scenario:
     drain_s: float = 60.0
     bulk_share: float = 0.02
     """Of the defers insert many unique jobs at once, over which the producers fight."""
+    standby: bool = False
+    """Whether the server has one to fail over to."""
     bad_rows: int = 1
     """Rows whose arguments nobody can read, put in by hand."""
 
@@ -56,8 +59,8 @@ def play(scenario: Scenario, *, say: Callable[[str], None]) -> tuple[Verdict, Pa
     """Run it; returns what was found and the folder with the ledger and the logs."""
     folder = Path(tempfile.mkdtemp(prefix="pgqueue-chaos-ledger-"))
     with ExitStack() as stack:
-        cluster = stack.enter_context(Cluster())
-        stage = Stage(scenario, cluster, folder, stack)
+        servers = stack.enter_context(Servers(standby=scenario.standby))
+        stage = Stage(scenario, servers, folder, stack)
         stage.warm_up()
         stage.break_things(say=say)
         drained = stage.drain(say=say)
@@ -72,23 +75,23 @@ def play(scenario: Scenario, *, say: Callable[[str], None]) -> tuple[Verdict, Pa
 class Stage:
     """The processes of one run and its phases."""
 
-    def __init__(self, scenario: Scenario, cluster: Cluster, folder: Path, stack: ExitStack) -> None:
+    def __init__(self, scenario: Scenario, servers: Servers, folder: Path, stack: ExitStack) -> None:
         self._scenario = scenario
-        self._cluster = cluster
+        self._servers = servers
         self._folder = folder
         self._mark = uuid.uuid4().hex  # in the environment of every process of this run
         self._ledger = Ledger(folder, "driver")
-        _prepare(cluster)
-        self._app_proxy = stack.enter_context(Proxy(cluster.port))
-        self._groups = [self._group(name, stack.enter_context(Proxy(cluster.port))) for name in scenario.groups]
+        _prepare(servers.primary)
+        self._app_proxy = stack.enter_context(Proxy(servers.primary.port))
+        self._groups = [self._group(name, stack.enter_context(Proxy(servers.primary.port))) for name in scenario.groups]
         stack.callback(lambda: [group.kill() for group in self._groups])
-        self._injector = Injector(cluster, self._groups, self._app_proxy, self._ledger, seed=scenario.seed)
+        self._injector = Injector(servers, self._groups, self._app_proxy, self._ledger, seed=scenario.seed)
         self._producers = [self._producer(number) for number in range(scenario.producers)]
 
     def _group(self, name: str, proxy: Proxy) -> Group:
         environment = {"PGQUEUE_CHAOS_LEDGER": str(self._folder), "PGQUEUE_CHAOS_RUN": self._mark}
         return Group(
-            name, proxy, dsn=self._cluster.dsn("shop", port=proxy.port), children=self._scenario.children,
+            name, proxy, dsn=self._servers.primary.dsn("shop", port=proxy.port), children=self._scenario.children,
             folder=self._folder, environment=environment,
         )  # fmt: skip
 
@@ -96,7 +99,7 @@ class Stage:
         scenario = self._scenario
         jobs = scenario.jobs // scenario.producers
         return Producer(
-            number, seed=scenario.seed, dsn=self._cluster.dsn("shop", port=self._app_proxy.port), ledger=self._ledger,
+            number, seed=scenario.seed, dsn=self._servers.primary.dsn("shop", port=self._app_proxy.port), ledger=self._ledger,
             jobs=jobs, rate=jobs / scenario.seconds, long_share=scenario.long_share, long_s=scenario.long_s,
             bulk_share=scenario.bulk_share,
         )  # fmt: skip
@@ -105,7 +108,7 @@ class Stage:
 
     def warm_up(self) -> None:
         """Everything runs, nothing is broken."""
-        with self._cluster.connect("shop") as conn:
+        with self._servers.primary.connect("shop") as conn:
             for _ in range(self._scenario.bad_rows):
                 conn.execute(
                     "insert into pgqueue.job (id, task, args, max_attempts) "
@@ -137,7 +140,7 @@ class Stage:
             return True
         self._groups[-1].proxy.cut()
         last = Producer(
-            99, seed=self._scenario.seed, dsn=self._cluster.dsn("shop"), ledger=self._ledger, jobs=LAST_JOBS, rate=50,
+            99, seed=self._scenario.seed, dsn=self._servers.primary.dsn("shop"), ledger=self._ledger, jobs=LAST_JOBS, rate=50,
             long_share=0, long_s=0, bulk_share=0,
         )  # fmt: skip
         last.run()
@@ -152,7 +155,7 @@ class Stage:
         for group in self._groups[:-1]:
             group.stop()
         self._groups[-1].kill()
-        with self._cluster.connect("shop") as conn:
+        with self._servers.primary.connect("shop") as conn:
             leaks = self._leaks(conn)
             return History(
                 records=list(read(self._folder)), rows=_rows(conn), failures=_failures(conn), effects=_effects(conn),
@@ -161,7 +164,7 @@ class Stage:
 
     def _ended(self, *, within_s: float) -> bool:
         deadline = time.monotonic() + within_s
-        with self._cluster.connect("shop") as conn:
+        with self._servers.primary.connect("shop") as conn:
             while conn.execute("select exists (select from pgqueue.job)").fetchone() == (True,):
                 if time.monotonic() > deadline:
                     return False
