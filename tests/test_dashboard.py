@@ -21,6 +21,9 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from pgqueue import dashboard
+from pgqueue.dashboard.head import _block
+from pgqueue.dashboard.page import Page
+from pgqueue.dashboard.words import per_s, span
 from pgqueue.stats import (
     Bucket,
     Count,
@@ -82,7 +85,7 @@ EMPTY = Stats(
 
 def draw(stats: Stats, *, width: int = 80, height: int | None = None, title: str = "me@db/shop", **how: Any) -> str:
     console = Console(file=io.StringIO(), width=width, color_system=None, legacy_windows=False, **how)
-    console.print(dashboard._Page(stats, title, height=height))
+    console.print(Page(stats, title, height=height))
     text: str = console.file.getvalue()  # type: ignore[attr-defined]
     return text
 
@@ -185,20 +188,20 @@ def test_an_empty_page_says_what_to_do() -> None:
     ],
 )
 def test_spans(seconds: float, text: str) -> None:
-    assert dashboard._span(seconds) == text
+    assert span(seconds) == text
 
 
 @pytest.mark.parametrize(
     ("rate", "text"), [(0.0, "0"), (0.017, "0.02"), (4.25, "4.2"), (1203.4, "1,203"), (1_234_567.0, "1.2M")]
 )
 def test_rates(rate: float, text: str) -> None:
-    assert dashboard._per_s(rate) == text
+    assert per_s(rate) == text
 
 
 def test_a_little_is_never_drawn_as_nothing_and_nothing_never_as_a_little() -> None:
-    assert dashboard._block(0.001, peak=1000.0, row=0, rows=4) == "▁"
-    assert dashboard._block(0.0, peak=1000.0, row=0, rows=4) == "·"
-    assert [dashboard._block(1000.0, peak=1000.0, row=row, rows=4) for row in range(4)] == ["█"] * 4
+    assert _block(0.001, peak=1000.0, row=0, rows=4) == "▁"
+    assert _block(0.0, peak=1000.0, row=0, rows=4) == "·"
+    assert [_block(1000.0, peak=1000.0, row=row, rows=4) for row in range(4)] == ["█"] * 4
 
 
 # -- hostile text --
@@ -217,7 +220,7 @@ def test_s13_hostile_text_moves_no_cursor(text: str, width: int) -> None:
 @pytest.mark.parametrize("text", HOSTILE)
 def test_with_colours_the_only_escapes_are_styles(text: str) -> None:
     console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system="truecolor", legacy_windows=False)
-    console.print(dashboard._Page(make_stats(text), text, trouble=text))
+    console.print(Page(make_stats(text), text, trouble=text))
     page = console.file.getvalue()  # type: ignore[attr-defined]
     plain = re.sub(r"\x1b\[[0-9;]*m", "", page)
     assert not [char for char in plain if (char < " " and char != "\n") or "\x7f" <= char <= "\x9f"]
