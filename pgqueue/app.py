@@ -235,6 +235,11 @@ class App:
         rows: list[Row] = self.run(self.queries.attempts(_check_id(job_id)))
         return rows
 
+    def audit(self, job_id: str) -> list[Row]:
+        """Who cancelled or retried a job, and when: (at, who, action, the state it was in), kept for a year."""
+        rows: list[Row] = self.run(self.queries.audit(_check_id(job_id)))
+        return rows
+
     def why(self, job_id: str) -> Why:
         """What keeps a job from running, or how it ended, in sentences; raises JobNotFound."""
         found: Why = self.run(why(self.queries, self.snapshot(job_id)))

@@ -14,7 +14,7 @@ from pgqueue.errors import ConfigError, InvalidOption
 
 Notify = Literal["idle", "always", "never"]
 
-# Two channels are named after the schema and PostgreSQL cuts names at 63 bytes; lower case so that psql needs no quotes.
+# Channels and roles are named after the schema and PostgreSQL cuts names at 63 bytes; lower case so that psql needs no quotes.
 SCHEMA_NAME = re.compile(r"[a-z_][a-z0-9_]{0,47}")
 
 SECRET_NAMES = (
@@ -93,6 +93,11 @@ class Config:
     def jobs_channel(self) -> str:
         """The doorbell of workers."""
         return f"{self.schema}_jobs"
+
+    @property
+    def roles(self) -> dict[str, str]:
+        """What `pgqueue migrate --roles` makes. Roles belong to the whole server, so they carry the schema's name."""
+        return {role: f"{self.schema}_{role}" for role in ("owner", "producer", "worker", "reader", "admin")}
 
     @property
     def results_channel(self) -> str:

@@ -56,7 +56,7 @@ class Queries:
             "schema": f'"{config.schema}"',
             "channel": config.jobs_channel,
             "results_channel": config.results_channel,
-        }
+        } | {role: f'"{name}"' for role, name in config.roles.items()}
         self._texts: dict[str, str] = {}
         self.unlisten = Statement("unlisten *")
         self.listen_jobs = Statement(f'listen "{config.jobs_channel}"')
@@ -123,6 +123,9 @@ class Queries:
 
     def attempts(self, job_id: str) -> Statement:
         return self._say("attempts", id=job_id)
+
+    def audit(self, job_id: str) -> Statement:
+        return self._say("audit", id=job_id)
 
     def why(self, job_id: str, *, count_limit: int) -> Statement:
         return self._say("why", id=job_id, count_limit=count_limit)
@@ -239,18 +242,13 @@ class Queries:
 
     # -- retention --
 
-    def today(self) -> Statement:
-        return self._say("today", lock_class=LOCK_CLASS)
-
-    def lock_timeout(self) -> Statement:
-        return self._say("lock_timeout")
+    def tidy(self, *, keep_succeeded_days: int, keep_dead_days: int) -> Statement:
+        return self._say(
+            "tidy", lock_class=LOCK_CLASS, keep_succeeded_days=keep_succeeded_days, keep_dead_days=keep_dead_days
+        )
 
     def partitions(self) -> Statement:
         return self._say("partitions")
-
-    def partition(self, verb: str, **names: str) -> Statement:
-        """create, move, attach or drop; names are our own, made of table names and dates, never input."""
-        return Statement(self.text(f"partition_{verb}", **names))
 
     def prune(self) -> Statement:
         return self._say("prune")
@@ -309,3 +307,7 @@ class Queries:
 
     def migration(self, name: str) -> Statement:
         return Statement(self.text(f"migrations/{name.removesuffix('.sql')}"))
+
+    def roles(self, file: str) -> Statement:
+        """One file of sql/roles: owned, become, step_back, create or grant."""
+        return self._say(f"roles/{file}")

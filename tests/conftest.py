@@ -24,7 +24,7 @@ from pgqueue.queries import Queries
 ROOT = Path(__file__).parent.parent
 PATIENCE_S = 60.0  # for an event that comes in a fraction of a second on a quiet machine
 
-TABLES = "job, history, attempt, worker, queue, throughput, awaited"
+TABLES = "job, history, attempt, worker, queue, throughput, awaited, audit"
 
 
 def eventually(condition: Callable[[], Any], *, what: str, within_s: float = PATIENCE_S) -> Any:

@@ -6,9 +6,10 @@ import psycopg
 import pytest
 
 from pgqueue import App, Config, JobNotFound, db
-from pgqueue.retention import AHEAD_DAYS, tidy_partitions
+from pgqueue.retention import tidy_partitions
 from tests.conftest import eventually
 
+AHEAD_DAYS = 7
 PARTITIONS = "select relname from pg_class join pg_inherits on inhrelid = oid where relname ~ '_2[0-9]{7}$' order by 1"
 
 

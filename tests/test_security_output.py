@@ -61,8 +61,8 @@ def hostile_rows(conn: psycopg.Connection) -> list[str]:
         args = json.dumps([name])
         for state in ("queued", "running", "scheduled"):
             conn.execute(
-                "insert into pgqueue.job (id, task, queue, args, kwargs, state, progress_note, unique_key, headers)"
-                " values (gen_random_uuid(), %s, %s, %s, %s, %s, %s, %s, %s)",
+                "insert into pgqueue.job (id, worker, task, queue, args, kwargs, state, progress_note, unique_key, headers)"
+                " values (gen_random_uuid(), gen_random_uuid(), %s, %s, %s, %s, %s, %s, %s, %s)",
                 [name, name, args, f'{{"k": "{name}"}}', state, name, f"{state}{name}"[:900], args],
             )
         conn.execute(
@@ -86,6 +86,7 @@ def hostile_rows(conn: psycopg.Connection) -> list[str]:
             " values (%s, 1, 1, %s, %s, %s, %s, %s, %s)",
             [job_id, EVIL, EVIL, EVIL, EVIL, EVIL * 100, EVIL * 100],
         )
+        conn.execute("insert into pgqueue.audit (job_id, who, action) values (%s, %s, %s)", [job_id, EVIL, EVIL])
     return ids
 
 
@@ -287,7 +288,15 @@ def test_s23_no_filter_is_a_pattern(run: Run, conn: psycopg.Connection) -> None:
     texts = {file.name: re.sub(r"--.*", "", file.read_text()) for file in files}
     matching = {name for name, text in texts.items() if re.search(r"\s~|similar to|regexp_|\bi?like\b", text)}
     # The end of an id, of hexadecimal digits that were checked before; a table like another one.
-    assert matching == {"find.sql", "partition_create.sql"}
+    assert matching == {"find.sql", "0001_initial.sql"}
+
+
+def test_s30_health_tells_nothing_that_others_wrote(run: Run, hostile_rows: list[str]) -> None:
+    shown = run("health", "--json")
+    assert "owned" in EVIL and "owned" not in shown and is_harmless(shown)
+    found = json.loads(shown)
+    assert found.keys() == {"ok", "problem", "workers", "took_ms"} and (found["ok"], found["workers"]) == (True, 2)
+    assert re.fullmatch(r"ok: 2 workers alive, answered in [0-9.]+ ms\n", run("health"))
 
 
 def test_s13_the_log_of_a_program_is_its_own() -> None:

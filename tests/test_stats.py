@@ -16,7 +16,7 @@ from pgqueue.queries import Queries
 from pgqueue.stats import Bucket, Count, Stats, Totals
 
 Connection = psycopg.Connection[Any]
-TABLES = "job, history, attempt, worker, queue, throughput, awaited"
+TABLES = "job, history, attempt, worker, queue, throughput, awaited, audit"
 
 
 @pytest.fixture

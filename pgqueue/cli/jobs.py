@@ -80,8 +80,9 @@ def show(job_id: Annotated[str, typer.Argument(metavar="ID")], app: AppName = No
     job = redact.shown(snapshot, secret_names=chosen.config.secret_names)._asdict()
     names = ("attempt", "started_at", "failed_at", "worker", "cause", "error", "traceback")
     attempts = [dict(zip(names, attempt, strict=True)) for attempt in chosen.attempts(job_id)]
+    deeds = [dict(zip(("at", "who", "action", "state"), deed, strict=True)) for deed in chosen.audit(job_id)]
     if as_json:
-        say_json({**job, "attempts": attempts})
+        say_json({**job, "attempts": attempts, "audit": deeds})
         return
     for name, value in job.items():
         if value is not None:
@@ -91,6 +92,8 @@ def show(job_id: Annotated[str, typer.Argument(metavar="ID")], app: AppName = No
             f"\nattempt {attempt['attempt']} failed {cell(attempt['failed_at'])} on {cell(attempt['worker'])}: {attempt['cause']}"
         )
         say((attempt["traceback"] or attempt["error"]).rstrip())
+    for deed in deeds:
+        say(f"\n{cell(deed['at'])} {deed['action']} by {cell(deed['who'])}, it was {deed['state']}")
 
 
 def why(job_id: Annotated[str, typer.Argument(metavar="ID")], app: AppName = None, as_json: Json = False) -> None:

@@ -1,6 +1,6 @@
 -- Cancel a job: at once if it has not started, else leave word for its worker. Returns what was done, no row if not alive.
 with target as (
-  select id, state from {schema}.job where id = %(id)s for update
+  select id, state, queue, task from {schema}.job where id = %(id)s for update
 ),
 gone as (
   delete from {schema}.job
@@ -23,6 +23,10 @@ asked as (
   set cancel_requested_at = now(), cancel_reason = %(reason)s
   from target
   where job.id = target.id and target.state = 'running'
+),
+audited as (
+  insert into {schema}.audit (action, job_id, queue, task, state)
+  select 'cancel', id, queue, task, state from target
 ),
 waiter as (
   select count(pg_notify('{results_channel}', ''))

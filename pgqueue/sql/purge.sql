@@ -17,6 +17,10 @@ with gone as (
 forgotten as (
   delete from {schema}.attempt
   where job_id in (select id from gone)
+),
+audited as (
+  insert into {schema}.audit (action, queue, task, state, jobs)
+  select 'purge', %(queue)s, %(task)s, %(state)s, count(*) from gone having count(*) > 0
 )
 select id::text
 from gone

@@ -4,6 +4,10 @@ with resumed as (
   set paused_at = null, paused_by = null
   where name = %(queue)s and paused_at is not null
   returning name
+),
+audited as (
+  insert into {schema}.audit (action, queue)
+  select 'resume', name from resumed
 )
 select name, pg_notify('{channel}', name)
 from resumed

@@ -3,7 +3,7 @@ with live as (
   update {schema}.job
   set state = 'queued', run_at = now(), seq = nextval('{schema}.job_seq')
   where id = %(id)s and state = 'scheduled'
-  returning id, queue, 'scheduled' as was
+  returning id, queue, task, 'scheduled'::{schema}.job_state as was
 ),
 ended as (
   select * from {schema}.history where id = %(id)s for update
@@ -17,7 +17,7 @@ revived as (
   from ended
   -- Another live job has its unique key, or somebody else revived it: seen here and not before, or two could race.
   on conflict do nothing
-  returning id, queue
+  returning id, queue, task
 ),
 forgotten as (
   delete from {schema}.history
@@ -25,12 +25,16 @@ forgotten as (
   where history.id = revived.id
 ),
 due as (
-  select live.id, queue, was from live
+  select live.id, queue, task, was from live
   union all
-  select revived.id, revived.queue, ended.state::text from revived join ended on ended.id = revived.id
+  select revived.id, revived.queue, revived.task, ended.state from revived join ended on ended.id = revived.id
+),
+audited as (
+  insert into {schema}.audit (action, job_id, queue, task, state)
+  select 'retry', id, queue, task, was from due
 ),
 bell as (
   select count(pg_notify('{channel}', queue)) from due
 )
-select was, (select count from bell)
+select was::text, (select count from bell)
 from due

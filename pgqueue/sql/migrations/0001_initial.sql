@@ -34,7 +34,9 @@ create table {schema}.job (
   progress_note        text,
   cancel_reason        text,
   -- A time that Python cannot read would stop every list of jobs, and an infinite one the workers' heartbeats.
-  constraint job_run_at_readable check (run_at > '1900-01-01 00:00Z' and run_at < '9000-01-01 00:00Z')
+  constraint job_run_at_readable check (run_at > '1900-01-01 00:00Z' and run_at < '9000-01-01 00:00Z'),
+  -- Who may only insert cannot name a worker, so he cannot leave a job that runs for ever: nobody could cancel or purge it.
+  constraint job_running_has_worker check (state <> 'running' or worker is not null)
 ) with (
   fillfactor = 80,
   -- A queue is all churn: clean after a few thousand dead rows whatever the size of the backlog.
@@ -155,6 +157,37 @@ create table {schema}.awaited (
   until   timestamptz not null
 );
 
+-- Who cancelled, retried, purged, paused or resumed, and when: one row per statement. `at` and `who` are never given, so that
+-- whoever may only insert the other columns signs with his own login.
+create table {schema}.audit (
+  at      timestamptz not null default now(),
+  who     text not null default session_user,
+  action  text not null,
+  job_id  uuid,
+  queue   text,
+  task    text,
+  state   {schema}.job_state,
+  jobs    bigint not null default 1
+);
+
+create index audit_at on {schema}.audit (at);
+create index audit_job_id on {schema}.audit (job_id);
+
+-- Failed attempts for everybody: an error's text may quote what it was given, so who may not read it sees its kind alone.
+create view {schema}.failures as
+select
+  job_id, failed_at, attempt, task, queue, worker_name, cause,
+  case when has_column_privilege('{schema}.attempt', 'error', 'select') then left(error, 1000)
+    else coalesce(
+      substring(
+        left(error, 200) || case when length(error) <= 200 then ':' else '' end
+        from '^[[:alpha:]_][[:alnum:]_.<>]*(?=:)'
+      ),
+      cause
+    )
+  end as error
+from {schema}.attempt;
+
 -- Everything a person may ask about a job, alive or ended.
 create view {schema}.jobs as
 select
@@ -223,4 +256,62 @@ as $$
     select pg_notify('{channel}', inserted.queue) from inserted where inserted.run_at < now() + interval '10 seconds'
   )
   select inserted.id from inserted left join rung on true
+$$;
+
+-- Partitions are made a week ahead, so that nobody notices a weekend without workers, and dropped past their retention.
+-- A function, because the workers that call it need not own the tables; so it takes nothing but numbers.
+create function {schema}.tidy(keep_succeeded_days integer, keep_dead_days integer) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+-- Rather try again later than let every finish queue up behind a waiting DDL statement.
+set lock_timeout = '500ms'
+as $$
+declare
+  today  date := (now() at time zone 'utc')::date;
+  kept   record;
+  day    date;
+  child  text;
+  first  text;
+  next   text;
+begin
+  for kept in
+    select *
+    from (values
+      ('history_succeeded', 'finished_at', keep_succeeded_days),
+      ('history_ended', 'finished_at', keep_dead_days),
+      ('attempt', 'failed_at', keep_dead_days)
+    ) as kept (parent, by_column, days)
+  loop
+    for day in select today + ahead from generate_series(0, 6) as ahead loop
+      child := kept.parent || to_char(day, '_YYYYMMDD');
+      first := to_char(day, 'YYYY-MM-DD 00:00:00+00');
+      next := to_char(day + 1, 'YYYY-MM-DD 00:00:00+00');
+      if to_regclass('{schema}.' || child) is null then
+        execute format('create table {schema}.%I (like {schema}.%I including defaults)', child, kept.parent);
+        -- Rows that came before their partition did lie in the rest; they move over, or it could not be attached.
+        execute format(
+          'with late as (delete from {schema}.%1$I where %2$I >= %3$L and %2$I < %4$L returning *)'
+          ' insert into {schema}.%5$I select * from late',
+          kept.parent || '_rest', kept.by_column, first, next, child
+        );
+        execute format(
+          'alter table {schema}.%I attach partition {schema}.%I for values from (%L) to (%L)', kept.parent, child, first, next
+        );
+      end if;
+    end loop;
+    for child in
+      select relname
+      from pg_inherits
+      join pg_class on pg_class.oid = inhrelid
+      where
+        inhparent = ('{schema}.' || kept.parent)::regclass
+        and relname <> kept.parent || '_rest'
+        and relname < kept.parent || to_char(today - greatest(kept.days, 1), '_YYYYMMDD')
+      order by relname
+    loop
+      execute format('drop table {schema}.%I', child);
+    end loop;
+  end loop;
+  delete from {schema}.audit where at < now() - interval '1 year';
+end
 $$;

@@ -1,2 +1,0 @@
--- Forget one day.
-drop table if exists {schema}.{partition}
