@@ -21,6 +21,7 @@ from pgqueue.errors import (
     JobCancelled,
     JobDead,
     JobNotFound,
+    NotAllowed,
     PgQueueError,
     ResultTimeout,
 )
@@ -28,7 +29,7 @@ from pgqueue.job import Job, Jobs, Snapshot, State
 from pgqueue.options import MAX_REASON, Options, check_integer, check_name, check_text
 from pgqueue.queries import Queries, Row, Statement, Steps
 from pgqueue.redact import MARKS
-from pgqueue.results import CLOSED, End, Waiter
+from pgqueue.results import CLOSED, FORBIDDEN, End, Waiter
 from pgqueue.retry import Strategy
 from pgqueue.task import AnyTask, Task
 from pgqueue.why import Why, why
@@ -310,6 +311,8 @@ class App:
             raise _not_found(job_id)
         if end is CLOSED:
             raise PgQueueError(f"App.close() was called while job {job_id} was waited for; the job itself goes on")
+        if end.state == FORBIDDEN:
+            raise NotAllowed(str(end.error))
         if end.state == State.DEAD:
             raise JobDead(f"job {job_id} ({end.task}) is dead: {end.error}", job_id, end.error)
         if end.state == State.CANCELLED:
@@ -361,9 +364,12 @@ class App:
         """Run steps or a statement on a connection of our own, or on that of `using`."""
         return self._database.run(steps)
 
-    def migrate(self) -> list[str]:
-        """Bring the schema up to date; returns the migrations applied. Safe when two run at once."""
-        return self._database.migrate()
+    def migrate(self, *, roles: bool = False) -> list[str]:
+        """Bring the schema up to date; returns the migrations applied. Safe when two run at once.
+
+        roles: also make the group roles for logins that may do only their part, and grant them their rights. Raises NotAllowed.
+        """
+        return self._database.migrate(roles=roles)
 
     def close(self) -> None:
         """Close the connections this process opened; the app opens new ones when it is used again."""

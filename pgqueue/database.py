@@ -78,10 +78,11 @@ class Database:
         self._migrate(dsn)
         return dsn
 
-    def _migrate(self, dsn: str) -> list[str]:
+    def _migrate(self, dsn: str, *, roles: bool = False) -> list[str]:
         with db.connect(dsn) as conn:
             with conn.transaction():
-                done: list[str] = db.run(conn, schema.migrate(self.queries, schema=self.config.schema))
+                steps: Any = schema.migrate(self.queries, schema=self.config.schema, roles=roles)
+                done: list[str] = db.run(conn, steps)
             if done:  # at once, while nobody writes: workers do it from now on
                 with conn.transaction():
                     db.run(conn, tidy_partitions(self.queries, self.config))
@@ -94,7 +95,7 @@ class Database:
         with self._lock:
             if self._hub is None:
                 self._check_schema()
-                self._hub = Hub(dsn, self.queries)
+                self._hub = Hub(dsn, self.queries, schema=self.config.schema)
             return self._hub
 
     def run(self, steps: "Steps[T] | Statement") -> Any:
@@ -102,9 +103,12 @@ class Database:
         with self.explained(), self.door(None) as (conn, _):
             return db.run(conn, steps)
 
-    def migrate(self) -> list[str]:
-        """Bring the schema up to date; returns the migrations applied. Safe when two run at once."""
-        return self._migrate(self.dsn)
+    def migrate(self, *, roles: bool = False) -> list[str]:
+        """Bring the schema up to date; returns the migrations applied. Safe when two run at once.
+
+        roles: also make the group roles for logins that may do only their part, and grant them their rights. Raises NotAllowed.
+        """
+        return self._migrate(self.dsn, roles=roles)
 
     def close(self) -> None:
         """Close the connections this process opened; the app opens new ones when it is used again."""

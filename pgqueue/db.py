@@ -15,7 +15,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import tuple_row
 from psycopg_pool import AsyncConnectionPool, ConnectionPool, PoolTimeout
 
-from pgqueue.errors import ConfigError, DatabaseUnavailable, SchemaMissing
+from pgqueue.errors import ConfigError, DatabaseUnavailable, NotAllowed, SchemaMissing
 from pgqueue.queries import Rows, Statement, Steps, search_path
 
 T = TypeVar("T")
@@ -420,6 +420,8 @@ def explain(error: psycopg.Error, *, schema: str) -> Exception | None:
         error
     ):  # else it comes from whatever makes the caller's arguments
         return SchemaMissing(f"the schema '{schema}' has no pgqueue tables: run `pgqueue migrate`")
+    if isinstance(error, psycopg.errors.InsufficientPrivilege):
+        return _not_allowed(error, schema=schema)
     if isinstance(error, PoolTimeout):
         return DatabaseUnavailable(
             f"no connection: {error}. Check that the server runs, or raise pool_size or pool_timeout_s."
@@ -431,6 +433,21 @@ def explain(error: psycopg.Error, *, schema: str) -> Exception | None:
     return None
 
 
+def _not_allowed(error: psycopg.Error, *, schema: str) -> NotAllowed | None:
+    """None when the right that is missing is one on the caller's own tables."""
+    reason = (str(error).splitlines() or [""])[0]
+    if reason.split(" ")[-1] not in _OURS | {schema}:
+        return None
+    roles = ", ".join(f"{schema}_{role}" for role in ("producer", "worker", "reader", "admin"))
+    return NotAllowed(
+        f"{reason}: connect as a role that may, or grant this one what it needs of {roles} (made by `pgqueue migrate --roles`)"
+    )
+
+
+_OURS = {
+    "job", "jobs", "history", "attempt", "failures", "worker", "queue", "awaited", "throughput", "audit", "migration",
+    "job_seq", "enqueue", "tidy",
+}  # fmt: skip
 _NO_TABLES = psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName, psycopg.errors.UndefinedObject
 _GOING_AWAY = ("57P", "080")  # shutdown, crash or start of the server; connection exceptions
 # libpq tells no code for a connection that was refused; other languages' words count as a refusal.

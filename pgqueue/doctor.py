@@ -7,7 +7,7 @@ from typing import NamedTuple
 from pgqueue.config import Config
 from pgqueue.db import Wire
 from pgqueue.job import State
-from pgqueue.queries import Queries, Statement, Steps
+from pgqueue.queries import Queries, Steps
 from pgqueue.retention import tidy_partitions
 from pgqueue.schema import check
 
@@ -200,6 +200,10 @@ def mend(queries: Queries, config: Config, *, crash_cap: int, grace_s: float) ->
     return done
 
 
-def vacuum(queries: Queries) -> Statement:
-    """Outside of any transaction."""
-    return queries.doctor("vacuum")
+def vacuum(queries: Queries) -> Steps[str]:
+    """Outside of any transaction; what was done."""
+    ((allowed,),) = yield queries.doctor("may_vacuum")
+    if not allowed:
+        return "the table of jobs is left to autovacuum: only its owner may vacuum it"
+    yield queries.doctor("vacuum")
+    return "the table of jobs is vacuumed"

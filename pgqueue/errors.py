@@ -8,6 +8,7 @@ PgQueueError
 ├── DuplicateJob         unique=..., on_duplicate="raise", and such a job is alive
 ├── DatabaseUnavailable  the server does not answer or refuses us (the password is never shown)
 │   └── EmbeddedError        the embedded server cannot be found, started or joined
+├── NotAllowed           the database role may not do this; the message names those that may
 ├── SchemaError          the tables do not fit this version of the code
 │   ├── SchemaMissing
 │   ├── SchemaTooOld
@@ -56,6 +57,10 @@ class DatabaseUnavailable(PgQueueError):
 
 class EmbeddedError(DatabaseUnavailable):
     """The embedded server cannot be found, started or joined; the message gives the line that cures it."""
+
+
+class NotAllowed(PgQueueError):
+    """The role that the connection uses may not do this: connect as another, or grant it one that may."""
 
 
 class SchemaError(PgQueueError):

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from pgqueue import db
 from pgqueue.alarms import FalseAlarms
-from pgqueue.errors import DatabaseUnavailable
+from pgqueue.errors import DatabaseUnavailable, NotAllowed
 from pgqueue.queries import Queries
 
 logger = logging.getLogger("pgqueue.results")
@@ -44,6 +44,7 @@ class End(NamedTuple):
     error: str | None
 
 
+FORBIDDEN = "forbidden"  # the state of what waiters get when their role may not wait; the error says why
 CLOSED = End("", "closed", "", None, None)  # what waiters get when their app is closed under them
 
 
@@ -51,7 +52,7 @@ CLOSED = End("", "closed", "", None, None)  # what waiters get when their app is
 class Waiter:
     """One caller waiting for one job. `wake(end)` is called once from the hub's thread; end None: there is no such job.
 
-    CLOSED: nobody looks for its end any more.
+    CLOSED: nobody looks for its end any more. state FORBIDDEN: this role may not.
     """
 
     job_id: str
@@ -61,9 +62,10 @@ class Waiter:
 class Hub:
     """Wakes waiters when their jobs end."""
 
-    def __init__(self, dsn: str, queries: Queries) -> None:
+    def __init__(self, dsn: str, queries: Queries, *, schema: str) -> None:
         self._dsn = dsn
         self._queries = queries
+        self._schema = schema
         self._lock = threading.Lock()
         self._waiters: dict[str, list[Waiter]] = {}
         self._fresh: list[str] = []  # ids whose `awaited` row is still to be written
@@ -93,13 +95,16 @@ class Hub:
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join()
+        self._wake_all(CLOSED)
+        os.close(self._wake_fd)
+        os.close(self._waker_fd)
+
+    def _wake_all(self, end: End) -> None:
         with self._lock:
             left, self._waiters = self._waiters, {}
         for waiters in left.values():
             for waiter in waiters:
-                waiter.wake(CLOSED)
-        os.close(self._wake_fd)
-        os.close(self._waker_fd)
+                waiter.wake(end)
 
     def _nudge(self) -> None:
         with contextlib.suppress(BlockingIOError):  # full of wake-ups that were not read yet
@@ -121,8 +126,12 @@ class Hub:
                     db.run(conn, self._queries.listen_results)
                     self._watch(conn)
             except (db.DatabaseError, DatabaseUnavailable) as error:
-                logger.warning("waiting for results: %s; trying again", error)
-                time.sleep(RECONNECT_S)
+                refused = db.explain(error, schema=self._schema) if isinstance(error, db.DatabaseError) else None
+                if isinstance(refused, NotAllowed):  # trying again would not help: who waits would wait for ever
+                    self._wake_all(End("", FORBIDDEN, "", None, str(refused)))
+                else:
+                    logger.warning("waiting for results: %s; trying again", error)
+                    time.sleep(RECONNECT_S)
             with self._lock:
                 if self._closing or not self._waiters:
                     self._thread = None

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from pgqueue.errors import SchemaMissing, SchemaTooNew, SchemaTooOld
+from pgqueue.errors import NotAllowed, SchemaMissing, SchemaTooNew, SchemaTooOld
 from pgqueue.queries import Queries, Steps, migrations
 
 
@@ -35,12 +35,20 @@ def check(queries: Queries, *, schema: str) -> Steps[None]:
         )
 
 
-def migrate(queries: Queries, *, schema: str) -> Steps[list[str]]:
+def migrate(queries: Queries, *, schema: str, roles: bool = False) -> Steps[list[str]]:
     """Apply what is missing and return its names. Runs in one transaction, under a lock: of two, the second finds nothing to do.
 
-    Raises SchemaTooNew; migrations never go back.
+    roles: make the group roles and give them their rights. Once they are there, everything is made in the owner's name, by its
+    members only. Raises SchemaTooNew, for migrations never go back, and NotAllowed.
     """
     yield queries.schema_lock()
+    owned = yield queries.roles("owned")
+    if owned == [(False,)]:
+        raise NotAllowed(
+            f"only a member of {schema}_owner may change the schema '{schema}': connect as one, or grant this role {schema}_owner"
+        )
+    if owned:
+        yield queries.roles("become")
     version = yield from applied(queries)
     if version > newest():
         raise SchemaTooNew(
@@ -54,6 +62,12 @@ def migrate(queries: Queries, *, schema: str) -> Steps[list[str]]:
             yield queries.migration(name)
             yield queries.schema_applied(number, name=name)
             done.append(name)
+    if roles:
+        yield queries.roles("step_back")
+        yield queries.roles("create")
+        yield queries.roles("become")
+    if roles or (owned and done):
+        yield queries.roles("grant")
     return done
 
 
@@ -65,4 +79,14 @@ def script(queries: Queries) -> Iterator[str]:
         yield f"\n-- {name}\n"
         yield queries.migration(name).sql
         yield queries.schema_applied(number, name=name).sql
+    yield "\ncommit;\n"
+
+
+def roles_script(queries: Queries) -> Iterator[str]:
+    """Everything `migrate` with roles adds to the tables that are there, as text for psql."""
+    yield "begin;\nset local search_path = pg_catalog, pg_temp;\n"
+    yield f"{queries.schema_lock().sql.strip() % queries.schema_lock().params};\n\n"
+    yield queries.roles("create").sql
+    yield f"\n{queries.roles('become').sql.strip()};\n\n"
+    yield queries.roles("grant").sql
     yield "\ncommit;\n"

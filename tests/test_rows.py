@@ -22,12 +22,18 @@ BAD_INPUTS = {
     "b54": "options of the worker that cannot work", "b55": "rows edited by hand",
 }  # fmt: skip
 SECURITY = {
-    "s5": "spoofed bells, stolen locks", "s8": "no pickle", "s9": "only registered tasks", "s10": "stored names are text",
-    "s11": "every value a parameter", "s13": "terminals", "s14": "log records", "s16": "secrets", "s17": "passwords",
-    "s19": "the way to the server", "s20": "search paths", "s21": "sizes", "s22": "stats stay cheap",
-    "s23": "filters are no patterns", "s29": "files", "s31": "root", "s33": "purge", "s36": "fuzz",
+    "s1": "roles", "s2": "functions are not everybody's", "s3": "functions with their owner's rights",
+    "s4": "the owner of functions", "s5": "spoofed bells, stolen locks", "s8": "no pickle", "s9": "only registered tasks",
+    "s10": "stored names are text", "s11": "every value a parameter", "s13": "terminals", "s14": "log records",
+    "s16": "secrets", "s17": "passwords", "s19": "the way to the server", "s20": "search paths", "s21": "sizes",
+    "s22": "stats stay cheap", "s23": "filters are no patterns", "s29": "files", "s30": "health", "s31": "root",
+    "s32": "who did what", "s33": "purge", "s35": "who may migrate", "s36": "fuzz",
 }  # fmt: skip
 LATER = {"b50": "there are no cron expressions yet"}
+SECURITY_LATER = {
+    "s6": "tenants", "s7": "tenants", "s15": "there is no CSV yet", "s18": "encryption", "s24": "no dashboard in a browser yet",
+    "s25": "the same", "s26": "the same", "s27": "the same", "s28": "the same", "s34": "how it is packaged and released",
+}  # fmt: skip
 
 
 def numbers() -> set[str]:
@@ -49,5 +55,9 @@ def test_no_row_is_forgotten() -> None:
     assert BAD_INPUTS.keys() | LATER.keys() == {f"b{n}" for n in range(1, 56) if n not in gaps}
 
 
+def test_no_rule_is_forgotten() -> None:
+    assert SECURITY.keys() | SECURITY_LATER.keys() == {f"s{n}" for n in range(1, 37) if n != 12}  # was never given
+
+
 def test_what_comes_later_has_not_come_yet() -> None:
-    assert LATER.keys() & numbers() == set()
+    assert (LATER.keys() | SECURITY_LATER.keys()) & numbers() == set()

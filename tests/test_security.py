@@ -198,7 +198,7 @@ def test_s11_identifiers_are_our_own() -> None:
     places = {place for file in (PACKAGE / "sql").rglob("*.sql") for place in re.findall(r"{(\w+)}", file.read_text())}
     assert places == {
         "schema", "channel", "results_channel", "source", "on_conflict", "version", "name",
-        "parent", "partition", "rest", "day_column", "first", "next",
+        "owner", "producer", "worker", "reader", "admin",
     }  # fmt: skip
 
 

@@ -75,8 +75,7 @@ def _mend(app: App) -> list[str]:
         steps: Any = doctor.mend(app.queries, app.config, crash_cap=CRASH_CAP, grace_s=GRACE_S)
         with conn.transaction():
             done: list[str] = db.run(conn, steps)
-        db.run(conn, doctor.vacuum(app.queries))
-    return [*done, "the table of jobs is vacuumed"]
+        return [*done, db.run(conn, doctor.vacuum(app.queries))]
 
 
 def _print(done: list[str], found: list[doctor.Finding]) -> None:

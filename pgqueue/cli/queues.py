@@ -67,18 +67,23 @@ def migrate(
     check: Annotated[
         bool, typer.Option("--check", help="Only say whether the schema fits; exit code 1 if not.")
     ] = False,
+    roles: Annotated[
+        bool, typer.Option("--roles", help="Also make group roles for logins that may do only their part.")
+    ] = False,
 ) -> None:
     """Create the tables or bring them up to date."""
     chosen = chosen_app(app)
     if as_sql:
-        say("".join(schema.script(chosen.queries)))
+        say("".join((schema.roles_script if roles else schema.script)(chosen.queries)))
     elif check:
         with db.connect(chosen.dsn) as conn:
             db.run(conn, schema.check(chosen.queries, schema=chosen.config.schema))
         say(f"schema '{chosen.config.schema}' is up to date (version {schema.newest()})")
     else:
-        done = chosen.migrate()
+        done = chosen.migrate(roles=roles)
         say("\n".join(f"applied {name}" for name in done) or f"schema '{chosen.config.schema}' is up to date")
+        if roles:
+            say(f"grant these to your logins: {', '.join(chosen.config.roles.values())}")
 
 
 def add_to(cli: typer.Typer) -> None:

@@ -1,0 +1,113 @@
+-- What each role may do. Run by the owner, after every migration: whatever is not said here is taken back.
+--
+-- The rule of the book is to grant functions and nothing else. But the path of a job is not made of functions: a function with
+-- its owner's rights is never inlined, and its SQL changes by a migration, not with the worker that needs it. So that path
+-- has rights on tables, column by column, exactly those that its statements use; a function of the owner's does what would
+-- take more:
+--
+--   enqueue()  so that psql, triggers and other languages need no right on a table
+--   tidy()     so that workers make partitions without owning a table
+--
+-- What follows from it, and is meant:
+--   producer   puts jobs in. Reads ids, queues and unique keys of live jobs (what an insert returns, and who holds a key),
+--              never arguments or results; may not replace a job (on_duplicate="replace"), cancel, or wait for a result.
+--   worker     runs jobs. Reads live jobs, since it may claim any; cannot change what a job does, put one in, read or change
+--              history, or pause. It may end any job, as it may claim any: no grant could tell an honest result from a forged one.
+--   reader     sees counts, names and times: `pgqueue stats`, `workers`, `health`. No arguments, results, headers, unique
+--              keys; of an error its kind.
+--   admin      what producers and readers may, and reads everything, cancels, retries, purges, pauses and runs the doctor. It can
+--              neither write a result nor sign the audit with another name, but who deletes rows by hand leaves no trace.
+--   owner      migrates. Nobody logs in as it.
+-- Roles add up: a worker whose tasks defer jobs is a producer too, a web process that waits for results also an admin.
+
+revoke all on schema {schema} from public, {producer}, {worker}, {reader}, {admin};
+revoke all on all tables in schema {schema} from public, {producer}, {worker}, {reader}, {admin};
+revoke all on all sequences in schema {schema} from public, {producer}, {worker}, {reader}, {admin};
+revoke all on all functions in schema {schema} from public, {producer}, {worker}, {reader}, {admin};
+-- Without "in schema", which could only add to what everybody has: everybody may call a new function otherwise.
+alter default privileges for role {owner} revoke execute on functions from public;
+alter function {schema}.enqueue security definer;
+alter function {schema}.tidy security definer;
+
+grant usage on schema {schema} to {producer}, {worker}, {reader}, {admin};
+grant select on {schema}.migration to {producer}, {worker}, {reader}, {admin};
+
+-- producer
+grant execute on function {schema}.enqueue to {producer};
+grant
+  insert (
+    id, state, run_at, expires_at, max_attempts, timeout_s, priority, queue, task, args, kwargs, headers, unique_key
+  ),
+  select (id, queue, run_at, unique_key)
+  on {schema}.job to {producer};
+grant usage on sequence {schema}.job_seq to {producer};
+-- The doorbell rings if one of them sleeps.
+grant select (state, sleeping, queues) on {schema}.worker to {producer};
+
+-- worker
+grant execute on function {schema}.tidy to {worker};
+grant
+  select, delete,
+  update (state, seq, claim_token, attempt, crashes, worker, run_at, started_at, progress, progress_note)
+  on {schema}.job to {worker};
+grant usage on sequence {schema}.job_seq to {worker};
+grant
+  insert (
+    id, claim_token, run_at, created_at, started_at, expires_at, worker, state, attempt, crashes, max_attempts,
+    timeout_s, priority, queue, task, args, kwargs, headers, unique_key, result, error
+  ),
+  -- Whether a finish arrived whose answer was lost.
+  select (id, claim_token, worker, state)
+  on {schema}.history to {worker};
+grant
+  insert (job_id, claim_token, started_at, attempt, task, queue, worker_name, cause, error, traceback)
+  on {schema}.attempt to {worker};
+grant select, insert, update, delete on {schema}.worker, {schema}.throughput to {worker};
+grant select on {schema}.queue to {worker};
+grant select, delete on {schema}.awaited to {worker};
+
+-- reader
+grant
+  select (
+    id, seq, state, queue, priority, task, attempt, max_attempts, crashes, created_at, run_at, started_at, expires_at,
+    timeout_s, worker, progress, progress_note, cancel_requested_at
+  )
+  on {schema}.job to {reader};
+grant
+  select (
+    id, state, queue, priority, task, attempt, max_attempts, crashes, created_at, run_at, started_at, finished_at,
+    expires_at, timeout_s, worker
+  )
+  on {schema}.history, {schema}.history_ended to {reader};
+grant select on {schema}.failures, {schema}.worker, {schema}.queue, {schema}.throughput, {schema}.audit to {reader};
+grant select on sequence {schema}.job_seq to {reader};
+
+-- admin
+grant execute on function {schema}.tidy to {admin};
+grant select
+  on {schema}.job, {schema}.history, {schema}.jobs, {schema}.attempt, {schema}.failures, {schema}.worker, {schema}.queue,
+    {schema}.throughput, {schema}.awaited, {schema}.audit,
+    -- Where the doctor looks for rows without a partition of their day.
+    {schema}.history_succeeded_rest, {schema}.history_ended_rest, {schema}.attempt_rest
+  to {admin};
+grant insert, update, delete on {schema}.job to {admin};
+grant
+  insert (
+    id, claim_token, run_at, created_at, started_at, expires_at, worker, state, attempt, crashes, max_attempts,
+    timeout_s, priority, queue, task, args, kwargs, headers, unique_key, error
+  ),
+  delete,
+  -- A lock on a row needs the right to change something in it: what says nothing any more once a job has ended.
+  update (expires_at)
+  on {schema}.history to {admin};
+grant
+  insert (job_id, claim_token, started_at, attempt, task, queue, worker_name, cause, error), delete
+  on {schema}.attempt to {admin};
+-- Rows of dead workers, by which the doctor gives jobs back that nobody holds; to sign in takes more.
+grant
+  insert (id, lease_until, pid, concurrency, state, name, version, app, tasks), update (state, sleeping), delete
+  on {schema}.worker to {admin};
+grant delete on {schema}.throughput to {admin};
+grant insert, update, delete on {schema}.awaited to {admin};
+grant insert, update on {schema}.queue to {admin};
+grant insert (action, job_id, queue, task, state, jobs) on {schema}.audit to {admin};

@@ -1,0 +1,2 @@
+-- Be oneself again.
+set local role none
