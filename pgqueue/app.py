@@ -13,7 +13,7 @@ from pgqueue import db
 from pgqueue.codec import decode_plain, encode_plain
 from pgqueue.config import Config
 from pgqueue.database import Database
-from pgqueue.enqueue import Call, enqueue_many, enqueue_one
+from pgqueue.enqueue import Call, enqueue_again, enqueue_many, enqueue_one
 from pgqueue.errors import (
     ConfigError,
     DuplicateJob,
@@ -25,7 +25,7 @@ from pgqueue.errors import (
     PgQueueError,
     ResultTimeout,
 )
-from pgqueue.job import Job, Jobs, Snapshot, State
+from pgqueue.job import Job, Jobs, Snapshot, State, new_id
 from pgqueue.options import MAX_REASON, Options, check_integer, check_name, check_text
 from pgqueue.queries import Queries, Row, Statement, Steps
 from pgqueue.redact import MARKS
@@ -147,17 +147,33 @@ class App:
 
     def place(self, task: str, call: Call, *, options: Options) -> Job[Any]:
         """Insert one encoded call; Task.defer and enqueue end here."""
-        options = self._marked(task, options)
-        with self._database.explained(), self._database.door(options.conn) as (conn, ring):
-            placed = db.run(conn, enqueue_one(self.queries, task, call, options=options, ring=ring))
+        job_id, options = new_id(), self._marked(task, options)
+        with self._database.explained():
+            try:
+                with self._database.door(options.conn) as (conn, ring):
+                    steps = enqueue_one(self.queries, task, call, job_id=job_id, options=options, ring=ring)
+                    placed = db.run(conn, steps)
+            except db.DatabaseError as error:
+                for attempt in self._database.again(error, options.conn):
+                    with attempt, self._database.transaction() as (conn, ring):
+                        steps = enqueue_again(self.queries, task, call, job_id=job_id, options=options, ring=ring)
+                        placed = db.run(conn, steps)
         return Job(placed.id, task, placed.created, self)
 
     async def place_async(self, task: str, call: Call, *, options: Options) -> Job[Any]:
         """As `place`, for asyncio."""
-        options = self._marked(task, options)
+        job_id, options = new_id(), self._marked(task, options)
         with self._database.explained():
-            async with self._database.door_async(options.conn) as (conn, ring):
-                placed = await db.run_async(conn, enqueue_one(self.queries, task, call, options=options, ring=ring))
+            try:
+                async with self._database.door_async(options.conn) as (conn, ring):
+                    steps = enqueue_one(self.queries, task, call, job_id=job_id, options=options, ring=ring)
+                    placed = await db.run_async(conn, steps)
+            except db.DatabaseError as error:
+                async for attempt in self._database.again_async(error, options.conn):
+                    with attempt:
+                        async with self._database.transaction_async() as (conn, ring):
+                            steps = enqueue_again(self.queries, task, call, job_id=job_id, options=options, ring=ring)
+                            placed = await db.run_async(conn, steps)
         return Job(placed.id, task, placed.created, self)
 
     def place_many(self, task: str, calls: Iterable[Call], *, options: Options) -> Jobs[Any]:

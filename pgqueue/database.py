@@ -9,10 +9,12 @@ import contextlib
 import os
 import threading
 import weakref
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
+
+from tenacity import AsyncRetrying, AttemptManager, Retrying, retry_if_exception, stop_after_delay, wait_random
 
 from pgqueue import db, embedded, schema
 from pgqueue.config import Config, Notify, environment
@@ -131,7 +133,7 @@ class Database:
         """The connection to use and when to ring: the caller's, that of using(), or one of ours."""
         conn = conn if conn is not None else self.using.get()
         if conn is None:
-            with self._own_pool().connection() as own:
+            with self._own_pool().connection() as own, db.writable(own):
                 yield own, self.config.notify
         elif db.is_async(conn):
             raise ConfigError("this is an async connection: await defer_async(), enqueue_async() or defer_many_async()")
@@ -146,7 +148,8 @@ class Database:
         conn = conn if conn is not None else self.using.get()
         if conn is None:
             async with (await self._own_async_pool()).connection() as own:
-                yield own, self.config.notify
+                with db.writable(own):
+                    yield own, self.config.notify
         elif not db.is_async(conn):
             raise ConfigError(
                 "this is a sync connection: use defer(), enqueue() or defer_many(), or give an AsyncConnection"
@@ -156,6 +159,36 @@ class Database:
                 await db.run_async(conn, schema.check(self.queries, schema=self.config.schema))
                 self._schema_fits = True
             yield conn, self._ring(conn)
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[tuple[db.Connection, Notify]]:
+        """As `door` to a connection of ours, in a transaction."""
+        with self.door(None) as (conn, _), conn.transaction():
+            yield conn, self._ring(conn)
+
+    @contextlib.asynccontextmanager
+    async def transaction_async(self) -> AsyncIterator[tuple[db.AsyncConnection, Notify]]:
+        async with self.door_async(None) as (conn, _), conn.transaction():
+            yield conn, self._ring(conn)
+
+    def again(self, error: db.DatabaseError, conn: Any) -> Iterable[AttemptManager]:
+        """Further attempts at what failed with this error, for as long as a defer waits for a connection.
+
+        Raises the error if there is no use in that, or if it was on the caller's connection: a transaction of his that failed
+        is for him to repeat.
+        """
+        return Retrying(**self._policy(error, conn))
+
+    def again_async(self, error: db.DatabaseError, conn: Any) -> AsyncRetrying:
+        return AsyncRetrying(**self._policy(error, conn))
+
+    def _policy(self, error: db.DatabaseError, conn: Any) -> dict[str, Any]:
+        if conn is not None or self.using.get() is not None or not db.may_repeat(error):
+            raise error
+        return {
+            "retry": retry_if_exception(db.may_repeat), "wait": wait_random(0, 0.1), "reraise": True,
+            "stop": stop_after_delay(self.config.pool_timeout_s),
+        }  # fmt: skip
 
     def _ring(self, conn: db.AnyConnection) -> Notify:
         """In an open transaction we cannot know who sleeps when it commits, so it rings always."""

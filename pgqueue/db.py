@@ -4,7 +4,8 @@ import asyncio
 import os
 import select
 import socket
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import contextmanager
 from multiprocessing.connection import wait
 from typing import Any, NamedTuple, TypeVar
 from weakref import WeakSet
@@ -23,8 +24,13 @@ Connection = psycopg.Connection[Any]
 AsyncConnection = psycopg.AsyncConnection[Any]
 AnyConnection = Connection | AsyncConnection
 DatabaseError = psycopg.Error
+Blocked = psycopg.errors.LockNotAvailable  # somebody else held a lock for longer than we wait
 
 CONNECT_TIMEOUT_S = 3  # an unreachable host answers nothing for minutes otherwise
+
+# A pool doubles its pauses between two tries for as long as this; then it begins afresh if somebody still waits, and else
+# when somebody comes. Left to itself it would try every two minutes when a server was away for some.
+RECONNECT_S = 1.0
 
 # Without these a vanished network is noticed after two hours; measured with them: 5 to 6 seconds.
 KEEPALIVE: dict[str, Any] = {
@@ -171,7 +177,11 @@ async def connect_async(
         parameters = _parameters(dsn, timeout_s=timeout_s, name=name)
         conn = await psycopg.AsyncConnection.connect(dsn, autocommit=True, **parameters)
         if pinned:
-            await _pin_async(conn)
+            alarm = asyncio.get_running_loop().call_later(timeout_s, sever, conn)
+            try:
+                await _pin_async(conn)
+            finally:
+                alarm.cancel()
     except psycopg.Error as error:
         raise _no_connection(dsn, error) from None
     return conn
@@ -189,17 +199,23 @@ def pool(dsn: str, *, size: int, timeout_s: float) -> ConnectionPool[Connection]
     """A pool of autocommit connections, opened when needed. Connects once first, so that a wrong DSN is named at once."""
     connect(dsn).close()
     settings = {"autocommit": True, **_parameters(dsn, timeout_s=CONNECT_TIMEOUT_S, name="pgqueue")}
-    return ConnectionPool(
-        dsn,
-        kwargs=settings,
-        min_size=0,
-        max_size=size,
-        timeout=timeout_s,
-        open=True,
-        name="pgqueue",
-        configure=_pin,
-        check=_check_alive,
-    )
+
+    def check(conn: Connection) -> None:
+        try:
+            _check_alive(conn)
+        except psycopg.Error:
+            made.drain()
+            raise
+
+    def reconnect(pool: ConnectionPool[Connection]) -> None:
+        if pool.get_stats().get("requests_waiting"):
+            pool.check()
+
+    made = ConnectionPool(
+        dsn, kwargs=settings, min_size=0, max_size=size, timeout=timeout_s, open=True, name="pgqueue",
+        configure=_pin, check=check, reconnect_timeout=RECONNECT_S, reconnect_failed=reconnect,
+    )  # fmt: skip
+    return made
 
 
 class PoolLife(NamedTuple):
@@ -229,9 +245,20 @@ async def _live_pool(
         opened.add(conn)
         await _pin_async(conn)
 
+    async def check(conn: AsyncConnection) -> None:
+        try:
+            await _check_alive_async(conn)
+        except psycopg.Error:
+            await made.drain()
+            raise
+
+    async def reconnect(pool: AsyncConnectionPool[AsyncConnection]) -> None:
+        if pool.get_stats().get("requests_waiting"):
+            await pool.check()
+
     made = AsyncConnectionPool(
         dsn, kwargs=settings, min_size=0, max_size=size, timeout=timeout_s, open=False, name="pgqueue",
-        configure=note, check=_check_alive_async,
+        configure=note, check=check, reconnect_timeout=RECONNECT_S, reconnect_failed=reconnect,
     )  # fmt: skip
     await made.open()
     try:
@@ -245,9 +272,10 @@ async def _live_pool(
 
 
 def _check_alive(conn: Connection) -> None:
-    """Raise if the server ended this pooled connection, as a restart does to all: then there is a farewell to read.
+    """Raise if the server ended this pooled connection: then there is a farewell to read.
 
-    Costs no round trip as long as there is none.
+    Costs no round trip as long as there is none. A restart ends all, so the pool is emptied then: it pauses between two that
+    it finds broken, longer each time, and eight of them would take more than a defer's patience.
     """
     if _has_word(conn):
         conn.execute("")
@@ -374,6 +402,8 @@ def _parameters(dsn: str, *, timeout_s: float, name: str) -> dict[str, Any]:
         "client_encoding": "UTF8",
         **KEEPALIVE,
     }
+    if "," in str(given.get("host") or given.get("hostaddr") or ""):
+        wanted["target_session_attrs"] = "read-write"  # of a primary and its standbys: the one that takes writes
     # Another encoding could not carry every text there is: neither the DSN nor the environment chooses it.
     return {key: value for key, value in wanted.items() if key not in given or key == "client_encoding"}
 
@@ -414,6 +444,24 @@ def may_pass(error: BaseException) -> bool:
     return isinstance(error, OSError)
 
 
+def may_repeat(error: BaseException) -> bool:
+    """Whether a transaction of ours that failed with this may succeed if it is tried again; it may also have been committed."""
+    if isinstance(error, _FOR_REPEATING):
+        return True
+    lost = isinstance(error, psycopg.OperationalError) and (error.sqlstate is None or error.sqlstate[:3] in _GOING_AWAY)
+    return lost and not isinstance(error, PoolTimeout)  # that one has waited already
+
+
+@contextmanager
+def writable(conn: AnyConnection) -> Iterator[None]:
+    """Close a pooled connection on which nothing can be written: it is healthy, but its server is no longer the primary."""
+    try:
+        yield
+    except psycopg.errors.ReadOnlySqlTransaction:
+        conn.pgconn.finish()
+        raise
+
+
 def explain(error: psycopg.Error, *, schema: str) -> Exception | None:
     """What a database error means to the user of pgqueue: our own error where there is a cure, else None."""
     if isinstance(error, _NO_TABLES) and schema in str(
@@ -430,6 +478,8 @@ def explain(error: psycopg.Error, *, schema: str) -> Exception | None:
         return DatabaseUnavailable(
             f"the database went away: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
         )
+    if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
+        return DatabaseUnavailable(f"the server takes no writes, as after a fail-over: {error}")
     return None
 
 
@@ -448,6 +498,9 @@ _OURS = {
     "job", "jobs", "history", "attempt", "failures", "worker", "queue", "awaited", "throughput", "audit", "migration",
     "job_seq", "enqueue", "tidy",
 }  # fmt: skip
+_FOR_REPEATING = (
+    psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected, psycopg.errors.ReadOnlySqlTransaction,
+)  # fmt: skip
 _NO_TABLES = psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName, psycopg.errors.UndefinedObject
 _GOING_AWAY = ("57P", "080")  # shutdown, crash or start of the server; connection exceptions
 # libpq tells no code for a connection that was refused; other languages' words count as a refusal.

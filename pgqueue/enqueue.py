@@ -52,11 +52,13 @@ def _digest(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
-def enqueue_one(queries: Queries, task: str, call: Call, *, options: Options, ring: Notify) -> Steps[Placed]:
-    """Insert one job and ring; raises DuplicateJob if asked to."""
+def enqueue_one(
+    queries: Queries, task: str, call: Call, *, job_id: str, options: Options, ring: Notify, again: bool = False
+) -> Steps[Placed]:
+    """Insert one job and ring; raises DuplicateJob if asked to. again: it may be there already."""
     key = unique_key(options.unique, task=task, call=call)
     row = {
-        "id": new_id(),
+        "id": job_id,
         "task": task,
         "args": call[0],
         "kwargs": call[1],
@@ -64,8 +66,8 @@ def enqueue_one(queries: Queries, task: str, call: Call, *, options: Options, ri
         **options.columns(where=task),
     }
     if key is None:
-        yield queries.insert_one(row, on_duplicate="none", ring=ring)
-        return Placed(row["id"], created=True)
+        yield queries.insert_one(row, on_duplicate="same" if again else "none", ring=ring)
+        return Placed(job_id, created=True)
     (placed,) = yield from _insert_unique(
         lambda conflict: queries.insert_one(row, on_duplicate=conflict, ring=ring),
         [row],
@@ -73,6 +75,27 @@ def enqueue_one(queries: Queries, task: str, call: Call, *, options: Options, ri
         options=options,
     )
     return placed
+
+
+def enqueue_again(
+    queries: Queries, task: str, call: Call, *, job_id: str, options: Options, ring: Notify
+) -> Steps[Placed]:
+    """As `enqueue_one`, after a try whose answer was lost: the id tells whether it arrived. In a transaction of its own.
+
+    The job may have ended since, so its table alone does not tell. And it may end while we insert: the insert waits for a
+    first try that is still under way, so that only a look after it sees all there is.
+    """
+    if (yield from _ended(queries, job_id)):
+        return Placed(job_id, created=True)
+    yield queries.savepoint("begin")
+    placed = yield from enqueue_one(queries, task, call, job_id=job_id, options=options, ring=ring, again=True)
+    ended = yield from _ended(queries, job_id)
+    yield queries.savepoint("rollback" if ended else "release")
+    return Placed(job_id, created=True) if ended else placed
+
+
+def _ended(queries: Queries, job_id: str) -> Steps[bool]:
+    return any(state is not None for _, state, *_ in (yield queries.ends([job_id])))
 
 
 def enqueue_many(

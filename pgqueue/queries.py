@@ -219,8 +219,13 @@ class Queries:
     def custom_plans(self) -> Statement:
         return self._say("custom_plans")
 
-    def beat(self, **beat: Any) -> Statement:
-        return self._say("beat", lock_class=LOCK_CLASS, **beat)
+    def lock_patience(self) -> Statement:
+        return self._say("lock_patience")
+
+    def beat(self, *, look: bool, **beat: Any) -> Statement:
+        """look: ask the jobs too."""
+        jobs = _file("beat_asks_jobs.sql" if look else "beat_asks_nothing.sql")
+        return Statement(self.text("beat", jobs=jobs), {"lock_class": LOCK_CLASS, **beat})
 
     def sleep(self, *, worker: str, sleeping: bool) -> Statement:
         return self._say("sleep", worker=worker, sleeping=sleeping)

@@ -26,7 +26,8 @@ logger = logging.getLogger("pgqueue.results")
 POLL_S = 1.0  # the floor for a bell that was missed
 SECOND_LOOK_S = 0.05  # after a new waiter: longer than a finish takes from its look at `awaited` to its commit
 LINGER_S = 30.0  # the connection is kept this long after the last waiter
-RENEW_S = 1800.0  # `awaited` rows live an hour
+# `awaited` rows live an hour; but only a write tells that the server behind this connection is no longer the primary.
+RENEW_S = 30.0
 RECONNECT_S = 0.5
 FALSE_ALARMS = (
     100  # a second: with more bells for nothing (other processes' results, or a flood) they are read in bunches

@@ -9,11 +9,13 @@ import threading
 import time
 from typing import Any
 
+from psycopg_pool import AsyncConnectionPool
 from tenacity import retry_if_exception_type, wait_fixed
 
 from pgqueue import Cancel, Retry, Snooze, current_job, task
 
 SOON = wait_fixed(0.05)
+pools: dict[asyncio.AbstractEventLoop, AsyncConnectionPool] = {}
 
 
 @task
@@ -217,3 +219,41 @@ def leave_thread() -> str:
 @task(atomic=True)
 def tally(number: int) -> None:
     current_job().conn.execute("update shop_total set n = n + %s", [number])
+
+
+@task
+async def hold(seconds: float) -> float:
+    """Keep one of five connections of its process for a while."""
+    loop = asyncio.get_running_loop()
+    if loop not in pools:
+        pools[loop] = AsyncConnectionPool(os.environ["PGQUEUE_DSN"], min_size=0, max_size=5, open=False)
+        await pools[loop].open()
+    async with pools[loop].connection() as conn:
+        await conn.execute("select pg_sleep(%s)", [seconds])
+    return seconds
+
+
+@task
+def run_once(ledger: str, number: int) -> int:
+    with open(ledger, "a") as file:
+        file.write(f"{number}\n")
+    return number
+
+
+@task(atomic=True, wait=SOON)
+def pay_when(marker: str, go: str) -> int:
+    """As pay_slowly, and tried again."""
+    current_job().conn.execute("insert into shop.paid (job, amount) values (%s, 1)", [current_job().id])
+    open(marker, "w").close()
+    while not os.path.exists(go):
+        time.sleep(0.01)
+    return current_job().attempt
+
+
+@task
+def until_told(folder: str) -> int:
+    """Run until there is a file with the number of its worker's process."""
+    current_job().progress(0.5, "halfway")
+    while not os.path.exists(f"{folder}/{os.getppid()}"):
+        time.sleep(0.01)
+    return os.getppid()

@@ -172,7 +172,7 @@ def hot(queries: Queries, held: dict[str, Any]) -> dict[str, Statement]:
         "promote": queries.promote(worker=worker),
         "beat": queries.beat(
             worker=worker, lease_s=LEASE_S, grace_s=GRACE_S, fresh_s=FRESH_S, lock_key=None, sleeping=True, state="alive",
-            **counts,
+            settled=True, look=True, **counts,
         ),
         "cancel": queries.cancel(ids[0], reason="r"),
         "retry": queries.retry(ids[0]),

@@ -1,5 +1,6 @@
 """The heartbeat's statement: who may declare whom dead, and signing in twice."""
 
+import time
 import uuid
 from collections.abc import Sequence
 from typing import Any
@@ -22,14 +23,14 @@ class Beating:
         row: dict[str, Any] = {"pid": 1, "concurrency": 1, "name": "w", "version": "0", "app": "", "queues": None}
         db.run(self._conn, self._queries.register(worker=self.id, lease_s=LEASE_S, lock_key=None, tasks=[], **row))
 
-    def beat(self) -> Sequence[Any]:
+    def beat(self, *, settled: bool = True) -> Sequence[Any]:
         """(state or None, the workers it would declare dead)"""
         counts = dict.fromkeys(("succeeded", "failed", "dead", "cancelled"), 0)
         beat = self._queries.beat(
             worker=self.id, lease_s=LEASE_S, grace_s=GRACE_S, fresh_s=FRESH_S, lock_key=None, sleeping=False,
-            state="alive", **counts,
+            state="alive", settled=settled, look=False, **counts,
         )  # fmt: skip
-        ((state, _, expired, _, _),) = db.run(self._conn, beat)
+        ((state, expired, _, _, _),) = db.run(self._conn, beat)
         return state, expired
 
 
@@ -60,6 +61,37 @@ def test_one_who_is_heard_buries_who_is_not(app: App, conn: psycopg.Connection) 
         assert first.beat() == ("alive", [])
     passes(conn, 1.5)
     assert first.beat() == ("alive", [second.id])
+
+
+def test_one_who_had_to_reconnect_does_not_judge_by_a_lost_session(app: App, conn: psycopg.Connection) -> None:
+    first, second = Beating(conn, app), Beating(conn, app)
+    passes(conn, 1.5)
+    first.beat()
+    passes(conn, 1.5)
+    conn.execute(
+        "update pgqueue.worker set lock_key = 1, suspect_since = now() - interval '3 s' where id = %s", [second.id]
+    )
+    assert first.beat(settled=False) == ("alive", [])
+    passes(conn, 1.5)
+    assert first.beat() == ("alive", [second.id])
+
+
+def test_a_lease_is_renewed_while_the_jobs_are_locked(app: App, conn: psycopg.Connection) -> None:
+    worker = Beating(conn, app)
+    with psycopg.connect(app.config.dsn) as migration:
+        migration.execute("lock table pgqueue.job in access exclusive mode")
+        conn.execute("set lock_timeout = '1s'")
+        assert worker.beat() == ("alive", [])
+
+
+def test_a_heartbeat_that_had_to_wait_does_not_put_a_lease_back(app: App, conn: psycopg.Connection) -> None:
+    worker = Beating(conn, app)
+    with conn.transaction():  # its clock stands still, as for a statement that waits for a lock
+        conn.execute("select now()")
+        time.sleep(0.1)
+        worker.beat()
+        left_s = conn.execute("select extract(epoch from lease_until - clock_timestamp())::float8 from pgqueue.worker")
+        assert left_s.fetchone()[0] > LEASE_S - 0.1
 
 
 def test_a_worker_signs_in_again_when_the_answer_was_lost(app: App, conn: psycopg.Connection) -> None:

@@ -83,6 +83,15 @@ class Cluster:
         self._run("pg_basebackup", "-D", other.data, "-d", where, "-R", "-X", "stream", "-c", "fast", "--no-sync")
         return other.start()
 
+    def follow(self, primary: "Cluster") -> None:
+        """Be a standby of another, which has all that this one wrote, from the next start on."""
+        signal_file = self.data / "standby.signal"
+        signal_file.touch()
+        self._account.own(signal_file)
+        where = make_conninfo(host="127.0.0.1", port=primary.port, user=USER, application_name="standby")
+        with (self.data / "postgresql.auto.conf").open("a") as file:
+            file.write(f"primary_conninfo = '{where}'\n")
+
     def destroy(self) -> None:
         """End it at once and remove its folder."""
         self.thaw()

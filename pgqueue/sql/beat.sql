@@ -2,8 +2,10 @@
 with me as (
   update {schema}.worker
   set
-    heartbeat_at = now(),
-    lease_until = now() + %(lease_s)s * interval '1 second',
+    -- Not now(), the time at which the statement began: one that had to wait for a lock, and whose sender has long sent
+    -- another on a new session, would put the lease back.
+    heartbeat_at = clock_timestamp(),
+    lease_until = clock_timestamp() + %(lease_s)s * interval '1 second',
     suspect_since = null,
     sleeping = %(sleeping)s,
     lock_key = %(lock_key)s,
@@ -36,7 +38,6 @@ counted as (
 )
 select
   (select state from me),
-  (select extract(epoch from min(run_at) - now())::float8 from {schema}.job where state = 'scheduled'),
   -- Live workers whose lease ran out, or whose session is gone; not while everybody reconnects to a server just started.
   array(
     select id::text
@@ -48,7 +49,9 @@ select
       and (
         lease_until < now()
         or (
-          suspect_since < now() - %(grace_s)s * interval '1 second'
+          -- After a fail-over all sessions are new; who came first must wait for those who still try the old primary.
+          %(settled)s
+          and suspect_since < now() - %(grace_s)s * interval '1 second'
           and pg_try_advisory_xact_lock(%(lock_class)s, lock_key)
         )
       )
@@ -61,9 +64,5 @@ select
       id <> %(worker)s and state <> 'dead' and suspect_since is null and lock_key is not null
       and pg_try_advisory_xact_lock(%(lock_class)s, lock_key)
   ),
-  -- Dead workers that still have jobs: also the straggler of a claim that raced with the death.
-  array(
-    select id::text
-    from {schema}.worker
-    where state = 'dead' and exists (select from {schema}.job where job.worker = worker.id and job.state = 'running')
-  )
+  -- What the jobs say. Most heartbeats do not ask them: a migration may have locked their table, and a lease must not wait.
+  {jobs}

@@ -73,7 +73,7 @@ class Claimer:
 
     async def run(self) -> None:
         """Claim until told to stop; with --burst also until nothing is left."""
-        patience = Patience()
+        patience = Patience(self._line.troubles)
         while not self.stopping:
             try:
                 if await self._step():
@@ -171,7 +171,9 @@ class Claimer:
             self._cursors[pair] = max(job.seq, self._cursors.get(pair, 0))
         if jobs:
             self._mean_bytes = max(1.0, sum(len(job.args) + len(job.kwargs) for job in jobs) / len(jobs))
-        self._crew.take(job for job in jobs if self._startable(job))
+        # A standby that lagged when it took over hands out again what it had not heard of: one run of a job is enough here.
+        held = self._crew.holds() if self._line.lost else ()
+        self._crew.take(job for job in jobs if job.id not in held and self._startable(job))
         return len(jobs)
 
     def _startable(self, job: Claimed) -> bool:

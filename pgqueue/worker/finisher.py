@@ -95,7 +95,7 @@ class Finisher:
 
     async def run(self) -> None:
         """Write for ever, batch after batch."""
-        patience = Patience()
+        patience = Patience(self._line.troubles)
         while True:
             await self._came.wait()
             self._came.clear()

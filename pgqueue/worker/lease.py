@@ -16,12 +16,13 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from pgqueue import db
 from pgqueue.alarms import FalseAlarms
-from pgqueue.queries import Queries
-from pgqueue.worker.line import Patience, Trouble, within
+from pgqueue.queries import Queries, Statement
+from pgqueue.worker.line import Patience, Trouble, Troubles, within
 from pgqueue.worker.settings import (
     BEAT_DEADLINE_S,
     CRASH_CAP,
@@ -32,7 +33,9 @@ from pgqueue.worker.settings import (
     GRACE_S,
     HEARTBEAT_S,
     LEASE_S,
+    LOOK_S,
     POOLED_LEASE_S,
+    SETTLE_S,
     STOP_CLAIMING_S,
 )
 
@@ -40,7 +43,8 @@ logger = logging.getLogger("pgqueue.worker")
 
 
 class Lease:
-    """Holds one worker's identity. `on_bell(payload)`, `on_due(seconds)`, `on_lost()` tell the others what was heard."""
+    """Holds one worker's identity. `on_bell(payload)`, `on_due(seconds)`, `on_lost()` tell the others what was heard, and
+    `on_silence()` that the server did not answer in time."""
 
     def __init__(
         self,
@@ -55,7 +59,9 @@ class Lease:
         on_bell: Callable[[], None],
         on_due: Callable[[float | None], None],
         on_lost: Callable[[], None],
+        on_silence: Callable[[], None],
         alarms: FalseAlarms,
+        troubles: Troubles,
     ) -> None:
         self._dsn = dsn
         self._queries = queries
@@ -66,7 +72,9 @@ class Lease:
         self._on_bell = on_bell
         self._on_due = on_due
         self._on_lost = on_lost
+        self._on_silence = on_silence
         self._alarms = alarms
+        self._troubles = troubles
         self._deaf_until: float | None = None
         self._locked = False
         self._conn: db.AsyncConnection | None = None
@@ -74,6 +82,8 @@ class Lease:
         self._sent: Counter[str] = Counter()
         self._confirmed_at = time.monotonic()
         self._beat_at = 0.0
+        self._looked_at = 0.0
+        self._settled_at = 0.0
         self.pooled = False
         self.draining = False
         self._take_identity(worker)
@@ -102,15 +112,18 @@ class Lease:
 
     async def run(self) -> None:
         """Beat and listen for ever, through every loss of the connection."""
-        patience = Patience()
+        patience = Patience(self._troubles)
         while True:
             try:
                 if self._conn is None or self._conn.closed:
                     await self._connect()
+                    self._settled_at = time.monotonic() + SETTLE_S
                 if await self._beat_if_due():
                     await self._hear()
                 patience.passed()
             except Trouble as error:
+                if time.monotonic() - self._beat_at >= BEAT_DEADLINE_S:
+                    self._on_silence()
                 await self._close()
                 await patience.wait("heartbeat", error)
 
@@ -148,6 +161,7 @@ class Lease:
             )  # fmt: skip
         self.pooled = pooled
         if not pooled:
+            await db.run_async(conn, self._queries.lock_patience())
             self._locked = await self._try_lock(conn)
             if self._listen:
                 self._deaf_until = None
@@ -215,29 +229,42 @@ class Lease:
         self._beat_at = time.monotonic()
         if not (self.pooled or self._locked):
             self._locked = await within(self._conn, BEAT_DEADLINE_S, self._try_lock(self._conn))
+        return await self._beat(self._conn)
+
+    async def _beat(self, conn: db.AsyncConnection) -> bool:
         counts = Counter(self._counts())
         news = counts - self._sent
         sent_at = time.monotonic()
-        ((state, next_due_s, expired, sessionless, orphaning),) = await within(
-            self._conn,
-            BEAT_DEADLINE_S,
-            db.run_async(
-                self._conn,
-                self._queries.beat(
-                    worker=self.worker, lease_s=self.lease_s, grace_s=GRACE_S, fresh_s=FRESH_S, lock_key=self._key(),
-                    sleeping=self._sleeping(), state="draining" if self.draining else "alive",
-                    **{kind: news[kind] for kind in ("succeeded", "failed", "dead", "cancelled")},
-                ),
-            ),
+        look, self._looked_at = self._look_if_due()
+        says: dict[str, Any] = {kind: news[kind] for kind in ("succeeded", "failed", "dead", "cancelled")}
+        beat = partial(
+            self._queries.beat,
+            worker=self.worker, lease_s=self.lease_s, grace_s=GRACE_S, fresh_s=FRESH_S, lock_key=self._key(),
+            sleeping=self._sleeping(), state="draining" if self.draining else "alive",
+            settled=time.monotonic() >= self._settled_at, **says,
         )  # fmt: skip
+        try:
+            ((state, expired, sessionless, next_due_s, orphaning),) = await self._say(conn, beat(look=look))
+        except db.Blocked:
+            ((state, expired, sessionless, next_due_s, orphaning),) = await self._say(conn, beat(look=False))
         if state is None:
             await self._lost()
             return False
         self._sent = counts
         self._confirmed_at = sent_at
         self._on_due(next_due_s)
-        await self._look_after(expired, sessionless, orphaning)
+        await self._look_after(conn, expired, sessionless, orphaning or [])
         return True
+
+    def _look_if_due(self) -> tuple[bool, float]:
+        """Whether this heartbeat asks the jobs too, and when one did so last. Noted before it is sent: if it gets stuck,
+        the next one does without.
+        """
+        due = time.monotonic() - self._looked_at >= LOOK_S
+        return due, time.monotonic() if due else self._looked_at
+
+    async def _say(self, conn: db.AsyncConnection, statement: Statement) -> Any:
+        return await within(conn, BEAT_DEADLINE_S, db.run_async(conn, statement))
 
     async def _lost(self) -> None:
         """Declared dead while we lived, frozen perhaps: nothing we hold is ours any more."""
@@ -248,21 +275,24 @@ class Lease:
         self._on_lost()
         await self._close()
 
-    async def _look_after(self, expired: list[str], sessionless: list[str], orphaning: list[str]) -> None:
+    async def _look_after(
+        self, conn: db.AsyncConnection, expired: list[str], sessionless: list[str], orphaning: list[str]
+    ) -> None:
         """What the others need: a note that a session is gone, a declaration of death, a rescue of jobs."""
-        assert self._conn is not None
         if sessionless:
-            await db.run_async(self._conn, self._queries.suspect(sessionless))
+            await self._say(conn, self._queries.suspect(sessionless))
         if expired:
-            for worker, name, ended in await db.run_async(self._conn, self._queries.bury(expired, grace_s=GRACE_S)):
+            for worker, name, ended in await self._say(conn, self._queries.bury(expired, grace_s=GRACE_S)):
                 logger.warning("worker %s (%s) is dead; %d of its sessions were ended", name, worker, ended)
         if gone := sorted({*expired, *orphaning}):
-            await self._rescue(gone)
+            try:
+                await self._rescue(conn, gone)
+            except db.Blocked as error:  # who looks at the jobs next finds them again
+                logger.warning("taking back the jobs of dead workers: %s; trying again", error)
 
-    async def _rescue(self, workers: list[str]) -> None:
-        assert self._conn is not None
+    async def _rescue(self, conn: db.AsyncConnection, workers: list[str]) -> None:
         while True:
-            ((returned, ended, _),) = await db.run_async(self._conn, self._queries.rescue(workers, crash_cap=CRASH_CAP))
+            ((returned, ended, _),) = await self._say(conn, self._queries.rescue(workers, crash_cap=CRASH_CAP))
             if returned or ended:
                 logger.warning(
                     "took back %d jobs of dead workers; %d more are quarantined or cancelled", returned, ended

@@ -3,13 +3,14 @@
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Awaitable
 from typing import Any, TypeVar
 
 from pgqueue import db
 from pgqueue.errors import DatabaseUnavailable
 from pgqueue.queries import Queries, Statement, Steps
-from pgqueue.worker.settings import DEADLINE_S, RECONNECT_MAX_S
+from pgqueue.worker.settings import DEADLINE_S, RECONNECT_MAX_S, TELL_S
 
 logger = logging.getLogger("pgqueue.worker")
 
@@ -32,11 +33,46 @@ async def within(conn: db.AsyncConnection, deadline_s: float, work: Awaitable[T]
         alarm.cancel()
 
 
+class Troubles:
+    """What went wrong, told once by whichever part of the worker met it first, and again only after some seconds."""
+
+    def __init__(self) -> None:
+        self._told_at: dict[str, float] = {}
+
+    def tell(self, what: str, error: BaseException) -> None:
+        """Log one line, unless this error was told of just now."""
+        now = time.monotonic()
+        self._told_at = {told: at for told, at in self._told_at.items() if now - at < TELL_S}
+        text = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if text not in self._told_at:
+            self._told_at[text] = now
+            logger.warning("%s: %s; trying again", what, text)
+
+
+class Patience:
+    """How long to wait before trying again: full jitter, doubling to a second."""
+
+    def __init__(self, troubles: Troubles) -> None:
+        self._troubles = troubles
+        self._failures = 0
+
+    def passed(self) -> None:
+        self._failures = 0
+
+    async def wait(self, what: str, error: BaseException) -> None:
+        """Sleep after a failure."""
+        self._troubles.tell(what, error)
+        pause_s = random.uniform(0.05, min(RECONNECT_MAX_S, 0.1 * 2.0**self._failures))
+        self._failures += 1
+        await asyncio.sleep(pause_s)
+
+
 class Line:
     """One connection at a time, for one caller at a time; `lost` counts the failures, so that callers see a gap."""
 
-    def __init__(self, dsn: str, queries: Queries, *, name: str) -> None:
+    def __init__(self, dsn: str, queries: Queries, *, name: str, troubles: Troubles) -> None:
         self._dsn = dsn
+        self.troubles = troubles
         self._queries = queries
         self._name = name
         self._conn: db.AsyncConnection | None = None
@@ -72,7 +108,7 @@ class Line:
             await self.close()
         if self._conn is None or self._conn.closed:
             self._conn = await db.connect_async(self._dsn, name=self._name)
-            await self._plan_anew(self._conn)
+            await within(self._conn, DEADLINE_S, self._plan_anew(self._conn))
         return self._conn
 
     async def _plan_anew(self, conn: db.AsyncConnection) -> None:
@@ -87,27 +123,12 @@ class Line:
         else:
             await db.run_async(conn, self._queries.custom_plans())
 
+    def sever(self) -> None:
+        """Let whoever waits for an answer wait no longer: the server was silent for longer than a heartbeat may take."""
+        if self._conn is not None:
+            db.sever(self._conn)
+
     async def close(self) -> None:
         conn, self._conn = self._conn, None
         if conn is not None:
             await conn.close()
-
-
-class Patience:
-    """How long to wait before trying again: full jitter, doubling to a second, and one log line every five."""
-
-    def __init__(self) -> None:
-        self._failures = 0
-
-    def passed(self) -> None:
-        self._failures = 0
-
-    async def wait(self, what: str, error: BaseException) -> None:
-        """Sleep after a failure."""
-        if self._failures % 8 == 0:
-            logger.warning(
-                "%s: %s; trying again", what, str(error).splitlines()[0] if str(error) else type(error).__name__
-            )
-        pause_s = random.uniform(0.05, min(RECONNECT_MAX_S, 0.1 * 2.0**self._failures))
-        self._failures += 1
-        await asyncio.sleep(pause_s)

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 
 HEARTBEAT_S = 1.5  # renews the lease and looks at the others, in one statement: two thirds of one a second
+# Every third heartbeat also asks when jobs fall due: soon enough for those that rang no bell, which are due in 10 s or more.
+LOOK_S = 4.0
 LEASE_S = 15.0  # nobody is presumed dead before, unless his session is gone
 POOLED_LEASE_S = 30.0  # behind a transaction pooler the lease is all there is
 # A session may be gone this long: more than the longest pause between two attempts to reconnect, and a little less than
@@ -12,6 +14,10 @@ GRACE_S = 2.9
 # put off a rescue; less than a lease, so that nobody judges just after a pause of the whole server.
 FRESH_S = 5.0
 RECONNECT_MAX_S = 1.0
+# Whoever had to reconnect judges nobody by a lost session before: the others may have to try a host that does not answer,
+# CONNECT_TIMEOUT_S long and perhaps twice, before they come to the new primary.
+SETTLE_S = 10.0
+TELL_S = 10.0  # one trouble is logged so often: a worker has three parts that meet the same one, each twice a second
 BEAT_DEADLINE_S = 2.0  # a frozen server keeps the connection open and says nothing
 DEADLINE_S = 30.0  # for every other round trip: longer than a checkpoint's stall, shorter than a lease behind a pooler
 STOP_CLAIMING_S = 6.0  # without a confirmed heartbeat

@@ -26,7 +26,7 @@ from pgqueue.worker.claimer import Claimer
 from pgqueue.worker.crew import Crew
 from pgqueue.worker.finisher import Finisher
 from pgqueue.worker.lease import Lease, session_name
-from pgqueue.worker.line import Line, Patience, Trouble
+from pgqueue.worker.line import Line, Patience, Trouble, Troubles
 from pgqueue.worker.settings import FALSE_ALARMS, Settings
 
 logger = logging.getLogger("pgqueue.worker")
@@ -73,7 +73,7 @@ class Supervisor:
 
         False: a signal came first. Raises what waiting cannot cure, such as a wrong password.
         """
-        patience = Patience()
+        patience = Patience(station.line.troubles)
         while True:
             try:
                 await station.open()
@@ -148,12 +148,14 @@ class Station:
         self._app = App(hello["dsn"], **hello["config"])
         self._name = f"{socket.gethostname()}:{os.getpid()}"
         dsn, queries = self._app.dsn, self._app.queries
-        self.line = Line(dsn, queries, name=session_name(worker))
+        self.line = Line(dsn, queries, name=session_name(worker), troubles=Troubles())
         self._alarms = FalseAlarms(at_most=FALSE_ALARMS)
         self.lease = Lease(
             dsn, queries, worker=worker, row=self._row(), listen=settings.listen, counts=lambda: self.finisher.counts,
             sleeping=lambda: self.claimer.sleeping, on_bell=lambda: self.claimer.ring(),
-            on_due=lambda seconds: self.claimer.due_in(seconds), on_lost=self._start_over, alarms=self._alarms,
+            on_due=lambda seconds: self.claimer.due_in(seconds), on_lost=self._start_over,
+            on_silence=self.line.sever, alarms=self._alarms,
+            troubles=self.line.troubles,
         )  # fmt: skip
         self.finisher = Finisher(
             self.line, queries, worker=lambda: self.lease.worker, worker_name=self._name,

@@ -1,0 +1,1 @@
+on conflict (id) do nothing

@@ -1,0 +1,2 @@
+-- Wait no longer than this for any lock, in this session.
+set lock_timeout = '1s'
