@@ -7,7 +7,7 @@ import socket
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import wait
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 from weakref import WeakSet
 
 import psycopg
@@ -243,7 +243,8 @@ async def _live_pool(
 
     async def note(conn: AsyncConnection) -> None:
         opened.add(conn)
-        await _pin_async(conn)
+        with _cancelled_for_good():
+            await _pin_async(conn)
 
     async def check(conn: AsyncConnection) -> None:
         try:
@@ -256,9 +257,10 @@ async def _live_pool(
         if pool.get_stats().get("requests_waiting"):
             await pool.check()
 
-    made = AsyncConnectionPool(
+    made: AsyncConnectionPool[AsyncConnection] = AsyncConnectionPool(
         dsn, kwargs=settings, min_size=0, max_size=size, timeout=timeout_s, open=False, name="pgqueue",
         configure=note, check=check, reconnect_timeout=RECONNECT_S, reconnect_failed=reconnect,
+        connection_class=_Pooled,
     )  # fmt: skip
     await made.open()
     try:
@@ -269,6 +271,28 @@ async def _live_pool(
         finally:  # it waits for its tasks first, and raises if asyncio.run() has cancelled them
             for conn in list(opened):
                 await conn.close()
+
+
+class _Pooled(psycopg.AsyncConnection[Any]):
+    """A connection that the pool's own tasks make."""
+
+    @classmethod
+    async def connect(cls, *args: Any, **kwargs: Any) -> Self:
+        with _cancelled_for_good():
+            return await super().connect(*args, **kwargs)
+
+
+@contextmanager
+def _cancelled_for_good() -> Iterator[None]:
+    """Cancel the task again if it is cancelled in here: psycopg_pool takes that for a failure to connect and goes on, and
+    asyncio.run(), which cancelled it, would wait for its end for ever.
+    """
+    try:
+        yield
+    except asyncio.CancelledError:
+        if task := asyncio.current_task():
+            asyncio.get_running_loop().call_soon(task.cancel)
+        raise
 
 
 def _check_alive(conn: Connection) -> None:
@@ -452,14 +476,18 @@ def may_repeat(error: BaseException) -> bool:
     return lost and not isinstance(error, PoolTimeout)  # that one has waited already
 
 
+class _NotPrimary(psycopg.errors.ReadOnlySqlTransaction):
+    """Nothing can be written on a connection of ours; on a caller's own it is his affair."""
+
+
 @contextmanager
 def writable(conn: AnyConnection) -> Iterator[None]:
     """Close a pooled connection on which nothing can be written: it is healthy, but its server is no longer the primary."""
     try:
         yield
-    except psycopg.errors.ReadOnlySqlTransaction:
+    except psycopg.errors.ReadOnlySqlTransaction as error:
         conn.pgconn.finish()
-        raise
+        raise _NotPrimary(str(error)) from error
 
 
 def explain(error: psycopg.Error, *, schema: str) -> Exception | None:
@@ -478,7 +506,7 @@ def explain(error: psycopg.Error, *, schema: str) -> Exception | None:
         return DatabaseUnavailable(
             f"the database went away: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
         )
-    if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
+    if isinstance(error, _NotPrimary):
         return DatabaseUnavailable(f"the server takes no writes, as after a fail-over: {error}")
     return None
 
