@@ -24,6 +24,7 @@ from pgqueue.queries import Queries
 logger = logging.getLogger("pgqueue.results")
 
 POLL_S = 1.0  # the floor for a bell that was missed
+POLL_ALONE_S = 0.2  # behind a pooler, where there is no bell
 SECOND_LOOK_S = 0.05  # after a new waiter: longer than a finish takes from its look at `awaited` to its commit
 LINGER_S = 30.0  # the connection is kept this long after the last waiter
 RENEW_S = 1800.0  # `awaited` rows live an hour
@@ -118,8 +119,7 @@ class Hub:
         while True:
             try:
                 with db.connect(self._dsn, name="pgqueue results") as conn:
-                    db.run(conn, self._queries.listen_results)
-                    self._watch(conn)
+                    self._watch(conn, POLL_S if self._listen(conn) else POLL_ALONE_S)
             except (db.DatabaseError, DatabaseUnavailable) as error:
                 logger.warning("waiting for results: %s; trying again", error)
                 time.sleep(RECONNECT_S)
@@ -128,7 +128,15 @@ class Hub:
                     self._thread = None
                     return
 
-    def _watch(self, conn: db.Connection) -> None:
+    def _listen(self, conn: db.Connection) -> bool:
+        """False: a pooler stands between, and whatever the session hears goes to whoever it serves then."""
+        ((backend_pid,),) = db.run(conn, self._queries.backend_pid())
+        if db.is_pooled(conn, backend_pid):
+            return False
+        db.run(conn, self._queries.listen_results)
+        return True
+
+    def _watch(self, conn: db.Connection, poll_s: float) -> None:
         """Serve until nobody has waited for a while."""
         idle_since = time.monotonic()
         renewed_at = idle_since
@@ -151,7 +159,7 @@ class Hub:
             if alarms.too_many():
                 multiprocessing.connection.wait([self._wake_fd], NAP_S)
             else:
-                rung = db.wait_for_bell(conn, SECOND_LOOK_S if announced else POLL_S, wake_fd=self._wake_fd)
+                rung = db.wait_for_bell(conn, SECOND_LOOK_S if announced else poll_s, wake_fd=self._wake_fd)
             if multiprocessing.connection.wait([self._wake_fd], 0):
                 os.read(self._wake_fd, 65_536)
 

@@ -40,14 +40,15 @@ class Claimer:
 
     def __init__(
         self, line: Line, queries: Queries, crew: Crew, settings: Settings,
-        *, worker: Callable[[], str], may_claim: Callable[[], bool], deliver: Callable[[list[Outcome]], None],
+        *, worker: Callable[[], str], may_claim: Callable[[], bool], listens: Callable[[], bool],
+        deliver: Callable[[list[Outcome]], None],
         alarms: FalseAlarms,
     ) -> None:  # fmt: skip
         self._line = line
         self._queries = queries
         self._crew = crew
         self._queues = list(settings.queues) if settings.queues else None
-        self._poll_s = POLL_S if settings.listen else POLL_ALONE_S
+        self._listens = listens
         self._burst = settings.burst
         self._worker = worker
         self._may_claim = may_claim
@@ -123,6 +124,10 @@ class Claimer:
             latest = (self._crew.finished - self._rate_count) / (now - self._rate_at)
             self._rate += (latest - self._rate) * 0.5
             self._rate_at, self._rate_count = now, self._crew.finished
+
+    @property
+    def _poll_s(self) -> float:
+        return POLL_S if self._listens() else POLL_ALONE_S
 
     # -- claiming --
 
