@@ -77,6 +77,10 @@ class Cluster:
         """Make a standby the primary."""
         self._run("pg_ctl", "-D", self.data, "-w", "-t", str(START_S), "promote")
 
+    def reset_wal(self, *options: str) -> None:
+        """pg_resetwal, while it is down."""
+        self._run("pg_resetwal", *options, "-D", self.data)
+
     def standby(self, **settings: str) -> "Cluster":
         """A running streaming standby of this one. application_name of its receiver: standby."""
         other = Cluster(**(self.settings | settings))
