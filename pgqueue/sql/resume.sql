@@ -5,5 +5,5 @@ with resumed as (
   where name = %(queue)s and paused_at is not null
   returning name
 )
-select name, pg_notify('{channel}', name)
+select name, case when pg_notification_queue_usage() < 0.5 then pg_notify('{channel}', name) end
 from resumed

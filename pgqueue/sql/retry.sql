@@ -30,7 +30,7 @@ due as (
   select revived.id, revived.queue, ended.state::text from revived join ended on ended.id = revived.id
 ),
 bell as (
-  select count(pg_notify('{channel}', queue)) from due
+  select count(pg_notify('{channel}', queue)) from due where pg_notification_queue_usage() < 0.5
 )
 select was, (select count from bell)
 from due
