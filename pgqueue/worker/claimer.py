@@ -27,7 +27,9 @@ from pgqueue.worker.settings import CLAIM_MAX, POLL_ALONE_S, POLL_S, Settings
 logger = logging.getLogger("pgqueue.worker")
 
 FULL_SHARE = 0.1  # of the time may go into full claims while cursors would do
-AHEAD_S = 0.1  # jobs are claimed ahead for this long at the measured rate
+AHEAD_S = 0.1  # jobs are claimed ahead for this long, and for as long as a claim takes, at the measured rate
+AHEAD_MAX_S = 1.0
+SURPLUS = 4  # times what is wanted ahead: so much in hand is given back, as jobs have become slower than they were
 RATE_WINDOW_S = 0.05
 SECOND_LOOK_S = 0.05  # longer than an autocommit INSERT takes from its snapshot to its commit
 DUE_NOISE_S = 0.01  # two looks at one due time differ by a round trip
@@ -56,9 +58,10 @@ class Claimer:
         self._cursors: dict[tuple[str, int], int] = {}
         self._full_at = 0.0
         self._full_cost_s = 0.0
-        self._rate = 0.0
-        self._rate_at = time.monotonic()
-        self._rate_count = 0
+        self._rate = 0.0  # jobs a second, while all children have some
+        self._rate_busy_s = 0.0
+        self._rate_done = 0
+        self._trip_s = 0.0  # a claim's, with the wait for its turn on the line
         self._mean_bytes = 1.0  # of the arguments of the jobs claimed last
         self._busy_since: float | None = None
         self._second_look = False
@@ -109,21 +112,26 @@ class Claimer:
         return await self._sleep()
 
     def _wanted(self) -> int:
-        """Free places, and what is likely to be finished within a tenth of a second. Halves, so that claims are not tiny."""
+        """Free places, and what is likely to be finished before the next claim comes. Halves, so that claims are not tiny."""
         self._measure_rate()
-        ahead = min(int(self._rate * AHEAD_S), int(CLAIM_BYTES / self._mean_bytes))
+        ahead_s = min(AHEAD_S + self._trip_s, AHEAD_MAX_S)
+        ahead = min(int(self._rate * ahead_s), int(CLAIM_BYTES / self._mean_bytes))
         room = self._crew.room()
-        if ahead <= 2 * max(1, len(self._crew.children)):
+        few = 2 * max(1, len(self._crew.children))
+        if len(self._crew.hand) > SURPLUS * max(ahead, few) and not room:
+            self._crew.release_hand()
+        if ahead <= few:
             return min(room, CLAIM_MAX)
         missing = room + ahead - len(self._crew.hand)
         return min(missing, CLAIM_MAX) if room or missing > ahead / 2 else 0
 
     def _measure_rate(self) -> None:
-        now = time.monotonic()
-        if now - self._rate_at >= RATE_WINDOW_S:
-            latest = (self._crew.finished - self._rate_count) / (now - self._rate_at)
-            self._rate += (latest - self._rate) * 0.5
-            self._rate_at, self._rate_count = now, self._crew.finished
+        busy_s = self._crew.busy_s - self._rate_busy_s
+        # The first jobs count at once, or a slow database would keep the claims small for long.
+        if busy_s >= RATE_WINDOW_S or (busy_s > 0 and not self._rate):
+            latest = (self._crew.busy_done - self._rate_done) / busy_s
+            self._rate = latest if not self._rate else self._rate + (latest - self._rate) * 0.5
+            self._rate_busy_s, self._rate_done = self._crew.busy_s, self._crew.busy_done
 
     @property
     def _poll_s(self) -> float:
@@ -167,7 +175,9 @@ class Claimer:
         )
 
     async def _take(self, statement: Statement) -> int:
+        began = time.monotonic()
         rows = await self._line.run(statement)
+        self._trip_s += (time.monotonic() - began - self._trip_s) * 0.5
         if statement.params["worker"] != self._worker():
             return 0  # we were declared dead while the answer travelled: these jobs are being rescued
         jobs = sorted(map(Claimed._make, rows), key=lambda job: (-job.priority, job.seq))
@@ -219,6 +229,8 @@ class Claimer:
     async def _sleep(self) -> bool:
         """Nothing was found. True: the burst is over. Each return but that leads to another look at the queue."""
         self._busy_since = None
+        if self._crew.idle:
+            self._rate = 0.0  # what comes next may be slower
         if self._burst and self._crew.idle and await self._drained():
             return True
         if not self.sleeping:
