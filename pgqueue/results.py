@@ -68,6 +68,7 @@ class Hub:
         self._lock = threading.Lock()
         self._waiters: dict[str, list[Waiter]] = {}
         self._fresh: list[str] = []  # ids whose `awaited` row is still to be written
+        self._announced: set[str] = set()  # ids that have one
         self._thread: threading.Thread | None = None
         self._closing = False
         self._wake_fd, self._waker_fd = os.pipe()  # a new waiter is announced at once, not at the next bell
@@ -114,6 +115,7 @@ class Hub:
                 self._waiters[waiter.job_id] = rest
             else:
                 self._waiters.pop(waiter.job_id, None)
+                self._announced.discard(waiter.job_id)  # the row is forgotten in an hour
 
     def _serve(self) -> None:
         while True:
@@ -143,8 +145,10 @@ class Hub:
         alarms, rung = FalseAlarms(at_most=FALSE_ALARMS), False
         self._announce_all()
         while not self._closing:
+            # Many have ended by the time somebody asks: those cost no write, which a slow disk would make dear.
+            woken = self._look(conn) if self._fresh else 0
             announced = self._announce(conn)
-            woken = self._look(conn)
+            woken += self._look(conn)
             if rung:
                 alarms.answered(for_nothing=not woken)
                 rung = False
@@ -169,9 +173,10 @@ class Hub:
 
     def _announce(self, conn: db.Connection) -> bool:
         with self._lock:
-            fresh, self._fresh = self._fresh, []
+            fresh, self._fresh = {job_id for job_id in self._fresh if job_id in self._waiters}, []
         if fresh:
-            db.run(conn, self._queries.await_(sorted(set(fresh))))
+            db.run(conn, self._queries.await_(sorted(fresh)))
+            self._announced |= fresh
         return bool(fresh)
 
     def _look(self, conn: db.Connection) -> int:
@@ -185,7 +190,9 @@ class Hub:
             ends |= {row[0]: End(*row) for row in db.run(conn, self._queries.ends(missing))}
         over = [job_id for job_id in wanted if job_id not in ends or ends[job_id].state is not None]
         if over:
-            db.run(conn, self._queries.unawait(over))
+            if told := self._announced.intersection(over):
+                db.run(conn, self._queries.unawait(sorted(told)))
+                self._announced -= told
             self._wake(over, ends)
         return len(over)
 
