@@ -90,6 +90,7 @@ class Claimer:
         """Somebody rang, or may have."""
         self._answering = True
         self.bell.set()
+        self.stirred.set()
 
     def stop(self) -> None:
         """Claim no more."""

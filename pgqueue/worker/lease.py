@@ -239,7 +239,9 @@ class Lease:
             await self._lost()
             return False
         self._sent = counts
-        self._confirmed_at = sent_at
+        was_mute, self._confirmed_at = not self.may_claim(), sent_at
+        if was_mute:
+            self._on_bell()  # claims were put off until now
         self._on_due(next_due_s)
         await self._look_after(expired, sessionless, orphaning)
         return True
