@@ -3,8 +3,8 @@
 Modes. *Full*: one statement finds every (queue, priority) that has work and takes the best of them. *After*: while the
 full one keeps finding work, the pairs are known, and each is read on from the last seq taken; dead index entries, which
 someone's old snapshot keeps alive, are then read once and not at every claim. What commits late or is given back lies
-below the cursor, and new pairs are not known, so a full claim follows whenever the cursors find less than wanted, after
-every doorbell, and otherwise as often as its own measured cost stays below a tenth of the time.
+below the cursor, and new pairs are not known, so a full claim follows when the cursors find nothing and otherwise as often
+as its own measured cost stays below a tenth of the time; where that cost is high, it has to wait for its turn even then.
 
 Sleep. Before blocking, the worker's row says so, and the queue is looked at once more: a defer either sees the mark and
 rings, or was committed in time for that look. A defer that looked before the mark and commits after our look is caught
@@ -27,6 +27,7 @@ from pgqueue.worker.settings import CLAIM_MAX, POLL_ALONE_S, POLL_S, Settings
 logger = logging.getLogger("pgqueue.worker")
 
 FULL_SHARE = 0.1  # of the time may go into full claims while cursors would do
+COSTLY_S = 0.02  # a full claim that takes longer is not made just because the cursors found nothing
 AHEAD_S = 0.1  # jobs are claimed ahead for this long, and for as long as a claim takes, at the measured rate
 AHEAD_MAX_S = 1.0
 SURPLUS = 4  # times what is wanted ahead: so much in hand is given back, as jobs have become slower than they were
@@ -57,7 +58,8 @@ class Claimer:
         self._deliver = deliver
         self._cursors: dict[tuple[str, int], int] = {}
         self._full_at = 0.0
-        self._full_cost_s = 0.0
+        self._full_cost_s = self._full_latest_s = 0.0
+        self._owed = False  # the last look was by cursors only
         self._rate = 0.0  # jobs a second, while all children have some
         self._rate_busy_s = 0.0
         self._rate_done = 0
@@ -142,31 +144,38 @@ class Claimer:
 
     async def _claim(self, limit: int) -> int:
         """How many jobs came."""
-        began = time.monotonic()
-        full = not self._cursors or self.bell.is_set() or began - self._full_at > self._full_cost_s / FULL_SHARE
-        if not full:
-            taken = await self._take(self._after(limit))
-            if taken >= max(1, limit // 2):
-                return taken
-            limit -= taken
-        else:
-            taken = 0
         # Heard, and if this finds nothing it was for a job that falls due in a moment.
         self._rung = self._rung or self.bell.is_set()
         self.bell.clear()
-        # The cursors may lie beyond jobs that came back or were committed late: begin afresh with what this finds.
-        self._cursors.clear()
-        statement = self._queries.claim(
-            worker=self._worker(), queues=self._queues, unknown=sorted(self.unknown), limit=limit
-        )
-        began = time.monotonic()
-        taken += await self._take(statement)
-        self._full_at = time.monotonic()
-        self._full_cost_s = self._full_at - began
+        taken = 0
+        if self._cursors and self._until_full() > 0:
+            taken = await self._take(self._after(limit))
+        self._owed = bool(taken) or (self._until_full() > 0 and self._full_cost_s > COSTLY_S)
+        if not self._owed:
+            taken = await self._claim_full(limit)
         if self._answering:
             self._answering = False
             self._alarms.answered(for_nothing=not taken)
         return taken
+
+    async def _claim_full(self, limit: int) -> int:
+        known, self._cursors = self._cursors, {}
+        statement = self._queries.claim(
+            worker=self._worker(), queues=self._queues, unknown=sorted(self.unknown), limit=limit
+        )
+        began = time.monotonic()
+        taken = await self._take(statement)
+        self._full_at = time.monotonic()
+        # Of the last two the smaller: one may have waited for its turn on the line.
+        cost_s = self._full_at - began
+        self._full_cost_s, self._full_latest_s = min(cost_s, self._full_latest_s), cost_s
+        if taken < limit:  # nothing lies below the cursors; else begin afresh with what this found
+            self._cursors = known | self._cursors
+        return taken
+
+    def _until_full(self) -> float:
+        """Seconds until a full claim is due: they may take a tenth of the time."""
+        return self._full_at + self._full_cost_s / FULL_SHARE - time.monotonic()
 
     def _after(self, limit: int) -> Statement:
         pairs = sorted(self._cursors.items(), key=lambda pair: (-pair[0][1], pair[1]))
@@ -243,6 +252,8 @@ class Claimer:
         else:
             timeout_s = SECOND_LOOK_S if self._second_look else BURST_POLL_S if self._burst else self._poll_s
             self._second_look = False
+            if self._owed:
+                timeout_s = min(timeout_s, max(0.0, self._until_full()))
             await self._wait(self.bell, self._until_due(timeout_s))
         return False
 
