@@ -188,11 +188,13 @@ async def connect_async(
 
 
 def _pin(conn: Connection) -> None:
-    run(conn, search_path(backend_pid=conn.info.backend_pid))
+    if not run(conn, search_path(backend_pid=conn.info.backend_pid)):
+        prepare_nothing(conn)
 
 
 async def _pin_async(conn: AsyncConnection) -> None:
-    await run_async(conn, search_path(backend_pid=conn.info.backend_pid))
+    if not await run_async(conn, search_path(backend_pid=conn.info.backend_pid)):
+        prepare_nothing(conn)
 
 
 def pool(dsn: str, *, size: int, timeout_s: float) -> ConnectionPool[Connection]:
@@ -386,6 +388,11 @@ def wire(conn: AnyConnection) -> Wire:
         bool(conn.pgconn.ssl_in_use),
         conn.info.backend_pid,
     )
+
+
+def prepare_nothing(conn: AnyConnection) -> None:
+    """Never prepare a statement here: behind a pooler the next transaction may meet another session, which has not got it."""
+    conn.prepare_threshold = None
 
 
 def is_refusal(error: BaseException) -> bool:

@@ -239,6 +239,9 @@ class Queries:
     def rescue(self, workers: Sequence[str], *, crash_cap: int) -> Statement:
         return self._say("rescue", workers=workers, crash_cap=crash_cap)
 
+    def bells(self, *, share: float) -> Statement:
+        return self._say("bells", share=share)
+
     def depart(self, *, worker: str) -> Statement:
         return self._say("depart", worker=worker)
 

@@ -24,6 +24,7 @@ from pgqueue.queries import Queries
 logger = logging.getLogger("pgqueue.results")
 
 POLL_S = 1.0  # the floor for a bell that was missed
+POLL_ALONE_S = 0.2  # behind a pooler, where there is no bell
 SECOND_LOOK_S = 0.05  # after a new waiter: longer than a finish takes from its look at `awaited` to its commit
 LINGER_S = 30.0  # the connection is kept this long after the last waiter
 # `awaited` rows live an hour; but only a write tells that the server behind this connection is no longer the primary.
@@ -70,6 +71,7 @@ class Hub:
         self._lock = threading.Lock()
         self._waiters: dict[str, list[Waiter]] = {}
         self._fresh: list[str] = []  # ids whose `awaited` row is still to be written
+        self._announced: set[str] = set()  # ids that have one
         self._thread: threading.Thread | None = None
         self._closing = False
         self._wake_fd, self._waker_fd = os.pipe()  # a new waiter is announced at once, not at the next bell
@@ -119,13 +121,13 @@ class Hub:
                 self._waiters[waiter.job_id] = rest
             else:
                 self._waiters.pop(waiter.job_id, None)
+                self._announced.discard(waiter.job_id)  # the row is forgotten in an hour
 
     def _serve(self) -> None:
         while True:
             try:
                 with db.connect(self._dsn, name="pgqueue results") as conn:
-                    db.run(conn, self._queries.listen_results)
-                    self._watch(conn)
+                    self._watch(conn, POLL_S if self._listen(conn) else POLL_ALONE_S)
             except (db.DatabaseError, DatabaseUnavailable) as error:
                 refused = db.explain(error, schema=self._schema) if isinstance(error, db.DatabaseError) else None
                 if isinstance(refused, NotAllowed):  # trying again would not help: who waits would wait for ever
@@ -138,15 +140,25 @@ class Hub:
                     self._thread = None
                     return
 
-    def _watch(self, conn: db.Connection) -> None:
+    def _listen(self, conn: db.Connection) -> bool:
+        """False: a pooler stands between, and whatever the session hears goes to whoever it serves then."""
+        ((backend_pid,),) = db.run(conn, self._queries.backend_pid())
+        if db.is_pooled(conn, backend_pid):
+            return False
+        db.run(conn, self._queries.listen_results)
+        return True
+
+    def _watch(self, conn: db.Connection, poll_s: float) -> None:
         """Serve until nobody has waited for a while."""
         idle_since = time.monotonic()
         renewed_at = idle_since
         alarms, rung = FalseAlarms(at_most=FALSE_ALARMS), False
         self._announce_all()
         while not self._closing:
+            # Many have ended by the time somebody asks: those cost no write, which a slow disk would make dear.
+            woken = self._look(conn) if self._fresh else 0
             announced = self._announce(conn)
-            woken = self._look(conn)
+            woken += self._look(conn)
             if rung:
                 alarms.answered(for_nothing=not woken)
                 rung = False
@@ -161,7 +173,7 @@ class Hub:
             if alarms.too_many():
                 multiprocessing.connection.wait([self._wake_fd], NAP_S)
             else:
-                rung = db.wait_for_bell(conn, SECOND_LOOK_S if announced else POLL_S, wake_fd=self._wake_fd)
+                rung = db.wait_for_bell(conn, SECOND_LOOK_S if announced else poll_s, wake_fd=self._wake_fd)
             if multiprocessing.connection.wait([self._wake_fd], 0):
                 os.read(self._wake_fd, 65_536)
 
@@ -171,9 +183,10 @@ class Hub:
 
     def _announce(self, conn: db.Connection) -> bool:
         with self._lock:
-            fresh, self._fresh = self._fresh, []
+            fresh, self._fresh = {job_id for job_id in self._fresh if job_id in self._waiters}, []
         if fresh:
-            db.run(conn, self._queries.await_(sorted(set(fresh))))
+            db.run(conn, self._queries.await_(sorted(fresh)))
+            self._announced |= fresh
         return bool(fresh)
 
     def _look(self, conn: db.Connection) -> int:
@@ -187,7 +200,9 @@ class Hub:
             ends |= {row[0]: End(*row) for row in db.run(conn, self._queries.ends(missing))}
         over = [job_id for job_id in wanted if job_id not in ends or ends[job_id].state is not None]
         if over:
-            db.run(conn, self._queries.unawait(over))
+            if told := self._announced.intersection(over):
+                db.run(conn, self._queries.unawait(sorted(told)))
+                self._announced -= told
             self._wake(over, ends)
         return len(over)
 

@@ -97,6 +97,18 @@ def test_a_defer_is_one_statement(dsn: str, task_app: App, conn: psycopg.Connect
     assert counter.rows("job") == (100, 0, 0)
 
 
+def test_the_result_of_an_ended_job_costs_no_write(dsn: str, task_app: App, conn: psycopg.Connection) -> None:
+    jobs = tasks.echo.defer_many((n,) for n in range(100))
+    assert Worker(dsn, "-c", "1", "--burst").wait() == 0
+    task_app.close()
+    counter = Counter(conn, inserted=100)
+    assert [job.result(30) for job in jobs] == list(range(100))
+    assert task_app.enqueue("nobody.knows").cancel()
+    task_app.close()
+    eventually(lambda: counter.rows("job")[0] >= 1, what="the rows of that session are counted")
+    assert counter.rows("awaited") == (0, 0, 0)
+
+
 def test_an_atomic_job_adds_five_statements(dsn: str, task_app: App, conn: psycopg.Connection) -> None:
     conn.execute("create table if not exists shop_total (n int); insert into shop_total values (0)")
     tasks.tally.defer_many((1,) for _ in range(200))

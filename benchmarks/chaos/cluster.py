@@ -34,14 +34,16 @@ class Cluster:
     `settings` go onto its command line; change them between stop() and start(). As root it runs as another account.
     """
 
+    user = USER
+
     def __init__(self, **settings: str) -> None:
-        self._account = places.server_account()
-        self._binaries = binaries.find().for_account(self._account)
+        self.account = places.server_account()
+        self._binaries = binaries.find().for_account(self.account)
         self.folder = Path(tempfile.mkdtemp(prefix="pgqueue-chaos-"))
         self.folder.chmod(0o711)
         self.home = self.folder / "home"  # sockets, and whatever the account must write
         self.home.mkdir()
-        self._account.own(self.home)
+        self.account.own(self.home)
         self.data = self.folder / "data"
         self.port = free_port()
         self.settings = SETTINGS | settings
@@ -74,6 +76,10 @@ class Cluster:
     def promote(self) -> None:
         """Make a standby the primary."""
         self._run("pg_ctl", "-D", self.data, "-w", "-t", str(START_S), "promote")
+
+    def reset_wal(self, *options: str) -> None:
+        """pg_resetwal, while it is down."""
+        self._run("pg_resetwal", *options, "-D", self.data)
 
     def standby(self, **settings: str) -> "Cluster":
         """A running streaming standby of this one. application_name of its receiver: standby."""
@@ -163,14 +169,14 @@ class Cluster:
 
     def _own(self, folder: Path) -> None:
         folder.mkdir(mode=0o700)
-        self._account.own(folder)
+        self.account.own(folder)
 
     def _run(self, program: str, *arguments: str | Path) -> None:
         # Output into a file: a server started by pg_ctl keeps a pipe open for ever.
         with tempfile.TemporaryFile("w+") as output:
             done = subprocess.run(
                 [self._binaries.program(program), *arguments], cwd="/", stdin=subprocess.DEVNULL, stdout=output,
-                stderr=output, check=False, **self._account.popen,
+                stderr=output, check=False, **self.account.popen,
             )  # fmt: skip
             if done.returncode:
                 output.seek(0)

@@ -31,6 +31,7 @@ audited as (
 waiter as (
   select count(pg_notify('{results_channel}', ''))
   from (select from gone join {schema}.awaited on awaited.job_id = gone.id limit 1) as awaiting
+  where pg_notification_queue_usage() < 0.5
 )
 select state::text, (select count from waiter)
 from target

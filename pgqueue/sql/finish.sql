@@ -31,6 +31,7 @@ select
     -- Somebody waits for one of them: a single doorbell for the batch.
     select count(pg_notify('{results_channel}', ''))
     from (select from gone join {schema}.awaited on awaited.job_id = gone.id limit 1) as waiter
+    where pg_notification_queue_usage() < 0.5
   ),
   current_setting('pgqueue.attempt', true)
 from gone

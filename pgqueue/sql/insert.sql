@@ -29,11 +29,16 @@ bell as (
     where run_at < now() + interval '10 seconds'
   ) as due
   where
-    %(ring)s = 'always'
-    or %(ring)s = 'idle' and exists (
-      select
-      from {schema}.worker
-      where sleeping and state = 'alive' and (worker.queues is null or due.queue = any (worker.queues))
+    -- The server's queue of notifications fills up when somebody does not listen, and then every NOTIFY fails: a bell is a
+    -- hint, and not worth a job.
+    pg_notification_queue_usage() < 0.5
+    and (
+      %(ring)s = 'always'
+      or %(ring)s = 'idle' and exists (
+        select
+        from {schema}.worker
+        where sleeping and state = 'alive' and (worker.queues is null or due.queue = any (worker.queues))
+      )
     )
 )
 select id::text, unique_key, (select count(*) from bell)

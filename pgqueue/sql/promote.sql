@@ -17,7 +17,7 @@ promoted as (
 bell as (
   select count(pg_notify('{channel}', queue))
   from (select distinct queue from promoted) as due
-  where exists (
+  where pg_notification_queue_usage() < 0.5 and exists (
     select
     from {schema}.worker
     where sleeping and state = 'alive' and id <> %(worker)s

@@ -54,10 +54,12 @@ noted as (
 ),
 bell as (
   select count(pg_notify('{channel}', queue)) from (select distinct queue from returned) as freed
+  where pg_notification_queue_usage() < 0.5
 ),
 waiter as (
   select count(pg_notify('{results_channel}', ''))
   from (select from ended join {schema}.awaited on awaited.job_id = ended.id limit 1) as awaiting
+  where pg_notification_queue_usage() < 0.5
 )
 select
   (select count(*) from returned)::integer,

@@ -34,7 +34,7 @@ audited as (
   select 'retry', id, queue, task, was from due
 ),
 bell as (
-  select count(pg_notify('{channel}', queue)) from due
+  select count(pg_notify('{channel}', queue)) from due where pg_notification_queue_usage() < 0.5
 )
 select was::text, (select count from bell)
 from due

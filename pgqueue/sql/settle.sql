@@ -73,7 +73,7 @@ failed as (
 doorbell as (
   select count(pg_notify('{channel}', queue))
   from (select distinct queue from returned where state = 'queued') as freed
-  where exists (
+  where pg_notification_queue_usage() < 0.5 and exists (
     select
     from {schema}.worker
     where sleeping and state = 'alive' and id <> %(worker)s
@@ -83,6 +83,7 @@ doorbell as (
 waiter as (
   select count(pg_notify('{results_channel}', ''))
   from (select from ended join {schema}.awaited on awaited.job_id = ended.id limit 1) as awaiting
+  where pg_notification_queue_usage() < 0.5
 )
 select id::text, state::text, task, (select count from doorbell) + (select count from waiter)
 from settled

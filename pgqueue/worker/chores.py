@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from pgqueue.config import Config
+from pgqueue.doctor import NOTIFY_SHARE
 from pgqueue.job import Outcome, Verdict
 from pgqueue.queries import Queries
 from pgqueue.retention import tidy_partitions
@@ -21,6 +22,8 @@ logger = logging.getLogger("pgqueue.worker")
 
 CANCELS_S = 1.0  # how soon a running task hears of a cancel
 HELD_S = 15.0  # how often the jobs the database thinks we run are compared with those we do
+BELLS_S = 15.0  # how often the queue of notifications is looked at
+BELLS_STEP = 0.1  # so much more of it in use is worth another warning
 TIDY_S = 3600.0
 PUT_OFF_S = 10.0  # after a failure
 
@@ -44,8 +47,15 @@ class Chores:
             self.tidy: 0.0,
             self.pass_cancels_on: 0.0,
             self.compare: time.monotonic() + HELD_S,
+            self.count_bells: 0.0,
         }
-        self._every: dict[Chore, float] = {self.tidy: TIDY_S, self.pass_cancels_on: CANCELS_S, self.compare: HELD_S}
+        self._every: dict[Chore, float] = {
+            self.tidy: TIDY_S,
+            self.pass_cancels_on: CANCELS_S,
+            self.compare: HELD_S,
+            self.count_bells: BELLS_S,
+        }
+        self._told_share = 0.0
         self._lost_seen = 0
 
     async def run(self) -> None:
@@ -90,6 +100,18 @@ class Chores:
         if lost:
             logger.warning("%d jobs were claimed but never arrived here; they are given back", len(lost))
             self._finisher.deliver(lost)
+
+    async def count_bells(self) -> None:
+        """Tell when notifications pile up: above a half pgqueue rings no more, and when all is in use every other NOTIFY fails."""
+        ((share, who),) = await self._line.run(self._queries.bells(share=NOTIFY_SHARE))
+        if share <= NOTIFY_SHARE:
+            self._told_share = 0.0
+        elif share >= self._told_share + BELLS_STEP:
+            self._told_share = share
+            logger.warning(
+                "the notify queue is %.0f%% full: a session that listens does not read, as it stays in a transaction or is "
+                "frozen. From 50%% on workers and callers poll. The oldest transaction: %s", 100 * share, who or "none",
+            )  # fmt: skip
 
     async def tidy(self) -> None:
         """Make the coming partitions, drop those past their retention, forget what only served the moment."""

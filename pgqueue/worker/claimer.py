@@ -3,8 +3,8 @@
 Modes. *Full*: one statement finds every (queue, priority) that has work and takes the best of them. *After*: while the
 full one keeps finding work, the pairs are known, and each is read on from the last seq taken; dead index entries, which
 someone's old snapshot keeps alive, are then read once and not at every claim. What commits late or is given back lies
-below the cursor, and new pairs are not known, so a full claim follows whenever the cursors find less than wanted, after
-every doorbell, and otherwise as often as its own measured cost stays below a tenth of the time.
+below the cursor, and new pairs are not known, so a full claim follows when the cursors find nothing and otherwise as often
+as its own measured cost stays below a tenth of the time; where that cost is high, it has to wait for its turn even then.
 
 Sleep. Before blocking, the worker's row says so, and the queue is looked at once more: a defer either sees the mark and
 rings, or was committed in time for that look. A defer that looked before the mark and commits after our look is caught
@@ -27,7 +27,10 @@ from pgqueue.worker.settings import CLAIM_MAX, POLL_ALONE_S, POLL_S, Settings
 logger = logging.getLogger("pgqueue.worker")
 
 FULL_SHARE = 0.1  # of the time may go into full claims while cursors would do
-AHEAD_S = 0.1  # jobs are claimed ahead for this long at the measured rate
+COSTLY_S = 0.02  # a full claim that takes longer is not made just because the cursors found nothing
+AHEAD_S = 0.1  # jobs are claimed ahead for this long, and for as long as a claim takes, at the measured rate
+AHEAD_MAX_S = 1.0
+SURPLUS = 4  # times what is wanted ahead: so much in hand is given back, as jobs have become slower than they were
 RATE_WINDOW_S = 0.05
 SECOND_LOOK_S = 0.05  # longer than an autocommit INSERT takes from its snapshot to its commit
 DUE_NOISE_S = 0.01  # two looks at one due time differ by a round trip
@@ -40,24 +43,27 @@ class Claimer:
 
     def __init__(
         self, line: Line, queries: Queries, crew: Crew, settings: Settings,
-        *, worker: Callable[[], str], may_claim: Callable[[], bool], deliver: Callable[[list[Outcome]], None],
+        *, worker: Callable[[], str], may_claim: Callable[[], bool], listens: Callable[[], bool],
+        deliver: Callable[[list[Outcome]], None],
         alarms: FalseAlarms,
     ) -> None:  # fmt: skip
         self._line = line
         self._queries = queries
         self._crew = crew
         self._queues = list(settings.queues) if settings.queues else None
-        self._poll_s = POLL_S if settings.listen else POLL_ALONE_S
+        self._listens = listens
         self._burst = settings.burst
         self._worker = worker
         self._may_claim = may_claim
         self._deliver = deliver
         self._cursors: dict[tuple[str, int], int] = {}
         self._full_at = 0.0
-        self._full_cost_s = 0.0
-        self._rate = 0.0
-        self._rate_at = time.monotonic()
-        self._rate_count = 0
+        self._full_cost_s = self._full_latest_s = 0.0
+        self._owed = False  # the last look was by cursors only
+        self._rate = 0.0  # jobs a second, while all children have some
+        self._rate_busy_s = 0.0
+        self._rate_done = 0
+        self._trip_s = 0.0  # a claim's, with the wait for its turn on the line
         self._mean_bytes = 1.0  # of the arguments of the jobs claimed last
         self._busy_since: float | None = None
         self._second_look = False
@@ -86,6 +92,7 @@ class Claimer:
         """Somebody rang, or may have."""
         self._answering = True
         self.bell.set()
+        self.stirred.set()
 
     def stop(self) -> None:
         """Claim no more."""
@@ -108,51 +115,67 @@ class Claimer:
         return await self._sleep()
 
     def _wanted(self) -> int:
-        """Free places, and what is likely to be finished within a tenth of a second. Halves, so that claims are not tiny."""
+        """Free places, and what is likely to be finished before the next claim comes. Halves, so that claims are not tiny."""
         self._measure_rate()
-        ahead = min(int(self._rate * AHEAD_S), int(CLAIM_BYTES / self._mean_bytes))
+        ahead_s = min(AHEAD_S + self._trip_s, AHEAD_MAX_S)
+        ahead = min(int(self._rate * ahead_s), int(CLAIM_BYTES / self._mean_bytes))
         room = self._crew.room()
-        if ahead <= 2 * max(1, len(self._crew.children)):
+        few = 2 * max(1, len(self._crew.children))
+        if len(self._crew.hand) > SURPLUS * max(ahead, few) and not room:
+            self._crew.release_hand()
+        if ahead <= few:
             return min(room, CLAIM_MAX)
         missing = room + ahead - len(self._crew.hand)
         return min(missing, CLAIM_MAX) if room or missing > ahead / 2 else 0
 
     def _measure_rate(self) -> None:
-        now = time.monotonic()
-        if now - self._rate_at >= RATE_WINDOW_S:
-            latest = (self._crew.finished - self._rate_count) / (now - self._rate_at)
-            self._rate += (latest - self._rate) * 0.5
-            self._rate_at, self._rate_count = now, self._crew.finished
+        busy_s = self._crew.busy_s - self._rate_busy_s
+        # The first jobs count at once, or a slow database would keep the claims small for long.
+        if busy_s >= RATE_WINDOW_S or (busy_s > 0 and not self._rate):
+            latest = (self._crew.busy_done - self._rate_done) / busy_s
+            self._rate = latest if not self._rate else self._rate + (latest - self._rate) * 0.5
+            self._rate_busy_s, self._rate_done = self._crew.busy_s, self._crew.busy_done
+
+    @property
+    def _poll_s(self) -> float:
+        return POLL_S if self._listens() else POLL_ALONE_S
 
     # -- claiming --
 
     async def _claim(self, limit: int) -> int:
         """How many jobs came."""
-        began = time.monotonic()
-        full = not self._cursors or self.bell.is_set() or began - self._full_at > self._full_cost_s / FULL_SHARE
-        if not full:
-            taken = await self._take(self._after(limit))
-            if taken >= max(1, limit // 2):
-                return taken
-            limit -= taken
-        else:
-            taken = 0
         # Heard, and if this finds nothing it was for a job that falls due in a moment.
         self._rung = self._rung or self.bell.is_set()
         self.bell.clear()
-        # The cursors may lie beyond jobs that came back or were committed late: begin afresh with what this finds.
-        self._cursors.clear()
-        statement = self._queries.claim(
-            worker=self._worker(), queues=self._queues, unknown=sorted(self.unknown), limit=limit
-        )
-        began = time.monotonic()
-        taken += await self._take(statement)
-        self._full_at = time.monotonic()
-        self._full_cost_s = self._full_at - began
+        taken = 0
+        if self._cursors and self._until_full() > 0:
+            taken = await self._take(self._after(limit))
+        self._owed = bool(taken) or (self._until_full() > 0 and self._full_cost_s > COSTLY_S)
+        if not self._owed:
+            taken = await self._claim_full(limit)
         if self._answering:
             self._answering = False
             self._alarms.answered(for_nothing=not taken)
         return taken
+
+    async def _claim_full(self, limit: int) -> int:
+        known, self._cursors = self._cursors, {}
+        statement = self._queries.claim(
+            worker=self._worker(), queues=self._queues, unknown=sorted(self.unknown), limit=limit
+        )
+        began = time.monotonic()
+        taken = await self._take(statement)
+        self._full_at = time.monotonic()
+        # Of the last two the smaller: one may have waited for its turn on the line.
+        cost_s = self._full_at - began
+        self._full_cost_s, self._full_latest_s = min(cost_s, self._full_latest_s), cost_s
+        if taken < limit:  # nothing lies below the cursors; else begin afresh with what this found
+            self._cursors = known | self._cursors
+        return taken
+
+    def _until_full(self) -> float:
+        """Seconds until a full claim is due: they may take a tenth of the time."""
+        return self._full_at + self._full_cost_s / FULL_SHARE - time.monotonic()
 
     def _after(self, limit: int) -> Statement:
         pairs = sorted(self._cursors.items(), key=lambda pair: (-pair[0][1], pair[1]))
@@ -162,7 +185,9 @@ class Claimer:
         )
 
     async def _take(self, statement: Statement) -> int:
+        began = time.monotonic()
         rows = await self._line.run(statement)
+        self._trip_s += (time.monotonic() - began - self._trip_s) * 0.5
         if statement.params["worker"] != self._worker():
             return 0  # we were declared dead while the answer travelled: these jobs are being rescued
         jobs = sorted(map(Claimed._make, rows), key=lambda job: (-job.priority, job.seq))
@@ -216,6 +241,8 @@ class Claimer:
     async def _sleep(self) -> bool:
         """Nothing was found. True: the burst is over. Each return but that leads to another look at the queue."""
         self._busy_since = None
+        if self._crew.idle:
+            self._rate = 0.0  # what comes next may be slower
         if self._burst and self._crew.idle and await self._drained():
             return True
         if not self.sleeping:
@@ -227,6 +254,8 @@ class Claimer:
         else:
             timeout_s = SECOND_LOOK_S if self._second_look else BURST_POLL_S if self._burst else self._poll_s
             self._second_look = False
+            if self._owed:
+                timeout_s = min(timeout_s, max(0.0, self._until_full()))
             await self._wait(self.bell, self._until_due(timeout_s))
         return False
 

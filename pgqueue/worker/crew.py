@@ -46,7 +46,11 @@ class Crew:
         self._judging: dict[str, Claimed] = {}
         self._stopping = False
         self._work = asyncio.Event()  # set while there is anything to look after
-        self.finished = 0  # jobs that came back from children, ever
+        # How fast jobs get done when there are enough of them: the time in which every child had one, and the jobs that came
+        # back in it. Time spent waiting for a claim tells nothing, or a slow database would make the claims small as well.
+        self.busy_s = 0.0
+        self.busy_done = 0
+        self._all_busy_since: float | None = None
 
     # -- processes --
 
@@ -138,6 +142,8 @@ class Crew:
         self._stirred()
 
     def _done(self, child: Child, done: list[Any], rss_mb: float) -> None:
+        if self._all_busy_since is not None:
+            self.busy_done += len(done)
         outcomes = []
         for fields, seconds in done:
             outcome = Outcome(*fields)
@@ -149,7 +155,6 @@ class Crew:
             outcomes.append(outcome)
         child.mark_started()
         child.done_count += len(done)
-        self.finished += len(done)
         self._deliver(outcomes)
         self._retire_if_due(child, rss_mb)
         self._let_go(child)
@@ -215,6 +220,7 @@ class Crew:
     def take(self, jobs: Iterable[Claimed]) -> None:
         """Jobs just claimed."""
         self._dispatcher.take(jobs)
+        self.dispatch()
         self._work.set()
 
     def room(self) -> int:
@@ -225,6 +231,13 @@ class Crew:
         """Give as much of the hand to children as may start."""
         if not self._stopping:
             self._dispatcher.dispatch()
+        self._time_busy()
+
+    def _time_busy(self) -> None:
+        now = time.monotonic()
+        if self._all_busy_since is not None:
+            self.busy_s += now - self._all_busy_since
+        self._all_busy_since = now if all(not child.empty for child in self.children) else None
 
     # -- time --
 

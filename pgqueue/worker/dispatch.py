@@ -45,7 +45,7 @@ class Hand:
     sync: deque[Claimed] = field(default_factory=deque)
     later: deque[Claimed] = field(default_factory=deque)
     alone: deque[Claimed] = field(default_factory=deque)
-    stale_since: float = 0.0
+    stale_since: float = 0.0  # no job has left it since; 0: it is empty
 
     def __len__(self) -> int:
         return len(self.sync) + len(self.later) + len(self.alone)
@@ -89,7 +89,6 @@ class Dispatcher:
                 self.hand.later.append(job)
             else:
                 self.hand.sync.append(job)
-        self.dispatch()
 
     def room(self) -> int:
         """How many more jobs could start at once: free threads, and free places for async jobs by their share of late."""
@@ -101,6 +100,7 @@ class Dispatcher:
 
     def dispatch(self) -> None:
         """Give as much of the hand to children as may start."""
+        waiting = len(self.hand)
         while self.hand.alone and self._give_alone(self.hand.alone[0]):
             self.hand.alone.popleft()
         while self.hand.later and (child := self._most_idle()):
@@ -110,7 +110,7 @@ class Dispatcher:
             self._give(child, self._frame())
         if not self.hand:
             self.hand.stale_since = 0.0
-        elif not self.hand.stale_since:
+        elif not self.hand.stale_since or len(self.hand) < waiting:
             self.hand.stale_since = time.monotonic()
 
     def _give_alone(self, job: Claimed) -> bool:

@@ -102,6 +102,11 @@ class Lease:
     def lease_s(self) -> float:
         return POOLED_LEASE_S if self.pooled else LEASE_S
 
+    @property
+    def listens(self) -> bool:
+        """Whether the doorbell can be heard at all."""
+        return self._listen and not self.pooled
+
     def may_claim(self) -> bool:
         """False once the heartbeat has been unconfirmed for so long that others may soon take over."""
         return self._registered and time.monotonic() - self._confirmed_at < STOP_CLAIMING_S
@@ -148,7 +153,7 @@ class Lease:
     async def _connect(self) -> None:
         conn = await db.connect_async(self._dsn, name=self.name)
         self._conn = conn
-        conn.prepare_threshold = None
+        db.prepare_nothing(conn)
         await within(conn, BEAT_DEADLINE_S, self._sign_in(conn))
 
     async def _sign_in(self, conn: db.AsyncConnection) -> None:
@@ -198,7 +203,7 @@ class Lease:
         """Wait for the doorbell until the next heartbeat is due."""
         assert self._conn is not None
         pause_s = max(0.0, self._beat_at + HEARTBEAT_S - time.monotonic())
-        if not self._listen or self.pooled:
+        if not self.listens:
             await asyncio.sleep(pause_s)
         elif await self._deaf(self._conn):
             await asyncio.sleep(min(pause_s, DEAF_POLL_S))
@@ -251,7 +256,9 @@ class Lease:
             await self._lost()
             return False
         self._sent = counts
-        self._confirmed_at = sent_at
+        was_mute, self._confirmed_at = not self.may_claim(), sent_at
+        if was_mute:
+            self._on_bell()  # claims were put off until now
         self._on_due(next_due_s)
         await self._look_after(conn, expired, sessionless, orphaning or [])
         return True

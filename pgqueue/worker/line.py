@@ -119,7 +119,7 @@ class Line:
         """
         ((backend_pid,),) = await db.run_async(conn, self._queries.backend_pid())
         if db.is_pooled(conn, backend_pid):
-            conn.prepare_threshold = None
+            db.prepare_nothing(conn)
         else:
             await db.run_async(conn, self._queries.custom_plans())
 

@@ -163,8 +163,8 @@ class Station:
         )  # fmt: skip
         self.claimer = Claimer(
             self.line, queries, crew, settings,
-            worker=lambda: self.lease.worker, may_claim=self._may_claim, deliver=self.finisher.deliver,
-            alarms=self._alarms,
+            worker=lambda: self.lease.worker, may_claim=self._may_claim, listens=lambda: self.lease.listens,
+            deliver=self.finisher.deliver, alarms=self._alarms,
         )  # fmt: skip
         self.chores = Chores(
             self.line, queries, self._app.config, crew=crew, finisher=self.finisher, worker=lambda: self.lease.worker
@@ -224,7 +224,7 @@ class Station:
             "schema": self._app.config.schema,
             "queues": ", ".join(settings.queues) if settings.queues else "all",
             "children": f"{settings.concurrency} x {settings.threads} thread{'s' * (settings.threads > 1)}",
-            "wake-up": "polling" if self.lease.pooled or not settings.listen else "LISTEN",
+            "wake-up": "LISTEN" if self.lease.listens else "polling",
             "tasks": sorted(self._hello["tasks"]),
         }
 

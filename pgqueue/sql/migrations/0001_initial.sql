@@ -253,7 +253,9 @@ as $$
     on conflict (unique_key) where unique_key is not null do update set unique_key = excluded.unique_key
     returning j.id, j.queue, j.run_at
   ), rung as (
-    select pg_notify('{channel}', inserted.queue) from inserted where inserted.run_at < now() + interval '10 seconds'
+    select pg_notify('{channel}', inserted.queue)
+    from inserted
+    where inserted.run_at < now() + interval '10 seconds' and pg_notification_queue_usage() < 0.5
   )
   select inserted.id from inserted left join rung on true
 $$;
