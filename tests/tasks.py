@@ -177,6 +177,11 @@ async def pay_async(amount: int) -> int:
     return amount
 
 
+@task(atomic=True, wait=SOON)
+async def pay_soon(amount: int) -> int:
+    return await pay_async(amount)
+
+
 @task(atomic=True, max_attempts=1)
 def pay_and_commit(amount: int) -> int:
     current_job().conn.execute("insert into shop.paid (job, amount) values (%s, %s)", [current_job().id, amount])

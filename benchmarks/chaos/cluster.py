@@ -43,6 +43,7 @@ class Cluster:
         self.home.mkdir()
         self._account.own(self.home)
         self.data = self.folder / "data"
+        self.address = "127.0.0.1"  # what dsn() leads to; or the folder of its socket, which every network namespace sees
         self.port = free_port()
         self.settings = SETTINGS | settings
 
@@ -52,6 +53,8 @@ class Cluster:
         """initdb, without a password: it listens on the loopback of a test machine only."""
         self._own(self.data)
         self._run("initdb", "-D", self.data, "-U", USER, "-E", "UTF8", "--no-locale", "--auth=trust", "--no-sync")
+        with (self.data / "pg_hba.conf").open("a") as rules:
+            rules.write("host all all samenet trust\n")
         return self
 
     def start(self, *, wait: bool = True) -> "Cluster":
@@ -140,7 +143,7 @@ class Cluster:
 
     def dsn(self, dbname: str = "postgres", **overrides: str | int) -> str:
         """How to reach it; overrides such as host and port lead through a proxy. Plain text, as proxies read along."""
-        where = {"host": "127.0.0.1", "port": self.port, "user": USER, "sslmode": "disable", "gssencmode": "disable"}
+        where = {"host": self.address, "port": self.port, "user": USER, "sslmode": "disable", "gssencmode": "disable"}
         return make_conninfo(dbname=dbname, **(where | overrides))
 
     def connect(self, dbname: str = "postgres") -> psycopg.Connection:
