@@ -40,7 +40,7 @@ logger = logging.getLogger("pgqueue.worker")
 
 
 class Lease:
-    """Holds one worker's identity. `on_bell(payload)`, `on_due(seconds)`, `on_lost()` tell the others what was heard."""
+    """Holds one worker's identity. `on_bell()`, `on_due(seconds)`, `on_lost()`, `on_broken()` tell the others what was heard."""
 
     def __init__(
         self,
@@ -55,6 +55,7 @@ class Lease:
         on_bell: Callable[[], None],
         on_due: Callable[[float | None], None],
         on_lost: Callable[[], None],
+        on_broken: Callable[[], None],
         alarms: FalseAlarms,
     ) -> None:
         self._dsn = dsn
@@ -66,6 +67,7 @@ class Lease:
         self._on_bell = on_bell
         self._on_due = on_due
         self._on_lost = on_lost
+        self._on_broken = on_broken
         self._alarms = alarms
         self._deaf_until: float | None = None
         self._locked = False
@@ -111,6 +113,8 @@ class Lease:
                     await self._hear()
                 patience.passed()
             except Trouble as error:
+                # A router that forgot this connection forgot the others too; whoever used one next would wait for nothing.
+                self._on_broken()
                 await self._close()
                 await patience.wait("heartbeat", error)
 

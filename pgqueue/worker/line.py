@@ -47,6 +47,10 @@ class Line:
     def rename(self, name: str) -> None:
         """Speak under another name from the next statement on: a new connection."""
         self._name = name
+        self.renew()
+
+    def renew(self) -> None:
+        """Take a new connection for the next statement."""
         self._stale = True
 
     async def run(self, steps: "Steps[Any] | Statement", *, transaction: bool = False) -> Any:
