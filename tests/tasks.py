@@ -222,3 +222,22 @@ def leave_thread() -> str:
 @task(atomic=True)
 def tally(number: int) -> None:
     current_job().conn.execute("update shop_total set n = n + %s", [number])
+
+
+@task(atomic=True)
+def read_slowly(rows: int, seconds: float) -> int:
+    query = f"copy (select repeat('x', 1000) from generate_series(1, {rows})) to stdout"
+    read = 0
+    with current_job().conn.cursor().copy(query) as copy:
+        for read, _ in enumerate(copy.rows(), start=1):
+            if read == 10:
+                time.sleep(seconds)
+    return read
+
+
+@task(atomic=True)
+def write_much(rows: int) -> int:
+    with current_job().conn.cursor().copy("copy shop.stock from stdin") as copy:
+        for number in range(rows):
+            copy.write_row(["wait" if number == 10 else "x" * 1000])
+    return rows

@@ -23,7 +23,7 @@ class Proxy:
     """Listens on 127.0.0.1:`port` and passes everything on to 127.0.0.1:`target` until told otherwise. A context manager."""
 
     def __init__(self, target: int) -> None:
-        self._target = target
+        self._target, self._host = target, "127.0.0.1"
         self.port = 0
         self.delay_s = 0.0  # one way; with as much again of jitter
         self.accepted = 0  # connections, ever
@@ -103,9 +103,9 @@ class Proxy:
         """Listen again, on the same port."""
         self._call(self._open())
 
-    def retarget(self, port: int) -> None:
+    def retarget(self, port: int, *, host: str = "127.0.0.1") -> None:
         """Lead new connections elsewhere, as an address does that moves in a fail-over."""
-        self._target = port
+        self._target, self._host = port, host
 
     # -- the loop's side --
 
@@ -135,7 +135,7 @@ class Proxy:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
         try:
-            onward = await asyncio.open_connection("127.0.0.1", self._target)
+            onward = await asyncio.open_connection(self._host, self._target)
         except OSError:
             writer.transport.abort()
             return

