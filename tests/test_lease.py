@@ -62,6 +62,17 @@ def test_one_who_is_heard_buries_who_is_not(app: App, conn: psycopg.Connection) 
     assert first.beat() == ("alive", [second.id])
 
 
+def test_a_clock_that_is_set_back_makes_no_lease_longer(app: App, conn: psycopg.Connection) -> None:
+    first, second = Beating(conn, app), Beating(conn, app)
+    passes(conn, -3600)
+    assert first.beat() == ("alive", [])
+    db.run(conn, app.queries.suspect([first.id, second.id]))  # as each beat does with whom it finds in the future
+    passes(conn, LEASE_S - 1)
+    assert first.beat() == ("alive", [])
+    passes(conn, 1.5)
+    assert first.beat() == ("alive", [second.id])
+
+
 def test_a_worker_signs_in_again_when_the_answer_was_lost(app: App, conn: psycopg.Connection) -> None:
     worker = Beating(conn, app)
     conn.execute("update pgqueue.worker set state = 'dead'")
