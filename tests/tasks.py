@@ -39,6 +39,11 @@ def sleep(seconds: float) -> float:
 
 
 @task
+def pass_on(value: Any) -> str:
+    return echo.options(queue=current_job().queue).defer(value).id
+
+
+@task
 def now() -> float:
     return time.time()
 

@@ -46,6 +46,7 @@ class Cluster:
         self.address = "127.0.0.1"  # what dsn() leads to; or the folder of its socket, which every network namespace sees
         self.port = free_port()
         self.settings = SETTINGS | settings
+        self.environment: dict[str, str] = {}  # beside our own
 
     # -- a life --
 
@@ -164,7 +165,7 @@ class Cluster:
         with tempfile.TemporaryFile("w+") as output:
             done = subprocess.run(
                 [self._binaries.program(program), *arguments], cwd="/", stdin=subprocess.DEVNULL, stdout=output,
-                stderr=output, check=False, **self._account.popen,
+                stderr=output, check=False, env=os.environ | self.environment, **self._account.popen,
             )  # fmt: skip
             if done.returncode:
                 output.seek(0)
