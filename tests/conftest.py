@@ -98,7 +98,9 @@ def queries(app: App) -> Queries:
 class Worker:
     """A real `pgqueue worker` process."""
 
-    def __init__(self, dsn: str, *options: str, app: str = "tests.tasks", cwd: Path = ROOT, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, dsn: str, *options: str, app: str = "tests.tasks", cwd: Path = ROOT, env: Mapping[str, str] | None = None
+    ) -> None:
         self.lines: list[str] = []
         self._changed = threading.Condition()
         self.process = subprocess.Popen(

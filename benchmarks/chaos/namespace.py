@@ -149,7 +149,9 @@ class Network:
         for host in ("server", "worker"):
             path = f"/proc/{os.getpid()}/fd/{self._hosts[host]}"
             self._ip(
-                "wire", f"link add {host} type veth peer name eth0 address {MAC[host]} netns {path}", f"link set {host} up"
+                "wire",
+                f"link add {host} type veth peer name eth0 address {MAC[host]} netns {path}",
+                f"link set {host} up",
             )
             self._ends[host] = self.within("wire", lambda host=host: _end(host))  # type: ignore[misc]
         for host, address, other in (("server", self.SERVER, self.WORKER), ("worker", self.WORKER, self.SERVER)):
@@ -191,7 +193,6 @@ class Network:
             while late and late[0][0] <= time.monotonic():
                 _, _, end, frame = heapq.heappop(late)
                 end.send(frame)
-
 
     def _passes(self, frame: bytes, direction: str) -> bool:
         if direction in self._lost or random.random() < self.loss:

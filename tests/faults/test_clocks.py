@@ -35,7 +35,9 @@ def clock(library: Path | None) -> Iterator[Clock]:
         yield made
 
 
-@pytest.mark.parametrize("library", [pytest.param(None, id="python"), pytest.param(LIBRARY, id="libfaketime", marks=FAKETIME)])
+@pytest.mark.parametrize(
+    "library", [pytest.param(None, id="python"), pytest.param(LIBRARY, id="libfaketime", marks=FAKETIME)]
+)
 def test_f52_a_workers_own_clock_means_nothing(
     clock: Clock, start_worker: Start, conn: psycopg.Connection, figure: Figure
 ) -> None:
@@ -63,7 +65,9 @@ def test_f52_a_workers_own_clock_means_nothing(
     took = "extract(epoch from max(finished_at - created_at))::float8"
     ((slowest,),) = conn.execute(f"select {took} from pgqueue.history where task like '%fail_until'").fetchall()
     figure("two retries took", slowest, "s", at_most=2)
-    assert conn.execute("select count(*) from pgqueue.history where state <> 'succeeded' or crashes > 0").fetchone() == (0,)
+    assert conn.execute(
+        "select count(*) from pgqueue.history where state <> 'succeeded' or crashes > 0"
+    ).fetchone() == (0,)
     assert (worker.stop(), judge.stop()) == (0, 0)
     assert "dead" not in worker.output + judge.output
 
@@ -162,4 +166,6 @@ def test_f53_a_database_clock_set_back_keeps_no_job(
         both.first.said("declared dead")
         assert both.first.stop() == 0
     assert both.second.stop() == 0
-    assert conn.execute("select distinct cause, count(*) from pgqueue.attempt group by cause").fetchall() == [("worker lost", 2)]
+    assert conn.execute("select distinct cause, count(*) from pgqueue.attempt group by cause").fetchall() == [
+        ("worker lost", 2)
+    ]
