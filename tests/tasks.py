@@ -230,6 +230,11 @@ def tally(number: int) -> None:
 
 
 @task(atomic=True)
+def wait_in_the_database(seconds: float) -> None:
+    current_job().conn.execute("select pg_sleep(%s)", [seconds])
+
+
+@task(atomic=True)
 def read_slowly(rows: int, seconds: float) -> int:
     query = f"copy (select repeat('x', 1000) from generate_series(1, {rows})) to stdout"
     read = 0

@@ -43,9 +43,7 @@ class Cluster:
         self.home.mkdir()
         self._account.own(self.home)
         self.data = self.folder / "data"
-        self.address = (
-            "127.0.0.1"  # what dsn() leads to; or the folder of its socket, which every network namespace sees
-        )
+        self.address = "127.0.0.1"  # for dsn(); the folder of its socket leads to it from every network namespace
         self.port = free_port()
         self.settings = SETTINGS | settings
         self.environment: dict[str, str] = {}  # beside our own

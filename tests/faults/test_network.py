@@ -4,6 +4,8 @@ Each row runs with a proxy before the server, where TCP's timeouts never fire, a
 with packets that are really lost.
 """
 
+import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,9 +24,7 @@ from tests.conftest import Worker, eventually
 from tests.faults.conftest import Figure
 
 Start = Callable[..., Worker]
-IDLE_S = (
-    0.2  # a worker looks a second time just after it fell asleep: then nothing is under way until the next heartbeat
-)
+IDLE_S = 0.2  # a worker looks a second time just after it fell asleep; then nothing is under way
 # The matrix asks for ten minutes; a run of all faults should not take half an hour.
 LOSSY_S = {"proxy": 60.0, "namespace": 180.0}
 WHY_NOT = refused()
@@ -282,6 +282,22 @@ def test_f51_a_worker_follows_its_database_to_another_address(
 def standby_has_it(standby: Cluster) -> bool:
     with standby.connect("shop") as conn:
         return count(conn, "pgqueue.history") == 1
+
+
+@pytest.mark.parametrize("kind", ["proxy"])
+def test_the_query_of_a_killed_child_ends_with_it(
+    cluster: Cluster, start_worker: Start, conn: psycopg.Connection, figure: Figure
+) -> None:
+    worker = start_worker("-c", "1").ready()
+    tasks.wait_in_the_database.defer(60)
+    asleep = "pg_stat_activity where wait_event = 'PgSleep'"
+    eventually(lambda: count(conn, asleep), what="it runs")
+    ((backend,),) = conn.execute(f"select pid from {asleep}").fetchall()
+    (child,) = worker.children()
+    os.kill(child, signal.SIGKILL)
+    began = time.monotonic()
+    eventually(lambda: not count(conn, asleep + f" and pid = {backend}"), what="its session is gone")
+    figure("its query ran on for", time.monotonic() - began, "s", at_most=1.5)
 
 
 @pytest.mark.slow
