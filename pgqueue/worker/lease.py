@@ -40,7 +40,7 @@ logger = logging.getLogger("pgqueue.worker")
 
 
 class Lease:
-    """Holds one worker's identity. `on_bell()`, `on_due(seconds)`, `on_lost()`, `on_broken()` tell the others what was heard."""
+    """Holds one worker's identity. `on_bell()`, `on_due(seconds)`, `on_lost()`, `on_broken()`, `on_back()` tell what was heard."""
 
     def __init__(
         self,
@@ -56,6 +56,7 @@ class Lease:
         on_due: Callable[[float | None], None],
         on_lost: Callable[[], None],
         on_broken: Callable[[], None],
+        on_back: Callable[[], None],
         alarms: FalseAlarms,
     ) -> None:
         self._dsn = dsn
@@ -68,6 +69,7 @@ class Lease:
         self._on_due = on_due
         self._on_lost = on_lost
         self._on_broken = on_broken
+        self._on_back = on_back
         self._alarms = alarms
         self._deaf_until: float | None = None
         self._locked = False
@@ -109,6 +111,8 @@ class Lease:
             try:
                 if self._conn is None or self._conn.closed:
                     await self._connect()
+                    # The server answers: what was asked before the break is not waited for, or it would take half a minute.
+                    self._on_back()
                 if await self._beat_if_due():
                     await self._hear()
                 patience.passed()

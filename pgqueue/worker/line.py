@@ -53,6 +53,11 @@ class Line:
         """Take a new connection for the next statement."""
         self._stale = True
 
+    def cut(self) -> None:
+        """Wait no longer for an answer on a connection from before the last renew()."""
+        if self._stale and self._conn is not None:
+            db.sever(self._conn)
+
     async def run(self, steps: "Steps[Any] | Statement", *, transaction: bool = False) -> Any:
         """Drive steps, in a transaction of their own if asked to; raises one of Trouble and forgets the connection then."""
         async with self._turn:

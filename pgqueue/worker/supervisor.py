@@ -154,7 +154,7 @@ class Station:
             dsn, queries, worker=worker, row=self._row(), listen=settings.listen, counts=lambda: self.finisher.counts,
             sleeping=lambda: self.claimer.sleeping, on_bell=lambda: self.claimer.ring(),
             on_due=lambda seconds: self.claimer.due_in(seconds), on_lost=self._start_over, on_broken=self.line.renew,
-            alarms=self._alarms,
+            on_back=self.line.cut, alarms=self._alarms,
         )  # fmt: skip
         self.finisher = Finisher(
             self.line, queries, worker=lambda: self.lease.worker, worker_name=self._name,
