@@ -17,7 +17,7 @@ from psycopg.rows import tuple_row
 from psycopg_pool import AsyncConnectionPool, ConnectionPool, PoolTimeout
 
 from pgqueue.errors import ConfigError, DatabaseUnavailable, NotAllowed, SchemaMissing
-from pgqueue.queries import Rows, Statement, Steps, search_path
+from pgqueue.queries import Rows, Statement, Steps, session
 
 T = TypeVar("T")
 Connection = psycopg.Connection[Any]
@@ -39,6 +39,9 @@ KEEPALIVE: dict[str, Any] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 5000,
 }
+# It also counts while the other side does not read, as a server does whose COPY waits for a lock: a task's own statements
+# may wait longer for that than ours.
+TASK_USER_TIMEOUT_MS = 60_000
 
 
 # -- the two doors: they differ in `await` and nothing else --
@@ -154,46 +157,45 @@ def is_async(conn: object) -> bool:
 
 
 def connect(
-    dsn: str, *, timeout_s: float = CONNECT_TIMEOUT_S, name: str = "pgqueue", pinned: bool = True
+    dsn: str, *, timeout_s: float = CONNECT_TIMEOUT_S, name: str = "pgqueue", private: bool = True
 ) -> Connection:
     """Open one autocommit connection; raises DatabaseUnavailable with one line and without the password.
 
-    pinned: with a search_path of our own; not for a connection on which user code runs.
+    private: no user code runs on it, so that even its search_path is ours.
     """
     try:
-        conn = psycopg.connect(dsn, autocommit=True, **_parameters(dsn, timeout_s=timeout_s, name=name))
-        if pinned:
-            _pin(conn)
+        parameters = _parameters(dsn, timeout_s=timeout_s, name=name, private=private)
+        conn = psycopg.connect(dsn, autocommit=True, **parameters)
+        _prepare(conn, private=private)
     except psycopg.Error as error:
         raise _no_connection(dsn, error) from None
     return conn
 
 
 async def connect_async(
-    dsn: str, *, timeout_s: float = CONNECT_TIMEOUT_S, name: str = "pgqueue", pinned: bool = True
+    dsn: str, *, timeout_s: float = CONNECT_TIMEOUT_S, name: str = "pgqueue", private: bool = True
 ) -> AsyncConnection:
     """As `connect`, for asyncio."""
     try:
-        parameters = _parameters(dsn, timeout_s=timeout_s, name=name)
+        parameters = _parameters(dsn, timeout_s=timeout_s, name=name, private=private)
         conn = await psycopg.AsyncConnection.connect(dsn, autocommit=True, **parameters)
-        if pinned:
-            alarm = asyncio.get_running_loop().call_later(timeout_s, sever, conn)
-            try:
-                await _pin_async(conn)
-            finally:
-                alarm.cancel()
+        alarm = asyncio.get_running_loop().call_later(timeout_s, sever, conn)
+        try:
+            await _prepare_async(conn, private=private)
+        finally:
+            alarm.cancel()
     except psycopg.Error as error:
         raise _no_connection(dsn, error) from None
     return conn
 
 
-def _pin(conn: Connection) -> None:
-    if not run(conn, search_path(backend_pid=conn.info.backend_pid)):
+def _prepare(conn: Connection, *, private: bool = True) -> None:
+    if not run(conn, session(backend_pid=conn.info.backend_pid, private=private)):
         prepare_nothing(conn)
 
 
-async def _pin_async(conn: AsyncConnection) -> None:
-    if not await run_async(conn, search_path(backend_pid=conn.info.backend_pid)):
+async def _prepare_async(conn: AsyncConnection, *, private: bool = True) -> None:
+    if not await run_async(conn, session(backend_pid=conn.info.backend_pid, private=private)):
         prepare_nothing(conn)
 
 
@@ -215,7 +217,7 @@ def pool(dsn: str, *, size: int, timeout_s: float) -> ConnectionPool[Connection]
 
     made = ConnectionPool(
         dsn, kwargs=settings, min_size=0, max_size=size, timeout=timeout_s, open=True, name="pgqueue",
-        configure=_pin, check=check, reconnect_timeout=RECONNECT_S, reconnect_failed=reconnect,
+        configure=_prepare, check=check, reconnect_timeout=RECONNECT_S, reconnect_failed=reconnect,
     )  # fmt: skip
     return made
 
@@ -246,7 +248,7 @@ async def _live_pool(
     async def note(conn: AsyncConnection) -> None:
         opened.add(conn)
         with _cancelled_for_good():
-            await _pin_async(conn)
+            await _prepare_async(conn)
 
     async def check(conn: AsyncConnection) -> None:
         try:
@@ -395,6 +397,11 @@ def prepare_nothing(conn: AnyConnection) -> None:
     conn.prepare_threshold = None
 
 
+def prepares(conn: AnyConnection) -> bool:
+    """Whether statements may be prepared, and the session is ours alone."""
+    return conn.prepare_threshold is not None
+
+
 def is_refusal(error: BaseException) -> bool:
     """Whether the server said no, so that a COMMIT certainly did not happen; a broken connection leaves it open."""
     code = error.sqlstate if isinstance(error, psycopg.Error) else None
@@ -415,7 +422,7 @@ def describe(dsn: str) -> str:
     return f"{user}{where}{port}/{parts.get('dbname') or parts.get('user') or ''}"
 
 
-def _parameters(dsn: str, *, timeout_s: float, name: str) -> dict[str, Any]:
+def _parameters(dsn: str, *, timeout_s: float, name: str, private: bool = True) -> dict[str, Any]:
     """Our connection settings, each but the encoding only where the DSN does not say otherwise."""
     try:
         given = conninfo_to_dict(dsn)
@@ -432,6 +439,7 @@ def _parameters(dsn: str, *, timeout_s: float, name: str) -> dict[str, Any]:
         "application_name": name,
         "client_encoding": "UTF8",
         **KEEPALIVE,
+        **({} if private else {"tcp_user_timeout": TASK_USER_TIMEOUT_MS}),
     }
     if "," in str(given.get("host") or given.get("hostaddr") or ""):
         wanted["target_session_attrs"] = "read-write"  # of a primary and its standbys: the one that takes writes

@@ -38,9 +38,9 @@ def _file(name: str) -> str:
     return (_FOLDER / name).read_text("utf-8")
 
 
-def search_path(*, backend_pid: int) -> Statement:
-    """Pin the session's search_path, if that process really serves it."""
-    return Statement(_file("search_path.sql"), {"backend_pid": backend_pid})
+def session(*, backend_pid: int, private: bool) -> Statement:
+    """The settings of our sessions, if that process really serves this one; private: no user code runs on it."""
+    return Statement(_file("session.sql"), {"backend_pid": backend_pid, "private": private})
 
 
 def migrations() -> list[tuple[int, str]]:

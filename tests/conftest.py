@@ -10,7 +10,7 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -98,12 +98,14 @@ def queries(app: App) -> Queries:
 class Worker:
     """A real `pgqueue worker` process."""
 
-    def __init__(self, dsn: str, *options: str, app: str = "tests.tasks", cwd: Path = ROOT) -> None:
+    def __init__(
+        self, dsn: str, *options: str, app: str = "tests.tasks", cwd: Path = ROOT, env: Mapping[str, str] | None = None
+    ) -> None:
         self.lines: list[str] = []
         self._changed = threading.Condition()
         self.process = subprocess.Popen(
             [sys.executable, "-m", "pgqueue", "worker", "-A", app, *options],
-            env={**os.environ, "PGQUEUE_DSN": dsn, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)},
+            env={**os.environ, "PGQUEUE_DSN": dsn, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT), **(env or {})},
             cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
         )  # fmt: skip
         self._reader = threading.Thread(target=self._read, daemon=True)

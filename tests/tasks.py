@@ -41,6 +41,11 @@ def sleep(seconds: float) -> float:
 
 
 @task
+def pass_on(value: Any) -> str:
+    return echo.options(queue=current_job().queue).defer(value).id
+
+
+@task
 def now() -> float:
     return time.time()
 
@@ -179,6 +184,11 @@ async def pay_async(amount: int) -> int:
     return amount
 
 
+@task(atomic=True, wait=SOON)
+async def pay_soon(amount: int) -> int:
+    return await pay_async(amount)
+
+
 @task(atomic=True, max_attempts=1)
 def pay_and_commit(amount: int) -> int:
     current_job().conn.execute("insert into shop.paid (job, amount) values (%s, %s)", [current_job().id, amount])
@@ -257,3 +267,27 @@ def until_told(folder: str) -> int:
     while not os.path.exists(f"{folder}/{os.getppid()}"):
         time.sleep(0.01)
     return os.getppid()
+
+
+@task(atomic=True)
+def wait_in_the_database(seconds: float) -> None:
+    current_job().conn.execute("select pg_sleep(%s)", [seconds])
+
+
+@task(atomic=True)
+def read_slowly(rows: int, seconds: float) -> int:
+    query = f"copy (select repeat('x', 1000) from generate_series(1, {rows})) to stdout"
+    read = 0
+    with current_job().conn.cursor().copy(query) as copy:
+        for read, _ in enumerate(copy.rows(), start=1):
+            if read == 10:
+                time.sleep(seconds)
+    return read
+
+
+@task(atomic=True)
+def write_much(rows: int) -> int:
+    with current_job().conn.cursor().copy("copy shop.stock from stdin") as copy:
+        for number in range(rows):
+            copy.write_row(["wait" if number == 10 else "x" * 1000])
+    return rows

@@ -203,7 +203,7 @@ def birth(dsn: str) -> object:
 
 
 def value(dsn: str, query: str) -> object:
-    with connect(dsn, pinned=False) as connection:
+    with connect(dsn, private=False) as connection:
         row = connection.execute(query.encode()).fetchone()
         return row and row[0]
 
@@ -388,7 +388,7 @@ def test_a_killed_postmaster_is_replaced_at_once(actor, project):
 
 def test_everything_killed_recovers_with_its_data_and_a_new_watcher(actor, project):
     dsn = actor.ensure(project.home)
-    with connect(dsn, pinned=False) as connection:
+    with connect(dsn, private=False) as connection:
         connection.execute("create table kept as select 42 as number")
     wait_until(project.watcher, "the watcher starts")
     project.kill_all()

@@ -76,6 +76,17 @@ def test_one_who_had_to_reconnect_does_not_judge_by_a_lost_session(app: App, con
     assert first.beat() == ("alive", [second.id])
 
 
+def test_a_clock_that_is_set_back_makes_no_lease_longer(app: App, conn: psycopg.Connection) -> None:
+    first, second = Beating(conn, app), Beating(conn, app)
+    passes(conn, -3600)
+    assert first.beat() == ("alive", [])
+    db.run(conn, app.queries.suspect([first.id, second.id]))  # as each beat does with whom it finds in the future
+    passes(conn, LEASE_S - 1)
+    assert first.beat() == ("alive", [])
+    passes(conn, 1.5)
+    assert first.beat() == ("alive", [second.id])
+
+
 def test_a_lease_is_renewed_while_the_jobs_are_locked(app: App, conn: psycopg.Connection) -> None:
     worker = Beating(conn, app)
     with psycopg.connect(app.config.dsn) as migration:

@@ -45,8 +45,10 @@ class Cluster:
         self.home.mkdir()
         self.account.own(self.home)
         self.data = self.folder / "data"
+        self.address = "127.0.0.1"  # for dsn(); the folder of its socket leads to it from every network namespace
         self.port = free_port()
         self.settings = SETTINGS | settings
+        self.environment: dict[str, str] = {}  # beside our own
 
     # -- a life --
 
@@ -54,6 +56,8 @@ class Cluster:
         """initdb, without a password: it listens on the loopback of a test machine only."""
         self._own(self.data)
         self._run("initdb", "-D", self.data, "-U", USER, "-E", "UTF8", "--no-locale", "--auth=trust", "--no-sync")
+        with (self.data / "pg_hba.conf").open("a") as rules:
+            rules.write("host all all samenet trust\n")
         return self
 
     def start(self, *, wait: bool = True) -> "Cluster":
@@ -155,7 +159,7 @@ class Cluster:
 
     def dsn(self, dbname: str = "postgres", **overrides: str | int) -> str:
         """How to reach it; overrides such as host and port lead through a proxy. Plain text, as proxies read along."""
-        where = {"host": "127.0.0.1", "port": self.port, "user": USER, "sslmode": "disable", "gssencmode": "disable"}
+        where = {"host": self.address, "port": self.port, "user": USER, "sslmode": "disable", "gssencmode": "disable"}
         return make_conninfo(dbname=dbname, **(where | overrides))
 
     def connect(self, dbname: str = "postgres") -> psycopg.Connection:
@@ -176,7 +180,7 @@ class Cluster:
         with tempfile.TemporaryFile("w+") as output:
             done = subprocess.run(
                 [self._binaries.program(program), *arguments], cwd="/", stdin=subprocess.DEVNULL, stdout=output,
-                stderr=output, check=False, **self.account.popen,
+                stderr=output, check=False, env=os.environ | self.environment, **self.account.popen,
             )  # fmt: skip
             if done.returncode:
                 output.seek(0)

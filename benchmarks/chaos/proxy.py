@@ -23,12 +23,14 @@ class Proxy:
     """Listens on 127.0.0.1:`port` and passes everything on to 127.0.0.1:`target` until told otherwise. A context manager."""
 
     def __init__(self, target: int) -> None:
-        self._target = target
+        self._target, self._host = target, "127.0.0.1"
         self.port = 0
         self.delay_s = 0.0  # one way; with as much again of jitter
         self.accepted = 0  # connections, ever
+        self.commits_lost = 0  # since lose_commits()
         self.reply: Reply | None = None
-        self.request: Callable[[bytes], None] | None = None  # sees what clients send, before the server does
+        # Sees what clients send, before the server does; what it returns False for is swallowed.
+        self.request: Callable[[bytes], object] | None = None
         self._swallow: frozenset[str] = frozenset()
         self._pairs: set[_Pair] = set()
         self._loop = asyncio.new_event_loop()
@@ -56,17 +58,33 @@ class Proxy:
         """Swallow one direction: requests (to the server) or replies."""
         self._swallow = frozenset({direction})
 
-    def lose_commits(self) -> None:
-        """Swallow the answer to every COMMIT: the server did it, and its client will never know."""
-        lost = False
+    def lose_commits(self, direction: str = "replies") -> None:
+        """Swallow every COMMIT (requests), or the answer to it: the server did it, and its client will never know."""
+        self.commits_lost = 0
+        answering = False
 
-        def passes(kind: bytes, body: bytes) -> bool:
-            nonlocal lost
-            # The COMMIT's word, and the "ready" that comes behind it in one piece.
-            lost = (kind == COMMAND_COMPLETE and body.startswith(b"COMMIT")) or (lost and kind == b"Z")
+        def sent(data: bytes) -> bool:
+            lost = b"COMMIT\0" in data
+            self.commits_lost += lost
             return not lost
 
-        self.reply = passes
+        def answered(kind: bytes, body: bytes) -> bool:
+            nonlocal answering
+            # The COMMIT's word, and the "ready" that comes behind it in one piece.
+            is_word = kind == COMMAND_COMPLETE and body.startswith(b"COMMIT")
+            self.commits_lost += is_word
+            answering = is_word or (answering and kind == b"Z")
+            return not answering
+
+        if direction == "requests":
+            self.request = sent
+        else:
+            self.reply = answered
+
+    def forget(self) -> None:
+        """Swallow what the connections of now still send, as a router does that forgot them; new ones are carried."""
+        for pair in list(self._pairs):
+            pair.forgotten = pair.torn = True
 
     def heal(self) -> None:
         """Carry everything again. Connections that lost bytes are reset."""
@@ -85,9 +103,9 @@ class Proxy:
         """Listen again, on the same port."""
         self._call(self._open())
 
-    def retarget(self, port: int) -> None:
+    def retarget(self, port: int, *, host: str = "127.0.0.1") -> None:
         """Lead new connections elsewhere, as an address does that moves in a fail-over."""
-        self._target = port
+        self._target, self._host = port, host
 
     # -- the loop's side --
 
@@ -117,7 +135,7 @@ class Proxy:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
         try:
-            onward = await asyncio.open_connection("127.0.0.1", self._target)
+            onward = await asyncio.open_connection(self._host, self._target)
         except OSError:
             writer.transport.abort()
             return
@@ -146,14 +164,15 @@ class Proxy:
             if messages is not None:
                 data = messages.passed(data, self.reply)
                 pair.torn = pair.torn or messages.dropped
-            elif self.request is not None:
-                self.request(data)
-            if direction in self._swallow:
+            elif self.request is not None and self.request(data) is False:
+                pair.torn = True
+                continue
+            if direction in self._swallow or pair.forgotten:
                 pair.torn = True
                 continue
             sink.write(data)
             await sink.drain()
-        if direction in self._swallow:  # the end of the stream does not get through either
+        if direction in self._swallow or pair.forgotten:  # the end of the stream does not get through either
             pair.torn = True
             await pair.over.wait()
         raise ConnectionResetError  # one end is gone: so is the other
@@ -165,6 +184,7 @@ class _Pair:
     def __init__(self, *writers: asyncio.StreamWriter) -> None:
         self._writers = writers
         self.torn = False
+        self.forgotten = False
         self.over = asyncio.Event()
 
     def abort(self) -> None:

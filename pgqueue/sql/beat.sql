@@ -38,14 +38,15 @@ counted as (
 )
 select
   (select state from me),
-  -- Live workers whose lease ran out, or whose session is gone; not while everybody reconnects to a server just started.
+  -- Live workers whose lease ran out, or whose session is gone; not while everybody reconnects to a server just started. (One
+  -- that starts in the future has had its clock set back.)
   array(
     select id::text
     from {schema}.worker
     where
       id <> %(worker)s and state <> 'dead'
       and exists (select from judge)
-      and pg_postmaster_start_time() < now() - interval '5 seconds'
+      and pg_postmaster_start_time() not between now() - interval '5 seconds' and now()
       and (
         lease_until < now()
         or (
@@ -56,13 +57,20 @@ select
         )
       )
   ),
-  -- Live workers whose session lock nobody holds any more.
+  -- Live workers whose session lock nobody holds any more, or who were last heard in the future: the clock was set back, and
+  -- whoever has died by then would else live on for as long as that.
   array(
     select id::text
     from {schema}.worker
     where
-      id <> %(worker)s and state <> 'dead' and suspect_since is null and lock_key is not null
-      and pg_try_advisory_xact_lock(%(lock_class)s, lock_key)
+      id <> %(worker)s and state <> 'dead'
+      and (
+        heartbeat_at > now() + interval '5 seconds'
+        or (
+          (suspect_since is null or suspect_since > now()) and lock_key is not null
+          and pg_try_advisory_xact_lock(%(lock_class)s, lock_key)
+        )
+      )
   ),
   -- What the jobs say. Most heartbeats do not ask them: a migration may have locked their table, and a lease must not wait.
   {jobs}

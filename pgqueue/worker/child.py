@@ -140,7 +140,7 @@ class Child:
         """This thread's connection for atomic tasks, kept between jobs while it is healthy."""
         conn = getattr(self._local, "conn", None)
         if conn is None or conn.closed or conn.broken:
-            conn = self._local.conn = db.connect(self._app.dsn, name=self._setup["application_name"], pinned=False)
+            conn = self._local.conn = db.connect(self._app.dsn, name=self._setup["application_name"], private=False)
         return conn
 
     # -- async jobs --
@@ -174,7 +174,7 @@ class Child:
             asyncio.get_running_loop().call_soon(self.flush)
 
     async def _async_connection(self) -> db.AsyncConnection:
-        return await db.connect_async(self._app.dsn, name=self._setup["application_name"], pinned=False)
+        return await db.connect_async(self._app.dsn, name=self._setup["application_name"], private=False)
 
     # -- what goes back --
 

@@ -45,7 +45,8 @@ class Attempt:
                     return self._succeeded(self.task.function(*args, **kwargs))
                 conn = connection()
                 with conn.transaction():
-                    self._lend(conn, db.run(conn, self._begin()))
+                    db.run(conn, self._begin())
+                    self.current.connection = conn
                     result = self._encode(self.task.function(*args, **kwargs))
                     self._finished(db.run(conn, self._finish(conn, result)))
                 return self._outcome(Verdict.COMMITTED)
@@ -60,7 +61,8 @@ class Attempt:
                 if not self.task.atomic:
                     return self._succeeded(await self.task.function(*args, **kwargs))
                 async with await connection() as conn, conn.transaction():
-                    self._lend(conn, await db.run_async(conn, self._begin()))
+                    await db.run_async(conn, self._begin())
+                    self.current.connection = conn
                     result = self._encode(await self.task.function(*args, **kwargs))
                     self._finished(await db.run_async(conn, self._finish(conn, result)))
                 return self._outcome(Verdict.COMMITTED)
@@ -93,12 +95,6 @@ class Attempt:
 
     def _begin(self) -> Statement:
         return self.task.app.queries.atomic_begin(attempt=self._mark)
-
-    def _lend(self, conn: db.AnyConnection, begun: list[Any]) -> None:
-        """Give the task its connection; through a pooler, without prepared statements."""
-        if db.is_pooled(conn, begun[0][0]):
-            db.prepare_nothing(conn)
-        self.current.connection = conn
 
     @property
     def _mark(self) -> str:

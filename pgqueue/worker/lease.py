@@ -43,8 +43,7 @@ logger = logging.getLogger("pgqueue.worker")
 
 
 class Lease:
-    """Holds one worker's identity. `on_bell(payload)`, `on_due(seconds)`, `on_lost()` tell the others what was heard, and
-    `on_silence()` that the server did not answer in time."""
+    """Holds one worker's identity. `on_bell()`, `on_due(seconds)`, `on_lost()`, `on_broken()`, `on_back()` tell what was heard."""
 
     def __init__(
         self,
@@ -59,7 +58,8 @@ class Lease:
         on_bell: Callable[[], None],
         on_due: Callable[[float | None], None],
         on_lost: Callable[[], None],
-        on_silence: Callable[[], None],
+        on_broken: Callable[[], None],
+        on_back: Callable[[], None],
         alarms: FalseAlarms,
         troubles: Troubles,
     ) -> None:
@@ -72,7 +72,8 @@ class Lease:
         self._on_bell = on_bell
         self._on_due = on_due
         self._on_lost = on_lost
-        self._on_silence = on_silence
+        self._on_broken = on_broken
+        self._on_back = on_back
         self._alarms = alarms
         self._troubles = troubles
         self._deaf_until: float | None = None
@@ -123,12 +124,14 @@ class Lease:
                 if self._conn is None or self._conn.closed:
                     await self._connect()
                     self._settled_at = time.monotonic() + SETTLE_S
+                    # The server answers: what was asked before the break is not waited for, or it would take half a minute.
+                    self._on_back()
                 if await self._beat_if_due():
                     await self._hear()
                 patience.passed()
             except Trouble as error:
-                if time.monotonic() - self._beat_at >= BEAT_DEADLINE_S:
-                    self._on_silence()
+                # A router that forgot this connection forgot the others too; whoever used one next would wait for nothing.
+                self._on_broken()
                 await self._close()
                 await patience.wait("heartbeat", error)
 

@@ -83,7 +83,16 @@ class Line:
     def rename(self, name: str) -> None:
         """Speak under another name from the next statement on: a new connection."""
         self._name = name
+        self.renew()
+
+    def renew(self) -> None:
+        """Take a new connection for the next statement."""
         self._stale = True
+
+    def cut(self) -> None:
+        """Wait no longer for an answer on a connection from before the last renew()."""
+        if self._stale and self._conn is not None:
+            db.sever(self._conn)
 
     async def run(self, steps: "Steps[Any] | Statement", *, transaction: bool = False) -> Any:
         """Drive steps, in a transaction of their own if asked to; raises one of Trouble and forgets the connection then."""
@@ -117,16 +126,8 @@ class Line:
         Measured cost: a third of a millisecond, whatever the size of the batch. Prepared statements save the parsing; behind
         a transaction pooler there can be neither them nor a setting of the session.
         """
-        ((backend_pid,),) = await db.run_async(conn, self._queries.backend_pid())
-        if db.is_pooled(conn, backend_pid):
-            db.prepare_nothing(conn)
-        else:
+        if db.prepares(conn):
             await db.run_async(conn, self._queries.custom_plans())
-
-    def sever(self) -> None:
-        """Let whoever waits for an answer wait no longer: the server was silent for longer than a heartbeat may take."""
-        if self._conn is not None:
-            db.sever(self._conn)
 
     async def close(self) -> None:
         conn, self._conn = self._conn, None

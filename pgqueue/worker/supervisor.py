@@ -153,9 +153,8 @@ class Station:
         self.lease = Lease(
             dsn, queries, worker=worker, row=self._row(), listen=settings.listen, counts=lambda: self.finisher.counts,
             sleeping=lambda: self.claimer.sleeping, on_bell=lambda: self.claimer.ring(),
-            on_due=lambda seconds: self.claimer.due_in(seconds), on_lost=self._start_over,
-            on_silence=self.line.sever, alarms=self._alarms,
-            troubles=self.line.troubles,
+            on_due=lambda seconds: self.claimer.due_in(seconds), on_lost=self._start_over, on_broken=self.line.renew,
+            on_back=self.line.cut, alarms=self._alarms, troubles=self.line.troubles,
         )  # fmt: skip
         self.finisher = Finisher(
             self.line, queries, worker=lambda: self.lease.worker, worker_name=self._name,

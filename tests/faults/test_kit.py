@@ -1,10 +1,15 @@
 """The tools that break things must themselves work, or every fault test passes for nothing."""
 
+import socket
+import time
+from pathlib import Path
+
 import psycopg
 import pytest
 from psycopg import pq
 
 from benchmarks.chaos.cluster import Cluster
+from benchmarks.chaos.namespace import Network, refused
 from benchmarks.chaos.proxy import Proxy
 from tests.conftest import eventually
 
@@ -65,3 +70,29 @@ def test_a_proxy_holds_back_single_messages(cluster: Cluster, proxy: Proxy) -> N
         proxy.reply = None
         conn.execute("notify bell")
         assert len(list(conn.notifies(timeout=10, stop_after=1))) == 1
+
+
+@pytest.mark.skipif(refused() is not None, reason=str(refused()))
+def test_a_network_delays_and_loses_packets_and_leaves_nothing_behind() -> None:
+    before = set(Path("/proc/self/fd").iterdir())
+    with Network() as network:
+        server = network.within("server", lambda: socket.create_server((Network.SERVER, 5432)))
+        client = network.within("worker", lambda: socket.create_connection((Network.SERVER, 5432)))
+        peer, _ = server.accept()
+        with server, client, peer:
+            client.settimeout(0.5)
+            network.delay_s = 0.05
+            began = time.monotonic()
+            peer.sendall(b"x" * 100_000)  # many frames, as nobody segments them on the way
+            received = 0
+            while received < 100_000:
+                received += len(client.recv(100_000))
+            assert time.monotonic() - began >= 0.05
+            network.lose("replies")
+            peer.sendall(b"lost")
+            with pytest.raises(TimeoutError):
+                client.recv(100)
+            network.heal()
+            client.settimeout(30)
+            assert client.recv(100) == b"lost"  # TCP sends it again
+    assert set(Path("/proc/self/fd").iterdir()) <= before

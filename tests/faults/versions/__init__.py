@@ -1,0 +1,1 @@
+"""An application before and after a deploy: `new` has a task more."""
