@@ -28,7 +28,8 @@ counted as (
   select
     to_timestamp(floor(extract(epoch from now()) / 10) * 10), %(worker)s,
     %(succeeded)s, %(failed)s, %(dead)s, %(cancelled)s
-  where %(succeeded)s + %(failed)s + %(dead)s + %(cancelled)s > 0
+  -- Who was declared dead tells it once more under his new id.
+  where exists (select from me) and %(succeeded)s + %(failed)s + %(dead)s + %(cancelled)s > 0
   on conflict (at, worker) do update
     set
       succeeded = throughput.succeeded + excluded.succeeded,

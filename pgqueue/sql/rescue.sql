@@ -40,7 +40,7 @@ returned as (
     progress_note = null
   from orphan
   where job.id = orphan.id and orphan.crashes < %(crash_cap)s and not orphan.cancelled
-  returning job.id, job.task, job.queue, job.attempt + 1 as attempt, job.claim_token, job.started_at
+  returning job.id, job.task, job.queue, job.attempt + 1 as attempt, job.claim_token - 1 as claim_token, job.started_at
 ),
 taken as (
   select id, task, queue, attempt, claim_token, started_at from returned
