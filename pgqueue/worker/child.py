@@ -30,6 +30,7 @@ from pgqueue.job import Claimed, Outcome
 from pgqueue.redact import MARKS
 from pgqueue.visible import log_to_stderr
 from pgqueue.worker.board import Board
+from pgqueue.worker.deaf import be_deaf
 from pgqueue.worker.executor import Attempt, clean, describe, format_trace
 from pgqueue.worker.frames import Unpacker, pack
 from pgqueue.worker.watch import LoopWatch
@@ -269,9 +270,7 @@ def _hello(app: App) -> dict[str, Any]:
 
 def main() -> None:
     """`python -m pgqueue.worker.child SOCKET_FD BOARD_FD PARENT_PID`, started by the supervisor only."""
-    # A terminal's Ctrl-C and a container's TERM go to every process; what a child does about them is the supervisor's business.
-    for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(ignored, signal.SIG_IGN)
+    be_deaf()
     _die_with_parent(int(sys.argv[3]))
     sock = socket.socket(fileno=int(sys.argv[1]))
     frames = _frames(sock)
