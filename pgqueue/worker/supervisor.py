@@ -20,7 +20,7 @@ from pgqueue import db, schema
 from pgqueue.alarms import FalseAlarms
 from pgqueue.app import App
 from pgqueue.job import Outcome
-from pgqueue.worker.advice import advice
+from pgqueue.worker.advice import advice, check_descriptors
 from pgqueue.worker.chores import Chores
 from pgqueue.worker.claimer import Claimer
 from pgqueue.worker.crew import Crew
@@ -53,6 +53,7 @@ class Supervisor:
 
     async def run(self) -> None:
         """Work until a signal or the end of a burst; raises ConfigError, DatabaseUnavailable or SchemaError if it cannot start."""
+        check_descriptors(self._settings)
         self._heed_signals()
         worker = str(uuid.uuid4())
         self._crew.start(_child_setup(self._settings) | identity(worker))
