@@ -133,7 +133,7 @@ class Child:
             self._emit(outcome, now - began)
             self._board.wipe(line)
             if attempt.exhausted:
-                self._resign()
+                self._resign(attempt.exhausted)
             elif not self._unstarted or now - self._flushed_at > FLUSH_S:
                 self.flush()
 
@@ -170,7 +170,7 @@ class Child:
         first = not self._done
         self._emit(outcome, time.perf_counter() - began)
         if attempt.exhausted:
-            self._resign()
+            self._resign(attempt.exhausted)
         elif first:  # one flush for all that end in this turn of the loop
             asyncio.get_running_loop().call_soon(self.flush)
 
@@ -199,10 +199,10 @@ class Child:
         with self._out:
             self._done.append((outcome, seconds))
 
-    def _resign(self) -> None:
+    def _resign(self, lack: str) -> None:
         """Ask to be replaced."""
         self.flush()
-        self._send(["spent"])
+        self._send(["spent", lack])
 
     def flush(self) -> None:
         """Send what is done."""

@@ -128,8 +128,8 @@ class Crew:
         match message:
             case ["done", done, rss_mb]:
                 self._done(child, done, rss_mb)
-            case ["spent"]:
-                logger.warning("child %d ran out of memory and is replaced", child.number)
+            case ["spent", lack]:
+                logger.warning("child %d ran out of %s and is replaced", child.number, lack)
                 self._retire(child)
             case ["given", ids]:
                 self._given(child, ids)
