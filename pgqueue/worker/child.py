@@ -33,6 +33,7 @@ from pgqueue.worker.board import Board
 from pgqueue.worker.deaf import be_deaf
 from pgqueue.worker.executor import Attempt, clean, describe, format_trace
 from pgqueue.worker.frames import Unpacker, pack
+from pgqueue.worker.leftovers import Leftovers
 from pgqueue.worker.watch import LoopWatch
 
 FLUSH_S = 0.002  # outcomes wait this long for company while more jobs are at hand
@@ -57,6 +58,7 @@ class Child:
         self._out = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._local = threading.local()
+        self._leftovers = Leftovers()
 
     # -- the reader --
 
@@ -125,11 +127,13 @@ class Child:
                 continue
             self._board.write(line, job.id)
             attempt = self._attempt(job)
+            self._leftovers.begin(alone=not self._running)
             self._running[job.id] = attempt, None
             began = time.perf_counter()
             outcome = attempt.execute(self._connection)
             now = time.perf_counter()
             del self._running[job.id]
+            self._leftovers.end(job.task)
             self._emit(outcome, now - began)
             self._board.wipe(line)
             if attempt.exhausted:
@@ -156,6 +160,7 @@ class Child:
         return self._loop
 
     def _start_async(self, jobs: list[Claimed]) -> None:
+        self._leftovers.begin(alone=False)
         for job in jobs:
             attempt = self._attempt(job)
             running = asyncio.get_running_loop().create_task(self._run_async(attempt))
