@@ -56,12 +56,18 @@ def database(server_dsn: str) -> Iterator[str]:
 
 
 @pytest.fixture
-def dsn(database: str) -> str:
+def shared_dsn(database: str) -> str:
     """The database with empty tables."""
     with psycopg.connect(database, autocommit=True) as conn:
         conn.execute(f"truncate {', '.join(f'pgqueue.{table}' for table in TABLES.split(', '))}")
         conn.execute("drop schema if exists shop cascade")
     return database
+
+
+@pytest.fixture
+def dsn(shared_dsn: str) -> str:
+    """The database with empty tables, unless a folder or module has another one."""
+    return shared_dsn
 
 
 @pytest.fixture
@@ -93,6 +99,15 @@ def app(dsn: str) -> Iterator[App]:
 def queries(app: App) -> Queries:
     """The statements for the test schema."""
     return app.queries
+
+
+def alive(pid: int) -> bool:
+    """Whether the process runs, or is stopped; a zombie is dead."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
 
 
 class Worker:

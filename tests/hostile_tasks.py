@@ -4,8 +4,10 @@ import asyncio
 import functools
 import logging
 import math
+import multiprocessing
 import os
 import resource
+import subprocess
 import sys
 import threading
 import time
@@ -181,6 +183,20 @@ def wait_for(marker: str) -> str:
     while not os.path.exists(marker):
         time.sleep(0.01)
     return "done"
+
+
+@task
+def terminate_what_it_started(how: str) -> int:
+    """The exit code, which is the signal."""
+    if how == "fork":
+        process = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+        process.start()
+        process.terminate()
+        process.join(5)
+        return int(process.exitcode or 0)
+    started = subprocess.Popen(["sleep", "60"])
+    started.terminate()
+    return started.wait(5)
 
 
 @task

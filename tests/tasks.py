@@ -1,7 +1,6 @@
 """Tasks that the tests' real workers run."""
 
 import asyncio
-import ctypes
 import os
 import signal
 import sys
@@ -107,24 +106,6 @@ def hostile_error() -> None:
 
 
 @task
-def crash(how: str) -> None:
-    if how == "kill":
-        os.kill(os.getpid(), signal.SIGKILL)
-    if how == "segfault":
-        signal.signal(signal.SIGSEGV, signal.SIG_DFL)
-        ctypes.string_at(0)
-    os._exit(int(how))
-
-
-@task
-def crash_once(marker: str) -> int:
-    if not os.path.exists(marker):
-        open(marker, "w").close()
-        os.kill(os.getpid(), signal.SIGKILL)
-    return current_job().attempt
-
-
-@task
 def crash_at(number: int, at: int) -> int:
     if number == at:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -218,12 +199,6 @@ def whoami() -> dict[str, Any]:
 def eat(megabytes: int) -> int:
     sys.modules.setdefault("eaten", bytearray(megabytes << 20))  # type: ignore[call-overload]
     return os.getpid()
-
-
-@task
-def leave_thread() -> str:
-    threading.Thread(target=time.sleep, args=(3600,)).start()
-    return "left one"
 
 
 @task(atomic=True)

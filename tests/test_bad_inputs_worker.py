@@ -1,5 +1,6 @@
 """Whatever a task does, its job ends with the reason stored and its worker goes on."""
 
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -235,3 +236,10 @@ def test_b13_a_row_nested_100000_deep_fails_alone(start: Start, app: App, conn: 
     assert "the stored arguments are not JSON: nested too deeply" in (dead.error or "")
     began = time.monotonic()
     assert tasks.echo.defer(1).result(30) == 1 and time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize("how", ["fork", "exec"])
+def test_a_process_that_a_task_started_can_be_terminated(start: Start, how: str) -> None:
+    """Children are deaf to TERM; what they start is not."""
+    start("-c", "1").ready()
+    assert tasks.terminate_what_it_started.options(max_attempts=1).defer(how).result(30) == -signal.SIGTERM

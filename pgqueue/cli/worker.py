@@ -34,7 +34,7 @@ def worker(
     ] = None,
     no_listen: Annotated[bool, typer.Option("--no-listen", help="Poll instead of LISTEN.")] = False,
 ) -> None:
-    """Run jobs until TERM or Ctrl-C; a second one does not wait for running jobs."""
+    """Run jobs until TERM, HUP or Ctrl-C; a second one, or QUIT, does not wait for running jobs."""
     from pgqueue.worker.settings import Settings  # a stats page needs none of this
     from pgqueue.worker.supervisor import Supervisor
 

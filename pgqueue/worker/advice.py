@@ -1,15 +1,30 @@
-"""What is probably not meant as it was said, told when a worker starts: it runs all the same."""
+"""What cannot work or is probably not meant as it was said, told when a worker starts."""
 
+import resource
 from collections.abc import Iterator
 from typing import Any
 
+from pgqueue.errors import ConfigError
 from pgqueue.worker.settings import Settings
 
 OWN_CONNECTIONS = 2  # of the supervisor
+OWN_DESCRIPTORS = 20  # of the supervisor, its connections and the start of a child included
+CHILD_DESCRIPTORS = 3  # a socket, a board, and from Python 3.12 on a handle of the process
+
+
+def check_descriptors(settings: Settings) -> None:
+    """Raise ConfigError if the children would leave no file descriptor for the database."""
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = OWN_DESCRIPTORS + CHILD_DESCRIPTORS * settings.concurrency
+    if needed > allowed != resource.RLIM_INFINITY:
+        raise ConfigError(
+            f"-c {settings.concurrency} needs {needed} file descriptors and the limit is {allowed}: "
+            f"raise it (ulimit -n {needed}), or lower -c"
+        )
 
 
 def advice(settings: Settings, hello: dict[str, Any], *, connections_allowed: int) -> Iterator[str]:
-    """Lines for the log, each with the figure that is needed. `hello` is a child's account of its app."""
+    """Warnings of a worker that runs all the same, each with the figure that is needed. `hello` is a child's account."""
     used = {task["queue"] for task in hello["tasks"].values()}
     for queue in settings.queues or ():
         if queue not in used:

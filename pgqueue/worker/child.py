@@ -30,8 +30,10 @@ from pgqueue.job import Claimed, Outcome
 from pgqueue.redact import MARKS
 from pgqueue.visible import log_to_stderr
 from pgqueue.worker.board import Board
+from pgqueue.worker.deaf import be_deaf
 from pgqueue.worker.executor import Attempt, clean, describe, format_trace
 from pgqueue.worker.frames import Unpacker, pack
+from pgqueue.worker.leftovers import Leftovers
 from pgqueue.worker.watch import LoopWatch
 
 FLUSH_S = 0.002  # outcomes wait this long for company while more jobs are at hand
@@ -56,6 +58,7 @@ class Child:
         self._out = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._local = threading.local()
+        self._leftovers = Leftovers()
 
     # -- the reader --
 
@@ -124,15 +127,17 @@ class Child:
                 continue
             self._board.write(line, job.id)
             attempt = self._attempt(job)
+            self._leftovers.begin(alone=not self._running)
             self._running[job.id] = attempt, None
             began = time.perf_counter()
             outcome = attempt.execute(self._connection)
             now = time.perf_counter()
             del self._running[job.id]
+            self._leftovers.end(job.task)
             self._emit(outcome, now - began)
             self._board.wipe(line)
             if attempt.exhausted:
-                self._resign()
+                self._resign(attempt.exhausted)
             elif not self._unstarted or now - self._flushed_at > FLUSH_S:
                 self.flush()
 
@@ -155,6 +160,7 @@ class Child:
         return self._loop
 
     def _start_async(self, jobs: list[Claimed]) -> None:
+        self._leftovers.begin(alone=False)
         for job in jobs:
             attempt = self._attempt(job)
             running = asyncio.get_running_loop().create_task(self._run_async(attempt))
@@ -169,7 +175,7 @@ class Child:
         first = not self._done
         self._emit(outcome, time.perf_counter() - began)
         if attempt.exhausted:
-            self._resign()
+            self._resign(attempt.exhausted)
         elif first:  # one flush for all that end in this turn of the loop
             asyncio.get_running_loop().call_soon(self.flush)
 
@@ -198,10 +204,10 @@ class Child:
         with self._out:
             self._done.append((outcome, seconds))
 
-    def _resign(self) -> None:
+    def _resign(self, lack: str) -> None:
         """Ask to be replaced."""
         self.flush()
-        self._send(["spent"])
+        self._send(["spent", lack])
 
     def flush(self) -> None:
         """Send what is done."""
@@ -269,9 +275,7 @@ def _hello(app: App) -> dict[str, Any]:
 
 def main() -> None:
     """`python -m pgqueue.worker.child SOCKET_FD BOARD_FD PARENT_PID`, started by the supervisor only."""
-    # A terminal's Ctrl-C and a container's TERM go to every process; what a child does about them is the supervisor's business.
-    for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(ignored, signal.SIG_IGN)
+    be_deaf()
     _die_with_parent(int(sys.argv[3]))
     sock = socket.socket(fileno=int(sys.argv[1]))
     frames = _frames(sock)

@@ -15,9 +15,7 @@ from typing import Any
 from pgqueue.job import Claimed
 from pgqueue.worker.board import Board, blank
 from pgqueue.worker.frames import Unpacker, pack
-from pgqueue.worker.settings import (
-    START_S,
-)
+from pgqueue.worker.settings import COMING_S
 
 logger = logging.getLogger("pgqueue.worker")
 
@@ -48,10 +46,11 @@ class Child(asyncio.Protocol):
         self.came_up = False
         self.leaving = False
         self.done_count = 0
-        self.heard_at = time.monotonic()
+        self.born_at = self.heard_at = time.monotonic()
         self.nudged = False
         self.condemned: str | None = None  # the job for whose time limit this child is being killed
         self.failed: str | None = None
+        self.hopeless = False  # another try would fail likewise
         self._told = False
         self.process: asyncio.subprocess.Process | None = None
         self._board: Board | None = None
@@ -81,26 +80,32 @@ class Child(asyncio.Protocol):
             self._transport.write(pack(list(message)))
 
     async def launch(self, setup: dict[str, Any]) -> None:
-        """Start the process and tell it what it is for."""
+        """Start the process and tell it what it is for; raises OSError if the system refuses one."""
         ours, theirs = socket.socketpair()
-        board = blank(lines=self.threads)
-        try:
-            with theirs:
-                fds = [theirs.fileno(), board]
-                self.process = await asyncio.create_subprocess_exec(
-                    sys.executable, "-m", "pgqueue.worker.child", *map(str, fds), str(os.getpid()),
-                    pass_fds=fds, start_new_session=True, stdin=asyncio.subprocess.DEVNULL,
-                )  # fmt: skip
-            self._board = Board(board, lines=self.threads)
-        finally:
-            os.close(board)
+        with theirs:
+            try:
+                await self._spawn(theirs.fileno())
+            except OSError:
+                ours.close()
+                raise
         await asyncio.get_running_loop().create_connection(lambda: self, sock=ours)
         self.send("setup", setup)
 
-    async def ended(self) -> None:
-        """Wait until the process has ended and everything it still said was heard."""
+    async def _spawn(self, fd: int) -> None:
+        board = blank(lines=self.threads)
+        try:
+            self._board = Board(board, lines=self.threads)
+            self.process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "pgqueue.worker.child", str(fd), str(board), str(os.getpid()),
+                pass_fds=[fd, board], start_new_session=True, stdin=asyncio.subprocess.DEVNULL,
+            )  # fmt: skip
+        finally:
+            os.close(board)
+
+    async def ended(self, *, start_s: float) -> None:
+        """Wait until the process has ended and everything it still said was heard. It has start_s seconds to come up."""
         assert self.process is not None
-        starting = asyncio.get_running_loop().call_later(START_S, self._give_up_starting)
+        starting = asyncio.get_running_loop().call_later(start_s, self._give_up_starting, start_s)
         await self.process.wait()
         starting.cancel()
         # A process that the task started may hold the socket open after the child's end.
@@ -108,10 +113,16 @@ class Child(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def _give_up_starting(self) -> None:
+    def _give_up_starting(self, start_s: float) -> None:
         if not self.came_up:
-            self.failed = f"it did not finish importing the app within {START_S:.0f} s"
+            self.failed = f"it did not finish importing the app within {start_s:.0f} s"
+            self.hopeless = True
             self.kill()
+
+    @property
+    def coming(self) -> bool:
+        """It was started just now, and will soon take jobs."""
+        return not self.came_up and time.monotonic() - self.born_at < COMING_S
 
     def close(self) -> None:
         """Give back what its supervisor kept of it."""

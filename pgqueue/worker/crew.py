@@ -13,7 +13,8 @@ from pgqueue.job import Claimed, Outcome, Verdict
 from pgqueue.visible import harmless
 from pgqueue.worker.children import Child, Run
 from pgqueue.worker.dispatch import Dispatcher, Hand, Pace
-from pgqueue.worker.settings import CRASH_CAP, HARD_GRACE_S, STUCK_S, TICK_S, Settings
+from pgqueue.worker.settings import CRASH_CAP, HARD_GRACE_S, START_TRIES, STUCK_S, TICK_S, Settings
+from pgqueue.worker.starts import Starts
 
 logger = logging.getLogger("pgqueue.worker")
 
@@ -45,6 +46,7 @@ class Crew:
         self._judgments: deque[tuple[Claimed, str]] = deque()
         self._judging: dict[str, Claimed] = {}
         self._stopping = False
+        self._starts = Starts()
         self._work = asyncio.Event()  # set while there is anything to look after
         # How fast jobs get done when there are enough of them: the time in which every child had one, and the jobs that came
         # back in it. Time spent waiting for a claim tells nothing, or a slow database would make the claims small as well.
@@ -65,18 +67,34 @@ class Crew:
         while not self._stopping:
             child = Child(number, threads=self._settings.threads, heard=self._heard)
             self.children.append(child)
-            await child.launch(self._setup)
-            await child.ended()
+            await self._live(child)
             self.children.remove(child)
             self._bury(child)
             failures = 0 if child.came_up else failures + 1
-            if child.failed is not None and not self._hello_seen:
-                if not self.hello.done():
-                    self.hello.set_exception(ConfigError(child.failed))
+            if not failures or self._stopping:
+                continue
+            reason = child.failed or f"it {child.death()} while importing the app"
+            if not self._hello_seen and (child.hopeless or failures >= START_TRIES):
+                self._give_up(reason if child.hopeless else f"no child came up in {failures} tries: {reason}")
                 return
-            if failures and not self._stopping:
-                logger.error("child %d did not come up%s", number, f": {child.failed}" if child.failed else "")
-                await asyncio.sleep(min(30.0, 2.0 ** (failures - 1)))
+            logger.error("child %d did not come up: %s", number, reason)
+            await self._starts.back_off(failures)
+
+    async def _live(self, child: Child) -> None:
+        """One child from its start to its end."""
+        try:
+            await child.launch(self._setup)
+        except OSError as error:  # no memory, no descriptors, too many processes
+            child.failed = f"the system refuses another process ({error.strerror}): raise the limit, or lower -c"
+            return
+        if self._stopping:
+            child.kill()
+        await child.ended(start_s=self._starts.limit_s)
+
+    def _give_up(self, reason: str) -> None:
+        """Nothing ever came up, and trying on would hide it from whoever started this worker."""
+        if not self.hello.done():
+            self.hello.set_exception(ConfigError(reason))
 
     def _bury(self, child: Child) -> None:
         """Settle the jobs of a child that has ended."""
@@ -114,8 +132,8 @@ class Crew:
         match message:
             case ["done", done, rss_mb]:
                 self._done(child, done, rss_mb)
-            case ["spent"]:
-                logger.warning("child %d ran out of memory and is replaced", child.number)
+            case ["spent", lack]:
+                logger.warning("child %d ran out of %s and is replaced", child.number, lack)
                 self._retire(child)
             case ["given", ids]:
                 self._given(child, ids)
@@ -125,11 +143,13 @@ class Crew:
                 self._welcome(child, hello)
             case ["failed", reason, trace]:
                 child.failed = reason
+                child.hopeless = True
                 if trace and not self._hello_seen:
                     sys.stderr.write(harmless(trace))
 
     def _welcome(self, child: Child, hello: dict[str, Any]) -> None:
         child.ready = child.came_up = True
+        self._starts.came_up(time.monotonic() - child.born_at)
         tasks = hello["tasks"].items()
         self._dispatcher.learn(
             {name: Pace(is_async=task["is_async"], timeout_s=task["timeout_s"]) for name, task in tasks}
@@ -323,6 +343,7 @@ class Crew:
     async def stop(self) -> None:
         """End all children: politely those that have nothing to do, the others by force."""
         self._stopping = True
+        self._starts.hurry()
         for child in self.children:
             if child.ready and child.empty:
                 child.stop()

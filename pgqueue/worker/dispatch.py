@@ -175,4 +175,4 @@ class Dispatcher:
 
     def _some_place_soon(self) -> bool:
         """A child that is starting will take the hand; one that leaves is about to be replaced."""
-        return any(not child.ready or child.leaving for child in self._children)
+        return any(child.coming or child.leaving for child in self._children)

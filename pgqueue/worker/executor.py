@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import inspect
 import io
+import os
 import traceback
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, cast
@@ -30,8 +31,8 @@ class Attempt:
         self.current = current
         self.worker = worker
         self.committing = False
-        self.exhausted = False
-        """Memory ran out: what the process is worth now is anybody's guess."""
+        self.exhausted: str | None = None
+        """What the process ran out of: what it is worth now is anybody's guess."""
         self._secrets: Secrets | None = None
 
     # -- the two colours: they differ in `await` and in the connection's class --
@@ -125,7 +126,7 @@ class Attempt:
         if self.committing and not db.is_refusal(error):
             # Either it committed or this is what shall become of it: the finisher asks the database.
             return self.judged(error, cause="commit")._replace(verdict=Verdict.UNSURE)
-        self.exhausted = isinstance(error, MemoryError)
+        self.exhausted = _exhausted(error)
         if isinstance(error, asyncio.CancelledError):
             error = self._why_cancelled(error)
         match error:
@@ -177,6 +178,17 @@ class Attempt:
 
     def _outcome(self, verdict: Verdict, **fields: Any) -> Outcome:
         return Outcome(self.job.id, self.job.token, verdict, **fields)
+
+
+def _exhausted(error: BaseException) -> str | None:
+    """What this process has run out of. Descriptors are tried: libraries tell of them in texts of their own."""
+    if isinstance(error, MemoryError):
+        return "memory"
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY))
+    except OSError:
+        return "file descriptors"
+    return None
 
 
 def describe(error: BaseException, *, name: bool = True) -> str:

@@ -39,7 +39,13 @@ ASYNC_JOBS = 100  # async jobs a child runs at once
 CLAIM_MAX = 1000  # 11 us a job: a larger statement only adds latency
 TICK_S = 0.05  # how often running jobs are looked at for their time limits
 HARD_GRACE_S = 5.0  # between the soft end of a time limit and the kill
-START_S = 60.0  # an import that takes longer is a hang
+FIRST_START_S = 60.0  # a first import that takes longer is a hang; it may read gigabytes from a cold disk
+START_S = 25.0  # a later one may take this long, or START_FACTOR times what the slowest so far took
+START_FACTOR = 5.0
+START_TRIES = 3  # a worker none of whose children ever came up gives up after so many, for whoever started it to see
+START_GAP_S = 1.0  # between any two tries after a child that did not come up
+BACK_OFF_MAX_S = 30.0
+COMING_S = 5.0  # a child that has not come up by then is not waited for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,8 +1,8 @@
 """One worker: children that run user code, and around them the claimer, the finisher, the lease and the chores.
 
-Signals only set a flag and wake the loop. The first TERM or INT stops claiming, gives back what has not started with its
-attempt refunded, and lets running jobs finish until the shutdown timeout; a second one ends everything at once. Either
-way every job this worker holds is written back before it signs out.
+Signals only set a flag and wake the loop. The first TERM, INT or HUP (the terminal was closed) stops claiming, gives back
+what has not started with its attempt refunded, and lets running jobs finish until the shutdown timeout; a second one, or
+QUIT, ends everything at once. Either way every job this worker holds is written back before it signs out.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from pgqueue import db, schema
 from pgqueue.alarms import FalseAlarms
 from pgqueue.app import App
 from pgqueue.job import Outcome
-from pgqueue.worker.advice import advice
+from pgqueue.worker.advice import advice, check_descriptors
 from pgqueue.worker.chores import Chores
 from pgqueue.worker.claimer import Claimer
 from pgqueue.worker.crew import Crew
@@ -53,8 +53,8 @@ class Supervisor:
 
     async def run(self) -> None:
         """Work until a signal or the end of a burst; raises ConfigError, DatabaseUnavailable or SchemaError if it cannot start."""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, self._on_signal)
+        check_descriptors(self._settings)
+        self._heed_signals()
         worker = str(uuid.uuid4())
         self._crew.start(_child_setup(self._settings) | identity(worker))
         try:
@@ -104,7 +104,7 @@ class Supervisor:
         station.drain()
         await asyncio.wait([claiming], timeout=LAST_WORDS_S)
         running = len(self._crew.running())
-        if running and self._signals:
+        if running and self._signals == 1:
             patience_s = self._settings.shutdown_timeout_s
             logger.info("stopping: %d jobs may finish within %g s; a second signal ends them now", running, patience_s)
         self._crew.recall()
@@ -112,8 +112,17 @@ class Supervisor:
         await self._crew.stop()
         await _until(lambda: station.finisher.idle, LAST_WORDS_S)
 
-    def _on_signal(self) -> None:
-        self._signals += 1
+    def _heed_signals(self) -> None:
+        heed = asyncio.get_running_loop().add_signal_handler
+        heed(signal.SIGINT, self._on_signal, 1)
+        heed(signal.SIGTERM, self._on_signal, 1)
+        heed(signal.SIGQUIT, self._on_signal, 2)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup
+            heed(signal.SIGHUP, self._on_signal, 1)
+
+    def _on_signal(self, weight: int) -> None:
+        """One asks to end, two demand it."""
+        self._signals += weight
         self._signalled.set()
 
     async def _unless_signalled(self, future: "asyncio.Future[Any]") -> bool:

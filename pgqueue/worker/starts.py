@@ -1,0 +1,37 @@
+"""When a child may be started after one that did not come up, and how long its start may take."""
+
+import asyncio
+import contextlib
+import time
+
+from pgqueue.worker.settings import BACK_OFF_MAX_S, FIRST_START_S, START_FACTOR, START_GAP_S, START_S
+
+
+class Starts:
+    """The pace of one worker's starts, in all its places together."""
+
+    def __init__(self) -> None:
+        self.limit_s = FIRST_START_S
+        self._slowest_s = 0.0
+        self._next_at = 0.0
+        self._better = asyncio.Event()
+
+    def came_up(self, took_s: float) -> None:
+        """A child is there: whatever kept others from coming up is gone, so nobody waits any longer."""
+        self._slowest_s = max(self._slowest_s, took_s)
+        self.limit_s = max(START_S, START_FACTOR * self._slowest_s)
+        self._next_at = 0.0
+        self._better.set()
+
+    async def back_off(self, failures: int) -> None:
+        """Wait before another try: longer each time, and so that all places together try no more than once a second."""
+        now = time.monotonic()
+        pause_s = min(BACK_OFF_MAX_S, 2.0 ** (failures - 1))
+        self._next_at = max(self._next_at + START_GAP_S, now + pause_s)
+        self._better.clear()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._better.wait(), self._next_at - now)
+
+    def hurry(self) -> None:
+        """Whoever waits sees at once that all is over."""
+        self._better.set()
