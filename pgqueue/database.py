@@ -6,24 +6,38 @@ parent's connections would end the parent's sessions.
 
 import asyncio
 import contextlib
+import logging
 import os
 import threading
 import weakref
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
+from functools import partial
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
-from tenacity import AsyncRetrying, AttemptManager, Retrying, retry_if_exception, stop_after_delay, wait_random
+from tenacity import (
+    AsyncRetrying,
+    AttemptManager,
+    Retrying,
+    retry_if_exception,
+    retry_if_exception_type,
+    stop_after_delay,
+    wait_random,
+)
 
 from pgqueue import db, embedded, schema
 from pgqueue.config import Config, Notify, environment
-from pgqueue.errors import ConfigError
+from pgqueue.errors import ConfigError, SchemaError
 from pgqueue.queries import Queries, Statement, Steps
 from pgqueue.results import Hub
 from pgqueue.retention import tidy_partitions
 
+logger = logging.getLogger("pgqueue")
+
 T = TypeVar("T")
+
+LOCKED_S = 60.0  # a migration gives up after this long: whatever holds the tables is no ordinary transaction
 Loop = asyncio.AbstractEventLoop
 
 _all: "weakref.WeakSet[Database]" = weakref.WeakSet()
@@ -82,12 +96,10 @@ class Database:
 
     def _migrate(self, dsn: str, *, roles: bool = False) -> list[str]:
         with db.connect(dsn) as conn:
-            with conn.transaction():
-                steps: Any = schema.migrate(self.queries, schema=self.config.schema, roles=roles)
-                done: list[str] = db.run(conn, steps)
+            migrate = partial(schema.migrate, self.queries, schema=self.config.schema, roles=roles)
+            done: list[str] = _patiently(conn, migrate)
             if done:  # at once, while nobody writes: workers do it from now on
-                with conn.transaction():
-                    db.run(conn, tidy_partitions(self.queries, self.config))
+                _patiently(conn, partial(tidy_partitions, self.queries, self.config))
         return done
 
     @property
@@ -240,6 +252,26 @@ class Database:
             if explained is None:
                 raise
             raise explained from error
+
+
+def _patiently(conn: db.Connection, steps: Callable[[], Steps[Any]]) -> Any:
+    """Drive steps that change tables, in a transaction, and again for as long as somebody holds a lock that they need.
+
+    While one waits for a lock, everybody else queues up behind it; so it never waits long and lets the others pass in between.
+    """
+    try:
+        for attempt in Retrying(
+            retry=retry_if_exception_type(db.Blocked), wait=wait_random(0.5, 1.5), reraise=True,
+            stop=stop_after_delay(LOCKED_S), before_sleep=lambda _: logger.info("the tables are in use: trying again"),
+        ):  # fmt: skip
+            with attempt, conn.transaction():
+                done = db.run(conn, steps())
+    except db.Blocked:
+        raise SchemaError(
+            f"the tables were in use for {LOCKED_S:.0f} s: end the transaction that holds them "
+            "(`pgqueue doctor` names old ones), then run `pgqueue migrate` again"
+        ) from None
+    return done
 
 
 def _after_fork() -> None:

@@ -307,6 +307,9 @@ class Queries:
     def schema_lock(self) -> Statement:
         return self._say("schema_lock", lock_class=LOCK_CLASS)
 
+    def schema_patience(self) -> Statement:
+        return self._say("schema_patience")
+
     def schema_prepare(self) -> Statement:
         return self._say("schema_prepare")
 

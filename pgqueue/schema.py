@@ -42,6 +42,7 @@ def migrate(queries: Queries, *, schema: str, roles: bool = False) -> Steps[list
     members only. Raises SchemaTooNew, for migrations never go back, and NotAllowed.
     """
     yield queries.schema_lock()
+    yield queries.schema_patience()
     owned = yield queries.roles("owned")
     if owned == [(False,)]:
         raise NotAllowed(

@@ -1,13 +1,17 @@
 """More work than ever, all at once, and a schema that changes while jobs flow."""
 
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from statistics import quantiles
 
 import psycopg
 import pytest
 
-from pgqueue import App
+from pgqueue import App, schema
+from pgqueue.errors import SchemaError
+from pgqueue.queries import migrations
 from tests import tasks
 from tests.conftest import Worker, eventually
 from tests.faults.conftest import Figure
@@ -55,3 +59,80 @@ def test_f59_a_million_jobs_at_once(
     assert worker.stop() == 0
     kept = "select (select count(*) from pgqueue.job where state = 'queued') + (select count(*) from pgqueue.history)"
     assert conn.execute(kept).fetchone() == (BACKLOG + 2000,)
+
+
+@contextmanager
+def jobs_flowing() -> Iterator[None]:
+    """One after the other, as fast as one can be deferred."""
+    over = threading.Event()
+
+    def defer() -> None:
+        while not over.is_set():
+            tasks.echo.defer(1)
+
+    thread = threading.Thread(target=defer)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def second_migration(app: App, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Give the code the next version of the schema, which needs the table of jobs for itself; its name."""
+    name = "0002_wider.sql"
+    monkeypatch.setattr(schema, "migrations", lambda: [*migrations(), (2, name)])
+    text = f'alter table "{app.config.schema}".job add column wider integer default 7'
+    monkeypatch.setitem(app.queries._texts, "migrations/0002_wider", text)
+    return name
+
+
+def test_f58_a_migration_while_jobs_flow(
+    start_worker: Callable[..., Worker],
+    app: App,
+    conn: psycopg.Connection,
+    dsn: str,
+    monkeypatch: pytest.MonkeyPatch,
+    figure: Figure,
+) -> None:
+    def blocked() -> bool:
+        waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query like 'alter table%%'"
+        return conn.execute(waiting).fetchone() != (0,)
+
+    worker = start_worker("-c", "2").ready()
+    assert tasks.echo.defer(1).result(30) == 1
+    name = second_migration(app, monkeypatch)
+    done: list[str] = []
+    migration = threading.Thread(target=lambda: done.extend(app.migrate()))
+    with jobs_flowing(), psycopg.connect(dsn) as report:
+        report.execute(
+            "select from pgqueue.job limit 1"
+        )  # a long transaction: nobody can change the table before its end
+        migration.start()
+        for _ in range(2):
+            eventually(blocked, what="the migration waits for its lock")
+            eventually(lambda: not blocked(), what="and lets the others pass")
+        report.rollback()
+        migration.join()
+    assert done == [name]
+    eventually(lambda: conn.execute("select count(*) from pgqueue.job").fetchone() == (0,), what="all have run")
+    assert worker.stop() == 0
+    ended = "select count(*), extract(epoch from max(gap)), count(*) / extract(epoch from max(finished_at) - min(finished_at)) "
+    ended += "from (select finished_at, finished_at - lag(finished_at) over (order by finished_at) as gap from pgqueue.history) h"
+    jobs, stall_s, rate = conn.execute(ended).fetchone() or (0, 0, 0)
+    figure(f"longest stall at {rate:.0f} jobs/s", float(stall_s), "s", at_most=1)
+    assert conn.execute("select count(*) from pgqueue.jobs where state <> 'succeeded' or attempt > 1").fetchone() == (
+        0,
+    )
+    assert jobs > 100
+
+
+def test_a_migration_that_cannot_have_its_lock_says_so(app: App, dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = second_migration(app, monkeypatch)
+    monkeypatch.setattr("pgqueue.database.LOCKED_S", 1.0)
+    with psycopg.connect(dsn) as report:
+        report.execute("select from pgqueue.job limit 1")
+        with pytest.raises(SchemaError, match="the tables were in use"):
+            app.migrate()
+    assert app.migrate() == [name]
