@@ -48,7 +48,9 @@ def _claim_and_finish(conn: psycopg.Connection, worker: str) -> int:
 @contextmanager
 def inserting(bench: Bench) -> Iterator[Callable[[str], Any]]:
     """A function that inserts a job with the given id as `defer` does, on one connection."""
-    statement = next(enqueue_one(app.queries, noop.name, ("[]", "{}"), options=Options(), ring=app.config.notify))
+    statement = next(
+        enqueue_one(app.queries, noop.name, ("[]", "{}"), job_id=new_id(), options=Options(), ring=app.config.notify)
+    )
     text, row = statement.sql.encode(), dict(statement.params)
     with bench.connect() as conn:
         yield lambda id_: conn.execute(text, row | {"id": id_}).fetchall()

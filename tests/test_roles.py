@@ -185,7 +185,7 @@ def run_a_worker(house: House, role: str) -> bool:
         app.enqueue("tests.tasks.fail_until", [2])
         app.enqueue("tests.tasks.bad_result")
         app.enqueue("tests.tasks.pay", [5])
-        app.enqueue("tests.tasks.crash", ["kill"], queue="deadly")
+        app.enqueue("tests.tasks.crash_at", [1, 1], queue="deadly")
         app.enqueue("tests.tasks.echo", [2], queue="orphaned")
         dead = Hands(conn, app.queries, queues=["orphaned"])
         conn.execute(
@@ -537,7 +537,7 @@ def test_a_refusal_is_one_line_that_names_the_roles(house: House) -> None:
                 r"permission denied for (table|view) \w+: connect as a role that may, .*", str(refused.value)
             )
             assert f"{house.schema}_admin" in str(refused.value)
-        with pytest.raises(NotAllowed, match="permission denied for table awaited"):
+        with pytest.raises(NotAllowed, match="permission denied for table history"):
             asyncio.run(app.job(job_id).result_async())
     refusal = run(house, "reader", "cancel", job_id)
     assert refusal.returncode == 1 and refusal.stderr.startswith("pgqueue: permission denied for table job: connect as")

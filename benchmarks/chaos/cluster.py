@@ -97,7 +97,7 @@ class Cluster:
         """Be a standby of another, which has all that this one wrote, from the next start on."""
         signal_file = self.data / "standby.signal"
         signal_file.touch()
-        self._account.own(signal_file)
+        self.account.own(signal_file)
         where = make_conninfo(host="127.0.0.1", port=primary.port, user=USER, application_name="standby")
         with (self.data / "postgresql.auto.conf").open("a") as file:
             file.write(f"primary_conninfo = '{where}'\n")
