@@ -249,24 +249,30 @@ class Queue(RuleBasedStateMachine):
         self.start_worker(station.queues, station.unknown, station.pooled)
 
     @precondition(lambda self: self.up())
-    @rule(pick=picks, replaced=st.booleans())
-    def stop_politely(self, pick: int, replaced: bool) -> None:
+    @rule(pick=picks, replaced=st.booleans(), last_words=st.booleans())
+    def stop_politely(self, pick: int, replaced: bool, last_words: bool) -> None:
+        """What it could not write back in time is left to others."""
         station = some(self.up(), pick)
         if self.in_hand(station) == station.hand:
             self.stations.remove(station)
-            self.stop(station)
+            self.stop(station, last_words=last_words)
             if replaced or len(self.stations) < 2:
                 self.start_worker(station.queues, station.unknown, station.pooled)
 
-    def stop(self, station: Station) -> None:
+    def stop(self, station: Station, *, last_words: bool = True) -> None:
         """Give back what is in hand, and sign out."""
         station.draining = True
+        if last_words:
+            self.give_back(station)
+        station.beat()  # if it was declared dead, it departs under its new id
+        station.depart()
+
+    def give_back(self, station: Station) -> None:
+        """Settle everything that is in hand."""
         if released := [Outcome(a.job_id, a.token, Verdict.RELEASE) for a in station.hand if not a.finished]:
             station.settle(released)
         for attempt in list(station.hand):
             station.resolve(attempt, again=True)
-        station.beat()  # if it was declared dead, it departs under its new id
-        station.depart()
 
     def end_all_sessions(self) -> None:
         """As a restart of the server does."""

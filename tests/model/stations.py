@@ -364,10 +364,10 @@ class Station:
 
     def roll_back(self, attempt: Attempt) -> None:
         """The task raises: nothing of it was. Its outcome is settled later."""
-        if attempt.finished:
-            self.world.let_go([attempt.job_id])
+        held, attempt.finished = attempt.finished, False
         self._leave(attempt)
-        attempt.finished = False
+        if held:
+            self.world.let_go([attempt.job_id])
 
     def _leave(self, attempt: Attempt) -> None:
         conn, attempt.conn = attempt.conn, None
