@@ -213,8 +213,11 @@ class Model:
     def register(self, worker: str, *, key: int | None, now: int, lease_s: float) -> None:
         self.leases.setdefault(worker, Lease(worker, "alive", now, now + round(lease_s * SECOND), key=key))
 
-    def beat(self, worker: str, *, now: int, lease_s: float, state: str) -> tuple[str | None, Sweep]:
-        """The state in the answer, and the others as the statement saw them."""
+    def beat(
+        self, worker: str, *, now: int, lease_s: float, renewed: tuple[int, int] | None, state: str
+    ) -> tuple[str | None, Sweep]:
+        """The state in the answer, and the others as the statement saw them. renewed: the lease as it stands afterwards, of
+        a clock that goes on while a statement waits."""
         mine = self.leases.get(worker)
         judge = mine is not None and now - round(FRESH_S * SECOND) <= mine.heartbeat_at <= now - SECOND
         others = [lease for lease in self.leases.values() if lease.id != worker]
@@ -231,7 +234,9 @@ class Model:
         )  # fmt: skip
         if mine is None or mine.state == "dead":
             return None, sweep
-        mine.heartbeat_at, mine.lease_until, mine.suspect_since = now, now + round(lease_s * SECOND), None
+        assert renewed is not None and 0 <= renewed[0] - now < 10 * SECOND
+        assert abs(renewed[1] - renewed[0] - round(lease_s * SECOND)) < SECOND // 1000
+        mine.heartbeat_at, mine.lease_until, mine.suspect_since = *renewed, None
         mine.state = state
         return state, sweep
 

@@ -400,12 +400,13 @@ class Station:
         self._lock()
         news = self.counts - self.sent
         state = "draining" if self.draining else "alive"
-        now, ((answer, due_s, expired, sessionless, orphaning),) = world.say(self.control, world.queries.beat(
+        now, ((answer, expired, sessionless, due_s, orphaning),) = world.say(self.control, world.queries.beat(
             worker=self.id, lease_s=self._lease_s, grace_s=GRACE_S, fresh_s=FRESH_S, lock_key=self.key,
-            sleeping=False, state=state, **{kind: news[kind] for kind in KINDS},
+            sleeping=False, state=state, look=True, settled=True, **{kind: news[kind] for kind in KINDS},
         ))  # fmt: skip
         assert due_s == pytest.approx(world.next_due_s(now))
-        expected, sweep = model.beat(self.id, now=now, lease_s=self._lease_s, state=state)
+        renewed = world.lease(self.id)
+        expected, sweep = model.beat(self.id, now=now, lease_s=self._lease_s, renewed=renewed, state=state)
         seen = Sweep(frozenset(expired), frozenset(sessionless), frozenset(orphaning))
         assert (answer, seen) == (expected, sweep), f"beat {answer} {seen}, by the model {expected} {sweep}"
         if answer is None:

@@ -192,6 +192,11 @@ class World:
         finally:
             self.eye.execute("commit")
 
+    def lease(self, worker: str) -> tuple[int, int] | None:
+        """Its heartbeat_at and lease_until, on the model's clock."""
+        row = self.eye.execute(f"{LOOK_AT_WORKERS} where id = %s", [worker]).fetchone()
+        return None if row is None else (row[2] + self.offset, row[3] + self.offset)
+
     # -- the clock --
 
     def pass_time(self, seconds: float) -> None:
