@@ -460,7 +460,9 @@ def _no_connection(dsn: str, error: psycopg.Error) -> ConfigError | DatabaseUnav
     password = conninfo_to_dict(dsn).get("password")
     if password:
         reason = reason.replace(str(password), "***")
-    if "connection is bad: " in lines[0] and not any(sign in lines[0] for sign in _TRIED):
+    if reason.endswith(_NO_WORD):
+        reason = "libpq could not even begin, for want of file descriptors or memory"
+    elif "connection is bad: " in lines[0] and not any(sign in lines[0] for sign in _TRIED):
         return ConfigError(f"the DSN cannot be used: {reason.removeprefix('connection is bad: ')}")
     return DatabaseUnavailable(
         f"cannot connect to {describe(dsn)}: {reason}; check PGQUEUE_DSN and that the server runs"
@@ -469,6 +471,7 @@ def _no_connection(dsn: str, error: psycopg.Error) -> ConfigError | DatabaseUnav
 
 # What libpq says once it looks for the server. Before that it can only have disliked an option, as an unknown sslmode.
 _TRIED = ("connection to server", "translate host name")
+_NO_WORD = "no error details available"  # psycopg's, when libpq said nothing
 
 
 def may_pass(error: BaseException) -> bool:

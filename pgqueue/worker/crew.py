@@ -4,7 +4,6 @@ import asyncio
 import logging
 import sys
 import time
-from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -13,6 +12,7 @@ from pgqueue.job import Claimed, Outcome, Verdict
 from pgqueue.visible import harmless
 from pgqueue.worker.children import Child, Run
 from pgqueue.worker.dispatch import Dispatcher, Hand, Pace
+from pgqueue.worker.judgments import Judgments
 from pgqueue.worker.settings import CRASH_CAP, HARD_GRACE_S, START_TRIES, STUCK_S, TICK_S, Settings
 from pgqueue.worker.starts import Starts
 
@@ -43,8 +43,7 @@ class Crew:
         self._hello_seen = False
         self._setup: dict[str, Any] = {}
         self._keepers: list[asyncio.Task[None]] = []
-        self._judgments: deque[tuple[Claimed, str]] = deque()
-        self._judging: dict[str, Claimed] = {}
+        self._judgments = Judgments(self.children, deliver=deliver)
         self._stopping = False
         self._starts = Starts()
         self._work = asyncio.Event()  # set while there is anything to look after
@@ -100,31 +99,18 @@ class Crew:
         """Settle the jobs of a child that has ended."""
         for run in list(child.runs):
             self._settle_lost(child, run)
+        self._judgments.buried(child)
         child.close()
         self.dispatch()
         self._stirred()
 
     def _settle_lost(self, child: Child, run: Run) -> None:
         if run.job.id == child.condemned:
-            self.judge(run.job, f"the task ran longer than its timeout of {run.timeout_s:g} s and was killed")
+            self._judgments.add(run.job, f"the task ran longer than its timeout of {run.timeout_s:g} s and was killed")
         elif child.condemned is not None or self._stopping or not child.was_running(run):
-            self._deliver([Outcome(run.job.id, run.job.token, Verdict.RELEASE)])
+            self._release([run.job])
         else:
             self._deliver([_crash(run.job, child.death())])
-
-    def judge(self, job: Claimed, error: str) -> None:
-        """Have a child ask the task's policy what shall become of a job whose own child was killed."""
-        self._judgments.append((job, error))
-        self._pass_judgments()
-
-    def _pass_judgments(self) -> None:
-        for child in self.children:
-            if child.ready:
-                while self._judgments:
-                    job, error = self._judgments.popleft()
-                    self._judging[job.id] = job
-                    child.send("judge", job, "time limit", error)
-                return
 
     # -- what children say --
 
@@ -157,7 +143,7 @@ class Crew:
         if not self._hello_seen:
             self._hello_seen = True
             self.hello.set_result(hello)
-        self._pass_judgments()
+        self._judgments.ask()
         self.dispatch()
         self._stirred()
 
@@ -169,7 +155,7 @@ class Crew:
             outcome = Outcome(*fields)
             run = child.pop(outcome.job_id)
             if run is None:
-                self._judging.pop(outcome.job_id, None)
+                self._judgments.answered(outcome.job_id)
             elif run.job.task in self.tasks:
                 self.tasks[run.job.task].measured(seconds)
             outcomes.append(outcome)
@@ -222,8 +208,7 @@ class Crew:
 
     def holds(self) -> set[str]:
         """The ids of every job in this worker's hands: given, in hand or being judged."""
-        judged = self._judging.keys() | {job.id for job, _ in self._judgments}
-        return self.running().keys() | {job.id for job in self.hand} | judged
+        return self.running().keys() | {job.id for job in self.hand} | self._judgments.ids()
 
     # -- jobs --
 
@@ -287,6 +272,9 @@ class Crew:
         """Give back what cannot start soon."""
         jobs = self.hand.clear()
         self.hand.stale_since = 0.0
+        self._release(jobs)
+
+    def _release(self, jobs: Iterable[Claimed]) -> None:
         self._deliver([Outcome(job.id, job.token, Verdict.RELEASE) for job in jobs])
 
     def _limit(self, child: Child, run: Run, now: float) -> None:
@@ -320,7 +308,6 @@ class Crew:
         self._setup |= setup
         self.hand.clear()
         self._judgments.clear()
-        self._judging.clear()
         for child in self.children:
             child.sync.clear()
             child.later.clear()
@@ -336,9 +323,7 @@ class Crew:
     @property
     def idle(self) -> bool:
         """Nothing given, nothing in hand, nothing being judged."""
-        return (
-            not self.hand and not self._judging and not self._judgments and all(child.empty for child in self.children)
-        )
+        return not self.hand and not self._judgments.ids() and all(child.empty for child in self.children)
 
     async def stop(self) -> None:
         """End all children: politely those that have nothing to do, the others by force."""
@@ -355,6 +340,7 @@ class Crew:
                 child.kill()
             if late:
                 await asyncio.wait(late)
+        self._release(self._judgments.clear())
 
 
 def _crash(job: Claimed, death: str) -> Outcome:

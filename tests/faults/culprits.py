@@ -78,6 +78,16 @@ def spin() -> None:
         pass
 
 
+def fatal(_: object) -> float:
+    """A retry policy that ends whoever asks it."""
+    os._exit(7)
+
+
+@task(timeout=0.3, wait=fatal)
+def spin_with_a_fatal_policy() -> None:
+    spin.function()
+
+
 @task(timeout=0.3, max_attempts=1)
 def hold_the_interpreter() -> int:
     """One operation in C that lasts minutes and lets no other thread run."""

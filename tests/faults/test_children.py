@@ -134,6 +134,16 @@ def test_f11_an_endless_loop_is_killed_after_its_timeout(
 
 
 @pytest.mark.slow
+def test_f11_a_policy_that_ends_whoever_asks_it_is_not_asked_for_ever(start: Start, conn: psycopg.Connection) -> None:
+    worker = start("-c", "1").ready()
+    job = culprits.spin_with_a_fatal_policy.defer()
+    with pytest.raises(JobDead, match=r"was killed; the process that asked its retry policy ended 3 times"):
+        job.result(60)
+    assert causes(conn, job.id) == ["time limit"] and tasks.echo.defer(1).result(30) == 1
+    assert worker.stop() == 0
+
+
+@pytest.mark.slow
 def test_f12_a_call_that_holds_the_interpreter_is_killed_and_its_neighbours_live(
     start: Start, conn: psycopg.Connection, tmp_path: Path, figure: Figure
 ) -> None:

@@ -1,0 +1,75 @@
+"""What shall become of a job whose child was killed over its time limit: only user code knows the policy, so a child is asked.
+
+A child that is asked may be about to end itself; whatever it leaves unanswered is asked of another.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pgqueue.job import Claimed, Outcome, Verdict
+from pgqueue.worker.children import Child
+from pgqueue.worker.settings import CRASH_CAP
+
+CAUSE = "time limit"
+
+
+@dataclass(slots=True, eq=False)
+class Case:
+    """One job to be judged. `child` is the one that was asked, `lost` the number of those that died over it."""
+
+    job: Claimed
+    error: str
+    child: Child | None = None
+    lost: int = 0
+
+
+class Judgments:
+    """Asks the first child that is ready. `children` is the crew's own list; `deliver` takes what is decided without one."""
+
+    def __init__(self, children: list[Child], *, deliver: Callable[[list[Outcome]], None]) -> None:
+        self._children = children
+        self._deliver = deliver
+        self._waiting: deque[Case] = deque()
+        self._asked: dict[str, Case] = {}
+
+    def add(self, job: Claimed, error: str) -> None:
+        """One more job to be judged."""
+        self._waiting.append(Case(job, error))
+        self.ask()
+
+    def ask(self) -> None:
+        """Ask for all that wait, if there is a child to be asked."""
+        child = next((child for child in self._children if child.ready), None)
+        while child is not None and self._waiting:
+            case = self._waiting.popleft()
+            case.child = child
+            self._asked[case.job.id] = case
+            child.send("judge", case.job, CAUSE, case.error)
+
+    def answered(self, job_id: str) -> None:
+        """The outcome of this job came."""
+        self._asked.pop(job_id, None)
+
+    def buried(self, child: Child) -> None:
+        """A child has ended: ask another, unless it is the policy that ends them."""
+        for case in [case for case in self._asked.values() if case.child is child]:
+            del self._asked[case.job.id]
+            case.lost += 1
+            if case.lost < CRASH_CAP:
+                self._waiting.append(case)
+            else:
+                error = f"{case.error}; the process that asked its retry policy ended {case.lost} times"
+                self._deliver([Outcome(case.job.id, case.job.token, Verdict.DEAD, cause=CAUSE, error=error)])
+        self.ask()
+
+    def ids(self) -> set[str]:
+        """The jobs that are not judged yet."""
+        return self._asked.keys() | {case.job.id for case in self._waiting}
+
+    def clear(self) -> list[Claimed]:
+        """Drop them all."""
+        jobs = [case.job for case in (*self._asked.values(), *self._waiting)]
+        self._asked.clear()
+        self._waiting.clear()
+        return jobs
