@@ -8,7 +8,8 @@ as its own measured cost stays below a tenth of the time; where that cost is hig
 
 Sleep. Before blocking, the worker's row says so, and the queue is looked at once more: a defer either sees the mark and
 rings, or was committed in time for that look. A defer that looked before the mark and commits after our look is caught
-by a second look a moment later. The mark stays on while jobs come in only now and then.
+by a second look a moment later, or by those that follow in longer and longer distances, up to that of the polls. The mark
+stays on while jobs come in only now and then.
 """
 
 import asyncio
@@ -27,12 +28,14 @@ from pgqueue.worker.settings import CLAIM_MAX, POLL_ALONE_S, POLL_S, Settings
 logger = logging.getLogger("pgqueue.worker")
 
 FULL_SHARE = 0.1  # of the time may go into full claims while cursors would do
+FULL_WAIT_S = 1.0
 COSTLY_S = 0.02  # a full claim that takes longer is not made just because the cursors found nothing
 AHEAD_S = 0.1  # jobs are claimed ahead for this long, and for as long as a claim takes, at the measured rate
 AHEAD_MAX_S = 1.0
 SURPLUS = 4  # times what is wanted ahead: so much in hand is given back, as jobs have become slower than they were
 RATE_WINDOW_S = 0.05
-SECOND_LOOK_S = 0.05  # longer than an autocommit INSERT takes from its snapshot to its commit
+SECOND_LOOK_S = 0.05  # longer than an autocommit INSERT takes from its snapshot to its commit, on a good disk
+LATER_LOOK = 4  # times as long until the next look, up to a poll: on a slow disk that commit takes a while
 DUE_NOISE_S = 0.01  # two looks at one due time differ by a round trip
 AWAKE_S = 0.5  # busy for this long without a pause: the mark comes off
 BURST_POLL_S = 0.2  # a burst ends soon after the last job, which may be another worker's
@@ -66,7 +69,7 @@ class Claimer:
         self._trip_s = 0.0  # a claim's, with the wait for its turn on the line
         self._mean_bytes = 1.0  # of the arguments of the jobs claimed last
         self._busy_since: float | None = None
-        self._second_look = False
+        self._look_in_s = SECOND_LOOK_S
         self._rung = False
         self._answering = False
         self._alarms = alarms
@@ -147,10 +150,10 @@ class Claimer:
         # Heard, and if this finds nothing it was for a job that falls due in a moment.
         self._rung = self._rung or self.bell.is_set()
         self.bell.clear()
-        taken = 0
+        taken, self._owed = 0, False
         if self._cursors and self._until_full() > 0:
             taken = await self._take(self._after(limit))
-        self._owed = bool(taken) or (self._until_full() > 0 and self._full_cost_s > COSTLY_S)
+            self._owed = taken > 0 or (self._full_cost_s > COSTLY_S and self._until_full() > 0)
         if not self._owed:
             taken = await self._claim_full(limit)
         if self._answering:
@@ -174,8 +177,8 @@ class Claimer:
         return taken
 
     def _until_full(self) -> float:
-        """Seconds until a full claim is due: they may take a tenth of the time."""
-        return self._full_at + self._full_cost_s / FULL_SHARE - time.monotonic()
+        """Seconds until a full claim is due: they may take a tenth of the time, but none is put off for long."""
+        return self._full_at + min(self._full_cost_s / FULL_SHARE, FULL_WAIT_S) - time.monotonic()
 
     def _after(self, limit: int) -> Statement:
         pairs = sorted(self._cursors.items(), key=lambda pair: (-pair[0][1], pair[1]))
@@ -247,13 +250,13 @@ class Claimer:
             return True
         if not self.sleeping:
             await self._mark(True)
-            self._second_look = True
+            self._look_in_s = SECOND_LOOK_S
         elif self._rung:
             self._rung = False
             await self.promote()  # the bell may have been for a job that falls due in a moment: learn when
         else:
-            timeout_s = SECOND_LOOK_S if self._second_look else BURST_POLL_S if self._burst else self._poll_s
-            self._second_look = False
+            timeout_s = min(self._look_in_s, BURST_POLL_S if self._burst else self._poll_s)
+            self._look_in_s = min(self._look_in_s * LATER_LOOK, self._poll_s)
             if self._owed:
                 timeout_s = min(timeout_s, max(0.0, self._until_full()))
             await self._wait(self.bell, self._until_due(timeout_s))

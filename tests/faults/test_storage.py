@@ -116,7 +116,7 @@ def test_f31_a_full_log_stops_the_server_and_loses_nothing(
 def test_f32_slow_flushes_cost_little_and_no_worker_its_life(
     cluster: Cluster, dsn: str, start_worker: Start, figure: Figure
 ) -> None:
-    flush_s, jobs = 0.05, 30_000
+    flush_s, jobs = 0.05, 60_000
     # The server's own delay before each flush, which all commits share that come meanwhile.
     cluster.settings |= {"commit_delay": f"{flush_s * 1e6:.0f}", "commit_siblings": "0"}
     cluster.restart()
