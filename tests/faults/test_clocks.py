@@ -36,7 +36,8 @@ def clock(library: Path | None) -> Iterator[Clock]:
 
 
 @pytest.mark.parametrize(
-    "library", [pytest.param(None, id="python"), pytest.param(LIBRARY, id="libfaketime", marks=FAKETIME)]
+    "library",
+    [pytest.param(None, id="python"), pytest.param(LIBRARY, id="libfaketime", marks=[FAKETIME, pytest.mark.slow])],
 )
 def test_f52_a_workers_own_clock_means_nothing(
     clock: Clock, start_worker: Start, conn: psycopg.Connection, figure: Figure
