@@ -22,7 +22,7 @@ test: .venv/ready ## run the tests
 	@$(PY) -m pytest -n auto
 
 test-faults: .venv/ready ## inject every fault, slow ones too, with nothing else running; the figures come last
-	@PGQUEUE_STRICT_FIGURES=1 $(PY) -m pytest tests/faults -m "slow or not slow"
+	@PGQUEUE_STRICT_FIGURES=1 $(PY) -m pytest tests/faults tests/model -m "slow or not slow"
 
 check: lint types test ## lint, types and tests
 

@@ -1,0 +1,89 @@
+"""The model must be able to fail: known mistakes are made in a copy of the statements, and the machine finds each of them."""
+
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import Phase, settings
+
+from pgqueue.queries import Queries
+from tests.model.machine import run_machine
+from tests.model.world import World
+
+pytestmark = pytest.mark.slow
+
+EXAMPLES = 400  # most are found by the first ten; always the same ones, so that none gets away by bad luck
+SUSPECT = "suspect_since < now() - %(grace_s)s * interval '1 second'"
+DRAWN = "nextval('\"pgqueue\".job_seq')"
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A mistake: where a statement reads `old`, which it does once, it reads `new`. `files` are names apart by spaces."""
+
+    name: str
+    files: str
+    old: str
+    new: str
+
+    def apply(self, queries: Queries) -> None:
+        """Make it in the texts of these queries."""
+        for file in self.files.split():
+            text = queries.text(file)
+            assert text.count(self.old) == 1, f"{file}.sql does not read {self.old!r} once: bring the mutant up to date"
+            queries._texts[file] = text.replace(self.old, self.new)
+
+
+MUTANTS = (
+    Mutant("a finish without the token", "finish", "and job.claim_token = done.claim_token", ""),
+    Mutant("a finish without the worker", "finish", "and job.worker = %(worker)s", ""),
+    Mutant("a settle without the token", "settle", "and job.claim_token = verdict.claim_token", ""),
+    Mutant("a settle without the worker", "settle", "and job.worker = %(worker)s", ""),
+    Mutant("progress without the token", "progress", "and job.claim_token = reported.claim_token", ""),
+    Mutant("a revoke without a new token", "revoke", "set claim_token = claim_token + 1", "set claim_token = claim_token"),
+    Mutant("a claim without a new token", "claim claim_after", "claim_token = claim_token + 1,", ""),
+    Mutant("a claim by a dead worker", "claim claim_after", "id = %(worker)s and state = 'alive'", "id = %(worker)s"),
+    Mutant("a claim from a paused queue", "claim", "and paused_at is not null", "and false"),
+    Mutant("a claim beyond cursors from a paused queue", "claim_after", "and paused_at is not null", "and false"),
+    Mutant("a claim by age, not priority", "claim", "from pair order by priority desc, seq", "from pair order by seq"),
+    Mutant("a claim of the newest", "claim", "order by job.seq", "order by job.seq desc"),
+    Mutant("a rescue without a new token", "rescue", "    claim_token = claim_token + 1,\n", ""),
+    Mutant("a rescue that costs an attempt", "rescue", "    attempt = attempt - 1,\n", ""),
+    Mutant("a rescue from the living", "rescue", "and worker.state = 'dead' and", "and"),
+    Mutant("a rescue that counts no crash", "rescue", "crashes = orphan.crashes,", "crashes = job.crashes,"),
+    Mutant("a release that costs an attempt", "settle", "attempt = job.attempt - held.refund,", "attempt = job.attempt,"),
+    Mutant("a retry that keeps its place", "settle", f"else {DRAWN} end,", "else job.seq end,"),
+    Mutant("a retry that forgets the cancel", "settle", "then 'cancelled' else verdict.state end", "then verdict.state end"),
+    Mutant("a burial without a second look", "bury", f"and (lease_until < now() or {SUSPECT})", ""),
+    Mutant("a free session lock is death", "beat", SUSPECT, "suspect_since is not null"),
+    Mutant("a judge who was not heard", "beat", "and exists (select from judge)", ""),
+    Mutant("a heartbeat that stays suspect", "beat", "suspect_since = null,", ""),
+    Mutant("a promotion to an old place", "promote", f", seq = {DRAWN}", ""),
+    Mutant("a second life that begins at token 0", "retry", "id, claim_token, created_at, 'queued'", "id, 0, created_at, 'queued'"),
+    Mutant("a running job is cancelled at once", "cancel", "and target.state <> 'running'", ""),
+    Mutant("a departure that leaves jobs behind", "depart", "job.worker = %(worker)s and job.state = 'running'", "false"),
+)  # fmt: skip
+
+
+def find(world: World) -> None:
+    """Run the machine until it finds something."""
+    with pytest.raises(Exception):  # noqa: B017 (a mistake may show as any error of the database)
+        run_machine(
+            world,
+            settings=settings(max_examples=EXAMPLES, database=None, derandomize=True, phases=[Phase.generate]),
+        )
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_a_mistake_in_a_statement_is_found(world: World, mutant: Mutant) -> None:
+    mutant.apply(world.queries)
+    find(world)
+
+
+def test_a_missing_unique_index_is_found(world: World) -> None:
+    world.eye.execute("drop index pgqueue.job_unique")
+    for conflict in ("ignore", "replace"):  # which cannot be said without the index
+        text = world.queries.insert_one({}, on_duplicate=conflict, ring="never").sql
+        key = next(key for key, known in world.queries._texts.items() if known == text)
+        start, end = text.index("  on conflict"), text.index("  returning")
+        world.queries._texts[key] = text[:start] + text[end:]
+    find(world)
