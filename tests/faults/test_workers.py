@@ -115,8 +115,11 @@ def test_f3_a_worker_killed_with_all_its_children_in_the_midst_of_a_thousand_job
 
 
 @pytest.mark.slow
-def test_f4_a_worker_frozen_beyond_its_lease_changes_nothing_when_it_thaws(
-    start: Start, conn: psycopg.Connection, paid: Callable[[], list[int]], tmp_path: Path, figure: Figure
+@pytest.mark.parametrize(
+    "frozen_s", [pytest.param(25, id="f4-a-pause"), pytest.param(90, id="f60-a-machine-that-slept")]
+)
+def test_f4_f60_a_worker_frozen_beyond_its_lease_changes_nothing_when_it_thaws(
+    start: Start, conn: psycopg.Connection, paid: Callable[[], list[int]], tmp_path: Path, figure: Figure, frozen_s: int
 ) -> None:
     frozen = start("-c", "2").ready()
     children = frozen.children()
@@ -129,7 +132,7 @@ def test_f4_a_worker_frozen_beyond_its_lease_changes_nothing_when_it_thaws(
         os.kill(pid, signal.SIGSTOP)
     eventually(lambda: len(traces(tmp_path)) == 4, what="both run again")
     figure("re-claimed", time.monotonic() - began, "s", at_most=20)
-    time.sleep(25 - (time.monotonic() - began))
+    time.sleep(frozen_s - (time.monotonic() - began))
     # The old attempts end first, and what they say waits for the supervisor when it wakes.
     (tmp_path / "go").touch()
     for pid in children:
