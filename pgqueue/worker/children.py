@@ -95,9 +95,10 @@ class Child(asyncio.Protocol):
         board = blank(lines=self.threads)
         try:
             self._board = Board(board, lines=self.threads)
+            fds = [fd, board]
             self.process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "pgqueue.worker.child", str(fd), str(board), str(os.getpid()),
-                pass_fds=[fd, board], start_new_session=True, stdin=asyncio.subprocess.DEVNULL,
+                sys.executable, "-m", "pgqueue.worker.child", *map(str, fds), str(os.getpid()),
+                pass_fds=fds, start_new_session=True, stdin=asyncio.subprocess.DEVNULL,
             )  # fmt: skip
         finally:
             os.close(board)
