@@ -3,6 +3,7 @@ no noise of the machine moves it.
 """
 
 import json
+import time
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -76,13 +77,16 @@ def test_a_job_through_a_worker(dsn: str, task_app: App, conn: psycopg.Connectio
     tasks.echo.defer_many((n,) for n in range(JOBS))
     task_app.close()
     counter = Counter(conn, inserted=JOBS)
+    began = time.monotonic()
     assert Worker(dsn, "-c", "2", "--burst").wait() == 0
+    # Jobs are claimed a tenth of a second ahead, by halves: where they run slowly, each statement carries fewer.
+    most = JOBS / 20 + 60 * (time.monotonic() - began)
     assert counter.rows("job") == (0, JOBS, JOBS)
     assert counter.rows("history") == (JOBS, 0, 0)
     assert counter.rows("attempt") == (0, 0, 0)
     calls = sum(counter.statements().values())
-    assert calls < JOBS / 20, counter.statements()  # 118 when this was written
-    assert counter.commits() < JOBS / 20
+    assert calls < most, counter.statements()  # 118 when this was written
+    assert counter.commits() < most
 
 
 def test_a_defer_is_one_statement(dsn: str, task_app: App, conn: psycopg.Connection) -> None:
