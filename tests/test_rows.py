@@ -1,4 +1,4 @@
-"""Every bad input (b) and every security rule (s) that we know of has a test that carries its number in its name or id."""
+"""Every bad input (b), security rule (s) and fault (f) that we know of has a test that carries its number in its name or id."""
 
 import re
 from pathlib import Path
@@ -29,6 +29,22 @@ SECURITY = {
     "s22": "stats stay cheap", "s23": "filters are no patterns", "s29": "files", "s30": "health", "s31": "root",
     "s32": "who did what", "s33": "purge", "s35": "who may migrate", "s36": "fuzz",
 }  # fmt: skip
+FAULTS = {
+    "f1": "a child is killed", "f2": "a supervisor is killed", "f3": "both at once", "f4": "a worker is frozen", "f7": "out of memory",
+    "f8": "a segmentation fault, an abort", "f9": "poison among good jobs", "f11": "an endless loop",
+    "f12": "a call that holds the interpreter", "f13": "a deploy", "f14": "TERM at any moment", "f15": "other signals, and a second one",
+    "f16": "an import that hangs", "f17": "an import that fails", "f19": "threads left behind", "f20": "no file descriptors",
+    "f21": "sessions are ended", "f22": "statements are cancelled", "f23": "a fast restart", "f24": "a crash of the server",
+    "f25": "two minutes without a database", "f26": "fail-over to a synchronous standby", "f27": "to one that lags",
+    "f28": "a demoted primary", "f29": "a token is issued twice", "f30": "a full disk", "f31": "a full disk of the log",
+    "f32": "slow flushes", "f33": "no connections left", "f34": "tasks hold all connections", "f35": "a pool outlives an outage",
+    "f36": "deadlocks on unique keys", "f37": "strict callers", "f38": "a lock on the jobs", "f40": "an old snapshot",
+    "f41": "the queue of notifications fills up", "f42": "no notifications", "f43": "a library vanishes", "f44": "counters at their end",
+    "f45": "a transaction pooler", "f46": "a host vanishes", "f47": "answers are lost", "f48": "a router forgets",
+    "f50": "a slow and lossy network", "f51": "an address changes", "f52": "a worker's clock is wrong", "f53": "the database's clock is set",
+    "f57": "two versions at once", "f58": "a migration under load", "f59": "a million jobs at once", "f60": "a machine that slept",
+}  # fmt: skip
+FAULTS_LATER = {"f54": "there are no schedules yet", "f55": "the same", "f56": "the same"}
 LATER = {"b50": "there are no cron expressions yet"}
 SECURITY_LATER = {
     "s6": "tenants", "s7": "tenants", "s15": "there is no CSV yet", "s18": "encryption", "s24": "no dashboard in a browser yet",
@@ -39,15 +55,15 @@ SECURITY_LATER = {
 def numbers() -> set[str]:
     """Those at the beginning of the names of tests, `test_b1_b2_...`, and of the ids of their cases, `id="b1-..."`."""
     found: set[str] = set()
-    for path in HERE.glob("test_*.py"):
-        for run in re.findall(r'(?:def test_|\bid=")((?:[bs]\d+[_-])+)', path.read_text()):
-            found.update(re.findall(r"[bs]\d+", run))
+    for path in HERE.rglob("test_*.py"):
+        for run in re.findall(r'(?:def test_|\bid=")((?:[bsf]\d+[_-])+)', path.read_text()):
+            found.update(re.findall(r"[bsf]\d+", run))
     return found
 
 
 def test_every_row_has_a_test() -> None:
     found = numbers()
-    assert [row for row in (*BAD_INPUTS, *SECURITY) if row not in found] == []
+    assert [row for row in (*BAD_INPUTS, *SECURITY, *FAULTS) if row not in found] == []
 
 
 def test_no_row_is_forgotten() -> None:
@@ -59,5 +75,10 @@ def test_no_rule_is_forgotten() -> None:
     assert SECURITY.keys() | SECURITY_LATER.keys() == {f"s{n}" for n in range(1, 37) if n != 12}  # was never given
 
 
+def test_no_fault_is_forgotten() -> None:
+    gaps = {5, 6, 10, 18, 39, 49}  # were never given
+    assert FAULTS.keys() | FAULTS_LATER.keys() == {f"f{n}" for n in range(1, 61) if n not in gaps}
+
+
 def test_what_comes_later_has_not_come_yet() -> None:
-    assert (LATER.keys() | SECURITY_LATER.keys()) & numbers() == set()
+    assert (LATER.keys() | SECURITY_LATER.keys() | FAULTS_LATER.keys()) & numbers() == set()
