@@ -1,0 +1,137 @@
+"""Single connections: opened, listened on, looked at, cut."""
+
+import asyncio
+import os
+import socket
+from multiprocessing.connection import wait
+from typing import NamedTuple
+
+import psycopg
+
+from pgqueue.db.doors import AnyConnection, AsyncConnection, Connection, run, run_async
+from pgqueue.db.dsn import CONNECT_TIMEOUT_S, connection_settings, no_connection
+from pgqueue.queries import session
+
+
+def connect(
+    dsn: str, *, timeout_s: float = CONNECT_TIMEOUT_S, name: str = "pgqueue", private: bool = True
+) -> Connection:
+    """Open one autocommit connection; raises DatabaseUnavailable with one line and without the password.
+
+    private: no user code runs on it, so that even its search_path is ours.
+    """
+    try:
+        parameters = connection_settings(dsn, timeout_s=timeout_s, name=name, private=private)
+        conn = psycopg.connect(dsn, autocommit=True, **parameters)
+        prepare(conn, private=private)
+    except psycopg.Error as error:
+        raise no_connection(dsn, error) from None
+    return conn
+
+
+async def connect_async(
+    dsn: str, *, timeout_s: float = CONNECT_TIMEOUT_S, name: str = "pgqueue", private: bool = True
+) -> AsyncConnection:
+    """As `connect`, for asyncio."""
+    try:
+        parameters = connection_settings(dsn, timeout_s=timeout_s, name=name, private=private)
+        conn = await psycopg.AsyncConnection.connect(dsn, autocommit=True, **parameters)
+        alarm = asyncio.get_running_loop().call_later(timeout_s, sever, conn)
+        try:
+            await prepare_async(conn, private=private)
+        finally:
+            alarm.cancel()
+    except psycopg.Error as error:
+        raise no_connection(dsn, error) from None
+    return conn
+
+
+def prepare(conn: Connection, *, private: bool = True) -> None:
+    if not run(conn, session(backend_pid=conn.info.backend_pid, private=private)):
+        prepare_nothing(conn)
+
+
+async def prepare_async(conn: AsyncConnection, *, private: bool = True) -> None:
+    if not await run_async(conn, session(backend_pid=conn.info.backend_pid, private=private)):
+        prepare_nothing(conn)
+
+
+def wait_for_bell(conn: Connection, timeout_s: float, *, wake_fd: int) -> bool:
+    """Block until a notification arrives, wake_fd is readable, or the time is over; takes all notifications that lie ready.
+
+    True: there were some.
+    """
+    if list(conn.notifies(timeout=0)):  # some may have come in with the answer to a query
+        return True
+    wait([conn.fileno(), wake_fd], timeout_s)
+    return bool(list(conn.notifies(timeout=0)))
+
+
+async def wait_for_bell_async(conn: AsyncConnection, timeout_s: float) -> list[str]:
+    """As `wait_for_bell`; returns the payloads. psycopg's own wait wakes up ten times a second, which an idle worker need not."""
+    rung = [note.payload async for note in conn.notifies(timeout=0)]
+    if not rung:
+        await _readable(conn.fileno(), timeout_s)
+        rung = [note.payload async for note in conn.notifies(timeout=0)]
+    return rung
+
+
+async def _readable(fd: int, timeout_s: float) -> None:
+    loop = asyncio.get_running_loop()
+    heard = asyncio.Event()
+    loop.add_reader(fd, heard.set)
+    try:
+        await asyncio.wait_for(heard.wait(), timeout_s)
+    except TimeoutError:
+        return
+    finally:
+        loop.remove_reader(fd)
+
+
+def sever(conn: AnyConnection) -> None:
+    """Cut the connection's socket, so that whoever waits on it gets an error now.
+
+    A frozen server still acknowledges packets: neither keepalives nor cancelling the wait would end it.
+    """
+    if conn.closed:
+        return
+    with socket.socket(fileno=os.dup(conn.fileno())) as wire:
+        try:
+            wire.shutdown(socket.SHUT_RDWR)
+        except OSError:  # the other side was faster; the wait ends either way
+            return
+
+
+def is_pooled(conn: AnyConnection, backend_pid: int) -> bool:
+    """Whether a pooler stands between: the process id it made up for the handshake is not that of the real backend."""
+    return conn.info.backend_pid != backend_pid
+
+
+class Wire(NamedTuple):
+    """A connection as its client sees it: the server's address or socket folder, and the backend that the handshake named."""
+
+    host: str
+    sslmode: str
+    encrypted: bool
+    backend_pid: int
+
+
+def wire(conn: AnyConnection) -> Wire:
+    """What libpq says of the way to the server."""
+    modes = [option.val for option in conn.pgconn.info if option.keyword == b"sslmode"]
+    return Wire(
+        conn.info.hostaddr or conn.info.host,
+        (modes[0] or b"").decode(),
+        bool(conn.pgconn.ssl_in_use),
+        conn.info.backend_pid,
+    )
+
+
+def prepare_nothing(conn: AnyConnection) -> None:
+    """Never prepare a statement here: behind a pooler the next transaction may meet another session, which has not got it."""
+    conn.prepare_threshold = None
+
+
+def prepares(conn: AnyConnection) -> bool:
+    """Whether statements may be prepared, and the session is ours alone."""
+    return conn.prepare_threshold is not None

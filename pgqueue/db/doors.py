@@ -1,0 +1,123 @@
+"""The two doors through which every statement goes, and what a caller's connection tells of itself."""
+
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg import pq
+from psycopg.rows import tuple_row
+
+from pgqueue.errors import ConfigError
+from pgqueue.queries import Rows, Statement, Steps
+
+T = TypeVar("T")
+Connection = psycopg.Connection[Any]
+AsyncConnection = psycopg.AsyncConnection[Any]
+AnyConnection = Connection | AsyncConnection
+DatabaseError = psycopg.Error
+Blocked = psycopg.errors.LockNotAvailable  # somebody else held a lock for longer than we wait
+
+
+def run(conn: Connection, steps: "Steps[T] | Statement") -> Any:
+    """Drive Steps (or one Statement) over a sync connection and return its value (or rows)."""
+    if isinstance(steps, Statement):
+        return _execute(conn, steps)
+    rows: Rows = []
+    try:
+        statement = next(steps)
+        while True:
+            rows = _execute(conn, statement)
+            statement = steps.send(rows)
+    except StopIteration as done:
+        return done.value
+
+
+async def run_async(conn: AsyncConnection, steps: "Steps[T] | Statement") -> Any:
+    """As `run`, over an async connection."""
+    if isinstance(steps, Statement):
+        return await _execute_async(conn, steps)
+    rows: Rows = []
+    try:
+        statement = next(steps)
+        while True:
+            rows = await _execute_async(conn, statement)
+            statement = steps.send(rows)
+    except StopIteration as done:
+        return done.value
+
+
+def _execute(conn: Connection, statement: Statement) -> Rows:
+    # Our own cursor class: the caller's connection may make cursors that read rows or placeholders another way.
+    with psycopg.Cursor(conn, row_factory=tuple_row) as cursor:
+        if statement.copy_rows is not None:
+            _check_copy(conn)
+            with cursor.copy(_trusted(statement)) as copy:
+                for row in statement.copy_rows:
+                    copy.write_row(row)
+            return []
+        cursor.execute(_trusted(statement), statement.params or None)
+        if _in_pipeline(conn):  # the answer has not been read yet, not even whether there are rows
+            with conn.pipeline() as pipeline:
+                pipeline.sync()
+        return cursor.fetchall() if _has_rows(cursor) else []
+
+
+async def _execute_async(conn: AsyncConnection, statement: Statement) -> Rows:
+    async with psycopg.AsyncCursor(conn, row_factory=tuple_row) as cursor:
+        if statement.copy_rows is not None:
+            _check_copy(conn)
+            async with cursor.copy(_trusted(statement)) as copy:
+                for row in statement.copy_rows:
+                    await copy.write_row(row)
+            return []
+        await cursor.execute(_trusted(statement), statement.params or None)
+        if _in_pipeline(conn):
+            async with conn.pipeline() as pipeline:
+                await pipeline.sync()
+        return await cursor.fetchall() if _has_rows(cursor) else []
+
+
+def _has_rows(cursor: psycopg.Cursor[Any] | psycopg.AsyncCursor[Any]) -> bool:
+    """`cursor.description` would say it too, at a twentieth of a defer's cost."""
+    return cursor.pgresult is not None and cursor.pgresult.nfields > 0
+
+
+def _in_pipeline(conn: AnyConnection) -> bool:
+    return conn.info.pipeline_status != pq.PipelineStatus.OFF
+
+
+def _check_copy(conn: AnyConnection) -> None:
+    if _in_pipeline(conn):
+        raise ConfigError(
+            "defer_many streams rows by COPY, which a pipeline cannot carry: call it outside of conn.pipeline()"
+        )
+
+
+def _trusted(statement: Statement) -> Any:
+    """psycopg wants a literal; ours come from files in the package, with names we checked ourselves."""
+    return statement.sql
+
+
+def would_begin(conn: AnyConnection) -> bool:
+    """True when the next statement opens the caller's transaction. conn.transaction() would open and commit one of its own."""
+    return not conn.autocommit and is_idle(conn)
+
+
+def is_idle_autocommit(conn: AnyConnection) -> bool:
+    """True when each statement on this connection commits by itself, so that what it does is visible at once."""
+    return conn.autocommit and is_idle(conn)
+
+
+def is_idle(conn: AnyConnection) -> bool:
+    """True when no transaction is open on the connection."""
+    return conn.info.transaction_status == pq.TransactionStatus.IDLE
+
+
+def is_async(conn: object) -> bool:
+    """Whether a caller's connection is psycopg's async one; raises ConfigError for anything else than psycopg's two."""
+    if isinstance(conn, psycopg.AsyncConnection):
+        return True
+    if isinstance(conn, psycopg.Connection):
+        return False
+    raise ConfigError(
+        f"conn= takes a psycopg Connection or AsyncConnection, not a {type(conn).__module__}.{type(conn).__qualname__}"
+    )

@@ -1,0 +1,85 @@
+"""What a database error means: whether to wait, to try again, or what to tell the user of pgqueue."""
+
+import psycopg
+from psycopg_pool import PoolTimeout
+
+from pgqueue.db.pools import NotPrimary
+from pgqueue.errors import DatabaseUnavailable, NotAllowed, SchemaMissing
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Whether the server said no, so that a COMMIT certainly did not happen; a broken connection leaves it open."""
+    code = error.sqlstate if isinstance(error, psycopg.Error) else None
+    return code is not None and code[:2] not in ("08", "57")
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether waiting may cure what a connection failed with: the server is away, starts, stops, or has no room.
+
+    False when it refuses us: a wrong password or database stays wrong.
+    """
+    if isinstance(error, DatabaseUnavailable):
+        return "FATAL" not in str(error) or any(reason in str(error) for reason in _PASSING)
+    if isinstance(error, psycopg.OperationalError):
+        return error.sqlstate is None or error.sqlstate[:3] in (*_GOING_AWAY, "533")
+    return isinstance(error, OSError)
+
+
+def may_repeat(error: BaseException) -> bool:
+    """Whether a transaction of ours that failed with this may succeed if it is tried again; it may also have been committed."""
+    if isinstance(error, _FOR_REPEATING):
+        return True
+    lost = isinstance(error, psycopg.OperationalError) and (error.sqlstate is None or error.sqlstate[:3] in _GOING_AWAY)
+    return lost and not isinstance(error, PoolTimeout)  # that one has waited already
+
+
+def explain(error: psycopg.Error, *, schema: str) -> Exception | None:
+    """What a database error means to the user of pgqueue: our own error where there is a cure, else None."""
+    if isinstance(error, _NO_TABLES) and schema in str(
+        error
+    ):  # else it comes from whatever makes the caller's arguments
+        return SchemaMissing(f"the schema '{schema}' has no pgqueue tables: run `pgqueue migrate`")
+    if isinstance(error, psycopg.errors.InsufficientPrivilege):
+        return _not_allowed(error, schema=schema)
+    if isinstance(error, PoolTimeout):
+        return DatabaseUnavailable(
+            f"no connection: {error}. Check that the server runs, or raise pool_size or pool_timeout_s."
+        )
+    if isinstance(error, psycopg.OperationalError) and (error.sqlstate is None or error.sqlstate[:3] in _GOING_AWAY):
+        return DatabaseUnavailable(
+            f"the database went away: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+        )
+    if isinstance(error, NotPrimary):
+        return DatabaseUnavailable(f"the server takes no writes, as after a fail-over: {error}")
+    return None
+
+
+def _not_allowed(error: psycopg.Error, *, schema: str) -> NotAllowed | None:
+    """None when the right that is missing is one on the caller's own tables."""
+    reason = (str(error).splitlines() or [""])[0]
+    if reason.split(" ")[-1] not in _OURS | {schema}:
+        return None
+    roles = ", ".join(f"{schema}_{role}" for role in ("producer", "worker", "reader", "admin"))
+    return NotAllowed(
+        f"{reason}: connect as a role that may, or grant this one what it needs of {roles} (made by `pgqueue migrate --roles`)"
+    )
+
+
+_OURS = {
+    "job", "jobs", "history", "attempt", "failures", "worker", "queue", "awaited", "throughput", "audit", "migration",
+    "job_seq", "enqueue", "tidy",
+}  # fmt: skip
+_FOR_REPEATING = (
+    psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected, psycopg.errors.ReadOnlySqlTransaction,
+)  # fmt: skip
+_NO_TABLES = psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName, psycopg.errors.UndefinedObject
+_GOING_AWAY = ("57P", "080")  # shutdown, crash or start of the server; connection exceptions
+# libpq tells no code for a connection that was refused; other languages' words count as a refusal.
+_PASSING = (
+    "starting up",
+    "shutting down",
+    "in recovery",
+    "not yet accepting",
+    "too many",
+    "remaining connection slots",
+)
