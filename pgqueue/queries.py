@@ -1,7 +1,7 @@
 """What we say to the database: one builder per .sql file, each returning a Statement, which is a pure value.
 
 Work that takes several statements is a generator of them (Steps): it yields a Statement, is sent its rows, and returns a
-value. The doors in db.py drive it over a sync or an async connection, so nothing with an `if` is ever written twice.
+value. The doors in db drive it over a sync or an async connection, so nothing with an `if` is ever written twice.
 """
 
 from collections.abc import Generator, Iterable, Mapping, Sequence
