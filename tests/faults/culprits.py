@@ -25,13 +25,15 @@ class Trace(NamedTuple):
 def traces(folder: Path) -> list[Trace]:
     """Every run so far, in the order in which they began."""
     lines = (folder / "traces").read_text().splitlines() if (folder / "traces").exists() else []
-    return [Trace(job, int(token), int(pid)) for job, token, pid in map(str.split, lines)]
+    # A line across two pages is seen half while it is written, and stays so if its writer is killed just then.
+    whole = [line.split() for line in lines if line.endswith(" .")]
+    return [Trace(job, int(token), int(pid)) for job, token, pid, _ in whole]
 
 
 def leave_trace(folder: str) -> None:
     job = current_job()
     with open(f"{folder}/traces", "a") as file:
-        file.write(f"{job.id} {job.token} {os.getpid()}\n")
+        file.write(f"\n{job.id} {job.token} {os.getpid()} .")
 
 
 @task
