@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from benchmarks.chaos.checker import WORKER_LOST, Failure, History, Row, check
+from benchmarks.chaos.groups import PACKAGE
+from benchmarks.chaos.mutants import MUTANTS, SHORT_LEASE, Mutant
 from benchmarks.chaos.plan import MOST_AT_ONCE, draw
 
 GROUPS = ("w1", "w2")
@@ -116,3 +118,9 @@ def test_faults_of_a_plan_do_not_meet_at_one_target_and_are_few_at_once() -> Non
             assert sum(other.target == fault.target for other in together) <= 1
             others = [other for other in plan if other.at_s < fault.at_s < other.at_s + other.length_s]
             assert len(others) < MOST_AT_ONCE
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_every_mutant_still_changes_the_package(mutant: Mutant) -> None:
+    for file, old, new in (*SHORT_LEASE, *mutant.changes):
+        assert (PACKAGE / "pgqueue" / file).read_text().count(old) == 1 and old != new, (file, old)

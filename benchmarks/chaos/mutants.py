@@ -95,7 +95,7 @@ MUTANTS = (
         "a free session lock is death",
         [
             ("sql/beat.sql", "      and exists (select from judge)\n", ""),
-            ("sql/beat.sql", "      and pg_postmaster_start_time() < now() - interval '5 seconds'\n", ""),
+            ("sql/beat.sql", "      and pg_postmaster_start_time() not between now() - interval '5 seconds' and now()\n", ""),
             ("sql/beat.sql", "          %(settled)s\n          and ", "          "),
             ("sql/beat.sql", "suspect_since < now() - %(grace_s)s * interval '1 second'", "%(grace_s)s > 0"),
             ("sql/bury.sql", "suspect_since < now() - %(grace_s)s * interval '1 second'", "%(grace_s)s > 0"),
