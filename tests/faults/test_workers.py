@@ -255,7 +255,10 @@ def test_f20_a_worker_short_of_descriptors_says_so_and_recovers(
     eventually(lambda: len(traces(tmp_path)) == 8, what="all run")
     _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, hard))  # what is open stays open; nothing new can be opened
-    conn.execute("select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'pgqueue:%'")
+    conn.execute(
+        "select pg_terminate_backend(pid) from pg_stat_activity"
+        " where application_name like 'pgqueue:%' and datname = current_database()"
+    )
     for child in worker.children()[:4]:
         os.kill(child, signal.SIGKILL)
     worker.said("did not come up: the system refuses another process (Too many open files)")
