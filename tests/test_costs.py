@@ -3,7 +3,6 @@ no noise of the machine moves it.
 """
 
 import json
-import time
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -61,6 +60,11 @@ class Counter:
         )
         return dict(rows.fetchall())
 
+    def given_back(self) -> int:
+        """Jobs claimed and not started: a child that gets no turn for a tenth of a second has them taken from it."""
+        settled = "select coalesce(sum(rows), 0)::int from pg_stat_statements where query ~ '^with verdict as'"
+        return int(self._conn.execute(settled).fetchone()[0])
+
     def commits(self) -> int:
         return int(self._conn.execute("select xact_commit from pg_stat_database where datname = 'shop'").fetchone()[0])
 
@@ -77,16 +81,15 @@ def test_a_job_through_a_worker(dsn: str, task_app: App, conn: psycopg.Connectio
     tasks.echo.defer_many((n,) for n in range(JOBS))
     task_app.close()
     counter = Counter(conn, inserted=JOBS)
-    began = time.monotonic()
     assert Worker(dsn, "-c", "2", "--burst").wait() == 0
-    # Jobs are claimed a tenth of a second ahead, by halves: where they run slowly, each statement carries fewer.
-    most = JOBS / 20 + 60 * (time.monotonic() - began)
-    assert counter.rows("job") == (0, JOBS, JOBS)
+    # One update claims a job; where a job was given back, one more did that, and one more claimed it again.
+    assert counter.rows("job") == (0, JOBS + 2 * counter.given_back(), JOBS)
     assert counter.rows("history") == (JOBS, 0, 0)
     assert counter.rows("attempt") == (0, 0, 0)
     calls = sum(counter.statements().values())
-    assert calls < most, counter.statements()  # 118 when this was written
-    assert counter.commits() < most
+    # 118 when this was written; up to 660 were seen beside much other load, as what ends slowly travels in smaller lots.
+    assert calls < JOBS / 5, counter.statements()
+    assert counter.commits() < JOBS / 5
 
 
 def test_a_defer_is_one_statement(dsn: str, task_app: App, conn: psycopg.Connection) -> None:

@@ -47,6 +47,7 @@ class Child(asyncio.Protocol):
         self.leaving = False
         self.done_count = 0
         self.born_at = self.heard_at = time.monotonic()
+        self.busy_since = 0.0
         self.nudged = False
         self.condemned: str | None = None  # the job for whose time limit this child is being killed
         self.failed: str | None = None
@@ -175,10 +176,18 @@ class Child(asyncio.Protocol):
 
     def give(self, runs: list[Run]) -> None:
         """Hand over jobs in one frame."""
+        if self.empty:
+            self.busy_since = time.monotonic()
         for run in runs:
             (self.later if run.is_async else self.sync)[run.job.id] = run
         self.mark_started()
         self.send("run", [run.job for run in runs])
+
+    def rest(self) -> float:
+        """How long it had jobs, up to now, since it was last asked."""
+        now = time.monotonic()
+        busy_s, self.busy_since = now - self.busy_since, now
+        return busy_s
 
     def mark_started(self) -> None:
         """Sync jobs start in order, as many as there are threads; async ones at once."""

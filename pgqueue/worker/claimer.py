@@ -135,9 +135,9 @@ class Claimer:
         busy_s = self._crew.busy_s - self._rate_busy_s
         # The first jobs count at once, or a slow database would keep the claims small for long.
         if busy_s >= RATE_WINDOW_S or (busy_s > 0 and not self._rate):
-            latest = (self._crew.busy_done - self._rate_done) / busy_s
+            latest = (self._crew.finished - self._rate_done) * len(self._crew.children) / busy_s
             self._rate = latest if not self._rate else self._rate + (latest - self._rate) * 0.5
-            self._rate_busy_s, self._rate_done = self._crew.busy_s, self._crew.busy_done
+            self._rate_busy_s, self._rate_done = self._crew.busy_s, self._crew.finished
 
     @property
     def _poll_s(self) -> float:

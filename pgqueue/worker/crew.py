@@ -47,11 +47,10 @@ class Crew:
         self._stopping = False
         self._starts = Starts()
         self._work = asyncio.Event()  # set while there is anything to look after
-        # How fast jobs get done when there are enough of them: the time in which every child had one, and the jobs that came
-        # back in it. Time spent waiting for a claim tells nothing, or a slow database would make the claims small as well.
+        # How fast jobs get done when there are enough of them: how long children had some, added up, and how many came back.
+        # Time spent waiting for a claim tells nothing, or a slow database would make the claims small as well.
         self.busy_s = 0.0
-        self.busy_done = 0
-        self._all_busy_since: float | None = None
+        self.finished = 0
 
     # -- processes --
 
@@ -148,8 +147,9 @@ class Crew:
         self._stirred()
 
     def _done(self, child: Child, done: list[Any], rss_mb: float) -> None:
-        if self._all_busy_since is not None:
-            self.busy_done += len(done)
+        if not child.empty:  # else it was only asked to judge
+            self.busy_s += child.rest()
+            self.finished += len(done)
         outcomes = []
         for fields, seconds in done:
             outcome = Outcome(*fields)
@@ -236,13 +236,6 @@ class Crew:
         """Give as much of the hand to children as may start."""
         if not self._stopping:
             self._dispatcher.dispatch()
-        self._time_busy()
-
-    def _time_busy(self) -> None:
-        now = time.monotonic()
-        if self._all_busy_since is not None:
-            self.busy_s += now - self._all_busy_since
-        self._all_busy_since = now if all(not child.empty for child in self.children) else None
 
     # -- time --
 
