@@ -447,13 +447,11 @@ class Queue(RuleBasedStateMachine):
     # -- leases and time --
 
     @precondition(lambda self: self.up(idle=False))
-    @rule(pick=picks, at_once=st.booleans())
-    def beat(self, pick: int, at_once: bool) -> None:
+    @rule(pick=picks, at_once=st.booleans(), settled=st.booleans(), look=st.booleans())
+    def beat(self, pick: int, at_once: bool, settled: bool, look: bool) -> None:
         station = some(self.up(idle=False), pick)
-        if at_once:
-            self.beats(station)
-        else:
-            station.beat()
+        if station.beat(settled=settled, look=look) and at_once:
+            self.sweep(station)
 
     @precondition(lambda self: any(s.sweep for s in self.up(idle=False)))
     @rule(pick=picks)
@@ -477,7 +475,7 @@ class Queue(RuleBasedStateMachine):
         dead = {lease.id for lease in self.model.leases.values() if lease.state == "dead"} & suspects
         assert not [job for job in self.model.of("running") if job.worker in dead], "a dead worker runs jobs"
 
-    @rule(seconds=st.sampled_from([0.1, 1.2, 2.0, 3.0, 6.0, 16.0, 7000.0, DAY / SECOND, -0.5]))
+    @rule(seconds=st.sampled_from([0.1, 1.2, 2.0, 3.0, 6.0, 16.0, 7000.0, DAY / SECOND, -0.5, -8.0]))
     def pass_time(self, seconds: float) -> None:
         self.world.pass_time(seconds)
 

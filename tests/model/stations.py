@@ -393,8 +393,8 @@ class Station:
 
     # -- the lease --
 
-    def beat(self) -> bool:
-        """Renew the lease and look at the others. False: this worker was declared dead, and has a new id now."""
+    def beat(self, *, settled: bool = True, look: bool = True) -> bool:
+        """Renew the lease and look at the others; settled: it was not cut off just now, look: at jobs too. False: this worker was declared dead, and has a new id now."""
         assert self.control is not None
         world, model = self.world, self.world.model
         self._lock()
@@ -402,12 +402,14 @@ class Station:
         state = "draining" if self.draining else "alive"
         now, ((answer, expired, sessionless, due_s, orphaning),) = world.say(self.control, world.queries.beat(
             worker=self.id, lease_s=self._lease_s, grace_s=GRACE_S, fresh_s=FRESH_S, lock_key=self.key,
-            sleeping=False, state=state, look=True, settled=True, **{kind: news[kind] for kind in KINDS},
+            sleeping=False, state=state, look=look, settled=settled, **{kind: news[kind] for kind in KINDS},
         ))  # fmt: skip
-        assert due_s == pytest.approx(world.next_due_s(now))
+        assert due_s == pytest.approx(world.next_due_s(now) if look else None)
         renewed = world.lease(self.id)
-        expected, sweep = model.beat(self.id, now=now, lease_s=self._lease_s, renewed=renewed, state=state)
-        seen = Sweep(frozenset(expired), frozenset(sessionless), frozenset(orphaning))
+        expected, sweep = model.beat(
+            self.id, now=now, lease_s=self._lease_s, renewed=renewed, state=state, settled=settled, look=look
+        )
+        seen = Sweep(frozenset(expired), frozenset(sessionless), frozenset(orphaning or []))
         assert (answer, seen) == (expected, sweep), f"beat {answer} {seen}, by the model {expected} {sweep}"
         if answer is None:
             self.start_over()
