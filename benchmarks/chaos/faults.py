@@ -31,6 +31,9 @@ class Injector:
         self._ledger = ledger
         self._chance = random.Random(seed)
         self._threads: list[threading.Thread] = []
+        # One at a time per target: a deploy may take longer than planned, and a worker killed and started meanwhile would be
+        # started a second time by its end.
+        self._turns = {target: threading.Lock() for target in (*self._groups, "server", "app")}
 
     def run(self, plan: Sequence[Fault], *, say: Callable[[str], None]) -> None:
         """Until the last fault has begun."""
@@ -51,6 +54,10 @@ class Injector:
                 group.start()
 
     def _do(self, fault: Fault) -> None:
+        with self._turns[fault.target]:
+            self._strike(fault)
+
+    def _strike(self, fault: Fault) -> None:
         fields = {"fault": fault.kind, "target": fault.target}
         self._ledger.write("fault", begins=True, **fields)
         try:

@@ -10,6 +10,7 @@ import psycopg
 
 from benchmarks.chaos import tasks
 from benchmarks.chaos.ledger import Ledger
+from pgqueue import db
 from pgqueue.errors import DatabaseUnavailable
 
 ROLLBACK = 0.05
@@ -65,8 +66,11 @@ class Producer(threading.Thread):
         rolls_back, keyed = chance.random() < ROLLBACK, family != "uniq" and chance.random() < KEYED
         options: dict[str, Any] = {"unique": f"key {key}", "on_duplicate": "ignore"} if keyed else {}
         self._ledger.write("intent", key=key, family=family)
+        outcome = ""
         while True:
-            outcome = self._once(key, place, options, rolls_back=rolls_back)
+            before, outcome = outcome, self._once(key, place, options, rolls_back=rolls_back)
+            if before == "unknown" and outcome == "error":  # that the second try failed says nothing of the first
+                outcome = before
             self._ledger.write(outcome, key=key)
             if outcome != "unknown" or not keyed or self.over.is_set():
                 return
@@ -88,8 +92,7 @@ class Producer(threading.Thread):
         except (psycopg.Error, DatabaseUnavailable) as error:
             if self._conn is not None and self._conn.closed:
                 self._forget()
-            # An error with a code is the server's word that it did not commit.
-            return "unknown" if committing and getattr(error, "sqlstate", None) is None else "error"
+            return "unknown" if committing and not db.is_refusal(error) else "error"
 
     def _choose(self, key: str) -> tuple[Callable[..., Any], str]:
         chance = self._chance
