@@ -2,7 +2,7 @@
 
 The server counts the transactions of each database. This one is the run's own, the worker sends single statements
 outside of a transaction, and we ask from another database; so its count is the number of statements. An autovacuum that
-comes by can only add to it, therefore the least of several windows counts. A window is a multiple of 1.5, 5 and 15 s,
+comes by can only add to it, therefore the least of several windows counts. A window is a multiple of 1.5, 5, 15 and 30 s,
 in which all that an idle worker does repeats, and long against the second by which sessions report their counts late.
 """
 

@@ -22,7 +22,7 @@ logger = logging.getLogger("pgqueue.worker")
 
 CANCELS_S = 1.0  # how soon a running task hears of a cancel
 HELD_S = 15.0  # how often the jobs the database thinks we run are compared with those we do
-BELLS_S = 15.0  # how often the queue of notifications is looked at
+BELLS_S = 30.0  # how often the queue of notifications is looked at: it takes hours to fill
 BELLS_STEP = 0.1  # so much more of it in use is worth another warning
 TIDY_S = 3600.0
 PUT_OFF_S = 10.0  # after a failure
