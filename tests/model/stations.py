@@ -394,7 +394,10 @@ class Station:
     # -- the lease --
 
     def beat(self, *, settled: bool = True, look: bool = True) -> bool:
-        """Renew the lease and look at the others; settled: it was not cut off just now, look: at jobs too. False: this worker was declared dead, and has a new id now."""
+        """Renew the lease and look at the others. False: this worker was declared dead, and has a new id now.
+
+        settled: it was not cut off a moment ago; look: it asks the jobs too.
+        """
         assert self.control is not None
         world, model = self.world, self.world.model
         self._lock()
