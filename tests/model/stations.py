@@ -396,7 +396,7 @@ class Station:
     def beat(self, *, settled: bool = True, look: bool = True) -> bool:
         """Renew the lease and look at the others. False: this worker was declared dead, and has a new id now.
 
-        settled: it was not cut off just now. look: at the jobs, too.
+        settled: it was not cut off a moment ago; look: it asks the jobs too.
         """
         assert self.control is not None
         world, model = self.world, self.world.model
