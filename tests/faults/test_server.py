@@ -300,3 +300,24 @@ def test_f38_the_jobs_table_is_locked(
     nobody_died(cluster, *workers)
     assert ask(cluster, "select count(*) from pgqueue.history") == len(producer.acknowledged) + 52
     figure("run twice", len(ledger.read_text().split()) - 50, "jobs", at_most=0)
+
+
+@pytest.mark.slow
+def test_a_claim_under_way_when_its_worker_goes_leaves_no_job_behind(
+    start_worker: Start, conn: psycopg.Connection
+) -> None:
+    conn.execute(
+        "create function shop_dawdle() returns trigger language plpgsql as 'begin perform pg_sleep(5.8); return new; end'"
+    )
+    conn.execute(
+        "create trigger dawdle before update on pgqueue.job for each row "
+        "when (new.state = 'running') execute function shop_dawdle()"
+    )
+    worker = start_worker("-c", "1").ready()
+    job = tasks.echo.defer(1)
+    asleep = "select count(*) from pg_stat_activity where wait_event = 'PgSleep'"
+    eventually(lambda: conn.execute(asleep).fetchone() == (1,), what="a claim is under way")
+    assert worker.stop() == 0
+    conn.execute("drop trigger dawdle on pgqueue.job")  # waits for the claim's end
+    start_worker("-c", "1").ready()
+    assert job.result(40) == 1
