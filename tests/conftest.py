@@ -104,10 +104,10 @@ def queries(app: App) -> Queries:
 def alive(pid: int) -> bool:
     """Whether the process runs, or is stopped; a zombie is dead."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except (FileNotFoundError, ProcessLookupError):  # the latter if it ends while it is read
         return False
-    return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    return state != "Z"
 
 
 class Worker:
