@@ -1,12 +1,11 @@
 """One attempt at one job: decode, call, encode, and turn whatever happened into an Outcome. Writes nothing anywhere."""
 
 import asyncio
-import contextlib
 import inspect
 import io
 import os
 import traceback
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 from pgqueue import db
@@ -40,43 +39,39 @@ class Attempt:
     def execute(self, connection: Callable[[], db.Connection]) -> Outcome:
         """Run a sync task. `connection` opens one, for atomic tasks only."""
         try:
-            with self._entered():
-                args, kwargs = self._arguments()
-                if not self.task.atomic:
-                    return self._succeeded(self.task.function(*args, **kwargs))
-                conn = connection()
-                with conn.transaction():
-                    db.run(conn, self._begin())
-                    self.current.connection = conn
-                    result = self._encode(self.task.function(*args, **kwargs))
-                    self._finished(db.run(conn, self._finish(conn, result)))
-                return self._outcome(Verdict.COMMITTED)
+            _current.set(self.current)
+            args, kwargs = self._arguments()
+            if not self.task.atomic:
+                return self._succeeded(self.task.function(*args, **kwargs))
+            conn = connection()
+            with conn.transaction():
+                db.run(conn, self._begin())
+                self.current.connection = conn
+                result = self._encode(self.task.function(*args, **kwargs))
+                self._finished(db.run(conn, self._finish(conn, result)))
+            return self._outcome(Verdict.COMMITTED)
         except BaseException as error:
             return self.failed(error)
+        finally:
+            _current.set(None)
 
     async def execute_async(self, connection: Callable[[], Awaitable[db.AsyncConnection]]) -> Outcome:
         """Run an async task."""
         try:
-            with self._entered():
-                args, kwargs = self._arguments()
-                if not self.task.atomic:
-                    return self._succeeded(await self.task.function(*args, **kwargs))
-                async with await connection() as conn, conn.transaction():
-                    await db.run_async(conn, self._begin())
-                    self.current.connection = conn
-                    result = self._encode(await self.task.function(*args, **kwargs))
-                    self._finished(await db.run_async(conn, self._finish(conn, result)))
-                return self._outcome(Verdict.COMMITTED)
+            _current.set(self.current)
+            args, kwargs = self._arguments()
+            if not self.task.atomic:
+                return self._succeeded(await self.task.function(*args, **kwargs))
+            async with await connection() as conn, conn.transaction():
+                await db.run_async(conn, self._begin())
+                self.current.connection = conn
+                result = self._encode(await self.task.function(*args, **kwargs))
+                self._finished(await db.run_async(conn, self._finish(conn, result)))
+            return self._outcome(Verdict.COMMITTED)
         except BaseException as error:
             return self.failed(error)
-
-    @contextlib.contextmanager
-    def _entered(self) -> Iterator[None]:
-        token = _current.set(self.current)
-        try:
-            yield
         finally:
-            _current.reset(token)
+            _current.set(None)
 
     def _arguments(self) -> tuple[list[object], dict[str, object]]:
         return self.task.codec.decode(self.job.args, self.job.kwargs)
@@ -170,9 +165,9 @@ class Attempt:
         return self._secrets.mask(text)
 
     def _why_cancelled(self, error: BaseException) -> BaseException:
-        if self.current.time_over.is_set():
+        if self.current.time_over:
             return TimeLimitExceeded("the task's timeout is over").with_traceback(error.__traceback__)
-        if self.current.cancel_event.is_set():
+        if self.current.cancel_requested:
             return Cancel("cancelled while running")
         return error
 
