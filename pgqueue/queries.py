@@ -22,6 +22,7 @@ LOCK_CLASS = 0x70677175  # "pgqu": the first key of all our advisory locks
 # Of arguments, after which a claim takes no further job: a thousand large ones would be a gigabyte.
 CLAIM_BYTES = 4_000_000
 _FOLDER = Path(__file__).parent / "sql"
+_QUOTED = str.maketrans({"\\": r"\\", '"': r"\""})
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,16 @@ class Statement:
     sql: str
     params: Mapping[str, Any] = field(default_factory=dict)
     copy_rows: Iterable[Sequence[Any]] | None = None
+
+
+def _array(values: Iterable[str | int]) -> str:
+    """Ids or numbers as PostgreSQL writes a list: a twentieth of the time that psycopg takes, which was 2 of a job's 40 us."""
+    return f"{{{','.join(map(str, values))}}}"
+
+
+def _texts(values: Iterable[str | None]) -> str:
+    """As _array, for texts of any kind."""
+    return _array("NULL" if text is None else f'"{text.translate(_QUOTED)}"' for text in values)
 
 
 @cache
@@ -165,7 +176,7 @@ class Queries:
     def finish(
         self, *, worker: str, ids: Sequence[str], tokens: Sequence[int], results: Sequence[str | None]
     ) -> Statement:
-        return self._say("finish", worker=worker, ids=ids, tokens=tokens, results=results)
+        return self._say("finish", worker=worker, ids=_array(ids), tokens=_array(tokens), results=_texts(results))
 
     def atomic_begin(self, *, attempt: str) -> Statement:
         return self._say("atomic_begin", attempt=attempt)
@@ -216,8 +227,8 @@ class Queries:
     def connections_allowed(self) -> Statement:
         return self._say("connections_allowed")
 
-    def custom_plans(self) -> Statement:
-        return self._say("custom_plans")
+    def steady_plans(self) -> Statement:
+        return self._say("steady_plans")
 
     def lock_patience(self) -> Statement:
         return self._say("lock_patience")

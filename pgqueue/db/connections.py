@@ -132,6 +132,11 @@ def prepare_nothing(conn: AnyConnection) -> None:
     conn.prepare_threshold = None
 
 
+def prepare_at_once(conn: AnyConnection) -> None:
+    """Prepare every statement when it is first said here."""
+    conn.prepare_threshold = 0
+
+
 def prepares(conn: AnyConnection) -> bool:
     """Whether statements may be prepared, and the session is ours alone."""
     return conn.prepare_threshold is not None

@@ -9,8 +9,7 @@ gone as (
   where
     -- Found by id and by nothing else: hidden in coalesce, the fence cannot tempt the planner to read the index of running
     -- jobs, where someone's old snapshot keeps every job of the last hours.
-    job.id = any (%(ids)s::uuid[])
-    and job.id = done.id
+    job.id = done.id
     and job.claim_token = done.claim_token
     and coalesce(job.state = 'running' and job.worker = %(worker)s, false)
   returning job.*, done.result
@@ -30,7 +29,13 @@ select
   (
     -- Somebody waits for one of them: a single doorbell for the batch.
     select count(pg_notify('{results_channel}', ''))
-    from (select from gone join {schema}.awaited on awaited.job_id = gone.id limit 1) as waiter
+    from (
+      select
+      from gone
+      join {schema}.awaited on awaited.job_id = gone.id
+      where exists (select from {schema}.awaited)  -- asked once: mostly nobody waits, and then no row is looked for
+      limit 1
+    ) as waiter
     where pg_notification_queue_usage() < 0.5
   ),
   current_setting('pgqueue.attempt', true)
