@@ -75,6 +75,7 @@ class App:
         stop: Strategy | None = None,
         wait: Strategy | None = None,
         atomic: bool = False,
+        keep: int | None = None,
         redact: Iterable[str] = (),
     ) -> "Decorator": ...
     def task(self, *function: Any, **options: Any) -> Any:
@@ -83,8 +84,9 @@ class App:
         name: default module.function. queue, priority, timeout (seconds an attempt may take), expires: defaults of its jobs.
         max_attempts, retry, stop, wait: when a failed attempt is repeated (tenacity strategies; default: any exception, 20
         attempts, exponential from 2 s to 1 h). atomic: the job's result commits together with what the task writes through
-        current_job().conn. redact: names of arguments that nobody who looks at jobs is shown, beside those that look like a
-        password, token or key by their name (setting secret_names). Raises ConfigError at import for what cannot work.
+        current_job().conn. keep=0: a success leaves nothing, neither a result nor a row in history, and nobody can ask for it;
+        what fails is kept all the same. redact: names of arguments that nobody who looks at jobs is shown, beside those that look
+        like a password, token or key by their name (setting secret_names). Raises ConfigError at import for what cannot work.
         """
         if function:
             return self._register(*function)
@@ -434,7 +436,8 @@ def _check_id(job_id: str) -> str:
 
 def _not_found(job_id: str) -> JobNotFound:
     return JobNotFound(
-        f"no job {job_id}: it never existed, its transaction was rolled back or is still open, or its retention is over",
+        f"no job {job_id}: it never existed, its transaction was rolled back or is still open, its retention is over, "
+        "or it succeeded and its task keeps nothing (keep=0)",
         job_id,
     )
 

@@ -181,8 +181,8 @@ class Queries:
     def atomic_begin(self, *, attempt: str) -> Statement:
         return self._say("atomic_begin", attempt=attempt)
 
-    def recorded(self, *, worker: str, ids: Sequence[str], tokens: Sequence[int]) -> Statement:
-        return self._say("recorded", worker=worker, ids=ids, tokens=tokens)
+    def recorded(self, *, worker: str, ids: Sequence[str], tokens: Sequence[int], kept: Sequence[bool]) -> Statement:
+        return self._say("recorded", worker=worker, ids=ids, tokens=tokens, kept=kept)
 
     def settle(self, *, worker: str, worker_name: str, columns: Mapping[str, Sequence[Any]]) -> Statement:
         return self._say("settle", worker=worker, worker_name=worker_name, **columns)

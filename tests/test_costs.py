@@ -183,7 +183,7 @@ def hot(queries: Queries, held: dict[str, Any]) -> dict[str, Statement]:
         "claim": queries.claim(worker=worker, queues=None, unknown=[], limit=10),
         "claim_after": queries.claim_after(worker=worker, cursors=cursors, unknown=[], limit=10),
         "finish": queries.finish(worker=worker, ids=ids, tokens=tokens, results=["1"] * 10),
-        "recorded": queries.recorded(worker=worker, ids=ids, tokens=tokens),
+        "recorded": queries.recorded(worker=worker, ids=ids, tokens=tokens, kept=[True] * len(ids)),
         "settle": queries.settle(worker=worker, worker_name="w", columns=columns),
         "progress": queries.progress(worker=worker, ids=ids, tokens=tokens, fractions=[0.5] * 10, notes=["n"] * 10),
         "revoke": queries.revoke(worker=worker, job_id=ids[0], token=1),

@@ -1,4 +1,4 @@
--- Record a batch of successes: each counts only if the claim token and the worker still match.
+-- Record a batch of successes: each counts only if the claim token and the worker still match. No result: nothing is kept.
 with done as (
   select id, claim_token, result
   from unnest(%(ids)s::uuid[], %(tokens)s::bigint[], %(results)s::text[]) as done (id, claim_token, result)
@@ -23,6 +23,7 @@ kept as (
     id, claim_token, run_at, created_at, started_at, expires_at, worker, 'succeeded', attempt, crashes, max_attempts,
     timeout_s, priority, queue, task, args, kwargs, headers, unique_key, result
   from gone
+  where result is not null
 )
 select
   id::text,

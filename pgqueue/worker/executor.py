@@ -76,18 +76,21 @@ class Attempt:
     def _arguments(self) -> tuple[list[object], dict[str, object]]:
         return self.task.codec.decode(self.job.args, self.job.kwargs)
 
-    def _encode(self, value: object) -> str:
+    def _encode(self, value: object) -> str | None:
+        """The result as it is stored; None: nothing of a success is kept."""
         if inspect.iscoroutine(value):
             value.close()
             raise InvalidResult(
                 f"task {self.task.name} returned a coroutine: declare it with async def, or await what it calls"
             )
+        if not self.task.keeps:
+            return None
+        if value is None:
+            return "null"
         return self.task.codec.encode_result(value, max_bytes=self.task.app.config.max_payload_bytes)
 
     def _succeeded(self, value: object) -> Outcome:
-        return Outcome(
-            self.job.id, self.job.token, Verdict.SUCCEEDED, self._encode(value) if value is not None else "null"
-        )
+        return Outcome(self.job.id, self.job.token, Verdict.SUCCEEDED, self._encode(value))
 
     def _begin(self) -> Statement:
         return self.task.app.queries.atomic_begin(attempt=self._mark)
@@ -96,7 +99,7 @@ class Attempt:
     def _mark(self) -> str:
         return f"{self.job.id}:{self.job.token}"
 
-    def _finish(self, conn: db.AnyConnection, result: str) -> Statement:
+    def _finish(self, conn: db.AnyConnection, result: str | None) -> Statement:
         """The last statement of an atomic task: it takes the row's lock and keeps it to the commit.
 
         A rescue either sees the job finished, or came first; then this matches nothing and everything rolls back.
@@ -120,7 +123,8 @@ class Attempt:
         """The outcome of an attempt that raised."""
         if self.committing and not db.is_refusal(error):
             # Either it committed or this is what shall become of it: the finisher asks the database.
-            return self.judged(error, cause="commit")._replace(verdict=Verdict.UNSURE)
+            unsure = self.judged(error, cause="commit")
+            return unsure._replace(verdict=Verdict.UNSURE, result="null" if self.task.keeps else None)
         self.exhausted = _exhausted(error)
         if isinstance(error, asyncio.CancelledError):
             error = self._why_cancelled(error)
