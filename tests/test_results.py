@@ -126,7 +126,7 @@ def test_a_result_is_read_by_the_annotations(app: App, worker: Hands) -> None:
     worker.run_all('{"number": 2, "due": "never"}')
     assert all(isinstance(error, InvalidResult) for error in both(broken))
     nothing = task.defer(3)
-    worker.run_all(None)
+    worker.run_all("null")
     assert list(both(nothing)) == [None, None]
 
 
