@@ -21,7 +21,7 @@ BLOCK = 100  # jobs for each mark: the marks cost a hundredth, and a drain has a
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Idle:
+class Noop:
     """Jobs that do nothing. marked: they leave no row, so that a mark among each BLOCK of them must tell."""
 
     options: tuple[str, ...]
@@ -61,13 +61,14 @@ def _options(children: int) -> tuple[str, ...]:
 
 THREADS = (*_options(1), "--threads", "8")
 
-# A task that keeps nothing is one more line here (and its function one in tasks.py), such as:
-# Idle(options=_options(1), task="unkept", note=", keep=0", marked=True, target=at_least(45_000))
-IDLE = (
-    Idle(options=_options(2)),
-    Idle(options=_options(1), target=at_least(30_000), share=at_least(60)),
-    Idle(options=_options(8)),
-    Idle(options=THREADS),
+# A task that keeps nothing is one more line here, such as
+#     Noop(options=_options(1), task="unkept", note=", keep=0", marked=True, target=at_least(45_000)),
+# and one in tasks.registered: app.task(name="unkept", keep=0)(tasks.noop)
+NOOPS = (
+    Noop(options=_options(2)),
+    Noop(options=_options(1), target=at_least(30_000), share=at_least(60)),
+    Noop(options=_options(8)),
+    Noop(options=THREADS),
 )
 SLEEPING = tuple(
     case
@@ -93,20 +94,20 @@ def measure(bench: Bench) -> Iterator[Measurement]:
     found = Found()
     for _ in range(bench.repeat):
         found.floors.append(drain.floor_rate(bench))
-        for idle in IDLE:
-            found.rates.setdefault(idle.name, []).append(_idle_rates(bench, idle))
+        for noop in NOOPS:
+            found.rates.setdefault(noop.name, []).append(_noop_rates(bench, noop))
         for sleeping in SLEEPING:
             found.rates.setdefault(sleeping.name, []).append(_sleeping_rates(bench, sleeping))
     base = typical("drain floor: claim.sql + finish.sql", found.floors, "jobs/s")
     yield base
-    for idle in IDLE:
-        yield from _idle_figures(idle, found, base.value)
+    for noop in NOOPS:
+        yield from _noop_figures(noop, found, base.value)
     for sleeping in SLEEPING:
         recorded = [rates.recorded for rates in found.rates[sleeping.name]]
         yield typical(sleeping.name, recorded, "jobs/s", floor=min(sleeping.ideal_rate, base.value))
 
 
-def _idle_figures(case: Idle, found: Found, floor: float) -> Iterator[Measurement]:
+def _noop_figures(case: Noop, found: Found, floor: float) -> Iterator[Measurement]:
     recorded, from_ready = zip(*found.rates[case.name], strict=True)
     yield typical(case.name, recorded, "jobs/s", case.target, floor=floor)
     yield typical(f"{case.name}, from ready", from_ready, "jobs/s")
@@ -115,7 +116,7 @@ def _idle_figures(case: Idle, found: Found, floor: float) -> Iterator[Measuremen
         yield typical(f"{case.name}, share of the floor", shares, "%", case.share)
 
 
-def _idle_rates(bench: Bench, case: Idle) -> Rates:
+def _noop_rates(bench: Bench, case: Noop) -> Rates:
     jobs = bench.count(FULL)
     bench.empty()
     if not case.marked:

@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks import drain, enqueue, pgbench
 from benchmarks.bench import Bench, opened
-from benchmarks.drain import Idle, Sleeping
+from benchmarks.drain import Noop, Sleeping
 from benchmarks.load import load
 from benchmarks.report import WIDTH
 from pgqueue.bench import floor
@@ -99,8 +99,8 @@ def test_the_floor_copies_what_defer_many_copies(bench: Bench) -> None:
 
 
 def test_jobs_that_leave_no_row_are_told_by_marks(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    both = (Idle(options=("-c", "1")), Idle(options=("-c", "1"), note=", marked", marked=True))
-    monkeypatch.setattr(drain, "IDLE", both)
+    both = (Noop(options=("-c", "1")), Noop(options=("-c", "1"), note=", marked", marked=True))
+    monkeypatch.setattr(drain, "NOOPS", both)
     monkeypatch.setattr(drain, "SLEEPING", ())
     found = _by_name(drain.measure(bench))
     plain, marked = found["drain -c 1"].value, found["drain -c 1, marked"].value
@@ -108,7 +108,7 @@ def test_jobs_that_leave_no_row_are_told_by_marks(bench: Bench, monkeypatch: pyt
 
 
 def test_jobs_that_sleep_do_not_beat_their_ideal_rate(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drain, "IDLE", ())
+    monkeypatch.setattr(drain, "NOOPS", ())
     monkeypatch.setattr(drain, "SLEEPING", (Sleeping(ms=100, options=("-c", "4"), places=4),))
     found = _by_name(drain.measure(bench))["drain 100 ms, -c 4"]
     assert 0 < found.value < 40 * 1.2  # batches are recorded some milliseconds late, the first as well as the last

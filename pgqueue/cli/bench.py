@@ -18,7 +18,9 @@ HEADINGS = ("MEASUREMENT", "VALUE", "UNIT", "SPREAD", "OF FLOOR")
 
 
 def bench(
-    jobs: Annotated[int, typer.Option("--jobs", min=1000, max=10_000_000, help="Jobs of a drain.")] = 50_000,
+    jobs: Annotated[
+        int, typer.Option("--jobs", min=1000, max=10_000_000, help="Jobs of a drain, or of one defer_many.")
+    ] = 50_000,
     repeat: Annotated[int, typer.Option("--repeat", min=1, max=100, help="Samples of each rate.")] = 3,
     concurrency: Annotated[
         int, typer.Option("-c", "--concurrency", min=1, max=1024, help="Child processes of the worker.")
