@@ -6,14 +6,15 @@ from typing import Annotated
 
 import typer
 
-from benchmarks import defer, defer_many, drain, idle, latency, memory, report
+from benchmarks import defer, defer_many, drain, enqueue, idle, latency, memory, report
 from benchmarks.bench import Bench, opened
-from benchmarks.measurement import Measurement
+from pgqueue.bench.measurement import Measurement
 
 MEASURES: dict[str, Callable[[Bench], Iterator[Measurement]]] = {
     "drain": drain.measure,
     "defer": defer.measure,
     "defer_many": defer_many.measure,
+    "enqueue": enqueue.measure,
     "latency": latency.measure,
     "memory": memory.measure,
     "idle": idle.measure,

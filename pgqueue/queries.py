@@ -307,6 +307,12 @@ class Queries:
         """One file of sql/doctor."""
         return self._say(f"doctor/{question}", **params)
 
+    # -- the measurements --
+
+    def bench(self, question: str, **params: Any) -> Statement:
+        """One file of sql/bench."""
+        return self._say(f"bench/{question}", **params)
+
     # -- migrations --
 
     def schema_exists(self) -> Statement:
