@@ -61,14 +61,13 @@ def _options(children: int) -> tuple[str, ...]:
 
 THREADS = (*_options(1), "--threads", "8")
 
-# A task that keeps nothing is one more line here, such as
-#     Noop(options=_options(1), task="unkept", note=", keep=0", marked=True, target=at_least(45_000)),
-# and one in tasks.registered: app.task(name="unkept", keep=0)(tasks.noop)
 NOOPS = (
     Noop(options=_options(2)),
     Noop(options=_options(1), target=at_least(30_000), share=at_least(60)),
     Noop(options=_options(8)),
     Noop(options=THREADS),
+    Noop(options=_options(1), task="unkept", note=", keep=0", marked=True, target=at_least(45_000)),
+    Noop(options=_options(2), task="unkept", note=", keep=0", marked=True),
 )
 SLEEPING = tuple(
     case
@@ -86,6 +85,7 @@ class Found:
     """What the rounds have found, by case."""
 
     floors: list[float] = field(default_factory=list)
+    unkept_floors: list[float] = field(default_factory=list)
     rates: dict[str, list[Rates]] = field(default_factory=dict)
 
 
@@ -94,14 +94,16 @@ def measure(bench: Bench) -> Iterator[Measurement]:
     found = Found()
     for _ in range(bench.repeat):
         found.floors.append(drain.floor_rate(bench))
+        found.unkept_floors.append(drain.floor_rate(bench, result=None))
         for noop in NOOPS:
             found.rates.setdefault(noop.name, []).append(_noop_rates(bench, noop))
         for sleeping in SLEEPING:
             found.rates.setdefault(sleeping.name, []).append(_sleeping_rates(bench, sleeping))
     base = typical("drain floor: claim.sql + finish.sql", found.floors, "jobs/s")
-    yield base
+    unkept = typical("drain floor, nothing kept", found.unkept_floors, "jobs/s")
+    yield from (base, unkept)
     for noop in NOOPS:
-        yield from _noop_figures(noop, found, base.value)
+        yield from _noop_figures(noop, found, unkept.value if noop.marked else base.value)
     for sleeping in SLEEPING:
         recorded = [rates.recorded for rates in found.rates[sleeping.name]]
         yield typical(sleeping.name, recorded, "jobs/s", floor=min(sleeping.ideal_rate, base.value))

@@ -30,7 +30,8 @@ def mark() -> int:
 
 
 def registered(app: App) -> App:
-    """The App with all of these as its tasks."""
+    """The App with all of these as its tasks, and `noop` once more as one of which nothing is kept."""
+    app.task(name="unkept", keep=0)(tasks.noop)
     return tasks.registered(tasks.registered(app), (wall_s, nap, nap_async, mark))
 
 

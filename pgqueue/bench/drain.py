@@ -31,10 +31,10 @@ def measure(bench: Bench) -> Iterator[Measurement]:
     yield typical(f"drain {' '.join(options)}", [rate.recorded for rate in rates], "jobs/s", floor=base.value)
 
 
-def floor_rate(bench: Bench) -> float:
-    """Jobs a second of bare psycopg."""
+def floor_rate(bench: Bench, *, result: str | None = "1") -> float:
+    """Jobs a second of bare psycopg. No result: nothing of them is kept."""
     fill(bench, bench.count(FULL))
-    return floor.drain(bench.app)
+    return floor.drain(bench.app, result=result)
 
 
 def _rates(bench: Bench, options: tuple[str, ...]) -> Rates:
