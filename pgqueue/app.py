@@ -150,12 +150,12 @@ class App:
     def place(self, task: str, call: Call, *, options: Options) -> Job[Any]:
         """Insert one encoded call; Task.defer and enqueue end here."""
         job_id, options = new_id(), self._marked(task, options)
-        with self._database.explained():
-            try:
-                with self._database.door(options.conn) as (conn, ring):
-                    steps = enqueue_one(self.queries, task, call, job_id=job_id, options=options, ring=ring)
-                    placed = db.run(conn, steps)
-            except db.DatabaseError as error:
+        try:
+            with self._database.door(options.conn) as (conn, ring):
+                steps = enqueue_one(self.queries, task, call, job_id=job_id, options=options, ring=ring)
+                placed = db.run(conn, steps)
+        except db.DatabaseError as error:
+            with self._database.explained():
                 for attempt in self._database.again(error, options.conn):
                     with attempt, self._database.transaction() as (conn, ring):
                         steps = enqueue_again(self.queries, task, call, job_id=job_id, options=options, ring=ring)
@@ -165,12 +165,12 @@ class App:
     async def place_async(self, task: str, call: Call, *, options: Options) -> Job[Any]:
         """As `place`, for asyncio."""
         job_id, options = new_id(), self._marked(task, options)
-        with self._database.explained():
-            try:
-                async with self._database.door_async(options.conn) as (conn, ring):
-                    steps = enqueue_one(self.queries, task, call, job_id=job_id, options=options, ring=ring)
-                    placed = await db.run_async(conn, steps)
-            except db.DatabaseError as error:
+        try:
+            async with self._database.door_async(options.conn) as (conn, ring):
+                steps = enqueue_one(self.queries, task, call, job_id=job_id, options=options, ring=ring)
+                placed = await db.run_async(conn, steps)
+        except db.DatabaseError as error:
+            with self._database.explained():
                 async for attempt in self._database.again_async(error, options.conn):
                     with attempt:
                         async with self._database.transaction_async() as (conn, ring):

@@ -28,13 +28,14 @@ from pgqueue.db.doors import (
 )
 from pgqueue.db.dsn import CONNECT_TIMEOUT_S, describe
 from pgqueue.db.meaning import explain, is_refusal, may_pass, may_repeat
-from pgqueue.db.pools import PoolLife, pool, pool_async, writable
+from pgqueue.db.pools import Borrowed, PoolLife, pool, pool_async, writable
 
 __all__ = [
     "CONNECT_TIMEOUT_S",
     "AnyConnection",
     "AsyncConnection",
     "Blocked",
+    "Borrowed",
     "Connection",
     "DatabaseError",
     "PoolLife",

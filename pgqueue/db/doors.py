@@ -1,5 +1,6 @@
 """The two doors through which every statement goes, and what a caller's connection tells of itself."""
 
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import psycopg
@@ -82,7 +83,7 @@ def _has_rows(cursor: psycopg.Cursor[Any] | psycopg.AsyncCursor[Any]) -> bool:
 
 
 def _in_pipeline(conn: AnyConnection) -> bool:
-    return conn.info.pipeline_status != pq.PipelineStatus.OFF
+    return conn.pgconn.pipeline_status != pq.PipelineStatus.OFF
 
 
 def _check_copy(conn: AnyConnection) -> None:
@@ -94,7 +95,13 @@ def _check_copy(conn: AnyConnection) -> None:
 
 def _trusted(statement: Statement) -> Any:
     """psycopg wants a literal; ours come from files in the package, with names we checked ourselves."""
-    return statement.sql
+    return _encoded(statement.sql)
+
+
+@lru_cache(256)
+def _encoded(text: str) -> str | bytes:
+    """One and the same bytes for a text, by which psycopg knows it again: it would encode and hash two kilobytes each time."""
+    return text.encode() if text.isascii() else text
 
 
 def would_begin(conn: AnyConnection) -> bool:
@@ -109,7 +116,7 @@ def is_idle_autocommit(conn: AnyConnection) -> bool:
 
 def is_idle(conn: AnyConnection) -> bool:
     """True when no transaction is open on the connection."""
-    return conn.info.transaction_status == pq.TransactionStatus.IDLE
+    return conn.pgconn.transaction_status == pq.TransactionStatus.IDLE
 
 
 def is_async(conn: object) -> bool:
