@@ -221,9 +221,6 @@ class Queries:
     def lock(self, lock_key: int) -> Statement:
         return self._say("lock", lock_class=LOCK_CLASS, lock_key=lock_key)
 
-    def backend_pid(self) -> Statement:
-        return self._say("backend_pid")
-
     def connections_allowed(self) -> Statement:
         return self._say("connections_allowed")
 

@@ -1,16 +1,15 @@
 """The only importer of psycopg: connections, pools, and the two doors through which every statement goes."""
 
 from pgqueue.db.connections import (
+    Ear,
     Wire,
     connect,
     connect_async,
-    is_pooled,
     prepare_at_once,
     prepare_nothing,
     prepares,
     sever,
     wait_for_bell,
-    wait_for_bell_async,
     wire,
 )
 from pgqueue.db.doors import (
@@ -38,6 +37,7 @@ __all__ = [
     "Borrowed",
     "Connection",
     "DatabaseError",
+    "Ear",
     "PoolLife",
     "Wire",
     "connect",
@@ -47,7 +47,6 @@ __all__ = [
     "is_async",
     "is_idle",
     "is_idle_autocommit",
-    "is_pooled",
     "is_refusal",
     "may_pass",
     "may_repeat",
@@ -60,7 +59,6 @@ __all__ = [
     "run_async",
     "sever",
     "wait_for_bell",
-    "wait_for_bell_async",
     "wire",
     "would_begin",
     "writable",

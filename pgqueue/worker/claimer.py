@@ -285,7 +285,8 @@ class Claimer:
     async def _wait(self, event: asyncio.Event, timeout_s: float) -> bool:
         """Wait for an event or the time; True: the event."""
         try:
-            await asyncio.wait_for(event.wait(), timeout_s)
+            async with asyncio.timeout(timeout_s):  # wait_for() would make a task of it, for two more turns of the loop
+                await event.wait()
         except TimeoutError:
             return False
         return True
