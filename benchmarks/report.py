@@ -24,7 +24,7 @@ def surroundings(bench: Bench) -> dict[str, Any]:
     """What the figures depend on besides the code."""
     return {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": _commit(),
+        "commit": commit(),
         "python": platform.python_version(),
         "system": platform.platform(),
         "cpu_count": os.cpu_count(),
@@ -40,7 +40,7 @@ def _server_settings(bench: Bench) -> dict[str, str]:
     return dict(bench.admin.execute("select name, setting from pg_settings where name = any (%s)", [names]).fetchall())
 
 
-def _commit() -> str | None:
+def commit() -> str | None:
     """The commit that was measured, `-dirty` if files differ from it; None outside of a checkout."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
     done = subprocess.run(command, cwd=FOLDER.parent, capture_output=True, text=True, check=False)

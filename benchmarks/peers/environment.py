@@ -1,0 +1,164 @@
+"""Where a peer's own libraries are: our own environment, a virtual environment or a node_modules folder of the peer's."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
+
+FOLDER = Path(__file__).parent / ".envs"
+INSTALL_S = 600.0  # a package index that answers slowly is waited for; one that hangs is not
+
+
+class Environment(Protocol):
+    """interpreter runs the peer's program; scripts is where the commands are that its packages bring."""
+
+    @property
+    def interpreter(self) -> Path: ...
+
+    @property
+    def variables(self) -> dict[str, str]: ...
+
+    def script(self, name: str) -> str: ...
+
+    def install(self) -> None:
+        """Bring the packages, if they are not there. Raises RuntimeError with what the installer said last."""
+
+    def versions(self) -> dict[str, str]:
+        """What is installed, by package."""
+
+
+@dataclass(frozen=True)
+class Own:
+    """The environment that this runs in: pgqueue's own."""
+
+    @property
+    def interpreter(self) -> Path:
+        return Path(sys.executable)
+
+    @property
+    def variables(self) -> dict[str, str]:
+        return {}
+
+    def script(self, name: str) -> str:
+        return str(self.interpreter.parent / name)
+
+    def install(self) -> None:
+        """Whoever runs this has it."""
+
+    def versions(self) -> dict[str, str]:
+        return _python_versions(self.interpreter)
+
+
+@dataclass(frozen=True)
+class Python:
+    """A virtual environment with exactly these packages: `requirements` names each with its version."""
+
+    name: str
+    requirements: Sequence[str]
+
+    @property
+    def folder(self) -> Path:
+        return FOLDER / self.name
+
+    @property
+    def interpreter(self) -> Path:
+        return self.folder / "bin" / "python"
+
+    @property
+    def variables(self) -> dict[str, str]:
+        return {}
+
+    def script(self, name: str) -> str:
+        return str(self.interpreter.parent / name)
+
+    def install(self) -> None:
+        if _is_current(self.folder, self.requirements):
+            return
+        _run([sys.executable, "-m", "venv", "--clear", "--without-pip", str(self.folder)])
+        pip = [sys.executable, "-m", "pip", "--python", str(self.interpreter), "--disable-pip-version-check", "--quiet"]
+        _run([*pip, "install", *self.requirements])
+        _mark(self.folder, self.requirements)
+
+    def versions(self) -> dict[str, str]:
+        return _python_versions(self.interpreter)
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node_modules folder with exactly these packages, for the `node` on PATH."""
+
+    name: str
+    requirements: Sequence[str]
+
+    @property
+    def folder(self) -> Path:
+        return FOLDER / self.name
+
+    @cached_property
+    def interpreter(self) -> Path:
+        found = shutil.which("node")
+        if found is None:
+            raise RuntimeError("there is no `node` on PATH")
+        return Path(found)
+
+    @property
+    def variables(self) -> dict[str, str]:
+        # Our program lies elsewhere; CommonJS looks here for what it requires.
+        return {"NODE_PATH": str(self.folder / "node_modules"), "NODE_ENV": "production"}
+
+    def script(self, name: str) -> str:
+        return str(self.folder / "node_modules" / ".bin" / name)
+
+    def install(self) -> None:
+        if _is_current(self.folder, self.requirements):
+            return
+        if not shutil.which("npm"):
+            raise RuntimeError("there is no `npm` on PATH")
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True)
+        quiet = ["--no-audit", "--no-fund", "--no-package-lock", "--loglevel=error"]
+        _run(["npm", "install", "--prefix", str(self.folder), *quiet, *self.requirements])
+        _mark(self.folder, self.requirements)
+
+    def versions(self) -> dict[str, str]:
+        listed = json.loads(_run(["npm", "ls", "--json", "--prefix", str(self.folder)]))
+        found = {name: each["version"] for name, each in listed["dependencies"].items()}
+        return found | {"node": _run([str(self.interpreter), "--version"]).strip()}
+
+
+def _python_versions(interpreter: Path) -> dict[str, str]:
+    listed = _run([sys.executable, "-m", "pip", "--python", str(interpreter), "list", "--format", "json"])
+    return {each["name"]: each["version"] for each in json.loads(listed)}
+
+
+def _is_current(folder: Path, requirements: Sequence[str]) -> bool:
+    marker = folder / "installed"
+    return marker.is_file() and marker.read_text().split("\n") == list(requirements)
+
+
+def _mark(folder: Path, requirements: Sequence[str]) -> None:
+    """Written last: an installation that was cut short is made anew."""
+    (folder / "installed").write_text("\n".join(requirements))
+
+
+def _run(command: Sequence[str]) -> str:
+    environment = os.environ | {"PIP_REQUIRE_VIRTUALENV": "0"}
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=INSTALL_S,
+        stdin=subprocess.DEVNULL,
+        env=environment,
+    )
+    if done.returncode:
+        said = [line for line in (done.stderr or done.stdout).splitlines() if "ERROR" in line or "error" in line]
+        raise RuntimeError((said or [f"{command[0]} ended with {done.returncode}"])[-1][:300])
+    return done.stdout

@@ -1,0 +1,28 @@
+"""Procrastinate with its asynchronous worker."""
+
+from benchmarks.peers.environment import Environment, Python
+from benchmarks.peers.peer import PROGRAMS, Look, Peer
+
+
+def _worker(environment: Environment, processes: int) -> list[str]:
+    return [str(environment.interpreter), str(PROGRAMS / "procrastinate_jobs.py"), "worker"]
+
+
+def _succeeded(look: Look, enqueued: int) -> int:
+    return look("select count(*) from procrastinate_jobs where status = 'succeeded'")
+
+
+PEER = Peer(
+    name="procrastinate",
+    store="postgres",
+    environment=Python("procrastinate", ["procrastinate==3.10.0", "psycopg[binary]==3.3.9", "psycopg-pool==3.3.3"]),
+    program="procrastinate_jobs.py",
+    worker=_worker,
+    done=_succeeded,
+    keeps="job row and events, no result",
+    settings="async tasks, concurrency 30 a process, a connection for each",
+    source="its docs/howto/production/concurrency, whose example this is",
+    bulk="batch_defer",
+    copies=True,
+    variables={"PEER_CONCURRENCY": "30"},
+)

@@ -1,0 +1,61 @@
+"""What a run has found out about each peer."""
+
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any
+
+from benchmarks.measurement import percentile
+from benchmarks.peers.drain import Drained
+from benchmarks.peers.peer import Peer
+from benchmarks.peers.pinned import Pinned
+
+
+@dataclass
+class Results:
+    """One peer's samples, and why it takes no further part, if so. drained: by number of processes."""
+
+    peer: Peer
+    jobs: int = 0
+    drained: dict[int, list[Drained]] = field(default_factory=dict)
+    singles: list[float] = field(default_factory=list)
+    latencies_ms: list[list[float]] = field(default_factory=list)
+    pinned: Pinned | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+    reason: str | None = None
+
+    def figures(self) -> dict[str, float]:
+        """The medians; percentiles of latency are those of each repeat."""
+        found = {f"drain_{n}": median(each.rate for each in drains) for n, drains in self.drained.items()}
+        if self.singles:
+            found["enqueue"] = median(self.singles)
+        bulk = [each.bulk_rate for drains in self.drained.values() for each in drains]
+        if bulk and self.peer.bulk:
+            found["bulk"] = median(bulk)
+        for percent in (50, 99) if self.latencies_ms else ():
+            found[f"p{percent}_ms"] = median(percentile(each, percent) for each in self.latencies_ms)
+        return found | self._pinned_figures()
+
+    def _pinned_figures(self) -> dict[str, float]:
+        """The first tenth of the time, when little is dead yet, and the last."""
+        if self.pinned is None or not self.pinned.ran:
+            return {}
+        tenth = max(1, len(self.pinned.ran) // 10)
+        settled = self.pinned.ran[1:] or self.pinned.ran  # the worker comes up in the first second
+        return {"pinned_first": _mean(settled[:tenth]), "pinned_last": _mean(settled[-tenth:])}
+
+    def as_json(self) -> dict[str, Any]:
+        peer = self.peer
+        about = {name: getattr(peer, name) for name in ("store", "keeps", "settings", "source", "bulk")}
+        samples = {
+            "drain": {n: [each.rate for each in drains] for n, drains in self.drained.items()},
+            "bulk": [each.bulk_rate for drains in self.drained.values() for each in drains],
+            "enqueue": self.singles,
+            "latency_ms": self.latencies_ms,
+            "pinned": self.pinned and vars(self.pinned),
+        }
+        found = {"figures": self.figures(), "samples": samples, "jobs": self.jobs, "reason": self.reason}
+        return {"name": peer.name, **about, "versions": self.versions, **found}
+
+
+def _mean(counts: list[int]) -> float:
+    return sum(counts) / len(counts)
