@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 FOLDER = Path(__file__).parent / ".envs"
+NEWEST_MINOR = 15  # of Python 3, that is looked for on PATH
 INSTALL_S = 600.0  # a package index that answers slowly is waited for; one that hangs is not
 
 
@@ -57,10 +59,14 @@ class Own:
 
 @dataclass(frozen=True)
 class Python:
-    """A virtual environment with exactly these packages: `requirements` names each with its version."""
+    """A virtual environment with exactly these packages: `requirements` names each with its version.
+
+    least: the oldest Python that they run on, if not the one that runs this; one on PATH is taken then.
+    """
 
     name: str
     requirements: Sequence[str]
+    least: tuple[int, int] = (3, 11)
 
     @property
     def folder(self) -> Path:
@@ -80,7 +86,7 @@ class Python:
     def install(self) -> None:
         if _is_current(self.folder, self.requirements):
             return
-        _run([sys.executable, "-m", "venv", "--clear", "--without-pip", str(self.folder)])
+        _run([_python(self.least), "-m", "venv", "--clear", "--without-pip", str(self.folder)])
         pip = [sys.executable, "-m", "pip", "--python", str(self.interpreter), "--disable-pip-version-check", "--quiet"]
         _run([*pip, "install", *self.requirements])
         _mark(self.folder, self.requirements)
@@ -130,6 +136,16 @@ class Node:
         listed = json.loads(_run(["npm", "ls", "--json", "--prefix", str(self.folder)]))
         found = {name: each["version"] for name, each in listed["dependencies"].items()}
         return found | {"node": _run([str(self.interpreter), "--version"]).strip()}
+
+
+def _python(least: tuple[int, int]) -> str:
+    """The running interpreter, or the newest on PATH that is new enough."""
+    if sys.version_info >= least:
+        return sys.executable
+    for minor in range(NEWEST_MINOR, least[1] - 1, -1):
+        if found := shutil.which(f"python3.{minor}"):
+            return found
+    raise RuntimeError(f"it needs Python {least[0]}.{least[1]} or later; this is {platform.python_version()}")
 
 
 def _python_versions(interpreter: Path) -> dict[str, str]:

@@ -19,35 +19,45 @@ COLUMNS = {
     "bulk": "bulk",
     "p50_ms": "p50 ms",
     "p99_ms": "p99 ms",
-    "pinned_first": "pinned, first",
-    "pinned_last": "pinned, last",
+    "pinned_load": "pinned: load",
+    "pinned_first": "ran first",
+    "pinned_last": "ran last",
+    "pinned_backlog": "backlog",
 }
+WIDTH = 160  # the table is of no use in less
 NOTE = (
-    "jobs/s but for p50 and p99; in brackets: the peer's figure as a share of pgqueue's in the same run. "
+    "jobs/s but for p50, p99 and backlog (jobs); in brackets: the figure as a share of pgqueue's in the same run. "
     "PostgreSQL waits for the disk at each commit; Redis as Debian ships it saves snapshots and may lose a minute."
 )
 
 
 def print_table(found: list[Results]) -> None:
-    """Every peer with its medians, and below it whoever takes no part and why."""
+    """Every peer with its medians; below it what its settings are, or why it takes no part."""
     ours = next((each.figures() for each in found if each.peer.name == "pgqueue"), {})
     shown = [key for key in COLUMNS if any(key in each.figures() for each in found)]
-    table = Table("peer", "keeps of a success", *(COLUMNS[key] for key in shown), caption=NOTE)
+    table = Table("peer", caption=NOTE)
+    for key in shown:
+        table.add_column(COLUMNS[key], justify="right", no_wrap=True)
     for each in found:
-        figures = each.figures()
-        table.add_row(each.peer.name, each.peer.keeps, *(_cell(key, figures, ours) for key in shown))
-    console = Console()
+        table.add_row(each.peer.name, *(_cell(key, each.figures(), ours) for key in shown))
+    console = Console(width=max(Console().width, WIDTH))
     console.print(table)
     for each in found:
-        if each.reason:
-            console.print(f"{each.peer.name}: left out: {each.reason}", markup=False, highlight=False)
+        console.print(f"{each.peer.name}: {_about(each)}", markup=False, highlight=False)
+
+
+def _about(each: Results) -> str:
+    if each.reason:
+        return f"left out at {each.reason}"
+    return f"{each.peer.settings}; keeps of a success: {each.peer.keeps}"
 
 
 def _cell(key: str, figures: dict[str, float], ours: dict[str, float]) -> str:
     if key not in figures:
         return "-"
-    ratio = f" ({figures[key] / ours[key]:.2f})" if ours.get(key) and figures is not ours else ""
-    return show(figures[key]) + ratio
+    # Each peer has its own load beside an old snapshot: how it holds against that is what counts.
+    compared = ours.get(key) and figures != ours and not key.startswith("pinned")
+    return show(figures[key]) + (f" ({figures[key] / ours[key]:.2f})" if compared else "")
 
 
 def write(found: list[Results], around: dict[str, Any]) -> Path:

@@ -1,13 +1,15 @@
 """What a run has found out about each peer."""
 
 from dataclasses import dataclass, field
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
 from benchmarks.measurement import percentile
 from benchmarks.peers.drain import Drained
 from benchmarks.peers.peer import Peer
 from benchmarks.peers.pinned import Pinned
+
+STARTING_S = 3  # in which a worker comes up and works off what has come meanwhile
 
 
 @dataclass
@@ -36,12 +38,17 @@ class Results:
         return found | self._pinned_figures()
 
     def _pinned_figures(self) -> dict[str, float]:
-        """The first tenth of the time, when little is dead yet, and the last."""
-        if self.pinned is None or not self.pinned.ran:
+        """What was enqueued; what ran in the first tenth of the time, when little is dead yet, and in the last; what is left."""
+        if self.pinned is None:
             return {}
-        tenth = max(1, len(self.pinned.ran) // 10)
-        settled = self.pinned.ran[1:] or self.pinned.ran  # the worker comes up in the first second
-        return {"pinned_first": _mean(settled[:tenth]), "pinned_last": _mean(settled[-tenth:])}
+        seconds = self.pinned.seconds
+        tenth = max(1, seconds // 10)
+        return {
+            "pinned_load": self.pinned.enqueued / seconds,
+            "pinned_first": fmean(self.pinned.ran[STARTING_S:][:tenth] or self.pinned.ran),
+            "pinned_last": fmean(self.pinned.ran[-tenth:]),
+            "pinned_backlog": self.pinned.backlog,
+        }
 
     def as_json(self) -> dict[str, Any]:
         peer = self.peer
@@ -55,7 +62,3 @@ class Results:
         }
         found = {"figures": self.figures(), "samples": samples, "jobs": self.jobs, "reason": self.reason}
         return {"name": peer.name, **about, "versions": self.versions, **found}
-
-
-def _mean(counts: list[int]) -> float:
-    return sum(counts) / len(counts)

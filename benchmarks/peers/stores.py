@@ -110,6 +110,7 @@ class Redis:
         deadline = time.monotonic() + START_S
         while not self.socket.exists() or self._command("ping") != "PONG":
             if self._process.poll() is not None or time.monotonic() > deadline:
+                self.close()
                 raise LeftOut(f"redis-server does not start: {_last_line(Path(self._log.name))}")
             time.sleep(0.02)
 

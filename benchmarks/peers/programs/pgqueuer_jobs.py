@@ -22,6 +22,12 @@ async def queries() -> Queries:
     return Queries(AsyncpgDriver(await asyncpg.connect()))
 
 
+async def prepare(tables: Queries) -> None:
+    """As its checklist says: autovacuum settings after installation."""
+    await tables.install()
+    await tables.optimize_autovacuum()
+
+
 async def produce() -> None:
     into = await queries()
 
@@ -69,7 +75,7 @@ async def work() -> None:
 async def main() -> None:
     match sys.argv[1:]:
         case ["prepare"]:
-            await (await queries()).install()
+            await prepare(await queries())
         case ["worker"]:
             await work()
         case _:

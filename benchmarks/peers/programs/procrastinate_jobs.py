@@ -11,8 +11,7 @@ import ticks
 
 CHUNK = 1000  # jobs in one statement of a bulk load
 
-# One connection for each job that runs at once, and one that listens.
-app = procrastinate.App(connector=procrastinate.PsycopgConnector(max_size=int(os.environ["PEER_CONCURRENCY"]) + 1))
+app = procrastinate.App(connector=procrastinate.PsycopgConnector(max_size=int(os.environ["PEER_POOL"])))
 
 
 @app.task(name="noop")
