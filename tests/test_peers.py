@@ -28,15 +28,20 @@ def stores(server_dsn: str) -> Iterator[Stores]:
 
 
 def test_a_drain_counts_every_job_once_and_waits_for_the_store(stores: Stores) -> None:
-    drained = drain.measure(stores, PEER, 2, 300)
+    drained = drain.measure(stores, PEER, 1, 5000)
     assert drained.rate > 0
     assert drained.bulk_rate > 0
 
 
 def test_a_job_that_the_store_does_not_know_of_fails_the_peer(stores: Stores) -> None:
     forgetful = replace(PEER, done=lambda look, enqueued: enqueued + 1)
-    with pytest.raises(Failed, match="of 100 jobs enqueued 100 ran and 101 are recorded"):
-        drain.measure(stores, forgetful, 1, 100)
+    with pytest.raises(Failed, match="of 5000 jobs enqueued 5000 ran and 5001 are recorded"):
+        drain.measure(stores, forgetful, 1, 5000)
+
+
+def test_a_drain_too_short_to_measure_says_so(stores: Stores) -> None:
+    with pytest.raises(drain.TooFew, match="1 jobs are too few"):
+        drain.measure(stores, PEER, 1, 1)
 
 
 def test_latency_and_enqueue(stores: Stores) -> None:

@@ -7,6 +7,7 @@ bookkeeping gains nothing. The store is asked only once all jobs have run: askin
 question is dear.
 """
 
+import math
 import time
 from dataclasses import dataclass
 
@@ -15,7 +16,7 @@ from benchmarks.peers.sample import POLL_S, Failed, Sample, Watch, sample
 from benchmarks.peers.stores import Stores
 
 SKIPPED = 0.1
-TRIAL_JOBS = 1000  # enough to know a rate roughly
+TRIAL_JOBS, TRIAL_GROWTH = 1000, 8  # a trial of a quarter of AIM_S tells the rate well enough
 AIM_S = 4.0  # a drain takes about so long: far above POLL_S, and autovacuum's minute stays out of it
 LEAST, MOST = 500, 200_000
 
@@ -28,16 +29,23 @@ class Drained:
     bulk_rate: float
 
 
+class TooFew(Failed):
+    """So many jobs are gone before the first look."""
+
+
 def jobs_for(stores: Stores, peer: Peer) -> int:
-    """How many jobs take about AIM_S with two processes: two trials, since the first is too short for a fast peer."""
-    trial = measure(stores, peer, 2, TRIAL_JOBS).rate
-    longer = measure(stores, peer, 2, _bounded(trial * AIM_S / 4)).rate
-    return _bounded(longer * AIM_S)
+    """How many jobs take about AIM_S with two processes."""
+    jobs = TRIAL_JOBS
+    while (rate := _trial(stores, peer, jobs)) * AIM_S / 4 > jobs and jobs < MOST:
+        jobs = min(MOST, jobs * TRIAL_GROWTH)
+    return MOST if rate == math.inf else min(MOST, max(LEAST, round(rate * AIM_S / 100) * 100))
 
 
-def _bounded(jobs: float) -> int:
-    """Rounded to hundreds."""
-    return min(MOST, max(LEAST, round(jobs, -2).__int__()))
+def _trial(stores: Stores, peer: Peer, jobs: int) -> float:
+    try:
+        return measure(stores, peer, 2, jobs).rate
+    except TooFew:
+        return math.inf
 
 
 def measure(stores: Stores, peer: Peer, processes: int, jobs: int) -> Drained:
@@ -52,7 +60,9 @@ def measure(stores: Stores, peer: Peer, processes: int, jobs: int) -> Drained:
 
 
 def _watched(this: Sample, jobs: int) -> float:
-    ran, started = _until_ran(this, round(jobs * SKIPPED))
+    ran, started = _until_ran(this, math.ceil(jobs * SKIPPED))
+    if ran == jobs:
+        raise TooFew(f"{jobs} jobs are too few: all had run at the first look")
     _until_ran(this, jobs)
     return (jobs - ran) / (_until_done(this, jobs) - started)
 

@@ -8,12 +8,12 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
 FOLDER = Path(__file__).parent / ".envs"
 NEWEST_MINOR = 15  # of Python 3, that is looked for on PATH
+PYENV = Path.home() / ".pyenv" / "versions"
 INSTALL_S = 600.0  # a package index that answers slowly is waited for; one that hangs is not
 
 
@@ -106,12 +106,9 @@ class Node:
     def folder(self) -> Path:
         return FOLDER / self.name
 
-    @cached_property
+    @property
     def interpreter(self) -> Path:
-        found = shutil.which("node")
-        if found is None:
-            raise RuntimeError("there is no `node` on PATH")
-        return Path(found)
+        return Path(_on_path("node"))
 
     @property
     def variables(self) -> dict[str, str]:
@@ -124,33 +121,44 @@ class Node:
     def install(self) -> None:
         if _is_current(self.folder, self.requirements):
             return
-        if not shutil.which("npm"):
-            raise RuntimeError("there is no `npm` on PATH")
+        npm = _on_path("npm")
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
         quiet = ["--no-audit", "--no-fund", "--no-package-lock", "--loglevel=error"]
-        _run(["npm", "install", "--prefix", str(self.folder), *quiet, *self.requirements])
+        _run([npm, "install", "--prefix", str(self.folder), *quiet, *self.requirements])
         _mark(self.folder, self.requirements)
 
     def versions(self) -> dict[str, str]:
-        listed = json.loads(_run(["npm", "ls", "--json", "--prefix", str(self.folder)]))
+        listed = json.loads(_run([_on_path("npm"), "ls", "--json", "--prefix", str(self.folder)]))
         found = {name: each["version"] for name, each in listed["dependencies"].items()}
         return found | {"node": _run([str(self.interpreter), "--version"]).strip()}
 
 
+def _on_path(name: str) -> str:
+    found = shutil.which(name)
+    if found is None:
+        raise RuntimeError(f"there is no `{name}` on PATH")
+    return found
+
+
 def _python(least: tuple[int, int]) -> str:
-    """The running interpreter, or the newest on PATH that is new enough."""
+    """The running interpreter, or the newest on PATH or of pyenv that is new enough."""
     if sys.version_info >= least:
         return sys.executable
     for minor in range(NEWEST_MINOR, least[1] - 1, -1):
-        if found := shutil.which(f"python3.{minor}"):
-            return found
+        on_path = shutil.which(f"python3.{minor}")
+        of_pyenv = sorted(map(str, PYENV.glob(f"3.{minor}.*/bin/python3")), reverse=True)
+        for found in [*([on_path] if on_path else []), *of_pyenv]:
+            # A shim of pyenv is on PATH for every version it has, and works for the chosen ones only.
+            if subprocess.run([found, "--version"], capture_output=True, check=False).returncode == 0:
+                return found
     raise RuntimeError(f"it needs Python {least[0]}.{least[1]} or later; this is {platform.python_version()}")
 
 
 def _python_versions(interpreter: Path) -> dict[str, str]:
     listed = _run([sys.executable, "-m", "pip", "--python", str(interpreter), "list", "--format", "json"])
-    return {each["name"]: each["version"] for each in json.loads(listed)}
+    found = {each["name"]: each["version"] for each in json.loads(listed)}
+    return found | {"python": _run([str(interpreter), "--version"]).split()[1]}
 
 
 def _is_current(folder: Path, requirements: Sequence[str]) -> bool:
