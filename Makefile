@@ -46,7 +46,7 @@ chaos-mutants: .venv/ready ## make every known mistake in a copy of the package:
 bench: .venv/ready ## measure the queue
 	@$(PY) -m benchmarks
 
-bench-peers: .venv/ready ## measure it beside Celery, RQ, Dramatiq, Procrastinate, PgQueuer, Graphile Worker (PEERS="--only pgqueue,celery")
+bench-peers: .venv/ready ## measure it beside Celery, RQ, Dramatiq, Procrastinate, PgQueuer, Oban, Graphile Worker (PEERS="--only pgqueue,celery")
 	@$(PY) -m benchmarks.peers $(PEERS)
 
 lock: .venv/pyvenv.cfg ## lock the newest versions of what pyproject.toml asks for

@@ -24,6 +24,5 @@ PEER = Peer(
     keeps="result, 1 day",
     settings="prefork, prefetch multiplier 128, acks early (default), results recorded, no gossip, mingle, heartbeat; hiredis",
     source='its userguide/optimizing: for short tasks a multiplier that is "large", "64 or 128"',
-    bulk="group",
     prepares=False,
 )

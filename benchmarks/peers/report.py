@@ -27,7 +27,7 @@ COLUMNS = {
 WIDTH = 160  # the table is of no use in less
 NOTE = (
     "jobs/s but for p50, p99 and backlog (jobs); in brackets: the figure as a share of pgqueue's in the same run. "
-    "PostgreSQL waits for the disk at each commit; Redis as Debian ships it saves snapshots and may lose a minute."
+    "PostgreSQL waits for the disk at each commit; Redis as Debian ships it saves snapshots and may lose minutes."
 )
 
 
@@ -35,13 +35,14 @@ def print_table(found: list[Results]) -> None:
     """Every peer with its medians; below it what its settings are, or why it takes no part."""
     ours = next((each.figures() for each in found if each.peer.name == "pgqueue"), {})
     shown = [key for key in COLUMNS if any(key in each.figures() for each in found)]
-    table = Table("peer", caption=NOTE)
+    table = Table("peer")
     for key in shown:
         table.add_column(COLUMNS[key], justify="right", no_wrap=True)
     for each in found:
         table.add_row(each.peer.name, *(_cell(key, each.figures(), ours) for key in shown))
     console = Console(width=max(Console().width, WIDTH))
     console.print(table)
+    console.print(NOTE, markup=False, highlight=False)
     for each in found:
         console.print(f"{each.peer.name}: {_about(each)}", markup=False, highlight=False)
 

@@ -52,7 +52,7 @@ class Results:
 
     def as_json(self) -> dict[str, Any]:
         peer = self.peer
-        about = {name: getattr(peer, name) for name in ("store", "keeps", "settings", "source", "bulk")}
+        about = {name: getattr(peer, name) for name in ("store", "keeps", "settings", "variables", "source", "bulk")}
         samples = {
             "drain": {n: [each.rate for each in drains] for n, drains in self.drained.items()},
             "bulk": [each.bulk_rate for drains in self.drained.values() for each in drains],
