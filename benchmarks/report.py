@@ -22,10 +22,10 @@ MET = {None: "", True: " yes", False: " NO"}
 
 def surroundings(bench: Bench) -> dict[str, Any]:
     """What the figures depend on besides the code, and the code."""
-    return package_surroundings(bench) | {"commit": _commit(), "scale": bench.scale}
+    return package_surroundings(bench) | {"commit": commit(), "scale": bench.scale}
 
 
-def _commit() -> str | None:
+def commit() -> str | None:
     """The commit that was measured, `-dirty` if files differ from it; None outside of a checkout."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
     done = subprocess.run(command, cwd=FOLDER.parent, capture_output=True, text=True, check=False)
