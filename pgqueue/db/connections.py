@@ -86,13 +86,18 @@ class Ear:
         """Wait for a notification or the time; True: there was one, or several, since the last call. Nothing else may use the
         connection meanwhile.
         """
-        if not self._heard:
+        if not self._take():  # one may have been read together with the last answer
             await _readable(self._conn.fileno(), timeout_s)
             self._conn.pgconn.consume_input()
-            while self._conn.pgconn.notifies():
-                self._heard = True
+            self._take()
         heard, self._heard = self._heard, False
         return heard
+
+    def _take(self) -> bool:
+        """Take what has been read."""
+        while self._conn.pgconn.notifies():
+            self._heard = True
+        return self._heard
 
 
 async def _readable(fd: int, timeout_s: float) -> None:
