@@ -27,11 +27,15 @@ _QUOTED = str.maketrans({"\\": r"\\", '"': r"\""})
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """SQL text with %(name)s places, and what goes there; `copy_rows` are streamed when the text is a COPY."""
+    """SQL text with %(name)s places, and what goes there; `copy_rows` are streamed when the text is a COPY.
+
+    lasting: its plan cannot turn wrong, as it reads no table that grows; so any session may keep it.
+    """
 
     sql: str
     params: Mapping[str, Any] = field(default_factory=dict)
     copy_rows: Iterable[Sequence[Any]] | None = None
+    lasting: bool = False
 
 
 def _array(values: Iterable[str | int]) -> str:
@@ -96,7 +100,8 @@ class Queries:
 
     def _insert(self, source: str, on_duplicate: str, params: Mapping[str, Any]) -> Statement:
         conflict = "" if on_duplicate == "none" else _file(f"insert_on_duplicate_{on_duplicate}.sql")
-        return Statement(self.text("insert", source=_file(f"insert_source_{source}.sql"), on_conflict=conflict), params)
+        text = self.text("insert", source=_file(f"insert_source_{source}.sql"), on_conflict=conflict)
+        return Statement(text, params, lasting=True)
 
     def copy(self, rows: Iterable[Sequence[Any]]) -> Statement:
         return Statement(self.text("copy"), copy_rows=rows)
