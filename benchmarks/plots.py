@@ -14,6 +14,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import typer
 
+from benchmarks.peers.report import readme_table
 from benchmarks.report import FOLDER
 
 PUBLISHED = Path(__file__).parent / "published"
@@ -42,7 +43,7 @@ def run(
     )
     _throughput(peers)
     _pinned([each for each in peers if each["samples"].get("pinned")])
-    typer.echo(f"{PUBLISHED}: drawn from {source.name}")
+    typer.echo(f"{PUBLISHED}: drawn from {source.name}; the README's table:\n\n{readme_table(peers)}")
 
 
 def _throughput(peers: Sequence[Peer]) -> None:

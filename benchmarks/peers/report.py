@@ -47,6 +47,33 @@ def print_table(found: list[Results]) -> None:
         console.print(f"{each.peer.name}: {_about(each)}", markup=False, highlight=False)
 
 
+README = {
+    "drain_1": "1 process",
+    "drain_2": "2 processes",
+    "enqueue": "enqueue",
+    "bulk": "in bulk",
+    "p50_ms": "p50",
+    "p99_ms": "p99",
+}
+
+
+def readme_table(peers: list[dict[str, Any]]) -> str:
+    """The figures of a JSON file's peers as a table in Markdown; a peer that was left out has none."""
+    lines = [
+        "| | kept of a success | " + " | ".join(README.values()) + " |",
+        "|---|---|" + "--:|" * len(README),
+    ]
+    for each in (peer for peer in peers if not peer["reason"]):
+        cells = [show(each["figures"][key]) if key in each["figures"] else "-" for key in README]
+        lines.append(f"| {each['name']} {_version(each)} | {each['keeps']} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _version(peer: dict[str, Any]) -> str:
+    wanted = "pgqueue-jobs" if peer["name"].startswith("pgqueue ") or peer["name"] == "pgqueue" else peer["name"]
+    return str(peer["versions"].get(wanted, ""))
+
+
 def _about(each: Results) -> str:
     if each.reason:
         return f"left out at {each.reason}"
