@@ -134,7 +134,7 @@ MUTANTS = (
                 "        import json; [json.loads(job.args) for job in jobs]\n        self._crew.take(job for job in jobs",
             )
         ],
-        "quiet", frozenset({"stuck", "leak"}),
+        "quiet", frozenset({"stuck", "leak", "theft"}),
     ),
     Mutant(
         "unique keys are inserted in the order given",
