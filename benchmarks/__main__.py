@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from benchmarks import defer, defer_many, drain, idle, latency, memory, report
+from benchmarks import backlog, defer, defer_many, drain, idle, latency, memory, report
 from benchmarks.bench import Bench, opened
 from benchmarks.measurement import Measurement
 
@@ -17,6 +17,7 @@ MEASURES: dict[str, Callable[[Bench], Iterator[Measurement]]] = {
     "latency": latency.measure,
     "memory": memory.measure,
     "idle": idle.measure,
+    "backlog": backlog.measure,
 }
 
 
