@@ -44,11 +44,12 @@ class Filling:
         )  # fmt: skip
 
     def end(self, jobs: int, *, state: str = "succeeded") -> None:
-        """Jobs that ended, spread over the partitions that there are: those of the coming six days."""
+        """Jobs that ended, evenly over the partitions that there are: those of today and the coming six days."""
         self._run(
             "insert into {schema}.history "
             "(id, task, queue, state, claim_token, run_at, created_at, finished_at, attempt, crashes, priority, args, kwargs) "
-            "select {id}, 't', 'q0', %s, 1, now(), now(), now() + random() * interval '6 days', 1, 0, 0, '[]', '{{}}' "
+            "select {id}, 't', 'q0', %s, 1, now(), now(), "
+            "date_trunc('day', now(), 'UTC') + random() * interval '7 days', 1, 0, 0, '[]', '{{}}' "
             "from generate_series(1, %s)",
             state, jobs,
         )  # fmt: skip

@@ -1,0 +1,52 @@
+"""How the server ran a statement: which tables and indexes it read, and how many blocks that took."""
+
+import json
+import re
+from typing import Any
+
+import psycopg
+
+from pgqueue import db
+from pgqueue.queries import Statement
+
+# history_succeeded_20250131_id_idx and its like: the same index in another partition.
+PARTITION = re.compile(r"_(succeeded|ended)(_rest|_\d{8})?")
+FEW = 100  # rows: a small table is read as a whole, rightly
+
+
+class Plan:
+    """The plan of a statement, after it ran once."""
+
+    def __init__(self, conn: psycopg.Connection, statement: Statement) -> None:
+        explain = Statement(f"explain (analyze, buffers, timing off, format json) {statement.sql}", statement.params)
+        found = db.run(conn, explain)[0][0]
+        self._top: dict[str, Any] = (found if isinstance(found, list) else json.loads(found))[0]["Plan"]
+        self._nodes = list(_nodes(self._top))
+
+    @property
+    def blocks(self) -> int:
+        """Cached or not."""
+        return int(self._top["Shared Hit Blocks"]) + int(self._top["Shared Read Blocks"])
+
+    @property
+    def scanned(self) -> set[str]:
+        """Tables that were read row by row, and were not small."""
+        return {
+            node["Relation Name"] for node in self._nodes if node["Node Type"] == "Seq Scan" and _passed(node) > FEW
+        }
+
+    @property
+    def indexes(self) -> set[str]:
+        """Those of the jobs and their history that were read at least once."""
+        names = {node["Index Name"] for node in self._nodes if "Index Name" in node and node["Actual Loops"]}
+        return {PARTITION.sub("", name) for name in names if name.startswith(("job_", "history_"))}
+
+
+def _nodes(node: dict[str, Any]) -> list[dict[str, Any]]:
+    return [node, *(each for child in node.get("Plans", []) for each in _nodes(child))]
+
+
+def _passed(node: dict[str, Any]) -> int:
+    """How many rows it looked at, in all its turns: the plan tells the mean of a turn."""
+    of_a_turn = node["Actual Rows"] + node.get("Rows Removed by Filter", 0)
+    return round(of_a_turn * node["Actual Loops"])
