@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from benchmarks import backlog, defer, defer_many, drain, idle, latency, memory, report
+from benchmarks import backlog, defer, defer_many, drain, idle, latency, memory, pinned, report
 from benchmarks.bench import Bench, opened
 from benchmarks.measurement import Measurement
 
@@ -18,6 +18,7 @@ MEASURES: dict[str, Callable[[Bench], Iterator[Measurement]]] = {
     "memory": memory.measure,
     "idle": idle.measure,
     "backlog": backlog.measure,
+    "pinned": pinned.measure,
 }
 
 

@@ -10,14 +10,11 @@ from functools import partial
 from itertools import starmap
 from statistics import median
 
-from psycopg import sql
-
 from benchmarks.bench import Bench
 from benchmarks.claimant import Claimant, claimant
-from benchmarks.filling import Filling
+from benchmarks.filling import Filling, beside
 from benchmarks.measurement import Measurement, Target, at_most, typical
 from benchmarks.tasks import app
-from pgqueue import App
 from pgqueue.queries import Statement
 
 FEW = 1_000  # jobs in the schema beside it, at any scale
@@ -48,18 +45,14 @@ class Scene:
 
 def measure(bench: Bench) -> Iterator[Measurement]:
     bench.empty()
-    few = App(bench.dsn, schema=SCHEMA)
-    few.migrate()
-    with bench.connect() as conn, claimant(bench, few.queries) as small, claimant(bench, app.queries) as large:
+    with bench.connect() as conn, beside(bench, SCHEMA) as few:
         Filling(conn, SCHEMA).queue(FEW)
         tables = Filling(conn, app.config.schema)
-        for scene in _scenes(bench, tables):
-            scene.fill()
-            tables.settle()
-            yield from _compare(small, large, scene)
-    few.close()
-    with bench.connect() as conn:
-        conn.execute(sql.SQL("drop schema {} cascade").format(sql.Identifier(SCHEMA)))
+        with claimant(bench, few.queries) as small, claimant(bench, app.queries) as large:
+            for scene in _scenes(bench, tables):
+                scene.fill()
+                tables.settle()
+                yield from _compare(small, large, scene)
     bench.empty()
 
 

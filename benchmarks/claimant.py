@@ -45,13 +45,6 @@ class Claimant:
         cursors = [(queue, priority, seq) for (queue, priority), seq in seqs.items()]
         return self._queries.claim_after(worker=self.id, cursors=cursors, unknown=[], limit=limit)
 
-    def finish(self, jobs: Sequence[Claimed]) -> Statement:
-        """Let claimed jobs succeed."""
-        jobs = sorted(jobs)
-        return self._queries.finish(
-            worker=self.id, ids=[job.id for job in jobs], tokens=[job.token for job in jobs], results=["1"] * len(jobs)
-        )
-
     def try_ms(self, statement: Statement, *, rows: int) -> float:
         """From sending until the last row is here, without a commit; RuntimeError if there are not so many rows."""
         with self._conn.transaction(force_rollback=True):
@@ -62,13 +55,13 @@ class Claimant:
             raise RuntimeError(f"{len(found)} rows came where {rows} are to be measured")
         return took_s * 1000
 
-    def try_round_ms(self, limit: int) -> tuple[float, float]:
-        """Claim so many and finish them: what each of the two took, without a commit."""
+    def try_round_ms(self, claim: Statement) -> tuple[float, float]:
+        """Claim, then finish what came: what each of the two took, without a commit."""
         with self._conn.transaction(force_rollback=True):
             began = time.perf_counter()
-            jobs = [Claimed._make(row) for row in self.send(self.claim(limit))]
+            jobs = [Claimed._make(row) for row in self.send(claim)]
             claimed = time.perf_counter()
-            finish = self.finish(jobs)
+            finish = self._finish(jobs)
             finishing = time.perf_counter()
             self.send(finish)
             finished = time.perf_counter()
@@ -81,6 +74,12 @@ class Claimant:
             ((found,),) = self.send(explain)
         plan = (found if isinstance(found, list) else json.loads(found))[0]["Plan"]
         return int(plan["Shared Hit Blocks"]) + int(plan["Shared Read Blocks"])
+
+    def _finish(self, jobs: Sequence[Claimed]) -> Statement:
+        jobs = sorted(jobs)
+        return self._queries.finish(
+            worker=self.id, ids=[job.id for job in jobs], tokens=[job.token for job in jobs], results=["1"] * len(jobs)
+        )
 
 
 @contextmanager

@@ -1,9 +1,14 @@
 """Rows by the million, in SQL: with ids in the order of time as `defer` makes them, and nothing else in them."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import LiteralString
 
 import psycopg
 from psycopg import sql
+
+from benchmarks.bench import Bench
+from pgqueue import App
 
 # Version 7 but for its version: milliseconds, then chance.
 ID = sql.SQL(
@@ -43,6 +48,15 @@ class Filling:
             workers, len(workers), jobs,
         )  # fmt: skip
 
+    def wear(self, jobs: int) -> None:
+        """Jobs that waited, ran and are gone: nothing is left of them but what a vacuum cleans away."""
+        self.queue(jobs)
+        self._run(
+            "update {schema}.job set state = 'running', worker = gen_random_uuid(), claim_token = 1, attempt = 1, "
+            "started_at = now() where state = 'queued'"
+        )
+        self._run("delete from {schema}.job where state = 'running'")
+
     def end(self, jobs: int, *, state: str = "succeeded") -> None:
         """Jobs that ended, evenly over the partitions that there are: those of today and the coming six days."""
         self._run(
@@ -63,3 +77,16 @@ class Filling:
 
     def _run(self, text: LiteralString, *params: object) -> None:
         self._conn.execute(sql.SQL(text).format(schema=self._schema, id=ID), params or None)
+
+
+@contextmanager
+def beside(bench: Bench, schema: str) -> Iterator[App]:
+    """A second schema in the same database, to compare with; gone after the block."""
+    made = App(bench.dsn, schema=schema)
+    made.migrate()
+    try:
+        yield made
+    finally:
+        made.close()
+        with bench.connect() as conn:
+            conn.execute(sql.SQL("drop schema {} cascade").format(sql.Identifier(schema)))
