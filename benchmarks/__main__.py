@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from benchmarks import backlog, defer, defer_many, drain, idle, latency, memory, pinned, report
+from benchmarks import backlog, costs, defer, defer_many, doorbell, drain, idle, latency, memory, pinned, report
 from benchmarks.bench import Bench, opened
 from benchmarks.measurement import Measurement
 
@@ -19,6 +19,8 @@ MEASURES: dict[str, Callable[[Bench], Iterator[Measurement]]] = {
     "idle": idle.measure,
     "backlog": backlog.measure,
     "pinned": pinned.measure,
+    "doorbell": doorbell.measure,
+    "costs": costs.measure,
 }
 
 

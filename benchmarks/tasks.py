@@ -23,3 +23,10 @@ def monotonic_ns() -> int:
 def wall_s() -> float:
     """When the job began, on the clock that a server on the same machine shares."""
     return time.time()
+
+
+@app.task
+def nap(seconds: float) -> int:
+    """A job that keeps its thread, or its child, for so long."""
+    time.sleep(seconds)
+    return 1

@@ -1,0 +1,214 @@
+"""What ringing costs those who defer, and whether a sleeping worker ever misses a job.
+
+NOTIFY makes commits wait for each other, flush included; so the flushes are made as slow as those of a common disk, by the
+server's own delay before each (commit_delay without commit_siblings), which all commits share that come meanwhile. Clients
+are threads of four processes, so that one Python's lock is not what is measured.
+"""
+
+import math
+import os
+import random
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import get_context
+from statistics import median
+from typing import get_args
+
+import psycopg
+from psycopg import sql
+
+from benchmarks.bench import Bench, query
+from benchmarks.measurement import Measurement, Target, at_least, at_most, percentile, typical
+from benchmarks.tasks import app, nap, noop
+from benchmarks.worker import worker
+from pgqueue.config import Notify
+
+PROCESSES = 4
+CLIENTS = 32
+SECONDS = 5.0  # of one sample
+FLUSH_US = 1_000
+WARM_S = 3.0  # from the call of all clients until they begin together: they import and connect
+KEPT = at_least(90)  # % of the rate without any bell
+NAP_S = 0.01
+AHEAD_S = 60.0  # naps for so long, so that the worker has something better to do than what is deferred
+
+RACES = 100_000
+RACERS = 8
+# All clients share rounds: busy together, so that the worker takes the mark off that it sleeps (after half a second), then
+# each a straggler, then silence in which a lost one shows:
+# with notify="never" a third of the jobs were counted as lost.
+ROUND_S = 4.0
+BUSY_S = (0.55, 0.75)
+STRAGGLE_S = (0.001, 1.6)  # from the looks that a worker takes in a hurry to well behind the last of them
+QUIET_MS = 50.0
+LOST_S = 1.0
+
+
+def measure(bench: Bench) -> Iterator[Measurement]:
+    bench.empty()
+    with _slow_flushes(bench):
+        yield from _rates(bench)
+        yield from _races(bench)
+    bench.empty()
+
+
+@contextmanager
+def _slow_flushes(bench: Bench) -> Iterator[None]:
+    """For all sessions that begin within the block. Only a superuser may; without, the disk is as fast as it is."""
+    database = sql.Identifier(bench.database)
+    settings = {"commit_delay": FLUSH_US, "commit_siblings": 0}
+    try:
+        for name, value in settings.items():
+            bench.admin.execute(
+                sql.SQL("alter database {} set {} = {}").format(database, sql.Identifier(name), sql.Literal(value))
+            )
+    except psycopg.errors.InsufficientPrivilege as error:
+        sys.stderr.write(f"doorbell: flushes are not slowed down: {error}\n")
+    if bench.admin.execute("show fsync").fetchone() == ("off",):
+        sys.stderr.write("doorbell: flushes are not slowed down: there are none, as fsync is off\n")
+    app.close()  # connections that are open keep the old settings
+    yield
+    for name in settings:
+        bench.admin.execute(sql.SQL("alter database {} reset {}").format(database, sql.Identifier(name)))
+    app.close()
+
+
+# -- what it costs --
+
+
+def _rates(bench: Bench) -> Iterator[Measurement]:
+    """The three ways in turn, so that a disturbance of the machine meets them alike."""
+    rates: dict[Notify, list[float]] = {way: [] for way in get_args(Notify)}
+    with worker(2):
+        for _ in range(bench.repeat):
+            for way, samples in rates.items():
+                _keep_busy(bench)
+                samples.append(_rate(bench, way))
+                if _sleeps(bench):
+                    raise RuntimeError("the worker ran out of jobs while its bell was measured")
+    bench.empty()
+    silent = median(rates["never"])
+    targets: dict[Notify, Target] = {"idle": KEPT}
+    for way, samples in rates.items():
+        yield typical(f"doorbell, {CLIENTS} clients, {way}", samples, "jobs/s")
+        kept = 100 * median(samples) / silent
+        if way != "never":
+            yield Measurement(
+                name=f"doorbell, {CLIENTS} clients, {way} to never", value=kept, unit="%", target=targets.get(way)
+            )
+
+
+def _keep_busy(bench: Bench) -> None:
+    """Returns when the worker is at work and has taken the mark off that it sleeps."""
+    seconds = AHEAD_S + bench.count(int(SECONDS))
+    nap.options(priority=1).defer_many([(NAP_S,)] * int(2 * seconds / NAP_S))
+    while _sleeps(bench):
+        time.sleep(NAP_S)
+
+
+def _sleeps(bench: Bench) -> bool:
+    with bench.connect() as conn:
+        return conn.execute(query("select exists (select from {schema}.worker where sleeping)")).fetchone() == (True,)
+
+
+def _rate(bench: Bench, way: Notify) -> float:
+    seconds = max(0.3, SECONDS * bench.scale)
+    os.environ["PGQUEUE_NOTIFY"] = way  # for the processes of the clients
+    try:
+        return sum(_clients(CLIENTS, _defer_for, seconds)) / seconds
+    finally:
+        del os.environ["PGQUEUE_NOTIFY"]
+
+
+def _clients(count: int, client: Callable[[float, float], int], share: float) -> list[int]:
+    """What each client returned that was called with the time to begin and with its share."""
+    begin_at = time.monotonic() + WARM_S
+    threads = count // PROCESSES
+    with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn")) as processes:
+        parts = [processes.submit(_threads, threads, client, begin_at, share) for _ in range(PROCESSES)]
+        return [each for part in parts for each in part.result()]
+
+
+def _threads(count: int, client: Callable[[float, float], int], begin_at: float, share: float) -> list[int]:
+    with ThreadPoolExecutor(count) as threads:
+        return [part.result() for part in [threads.submit(client, begin_at, share) for _ in range(count)]]
+
+
+def _begin(begin_at: float) -> None:
+    """With a connection at hand. Raises RuntimeError if that took too long for all to begin together."""
+    noop.defer()
+    left_s = begin_at - time.monotonic()
+    if left_s < 0:
+        raise RuntimeError(f"a client was ready {-left_s:.1f} s after the others had begun")
+    time.sleep(left_s)
+
+
+def _defer_for(begin_at: float, seconds: float) -> int:
+    _begin(begin_at)
+    jobs = 0
+    while time.monotonic() < begin_at + seconds:
+        noop.defer()
+        jobs += 1
+    return jobs
+
+
+# -- what it misses --
+
+
+def _races(bench: Bench) -> Iterator[Measurement]:
+    """A lost wake-up: a job waits for more than a second, and its worker starts nothing meanwhile."""
+    with worker(1):
+        jobs = sum(_clients(RACERS, _defer_unevenly, bench.count(RACES, least=RACERS * 200) / RACERS))
+        _wait_until_empty(bench)
+    waits_ms, lost, naps = _waits(bench)
+    name = f"doorbell, {jobs:,} races"
+    yield Measurement(name=f"{name}: lost wake-ups", value=lost, unit="jobs", target=at_most(0))
+    yield Measurement(name=f"{name}: the worker had nothing to do", value=naps, unit="times")
+    for label, percent in (("p50", 50), ("p99", 99), ("max", 100)):
+        yield Measurement(name=f"{name}: wait, {label}", value=percentile(waits_ms, percent), unit="ms")
+
+
+def _defer_unevenly(begin_at: float, jobs: float) -> int:
+    _begin(begin_at)
+    done = 0
+    while done < jobs:
+        round_began = math.floor(time.monotonic() / ROUND_S) * ROUND_S
+        silent_at = round_began + random.uniform(*BUSY_S)
+        while time.monotonic() < silent_at:
+            noop.defer()
+            done += 1
+        # Evenly over the orders of magnitude: most races are close ones.
+        time.sleep(math.exp(random.uniform(*map(math.log, STRAGGLE_S))))
+        noop.defer()
+        done += 1
+        time.sleep(round_began + ROUND_S - time.monotonic())
+    return done
+
+
+def _wait_until_empty(bench: Bench) -> None:
+    some = query("select exists (select from {schema}.job)")
+    with bench.connect() as conn:
+        while conn.execute(some).fetchone() != (False,):
+            time.sleep(NAP_S)
+
+
+def _waits(bench: Bench) -> tuple[list[float], int, int]:
+    """(ms that each job waited, how many were lost, how often the worker had started nothing for a while).
+
+    Whatever wakes the worker makes it claim all there is: so a job waited for want of a bell if nothing was started after it
+    came and before its own claim.
+    """
+    waits = query(
+        "select 1000 * extract(epoch from started_at - created_at)::float8, coalesce(before < created_at, true), "
+        "started_at, coalesce(1000 * extract(epoch from started_at - before), 0)::float8 "
+        "from (select created_at, started_at, max(started_at) over earlier as before from {schema}.history "
+        "window earlier as (order by started_at range between unbounded preceding and interval '1 us' preceding)) as job"
+    )
+    with bench.connect() as conn:
+        rows = conn.execute(waits).fetchall()
+    lost = sum(wait > LOST_S * 1000 and alone for wait, alone, _, _ in rows)
+    claims_after_quiet = {started_at for _, _, started_at, gap in rows if gap > QUIET_MS}
+    return [wait for wait, *_ in rows], lost, len(claims_after_quiet)
