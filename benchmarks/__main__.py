@@ -6,7 +6,21 @@ from typing import Annotated
 
 import typer
 
-from benchmarks import backlog, costs, defer, defer_many, doorbell, drain, idle, latency, memory, pinned, report
+from benchmarks import (
+    backlog,
+    costs,
+    defer,
+    defer_many,
+    doorbell,
+    drain,
+    growth,
+    idle,
+    latency,
+    memory,
+    pinned,
+    report,
+    scheduled,
+)
 from benchmarks.bench import Bench, opened
 from benchmarks.measurement import Measurement
 
@@ -21,6 +35,8 @@ MEASURES: dict[str, Callable[[Bench], Iterator[Measurement]]] = {
     "pinned": pinned.measure,
     "doorbell": doorbell.measure,
     "costs": costs.measure,
+    "scheduled": scheduled.measure,
+    "growth": growth.measure,
 }
 
 

@@ -23,7 +23,7 @@ HISTORY = 10_000_000
 SCHEDULED = 1_000_000
 QUEUES, PRIORITIES = 1_000, 10
 LIMITS = (1, 10, 500)
-ROUNDS = 101  # with each of the two
+ROUNDS = 101  # with each of the two, at full scale
 SCHEMA = "pgqueue_few"
 TARGET = at_most(1.5)  # times the claim with a thousand jobs
 
@@ -52,7 +52,7 @@ def measure(bench: Bench) -> Iterator[Measurement]:
             for scene in _scenes(bench, tables):
                 scene.fill()
                 tables.settle()
-                yield from _compare(small, large, scene)
+                yield from _compare(small, large, scene, rounds=bench.count(ROUNDS, least=11))
     bench.empty()
 
 
@@ -75,11 +75,11 @@ def _spread(bench: Bench, tables: Filling, jobs: int, queues: int) -> None:
     tables.queue(jobs, queues=queues, priorities=PRIORITIES)
 
 
-def _compare(small: Claimant, large: Claimant, scene: Scene) -> Iterator[Measurement]:
+def _compare(small: Claimant, large: Claimant, scene: Scene, *, rounds: int) -> Iterator[Measurement]:
     for kind, claim in KINDS.items():
         for limit in LIMITS:
             few, many = claim(small, limit), claim(large, limit)
-            pairs = [(small.try_ms(few, rows=limit), large.try_ms(many, rows=limit)) for _ in range(ROUNDS + 1)][1:]
+            pairs = [(small.try_ms(few, rows=limit), large.try_ms(many, rows=limit)) for _ in range(rounds + 1)][1:]
             yield from _figures(f"{kind} of {limit}, {scene.name}", pairs, scene.target)
             blocks = large.blocks(many)
             yield Measurement(name=f"{kind} of {limit}, {scene.name}: blocks", value=blocks, unit="blocks")

@@ -5,6 +5,7 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
 import psycopg
@@ -44,6 +45,10 @@ class Claimant:
             seqs[job.queue, job.priority] = max(job.seq, seqs.get((job.queue, job.priority), 0))
         cursors = [(queue, priority, seq) for (queue, priority), seq in seqs.items()]
         return self._queries.claim_after(worker=self.id, cursors=cursors, unknown=[], limit=limit)
+
+    def promote(self, now: datetime) -> Statement:
+        """As at that time."""
+        return self._queries.promote(worker=self.id, now=now)
 
     def try_ms(self, statement: Statement, *, rows: int) -> float:
         """From sending until the last row is here, without a commit; RuntimeError if there are not so many rows."""

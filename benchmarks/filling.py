@@ -40,6 +40,14 @@ class Filling:
             jobs,
         )  # fmt: skip
 
+    def schedule_at_once(self, jobs: int, *, task: str, in_s: float) -> None:
+        """Jobs without arguments that fall due in the same moment."""
+        self._run(
+            "insert into {schema}.job (id, task, state, run_at) "
+            "select {id}, %s, 'scheduled', now() + %s * interval '1 second' from generate_series(1, %s)",
+            task, in_s, jobs,
+        )  # fmt: skip
+
     def start(self, jobs: int, *, workers: list[str]) -> None:
         """Jobs that these workers run, each for the first time."""
         self._run(
