@@ -46,8 +46,9 @@ class Scene:
 def measure(bench: Bench) -> Iterator[Measurement]:
     bench.empty()
     with bench.connect() as conn, beside(bench, SCHEMA) as few:
-        Filling(conn, SCHEMA).queue(FEW)
-        tables = Filling(conn, app.config.schema)
+        beside_it, tables = Filling(conn, SCHEMA), Filling(conn, app.config.schema)
+        beside_it.queue(FEW)
+        beside_it.settle()
         with claimant(bench, few.queries) as small, claimant(bench, app.queries) as large:
             for scene in _scenes(bench, tables):
                 scene.fill()

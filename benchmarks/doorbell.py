@@ -21,7 +21,7 @@ import psycopg
 from psycopg import sql
 
 from benchmarks.bench import Bench, query
-from benchmarks.measurement import Measurement, Target, at_least, at_most, percentile, typical
+from benchmarks.measurement import Measurement, at_least, at_most, percentile, typical
 from benchmarks.tasks import app, nap, noop
 from benchmarks.worker import worker
 from pgqueue.config import Notify
@@ -29,17 +29,16 @@ from pgqueue.config import Notify
 PROCESSES = 4
 CLIENTS = 32
 SECONDS = 5.0  # of one sample
-FLUSH_US = 1_000
+SLOW = {"commit_delay": 1_000, "commit_siblings": 0}  # microseconds before each flush, and for whom: even for one alone
 WARM_S = 3.0  # from the call of all clients until they begin together: they import and connect
 KEPT = at_least(90)  # % of the rate without any bell
 NAP_S = 0.01
-AHEAD_S = 60.0  # naps for so long, so that the worker has something better to do than what is deferred
+AHEAD_S = 20.0  # naps for so long and a sample, so that the worker has something better to do than what is deferred
 
 RACES = 100_000
 RACERS = 8
 # All clients share rounds: busy together, so that the worker takes the mark off that it sleeps (after half a second), then
-# each a straggler, then silence in which a lost one shows:
-# with notify="never" a third of the jobs were counted as lost.
+# each a straggler, then silence in which a lost one shows: with notify="never" a third of the jobs were counted as lost.
 ROUND_S = 4.0
 BUSY_S = (0.55, 0.75)
 STRAGGLE_S = (0.001, 1.6)  # from the looks that a worker takes in a hurry to well behind the last of them
@@ -57,48 +56,54 @@ def measure(bench: Bench) -> Iterator[Measurement]:
 
 @contextmanager
 def _slow_flushes(bench: Bench) -> Iterator[None]:
-    """For all sessions that begin within the block. Only a superuser may; without, the disk is as fast as it is."""
+    """For all sessions that begin within the block, if we may; else the disk is as fast as it is, and a line says so."""
     database = sql.Identifier(bench.database)
-    settings = {"commit_delay": FLUSH_US, "commit_siblings": 0}
-    try:
-        for name, value in settings.items():
-            bench.admin.execute(
-                sql.SQL("alter database {} set {} = {}").format(database, sql.Identifier(name), sql.Literal(value))
-            )
-    except psycopg.errors.InsufficientPrivilege as error:
-        sys.stderr.write(f"doorbell: flushes are not slowed down: {error}\n")
-    if bench.admin.execute("show fsync").fetchone() == ("off",):
-        sys.stderr.write("doorbell: flushes are not slowed down: there are none, as fsync is off\n")
+    obstacle = _slow_down(bench, database)
+    if obstacle:
+        sys.stderr.write(f"doorbell: flushes are not slowed down: {obstacle}\n")
     app.close()  # connections that are open keep the old settings
     yield
-    for name in settings:
-        bench.admin.execute(sql.SQL("alter database {} reset {}").format(database, sql.Identifier(name)))
     app.close()
+    if not obstacle:
+        for name in SLOW:
+            bench.admin.execute(sql.SQL("alter database {} reset {}").format(database, sql.Identifier(name)))
+
+
+def _slow_down(bench: Bench, database: sql.Identifier) -> str | None:
+    """What stands against it; None if it is done."""
+    if bench.admin.execute("show fsync").fetchone() == ("off",):
+        return "there are none, as fsync is off"
+    try:
+        for name, value in SLOW.items():
+            setting = (database, sql.Identifier(name), sql.Literal(value))
+            bench.admin.execute(sql.SQL("alter database {} set {} = {}").format(*setting))
+    except psycopg.errors.InsufficientPrivilege as error:
+        return str(error)  # only a superuser may
+    return None
 
 
 # -- what it costs --
 
 
 def _rates(bench: Bench) -> Iterator[Measurement]:
-    """The three ways in turn, so that a disturbance of the machine meets them alike."""
-    rates: dict[Notify, list[float]] = {way: [] for way in get_args(Notify)}
+    """The three ways in turn, each round begun by another, so that whatever disturbs the machine meets them alike."""
+    ways: tuple[Notify, ...] = get_args(Notify)
+    rates: dict[Notify, list[float]] = {way: [] for way in ways}
     with worker(2):
-        for _ in range(bench.repeat):
-            for way, samples in rates.items():
+        for turn in range(bench.repeat):
+            first = turn % len(ways)
+            for way in ways[first:] + ways[:first]:
                 _keep_busy(bench)
-                samples.append(_rate(bench, way))
+                rates[way].append(_rate(bench, way))
                 if _sleeps(bench):
                     raise RuntimeError("the worker ran out of jobs while its bell was measured")
     bench.empty()
     silent = median(rates["never"])
-    targets: dict[Notify, Target] = {"idle": KEPT}
     for way, samples in rates.items():
         yield typical(f"doorbell, {CLIENTS} clients, {way}", samples, "jobs/s")
-        kept = 100 * median(samples) / silent
         if way != "never":
-            yield Measurement(
-                name=f"doorbell, {CLIENTS} clients, {way} to never", value=kept, unit="%", target=targets.get(way)
-            )
+            kept, target = 100 * median(samples) / silent, KEPT if way == "idle" else None
+            yield Measurement(name=f"doorbell, {CLIENTS} clients, {way} to never", value=kept, unit="%", target=target)
 
 
 def _keep_busy(bench: Bench) -> None:
