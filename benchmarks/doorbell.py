@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context
-from statistics import median
 from typing import get_args
 
 import psycopg
@@ -98,12 +97,12 @@ def _rates(bench: Bench) -> Iterator[Measurement]:
                 if _sleeps(bench):
                     raise RuntimeError("the worker ran out of jobs while its bell was measured")
     bench.empty()
-    silent = median(rates["never"])
     for way, samples in rates.items():
         yield typical(f"doorbell, {CLIENTS} clients, {way}", samples, "jobs/s")
         if way != "never":
-            kept, target = 100 * median(samples) / silent, KEPT if way == "idle" else None
-            yield Measurement(name=f"doorbell, {CLIENTS} clients, {way} to never", value=kept, unit="%", target=target)
+            kept = [100 * rung / silent for rung, silent in zip(samples, rates["never"], strict=True)]
+            target = KEPT if way == "idle" else None
+            yield typical(f"doorbell, {CLIENTS} clients, {way} to never", kept, "%", target)
 
 
 def _keep_busy(bench: Bench) -> None:
