@@ -10,7 +10,7 @@ FIND_PYTHON = for python in python3 python3.14 python3.13 python3.12 python3.11;
 MAKE_VENV = $$python -m venv --clear .venv >/dev/null 2>&1 || { $$python -m venv --clear --without-pip .venv \
 	  && $$python -m pip --python $(PY) install --quiet pip; }
 
-.PHONY: help demo test test-faults chaos chaos-mutants check lint types format bench lock clean
+.PHONY: help demo test test-faults chaos chaos-mutants check lint types format bench bench-peers bench-plots lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
@@ -46,13 +46,19 @@ chaos-mutants: .venv/ready ## make every known mistake in a copy of the package:
 bench: .venv/ready ## measure the queue
 	@$(PY) -m benchmarks
 
+bench-peers: .venv/ready ## measure it beside Celery, RQ, Dramatiq, Procrastinate, PgQueuer, Oban, Graphile Worker (PEERS="--only pgqueue,celery")
+	@$(PY) -m benchmarks.peers $(PEERS)
+
+bench-plots: .venv/ready ## draw the README's pictures from the newest run of bench-peers
+	@$(PY) -m benchmarks.plots
+
 lock: .venv/pyvenv.cfg ## lock the newest versions of what pyproject.toml asks for
 	@$(PIP) uv && UV_CUSTOM_COMPILE_COMMAND="make lock" $(PY) -m uv pip compile --quiet --system-certs --upgrade \
 	  --universal --python-version 3.11 --generate-hashes --extra embedded --group dev pyproject.toml \
 	  --output-file requirements-dev.lock
 
 clean: ## remove the virtual environment and all caches
-	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist benchmarks/peers/.envs
 	@find pgqueue tests examples benchmarks -name __pycache__ -prune -exec rm -rf {} +
 
 .venv/ready: .venv/pyvenv.cfg pyproject.toml requirements-dev.lock

@@ -13,6 +13,7 @@ from benchmarks import (
     defer_many,
     doorbell,
     drain,
+    enqueue,
     growth,
     idle,
     latency,
@@ -22,12 +23,13 @@ from benchmarks import (
     scheduled,
 )
 from benchmarks.bench import Bench, opened
-from benchmarks.measurement import Measurement
+from pgqueue.bench.measurement import Measurement
 
 MEASURES: dict[str, Callable[[Bench], Iterator[Measurement]]] = {
     "drain": drain.measure,
     "defer": defer.measure,
     "defer_many": defer_many.measure,
+    "enqueue": enqueue.measure,
     "latency": latency.measure,
     "memory": memory.measure,
     "idle": idle.measure,

@@ -13,8 +13,7 @@ from statistics import median
 from benchmarks.bench import Bench
 from benchmarks.claimant import Claimant, claimant
 from benchmarks.filling import Filling, beside
-from benchmarks.measurement import Measurement, Target, at_most, typical
-from benchmarks.tasks import app
+from pgqueue.bench.measurement import Measurement, Target, at_most, typical
 from pgqueue.queries import Statement
 
 FEW = 1_000  # jobs in the schema beside it, at any scale
@@ -46,10 +45,10 @@ class Scene:
 def measure(bench: Bench) -> Iterator[Measurement]:
     bench.empty()
     with bench.connect() as conn, beside(bench, SCHEMA) as few:
-        beside_it, tables = Filling(conn, SCHEMA), Filling(conn, app.config.schema)
-        beside_it.queue(FEW)
-        beside_it.settle()
-        with claimant(bench, few.queries) as small, claimant(bench, app.queries) as large:
+        beside_it, tables = Filling(conn, SCHEMA), Filling(conn, bench.app.config.schema)
+        with claimant(bench, few.queries) as small, claimant(bench, bench.app.queries) as large:
+            beside_it.queue(FEW)
+            beside_it.settle()
             for scene in _scenes(bench, tables):
                 scene.fill()
                 tables.settle()

@@ -1,6 +1,8 @@
-"""What every measurement is given: a database made for the run and dropped after it, and how much to do in it."""
+"""What every measurement is given here: a database made for the run and dropped after it.
 
-import os
+A schema, as `pgqueue bench` makes it, would not do: the server counts commits by database, and settings are set on one.
+"""
+
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,50 +13,48 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from benchmarks.tasks import app
+from benchmarks import tasks
 from pgqueue import App
+from pgqueue.bench import bench
+
+CONCURRENCY = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bench:
-    """database, dsn: the run's own. admin: a connection to another, so that looking disturbs nothing."""
+class Bench(bench.Bench):
+    """database: the run's own. admin: a connection to another, so that looking disturbs nothing."""
 
     database: str
-    dsn: str
     admin: psycopg.Connection
-    scale: float
-    repeat: int
-
-    def count(self, full: int, *, least: int = 1) -> int:
-        """So many things at full scale; fewer at a smaller one."""
-        return max(least, round(full * self.scale))
 
     def connect(self) -> psycopg.Connection:
         """A bare autocommit connection, without anything of pgqueue's."""
-        return psycopg.connect(self.dsn, autocommit=True)
+        return psycopg.connect(self.app.dsn, autocommit=True)
 
-    def empty(self) -> None:
-        """Forget all jobs, so that each sample starts from the same tables."""
-        with self.connect() as conn:
-            conn.execute(query("truncate {schema}.job, {schema}.history"))
-
-
-def query(text: LiteralString) -> sql.Composed:
-    """A statement of our own, with the name of the schema in its place."""
-    return sql.SQL(text).format(schema=sql.Identifier(app.config.schema))
+    def query(self, text: LiteralString) -> sql.Composed:
+        """A statement of our own, with the name of the schema in its place."""
+        return sql.SQL(text).format(schema=sql.Identifier(self.app.config.schema))
 
 
 @contextmanager
 def opened(dsn: str | None, *, scale: float, repeat: int) -> Iterator[Bench]:
-    """A fresh database with pgqueue's schema. Worker processes and the tasks' app find it by PGQUEUE_DSN."""
+    """A fresh database with pgqueue's schema."""
     server = App(dsn).dsn
     name = f"pgqueue_bench_{secrets.token_hex(4)}"
+    app = tasks.registered(App(make_conninfo(server, dbname=name)))
     with psycopg.connect(server, autocommit=True) as admin:
         admin.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
         try:
-            os.environ["PGQUEUE_DSN"] = own = make_conninfo(server, dbname=name)
             app.migrate()
-            yield Bench(database=name, dsn=own, admin=admin, scale=scale, repeat=repeat)
+            yield Bench(
+                app=app,
+                tasks=tasks.__name__,
+                concurrency=CONCURRENCY,
+                scale=scale,
+                repeat=repeat,
+                database=name,
+                admin=admin,
+            )
         finally:
             app.close()
             admin.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))

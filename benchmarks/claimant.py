@@ -1,36 +1,42 @@
 """A worker that is nothing but a row and a connection: it sends the statements of one, and tells what each of them cost."""
 
-import json
 import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
-from typing import Any
+from datetime import UTC, datetime
 
 import psycopg
 
 from benchmarks.bench import Bench
+from benchmarks.session import Session, blocks
+from pgqueue import db
 from pgqueue.job import Claimed
-from pgqueue.queries import Queries, Statement
+from pgqueue.queries import Queries, Row, Statement
 
 LEASE_S = 86_400  # nobody renews it, and nothing measured with it takes a day
 
 
 class Claimant:
-    """Signed in on this connection. What it tries is rolled back, so that the next try meets the same tables."""
+    """Signed in on this connection. What it tries is rolled back, so that the next try meets the same tables.
+
+    It plans its statements at once, as a worker does that starts beside empty tables; Filling.settle() lets it plan anew.
+    """
 
     def __init__(self, conn: psycopg.Connection, queries: Queries) -> None:
         self.id = str(uuid.uuid4())
-        self._conn = conn
         self._queries = queries
         row = {"pid": 0, "concurrency": 1, "name": "claimant", "version": "0", "app": "", "queues": None, "tasks": []}
-        self.send(queries.register(worker=self.id, lease_s=LEASE_S, lock_key=None, **row))
+        db.run(conn, queries.register(worker=self.id, lease_s=LEASE_S, lock_key=None, **row))
+        self._session = Session(conn, queries)
+        # Of the types that will come: psycopg prepares a statement anew for a longer kind of number.
+        somewhere, some_time = ("", 0, 1_000_000), datetime.now(UTC)
+        for statement in self.claim(1), self._claim_after([somewhere], 1), self.promote(some_time), self._finish([]):
+            self._session.prepare(statement)
 
-    def send(self, statement: Statement) -> list[tuple[Any, ...]]:
-        """Its rows. Unprepared, as a worker sends it."""
-        cursor = self._conn.execute(statement.sql.encode(), statement.params)
-        return cursor.fetchall() if cursor.description else []
+    def send(self, statement: Statement) -> list[Row]:
+        """Its rows."""
+        return self._session.send(statement)
 
     def claim(self, limit: int) -> Statement:
         """From every queue there is."""
@@ -38,12 +44,14 @@ class Claimant:
 
     def claim_after(self, limit: int) -> Statement:
         """From where a claim of as many jobs has come to."""
-        with self._conn.transaction(force_rollback=True):
+        with self._session.undone():
             jobs = [Claimed._make(row) for row in self.send(self.claim(limit))]
         seqs: dict[tuple[str, int], int] = {}
         for job in jobs:
             seqs[job.queue, job.priority] = max(job.seq, seqs.get((job.queue, job.priority), 0))
-        cursors = [(queue, priority, seq) for (queue, priority), seq in seqs.items()]
+        return self._claim_after([(queue, priority, seq) for (queue, priority), seq in seqs.items()], limit)
+
+    def _claim_after(self, cursors: Sequence[tuple[str, int, int]], limit: int) -> Statement:
         return self._queries.claim_after(worker=self.id, cursors=cursors, unknown=[], limit=limit)
 
     def promote(self, now: datetime) -> Statement:
@@ -52,7 +60,7 @@ class Claimant:
 
     def try_ms(self, statement: Statement, *, rows: int) -> float:
         """From sending until the last row is here, without a commit; RuntimeError if there are not so many rows."""
-        with self._conn.transaction(force_rollback=True):
+        with self._session.undone():
             began = time.perf_counter()
             found = self.send(statement)
             took_s = time.perf_counter() - began
@@ -62,7 +70,7 @@ class Claimant:
 
     def try_round_ms(self, claim: Statement) -> tuple[float, float]:
         """Claim, then finish what came: what each of the two took, without a commit."""
-        with self._conn.transaction(force_rollback=True):
+        with self._session.undone():
             began = time.perf_counter()
             jobs = [Claimed._make(row) for row in self.send(claim)]
             claimed = time.perf_counter()
@@ -73,12 +81,8 @@ class Claimant:
         return (claimed - began) * 1000, (finished - finishing) * 1000
 
     def blocks(self, statement: Statement) -> int:
-        """How many blocks the server touches for it, cached or not."""
-        explain = Statement(f"explain (analyze, buffers, timing off, format json) {statement.sql}", statement.params)
-        with self._conn.transaction(force_rollback=True):
-            ((found,),) = self.send(explain)
-        plan = (found if isinstance(found, list) else json.loads(found))[0]["Plan"]
-        return int(plan["Shared Hit Blocks"]) + int(plan["Shared Read Blocks"])
+        """How many blocks the server touches, cached or not."""
+        return blocks(self._session.plan(statement))
 
     def _finish(self, jobs: Sequence[Claimed]) -> Statement:
         jobs = sorted(jobs)
@@ -91,7 +95,6 @@ class Claimant:
 def claimant(bench: Bench, queries: Queries) -> Iterator[Claimant]:
     """On a connection of its own; its row is gone afterwards."""
     with bench.connect() as conn:
-        conn.prepare_threshold = None  # as the worker: a kept plan finished 500 jobs in 93 ms, a fresh one in 17
         made = Claimant(conn, queries)
         try:
             yield made

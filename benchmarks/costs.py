@@ -11,11 +11,10 @@ from itertools import repeat
 
 import psycopg
 
-from benchmarks.bench import Bench, query
+from benchmarks.bench import Bench
 from benchmarks.filling import Filling
-from benchmarks.measurement import Measurement
-from benchmarks.tasks import app, noop
-from benchmarks.worker import worker
+from pgqueue.bench.measurement import Measurement
+from pgqueue.bench.worker import worker
 
 JOBS = 100_000
 DEFERS = 10_000
@@ -32,13 +31,13 @@ def measure(bench: Bench) -> Iterator[Measurement]:
     _count_statements(bench)
     jobs, defers = bench.count(JOBS), bench.count(DEFERS)
     bench.empty()
-    noop.defer_many(repeat((), jobs))
-    app.close()
+    bench.task("noop").defer_many(repeat((), jobs))
+    bench.app.close()
     yield from _figures("drain", jobs, _counted(bench, lambda: _drain(bench), deleted=jobs))
     bench.empty()
-    noop.defer()  # looks at the schema
-    app.close()
-    yield from _figures("defer", defers, _counted(bench, lambda: _defer(defers), inserted=defers))
+    bench.task("noop").defer()  # looks at the schema
+    bench.app.close()
+    yield from _figures("defer", defers, _counted(bench, lambda: _defer(bench, defers), inserted=defers))
     bench.empty()
 
 
@@ -50,25 +49,26 @@ def _figures(what: str, jobs: int, counts: Counts) -> Iterator[Measurement]:
 
 def _drain(bench: Bench) -> int:
     """Returns how many statements were ours that only looked."""
-    some, looks = query("select exists (select from {schema}.job)"), 1
-    with worker(2), bench.connect() as conn:
+    some, looks = bench.query("select exists (select from {schema}.job)"), 1
+    with worker(bench, "-c", "2"), bench.connect() as conn:
         while conn.execute(some).fetchone() != (False,):
             looks += 1
             time.sleep(LOOK_S)
     return looks
 
 
-def _defer(jobs: int) -> int:
+def _defer(bench: Bench, jobs: int) -> int:
+    noop = bench.task("noop")
     for _ in range(jobs):
         noop.defer()
-    app.close()
+    bench.app.close()
     return 0
 
 
 def _counted(bench: Bench, act: Callable[[], int], *, deleted: int = 0, inserted: int = 0) -> Counts:
     """What the server counted meanwhile, but for our own looks; so many rows it must have counted."""
     with bench.connect() as conn:
-        Filling(conn, app.config.schema).settle()
+        Filling(conn, bench.app.config.schema).settle()
     calls = _calls(bench)
     before = _quiet(bench)
     looks = act()
@@ -79,12 +79,15 @@ def _counted(bench: Bench, act: Callable[[], int], *, deleted: int = 0, inserted
 
 
 def _quiet(bench: Bench) -> Counts:
-    """Once two looks in a row find the same: the last session that ended has told what it did."""
-    counts: Counts = {}
-    while (latest := _counts(bench)) != counts:
-        counts = latest
+    """Once two looks in a row find the same rows: the last session that ended has told what it did.
+
+    The log is the whole server's: others may go on writing it.
+    """
+    before: Counts = {}
+    while (latest := _counts(bench)) | {LOG: 0} != before | {LOG: 0}:
+        before = latest
         time.sleep(QUIET_S)
-    return counts
+    return latest
 
 
 def _wait_until(bench: Bench, least: Counts) -> None:

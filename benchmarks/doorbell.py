@@ -10,7 +10,7 @@ import os
 import random
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context
@@ -19,17 +19,18 @@ from typing import get_args
 import psycopg
 from psycopg import sql
 
-from benchmarks.bench import Bench, query
-from benchmarks.measurement import Measurement, at_least, at_most, percentile, typical
-from benchmarks.tasks import app, nap, noop
-from benchmarks.worker import worker
+from benchmarks import clients, tasks
+from benchmarks.bench import Bench
+from benchmarks.enqueue import deferring
+from pgqueue import App
+from pgqueue.bench.measurement import Measurement, at_least, at_most, percentile, typical
+from pgqueue.bench.worker import worker
 from pgqueue.config import Notify
+from pgqueue.task import AnyTask
 
-PROCESSES = 4
 CLIENTS = 32
 SECONDS = 5.0  # of one sample
 SLOW = {"commit_delay": 1_000, "commit_siblings": 0}  # microseconds before each flush, and for whom: even for one alone
-WARM_S = 3.0  # from the call of all clients until they begin together: they import and connect
 KEPT = at_least(90)  # % of the rate without any bell
 NAP_S = 0.01
 AHEAD_S = 20.0  # naps for so long and a sample, so that the worker has something better to do than what is deferred
@@ -60,9 +61,9 @@ def _slow_flushes(bench: Bench) -> Iterator[None]:
     obstacle = _slow_down(bench, database)
     if obstacle:
         sys.stderr.write(f"doorbell: flushes are not slowed down: {obstacle}\n")
-    app.close()  # connections that are open keep the old settings
+    bench.app.close()  # connections that are open keep the old settings
     yield
-    app.close()
+    bench.app.close()
     if not obstacle:
         for name in SLOW:
             bench.admin.execute(sql.SQL("alter database {} reset {}").format(database, sql.Identifier(name)))
@@ -88,7 +89,7 @@ def _rates(bench: Bench) -> Iterator[Measurement]:
     """The three ways in turn, each round begun by another, so that whatever disturbs the machine meets them alike."""
     ways: tuple[Notify, ...] = get_args(Notify)
     rates: dict[Notify, list[float]] = {way: [] for way in ways}
-    with worker(2):
+    with worker(bench, "-c", "2"):
         for turn in range(bench.repeat):
             first = turn % len(ways)
             for way in ways[first:] + ways[:first]:
@@ -108,55 +109,23 @@ def _rates(bench: Bench) -> Iterator[Measurement]:
 def _keep_busy(bench: Bench) -> None:
     """Returns when the worker is at work and has taken the mark off that it sleeps."""
     seconds = AHEAD_S + bench.count(int(SECONDS))
-    nap.options(priority=1).defer_many([(NAP_S,)] * int(2 * seconds / NAP_S))
+    bench.task("nap").options(priority=1).defer_many([(NAP_S,)] * int(2 * seconds / NAP_S))
     while _sleeps(bench):
         time.sleep(NAP_S)
 
 
 def _sleeps(bench: Bench) -> bool:
+    some = bench.query("select exists (select from {schema}.worker where sleeping)")
     with bench.connect() as conn:
-        return conn.execute(query("select exists (select from {schema}.worker where sleeping)")).fetchone() == (True,)
+        return conn.execute(some).fetchone() == (True,)
 
 
 def _rate(bench: Bench, way: Notify) -> float:
-    seconds = max(0.3, SECONDS * bench.scale)
     os.environ["PGQUEUE_NOTIFY"] = way  # for the processes of the clients
     try:
-        return sum(_clients(CLIENTS, _defer_for, seconds)) / seconds
+        return clients.rate(bench, deferring, clients=CLIENTS, seconds=max(0.3, SECONDS * bench.scale))
     finally:
         del os.environ["PGQUEUE_NOTIFY"]
-
-
-def _clients(count: int, client: Callable[[float, float], int], share: float) -> list[int]:
-    """What each client returned that was called with the time to begin and with its share."""
-    begin_at = time.monotonic() + WARM_S
-    threads = count // PROCESSES
-    with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn")) as processes:
-        parts = [processes.submit(_threads, threads, client, begin_at, share) for _ in range(PROCESSES)]
-        return [each for part in parts for each in part.result()]
-
-
-def _threads(count: int, client: Callable[[float, float], int], begin_at: float, share: float) -> list[int]:
-    with ThreadPoolExecutor(count) as threads:
-        return [part.result() for part in [threads.submit(client, begin_at, share) for _ in range(count)]]
-
-
-def _begin(begin_at: float) -> None:
-    """With a connection at hand. Raises RuntimeError if that took too long for all to begin together."""
-    noop.defer()
-    left_s = begin_at - time.monotonic()
-    if left_s < 0:
-        raise RuntimeError(f"a client was ready {-left_s:.1f} s after the others had begun")
-    time.sleep(left_s)
-
-
-def _defer_for(begin_at: float, seconds: float) -> int:
-    _begin(begin_at)
-    jobs = 0
-    while time.monotonic() < begin_at + seconds:
-        noop.defer()
-        jobs += 1
-    return jobs
 
 
 # -- what it misses --
@@ -164,9 +133,10 @@ def _defer_for(begin_at: float, seconds: float) -> int:
 
 def _races(bench: Bench) -> Iterator[Measurement]:
     """A lost wake-up: a job waits for more than a second, and its worker starts nothing meanwhile."""
-    with worker(1):
-        jobs = sum(_clients(RACERS, _defer_unevenly, bench.count(RACES, least=RACERS * 200) / RACERS))
-        _wait_until_empty(bench)
+    with worker(bench, "-c", "1"):
+        jobs = _race(bench)
+        while bench.ask("left") != [(False,)]:
+            time.sleep(NAP_S)
     waits_ms, lost, naps = _waits(bench)
     name = f"doorbell, {jobs:,} races"
     yield Measurement(name=f"{name}: lost wake-ups", value=lost, unit="jobs", target=at_most(0))
@@ -175,8 +145,26 @@ def _races(bench: Bench) -> Iterator[Measurement]:
         yield Measurement(name=f"{name}: wait, {label}", value=percentile(waits_ms, percent), unit="ms")
 
 
-def _defer_unevenly(begin_at: float, jobs: float) -> int:
-    _begin(begin_at)
+def _race(bench: Bench) -> int:
+    """How many jobs the racers deferred."""
+    place = (bench.app.dsn, bench.app.config.schema)
+    jobs = bench.count(RACES, least=RACERS * 200) // RACERS
+    with ProcessPoolExecutor(clients.PROCESSES, mp_context=get_context("spawn")) as processes:
+        parts = [processes.submit(_racers, *place, RACERS // clients.PROCESSES, jobs) for _ in range(clients.PROCESSES)]
+        return sum(part.result() for part in parts)
+
+
+def _racers(dsn: str, schema: str, count: int, jobs: int) -> int:
+    app = tasks.registered(App(dsn, schema=schema, pool_size=count))
+    with ThreadPoolExecutor(count) as threads:
+        parts = [threads.submit(_defer_unevenly, app.tasks["noop"], jobs) for _ in range(count)]
+        done = sum(part.result() for part in parts)
+    app.close()
+    return done
+
+
+def _defer_unevenly(noop: AnyTask, jobs: int) -> int:
+    """So many jobs, or a few more. The rounds are those of the clock, so that they are everybody's."""
     done = 0
     while done < jobs:
         round_began = math.floor(time.monotonic() / ROUND_S) * ROUND_S
@@ -188,15 +176,8 @@ def _defer_unevenly(begin_at: float, jobs: float) -> int:
         time.sleep(math.exp(random.uniform(*map(math.log, STRAGGLE_S))))
         noop.defer()
         done += 1
-        time.sleep(round_began + ROUND_S - time.monotonic())
+        time.sleep(max(0.0, round_began + ROUND_S - time.monotonic()))
     return done
-
-
-def _wait_until_empty(bench: Bench) -> None:
-    some = query("select exists (select from {schema}.job)")
-    with bench.connect() as conn:
-        while conn.execute(some).fetchone() != (False,):
-            time.sleep(NAP_S)
 
 
 def _waits(bench: Bench) -> tuple[list[float], int, int]:
@@ -205,7 +186,7 @@ def _waits(bench: Bench) -> tuple[list[float], int, int]:
     Whatever wakes the worker makes it claim all there is: so a job waited for want of a bell if nothing was started after it
     came and before its own claim.
     """
-    waits = query(
+    waits = bench.query(
         "select 1000 * extract(epoch from started_at - created_at)::float8, coalesce(before < created_at, true), "
         "started_at, coalesce(1000 * extract(epoch from started_at - before), 0)::float8 "
         "from (select created_at, started_at, max(started_at) over earlier as before from {schema}.history "

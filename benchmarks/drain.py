@@ -1,68 +1,139 @@
-"""How fast one worker empties a queue of jobs that do nothing but have a result."""
+"""How fast one worker empties a queue: of jobs that do nothing, and of jobs that take 1 ms or 100 ms.
 
-import time
+Nothing beside the database limits jobs that do nothing, so their floor is what bare psycopg drains. Jobs that sleep have an
+ideal rate, the places where they run divided by how long they take; where bare psycopg drains less, that is their floor too.
+"""
+
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from itertools import repeat
 
-from benchmarks import floor
-from benchmarks.bench import Bench, query
-from benchmarks.measurement import Measurement, at_least, typical
-from benchmarks.tasks import noop
-from benchmarks.worker import worker
+from benchmarks.bench import Bench
+from pgqueue.bench import drain
+from pgqueue.bench.bench import FULL
+from pgqueue.bench.drain import Rates
+from pgqueue.bench.measurement import Measurement, Target, at_least, typical
+from pgqueue.worker.settings import ASYNC_JOBS
 
-JOBS = 100_000
-POLL_S = 0.05  # how often the end is looked for; the rate itself comes from the rows
-CONCURRENCIES = (2, 1, 8)
-TARGET = at_least(15_000)  # jobs/s, with -c 2
+SLEEPING_MS = 3000  # that jobs which sleep would take at the ideal rate, at full scale
+LEAST_ROUNDS = 4  # of jobs in all places; the first round only starts the clock
+BLOCK = 100  # jobs for each mark: the marks cost a hundredth, and a drain has a thousand of them
 
-Rates = tuple[float, float]  # jobs/s by the times that the rows tell, and by the clock since the worker was ready
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Noop:
+    """Jobs that do nothing. marked: they leave no row, so that a mark among each BLOCK of them must tell."""
+
+    options: tuple[str, ...]
+    task: str = "noop"
+    note: str = ""
+    marked: bool = False
+    target: Target | None = None
+    share: Target | None = None  # % of the floor
+
+    @property
+    def name(self) -> str:
+        return f"drain {' '.join(self.options)}{self.note}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sleeping:
+    """Jobs that sleep. places: how many of them sleep at once."""
+
+    ms: int
+    options: tuple[str, ...]
+    places: int
+    task: str = "nap"
+    note: str = ""
+
+    @property
+    def name(self) -> str:
+        return f"drain {self.ms} ms, {' '.join(self.options)}{self.note}"
+
+    @property
+    def ideal_rate(self) -> float:
+        return 1000 * self.places / self.ms
+
+
+def _options(children: int) -> tuple[str, ...]:
+    return "-c", str(children)
+
+
+THREADS = (*_options(1), "--threads", "8")
+
+NOOPS = (
+    Noop(options=_options(2)),
+    Noop(options=_options(1), target=at_least(30_000), share=at_least(60)),
+    Noop(options=_options(8)),
+    Noop(options=THREADS),
+    Noop(options=_options(1), task="unkept", note=", keep=0", marked=True, target=at_least(45_000)),
+    Noop(options=_options(2), task="unkept", note=", keep=0", marked=True),
+)
+SLEEPING = tuple(
+    case
+    for ms in (1, 100)
+    for case in (
+        *(Sleeping(ms=ms, options=_options(children), places=children) for children in (1, 2, 8)),
+        Sleeping(ms=ms, options=THREADS, places=8),
+        Sleeping(ms=ms, options=_options(1), places=ASYNC_JOBS, task="nap_async", note=", async"),
+    )
+)
+
+
+@dataclass(slots=True)
+class Found:
+    """What the rounds have found, by case."""
+
+    floors: list[float] = field(default_factory=list)
+    unkept_floors: list[float] = field(default_factory=list)
+    rates: dict[str, list[Rates]] = field(default_factory=dict)
 
 
 def measure(bench: Bench) -> Iterator[Measurement]:
     """Floor and workers take turns, so that a disturbance of the machine meets them alike."""
-    floors, workers = zip(*(_round(bench) for _ in range(bench.repeat)), strict=True)
-    base = typical("drain floor: claim.sql + finish.sql", floors, "jobs/s")
-    yield base
-    for place, concurrency in enumerate(CONCURRENCIES):
-        recorded, walls = zip(*(each[place] for each in workers), strict=True)
-        target = TARGET if concurrency == 2 else None
-        yield typical(f"drain -c {concurrency}", recorded, "jobs/s", target, floor=base.value)
-        yield typical(f"drain -c {concurrency}, from ready", walls, "jobs/s")
+    found = Found()
+    for _ in range(bench.repeat):
+        found.floors.append(drain.floor_rate(bench))
+        found.unkept_floors.append(drain.floor_rate(bench, result=None))
+        for noop in NOOPS:
+            found.rates.setdefault(noop.name, []).append(_noop_rates(bench, noop))
+        for sleeping in SLEEPING:
+            found.rates.setdefault(sleeping.name, []).append(_sleeping_rates(bench, sleeping))
+    base = typical("drain floor: claim.sql + finish.sql", found.floors, "jobs/s")
+    unkept = typical("drain floor, nothing kept", found.unkept_floors, "jobs/s")
+    yield from (base, unkept)
+    for noop in NOOPS:
+        yield from _noop_figures(noop, found, unkept.value if noop.marked else base.value)
+    for sleeping in SLEEPING:
+        recorded = [rates.recorded for rates in found.rates[sleeping.name]]
+        yield typical(sleeping.name, recorded, "jobs/s", floor=min(sleeping.ideal_rate, base.value))
 
 
-def _round(bench: Bench) -> tuple[float, list[Rates]]:
-    _fill(bench)
-    return floor.drain(bench), [_drain(bench, concurrency) for concurrency in CONCURRENCIES]
+def _noop_figures(case: Noop, found: Found, floor: float) -> Iterator[Measurement]:
+    recorded, from_ready = zip(*found.rates[case.name], strict=True)
+    yield typical(case.name, recorded, "jobs/s", case.target, floor=floor)
+    yield typical(f"{case.name}, from ready", from_ready, "jobs/s")
+    if case.share:
+        shares = [100 * rate / bare for rate, bare in zip(recorded, found.floors, strict=True)]
+        yield typical(f"{case.name}, share of the floor", shares, "%", case.share)
 
 
-def _fill(bench: Bench) -> int:
+def _noop_rates(bench: Bench, case: Noop) -> Rates:
+    jobs = bench.count(FULL)
     bench.empty()
-    return len(noop.defer_many(repeat((), bench.count(JOBS))))
+    if not case.marked:
+        bench.task(case.task).defer_many(repeat((), jobs))
+        return drain.drained(bench, case.options, jobs=jobs, told_by=case.task)
+    blocks = max(2, jobs // BLOCK)
+    for _ in range(blocks):
+        bench.task(case.task).defer_many(repeat((), BLOCK - 1))
+        bench.task("mark").defer()
+    return drain.drained(bench, case.options, jobs=blocks * BLOCK, told_by="mark", each=BLOCK)
 
 
-def _drain(bench: Bench, concurrency: int) -> Rates:
-    jobs = _fill(bench)
-    with worker(concurrency):
-        began = time.perf_counter()
-        _wait_until_empty(bench)
-        wall_s = time.perf_counter() - began
-    return _recorded_rate(bench), jobs / wall_s
-
-
-def _wait_until_empty(bench: Bench) -> None:
-    some = query("select exists (select from {schema}.job)")
-    with bench.connect() as conn:
-        while conn.execute(some).fetchone() != (False,):
-            time.sleep(POLL_S)
-
-
-def _recorded_rate(bench: Bench) -> float:
-    """Jobs finished after the first batch, over the time between the first batch and the last."""
-    batch_sizes = query(
-        "select extract(epoch from finished_at)::float8, count(*) from {schema}.history "
-        "where state = 'succeeded' group by 1 order by 1"
-    )
-    with bench.connect() as conn:
-        batches = conn.execute(batch_sizes).fetchall()
-    first_at, last_at = batches[0][0], batches[-1][0]
-    return float(sum(count for _, count in batches[1:]) / (last_at - first_at))
+def _sleeping_rates(bench: Bench, case: Sleeping) -> Rates:
+    rounds = min(bench.count(SLEEPING_MS // case.ms, least=LEAST_ROUNDS), FULL // case.places)
+    jobs = rounds * case.places
+    bench.empty()
+    bench.task(case.task).defer_many(repeat((case.ms / 1000,), jobs))
+    return drain.drained(bench, case.options, jobs=jobs, told_by=case.task, places=case.places)

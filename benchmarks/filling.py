@@ -90,7 +90,7 @@ class Filling:
 @contextmanager
 def beside(bench: Bench, schema: str) -> Iterator[App]:
     """A second schema in the same database, to compare with; gone after the block."""
-    made = App(bench.dsn, schema=schema)
+    made = App(bench.app.dsn, schema=schema)
     made.migrate()
     try:
         yield made

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from itertools import repeat
 from statistics import mean
 
-from benchmarks.bench import Bench, query
-from benchmarks.measurement import Measurement, at_most
-from benchmarks.tasks import noop
-from benchmarks.worker import HAS_PROC, children, memory_mb, worker
+from benchmarks.bench import Bench
+from benchmarks.processes import HAS_PROC, children, memory_mb
+from pgqueue.bench.measurement import Measurement, at_most
+from pgqueue.bench.worker import worker
 
 JOBS = 1_000_000
 LOT = 100_000
@@ -24,7 +24,7 @@ def measure(bench: Bench) -> Iterator[Measurement]:
         return
     bench.empty()
     jobs = bench.count(JOBS)
-    with worker(2) as pid:
+    with worker(bench, "-c", "2") as pid:
         _run(bench, WARM)
         before = _weigh(pid)
         for begun in range(0, jobs, LOT):
@@ -40,11 +40,9 @@ def measure(bench: Bench) -> Iterator[Measurement]:
 
 def _run(bench: Bench, jobs: int) -> None:
     """Returns when none is left."""
-    noop.defer_many(repeat((), jobs))
-    some = query("select exists (select from {schema}.job)")
-    with bench.connect() as conn:
-        while conn.execute(some).fetchone() != (False,):
-            time.sleep(LOOK_S)
+    bench.task("noop").defer_many(repeat((), jobs))
+    while bench.ask("left") != [(False,)]:
+        time.sleep(LOOK_S)
 
 
 def _weigh(pid: int) -> tuple[float, float]:

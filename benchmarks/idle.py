@@ -10,8 +10,9 @@ import time
 from collections.abc import Iterator
 
 from benchmarks.bench import Bench
-from benchmarks.measurement import Measurement, at_most, typical
-from benchmarks.worker import HAS_PROC, children, cpu_s, worker
+from benchmarks.processes import HAS_PROC, children, cpu_s
+from pgqueue.bench.measurement import Measurement, at_most, typical
+from pgqueue.bench.worker import worker
 
 SETTLE_S = 5.0  # until the work of starting is done and counted
 WINDOW_S = 30.0
@@ -23,7 +24,7 @@ def measure(bench: Bench) -> Iterator[Measurement]:
     if not HAS_PROC:
         return
     bench.empty()
-    with worker(8) as pid:
+    with worker(bench, "-c", "8") as pid:
         time.sleep(SETTLE_S)
         statements, processor = zip(*(_window(bench, pid) for _ in range(bench.repeat)), strict=True)
     yield Measurement(

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from statistics import mean
 
 from benchmarks.bench import Bench
-from benchmarks.measurement import Measurement, at_most, typical
-from benchmarks.worker import HAS_PROC, children, memory_mb, worker
+from benchmarks.processes import HAS_PROC, children, memory_mb
+from pgqueue.bench.measurement import Measurement, at_most, typical
+from pgqueue.bench.worker import worker
 
 SETTLE_S = 3.0  # all children are up, and the supervisor has been through its first chores
 SUPERVISOR = at_most(60)  # MB resident
@@ -17,15 +18,15 @@ def measure(bench: Bench) -> Iterator[Measurement]:
     """Rss is what the targets are about; Pss, which divides what is shared, is what another child really costs."""
     if not HAS_PROC:
         return
-    weighed = [_weigh() for _ in range(bench.repeat)]
+    weighed = [_weigh(bench) for _ in range(bench.repeat)]
     for place, (name, target) in enumerate(
         (("supervisor, Rss", SUPERVISOR), ("supervisor, Pss", None), ("child, Rss", CHILD), ("child, Pss", None))
     ):
         yield typical(f"memory of the {name}", [each[place] for each in weighed], "MB", target)
 
 
-def _weigh() -> tuple[float, float, float, float]:
-    with worker(2) as pid:
+def _weigh(bench: Bench) -> tuple[float, float, float, float]:
+    with worker(bench, "-c", "2") as pid:
         time.sleep(SETTLE_S)
         own = children(pid)
         rss, pss = (mean(memory_mb(child, kind) for child in own) for kind in ("Rss", "Pss"))

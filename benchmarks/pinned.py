@@ -6,26 +6,22 @@ claim or a finish reads.
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
-from itertools import repeat
-from multiprocessing import get_context
 from statistics import mean, median
 from typing import TypeVar
 
-from benchmarks.bench import Bench, query
+from benchmarks.bench import Bench
 from benchmarks.claimant import Claimant, claimant
 from benchmarks.filling import Filling, beside
-from benchmarks.measurement import Measurement, Target, at_least, at_most, percentile, typical
-from benchmarks.tasks import app, noop
-from benchmarks.worker import worker
+from benchmarks.load import load
+from pgqueue.bench.measurement import Measurement, Target, at_least, at_most, percentile, typical
+from pgqueue.bench.worker import worker
 
 T = TypeVar("T")
 
 RATE = 2_000  # jobs a second: a lot for one application, and a fraction of what a worker can do
 SECONDS = 600
-LOTS = 10  # calls of defer_many a second
 LEAST_S = 3  # that are compared: one second may have a lot more than another
 WARM_S = 2  # until the worker has learned how fast jobs end
 KEPT = at_least(90)  # % of the first rate, at the end
@@ -52,7 +48,7 @@ def _pin(bench: Bench) -> Iterator[None]:
     """Within the block no row that exists now, or comes later, is cleaned away."""
     with bench.connect() as conn:
         conn.execute("begin isolation level repeatable read")
-        conn.execute(query("select from {schema}.job limit 1"))  # takes the snapshot
+        conn.execute(bench.query("select from {schema}.job limit 1"))  # takes the snapshot
         yield
 
 
@@ -61,9 +57,10 @@ def _pin(bench: Bench) -> Iterator[None]:
 
 def _load(bench: Bench, rate: int) -> Iterator[Measurement]:
     seconds = bench.count(SECONDS, least=10)
-    with worker(2):
-        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as producer:
-            took_s = producer.submit(_produce, rate, seconds).result()
+    with worker(bench, "-c", "2"):
+        with load(bench, rate) as offered:
+            time.sleep(seconds)
+            deferred = offered()
         left = _waiting(bench)
     each_second = _completed(bench)[WARM_S : seconds - 1]  # the last one is not whole
     part = max(LEAST_S, len(each_second) // 10)
@@ -71,30 +68,21 @@ def _load(bench: Bench, rate: int) -> Iterator[Measurement]:
     yield typical(f"{name}: completed", each_second, "jobs/s")
     kept = 100 * mean(each_second[-part:]) / mean(each_second[:part])
     yield Measurement(name=f"{name}: last tenth to the first", value=kept, unit="%", target=KEPT)
-    yield Measurement(name=f"{name}: deferred", value=rate * seconds / took_s, unit="jobs/s")
+    yield Measurement(name=f"{name}: deferred", value=deferred, unit="jobs/s")
     yield Measurement(name=f"{name}: left waiting", value=left, unit="jobs")
     for when, waits in _waits_ms(bench, part):
         yield Measurement(name=f"{name}: wait for the start, {when}, p99", value=percentile(waits, 99), unit="ms")
 
 
-def _produce(rate: int, seconds: int) -> float:
-    """Runs in a process of its own. Returns the seconds that it took: more than planned if the database is too slow."""
-    began = time.monotonic()
-    for lot in range(seconds * LOTS):
-        time.sleep(max(0.0, began + lot / LOTS - time.monotonic()))
-        noop.defer_many(repeat((), rate // LOTS))
-    return time.monotonic() - began
-
-
 def _waiting(bench: Bench) -> int:
     with bench.connect() as conn:
-        ((jobs,),) = conn.execute(query("select count(*) from {schema}.job where state = 'queued'")).fetchall()
+        ((jobs,),) = conn.execute(bench.query("select count(*) from {schema}.job where state = 'queued'")).fetchall()
     return int(jobs)
 
 
 def _completed(bench: Bench) -> list[int]:
     """Jobs that ended, in each second since the first did."""
-    seconds = query(
+    seconds = bench.query(
         "with ended as ("
         "  select floor(extract(epoch from finished_at - min(finished_at) over ()))::int as second from {schema}.history"
         ") "
@@ -107,8 +95,8 @@ def _completed(bench: Bench) -> list[int]:
 
 def _waits_ms(bench: Bench, seconds: int) -> Iterator[tuple[str, list[float]]]:
     """From its defer to its start, for the jobs of the first seconds (but for the very first) and of the last."""
-    span = query("select min(created_at), max(created_at) from {schema}.history")
-    waits = query(
+    span = bench.query("select min(created_at), max(created_at) from {schema}.history")
+    waits = bench.query(
         "select 1000 * extract(epoch from started_at - created_at)::float8 from {schema}.history "
         "where created_at between %s and %s"
     )
@@ -125,12 +113,12 @@ def _waits_ms(bench: Bench, seconds: int) -> Iterator[tuple[str, list[float]]]:
 def _dead_entries(bench: Bench) -> Iterator[Measurement]:
     dead = bench.count(DEAD, least=FEW)
     with bench.connect() as conn, beside(bench, SCHEMA) as clean, _pin(bench):
-        worn, fresh = Filling(conn, app.config.schema), Filling(conn, SCHEMA)
-        worn.wear(dead)
-        for tables in worn, fresh:
-            tables.queue(FEW)
-            tables.settle()
-        with claimant(bench, clean.queries) as without, claimant(bench, app.queries) as behind:
+        worn, fresh = Filling(conn, bench.app.config.schema), Filling(conn, SCHEMA)
+        with claimant(bench, clean.queries) as without, claimant(bench, bench.app.queries) as behind:
+            worn.wear(dead)
+            for tables in worn, fresh:
+                tables.queue(FEW)
+                tables.settle()
             yield from _compare(without, behind, f"{dead:,} dead")
 
 

@@ -9,12 +9,11 @@ from statistics import median
 import psycopg
 from psycopg import sql
 
-from benchmarks.bench import Bench, query
+from benchmarks.bench import Bench
 from benchmarks.claimant import Claimant, claimant
 from benchmarks.filling import Filling, beside
-from benchmarks.measurement import Measurement, Target, at_most, percentile, typical
-from benchmarks.tasks import app, noop, wall_s
-from benchmarks.worker import worker
+from pgqueue.bench.measurement import Measurement, Target, at_most, percentile, typical
+from pgqueue.bench.worker import worker
 from pgqueue.queries import Statement
 
 LATER = 1_000_000
@@ -37,10 +36,10 @@ def measure(bench: Bench) -> Iterator[Measurement]:
     bench.empty()
     later = bench.count(LATER, least=FEW)
     with bench.connect() as conn:
-        tables = Filling(conn, app.config.schema)
+        tables = Filling(conn, bench.app.config.schema)
         tables.schedule(later)
         tables.settle()
-        with worker(2):
+        with worker(bench, "-c", "2"):
             yield from _punctuality(bench, conn, later)
             yield from _at_once(bench, conn, tables)
         yield from _promotion(bench, later)
@@ -52,12 +51,12 @@ def _punctuality(bench: Bench, conn: psycopg.Connection, later: int) -> Iterator
     jobs = bench.count(DUE, least=20)
     first = datetime.now(UTC) + timedelta(seconds=AHEAD_S + jobs / DEFERS)
     for _ in range(jobs):
-        wall_s.options(at=first + timedelta(seconds=random.uniform(0, WITHIN_S))).defer()
-    late = query(
+        bench.task("wall_s").options(at=first + timedelta(seconds=random.uniform(0, WITHIN_S))).defer()
+    late = bench.query(
         "select 1000 * (result::float8 - extract(epoch from run_at))::float8 from {schema}.history where task = %s"
     )
-    _wait_for(conn, wall_s.name, jobs)
-    late_ms = [ms for (ms,) in conn.execute(late, [wall_s.name]).fetchall()]
+    _wait_for(bench, conn, "wall_s", jobs)
+    late_ms = [ms for (ms,) in conn.execute(late, ["wall_s"]).fetchall()]
     for percent, target in PUNCTUAL.items():
         yield _late(f"{jobs:,} due within a second, {later:,} later: late by", late_ms, percent, target)
 
@@ -71,19 +70,19 @@ def _late(name: str, late_ms: list[float], percent: int, target: Target | None) 
 def _at_once(bench: Bench, conn: psycopg.Connection, tables: Filling) -> Iterator[Measurement]:
     """Promoted, claimed and finished, by the clock from the moment at which all are due."""
     jobs = bench.count(AT_ONCE)
-    tables.schedule_at_once(jobs, task=noop.name, in_s=HEARD_S)
-    _wait_for(conn, noop.name, jobs)
-    took = query(
+    tables.schedule_at_once(jobs, task="noop", in_s=HEARD_S)
+    _wait_for(bench, conn, "noop", jobs)
+    took = bench.query(
         "select extract(epoch from max(finished_at) - min(run_at))::float8, extract(epoch from min(started_at - run_at))::float8 "
         "from {schema}.history where task = %s"
     )
-    ((seconds, first_s),) = conn.execute(took, [noop.name]).fetchall()
+    ((seconds, first_s),) = conn.execute(took, ["noop"]).fetchall()
     yield Measurement(name=f"{jobs:,} due at once: first late by", value=first_s * 1000, unit="ms")
     yield Measurement(name=f"{jobs:,} due at once: promoted and run", value=jobs / seconds, unit="jobs/s")
 
 
-def _wait_for(conn: psycopg.Connection, task: str, jobs: int) -> None:
-    ended = query("select count(*) from {schema}.history where task = %s")
+def _wait_for(bench: Bench, conn: psycopg.Connection, task: str, jobs: int) -> None:
+    ended = bench.query("select count(*) from {schema}.history where task = %s")
     while conn.execute(ended, [task]).fetchone() != (jobs,):
         time.sleep(0.2)
 
@@ -97,9 +96,9 @@ def _promotion(bench: Bench, later: int) -> Iterator[Measurement]:
         beside_it = Filling(conn, SCHEMA)
         beside_it.schedule(FEW)
         beside_it.settle()
-        with claimant(bench, few.queries) as small, claimant(bench, app.queries) as large:
+        with claimant(bench, few.queries) as small, claimant(bench, bench.app.queries) as large:
             statements = [
-                each.promote(_due(conn, schema)) for each, schema in ((small, SCHEMA), (large, app.config.schema))
+                each.promote(_due(conn, schema)) for each, schema in ((small, SCHEMA), (large, bench.app.config.schema))
             ]
             yield from _compare(small, large, statements, later)
 

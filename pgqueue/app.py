@@ -75,6 +75,7 @@ class App:
         stop: Strategy | None = None,
         wait: Strategy | None = None,
         atomic: bool = False,
+        keep: int | None = None,
         redact: Iterable[str] = (),
     ) -> "Decorator": ...
     def task(self, *function: Any, **options: Any) -> Any:
@@ -83,8 +84,9 @@ class App:
         name: default module.function. queue, priority, timeout (seconds an attempt may take), expires: defaults of its jobs.
         max_attempts, retry, stop, wait: when a failed attempt is repeated (tenacity strategies; default: any exception, 20
         attempts, exponential from 2 s to 1 h). atomic: the job's result commits together with what the task writes through
-        current_job().conn. redact: names of arguments that nobody who looks at jobs is shown, beside those that look like a
-        password, token or key by their name (setting secret_names). Raises ConfigError at import for what cannot work.
+        current_job().conn. keep=0: a success leaves nothing, neither a result nor a row in history, and nobody can ask for it;
+        what fails is kept all the same. redact: names of arguments that nobody who looks at jobs is shown, beside those that look
+        like a password, token or key by their name (setting secret_names). Raises ConfigError at import for what cannot work.
         """
         if function:
             return self._register(*function)
@@ -148,12 +150,12 @@ class App:
     def place(self, task: str, call: Call, *, options: Options) -> Job[Any]:
         """Insert one encoded call; Task.defer and enqueue end here."""
         job_id, options = new_id(), self._marked(task, options)
-        with self._database.explained():
-            try:
-                with self._database.door(options.conn) as (conn, ring):
-                    steps = enqueue_one(self.queries, task, call, job_id=job_id, options=options, ring=ring)
-                    placed = db.run(conn, steps)
-            except db.DatabaseError as error:
+        try:
+            with self._database.door(options.conn) as (conn, ring):
+                steps = enqueue_one(self.queries, task, call, job_id=job_id, options=options, ring=ring)
+                placed = db.run(conn, steps)
+        except db.DatabaseError as error:
+            with self._database.explained():
                 for attempt in self._database.again(error, options.conn):
                     with attempt, self._database.transaction() as (conn, ring):
                         steps = enqueue_again(self.queries, task, call, job_id=job_id, options=options, ring=ring)
@@ -163,12 +165,12 @@ class App:
     async def place_async(self, task: str, call: Call, *, options: Options) -> Job[Any]:
         """As `place`, for asyncio."""
         job_id, options = new_id(), self._marked(task, options)
-        with self._database.explained():
-            try:
-                async with self._database.door_async(options.conn) as (conn, ring):
-                    steps = enqueue_one(self.queries, task, call, job_id=job_id, options=options, ring=ring)
-                    placed = await db.run_async(conn, steps)
-            except db.DatabaseError as error:
+        try:
+            async with self._database.door_async(options.conn) as (conn, ring):
+                steps = enqueue_one(self.queries, task, call, job_id=job_id, options=options, ring=ring)
+                placed = await db.run_async(conn, steps)
+        except db.DatabaseError as error:
+            with self._database.explained():
                 async for attempt in self._database.again_async(error, options.conn):
                     with attempt:
                         async with self._database.transaction_async() as (conn, ring):
@@ -434,7 +436,8 @@ def _check_id(job_id: str) -> str:
 
 def _not_found(job_id: str) -> JobNotFound:
     return JobNotFound(
-        f"no job {job_id}: it never existed, its transaction was rolled back or is still open, or its retention is over",
+        f"no job {job_id}: it never existed, its transaction was rolled back or is still open, its retention is over, "
+        "or it succeeded and its task keeps nothing (keep=0)",
         job_id,
     )
 

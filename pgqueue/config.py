@@ -119,6 +119,11 @@ def environment(name: str) -> str | None:
     return os.environ.get(name) or None
 
 
+def environment_with(*, dsn: str, schema: str) -> dict[str, str]:
+    """The whole environment, for a process that shall use another database and schema than ours."""
+    return os.environ | {"PGQUEUE_DSN": dsn, "PGQUEUE_SCHEMA": schema}
+
+
 def _environment() -> dict[str, object]:
     names = {
         "dsn": ("PGQUEUE_DSN", "DATABASE_URL"),

@@ -1,6 +1,5 @@
 """The job as the running task sees it: `current_job()`."""
 
-import threading
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -22,8 +21,9 @@ class CurrentJob:
     """From 1; snoozes, releases and crashes do not count."""
     headers: dict[str, Any] = field(repr=False)
     report: Callable[[float | None, str | None], None] = field(repr=False)
-    cancel_event: threading.Event = field(default_factory=threading.Event, repr=False)
-    time_over: threading.Event = field(default_factory=threading.Event, repr=False)
+    cancel_requested: bool = False
+    """Whether somebody asked for this job to be cancelled; a long loop looks at it and returns or raises Cancel."""
+    time_over: bool = field(default=False, repr=False)
     connection: Any = field(default=None, repr=False)
 
     @property
@@ -32,11 +32,6 @@ class CurrentJob:
         if self.connection is None:
             raise ConfigError(f"task {self.task} has no connection: declare it @task(atomic=True)")
         return self.connection
-
-    @property
-    def cancel_requested(self) -> bool:
-        """Whether somebody asked for this job to be cancelled; a long loop looks at it and returns or raises Cancel."""
-        return self.cancel_event.is_set()
 
     def progress(self, fraction: float | None = None, note: str | None = None) -> None:
         """Tell how far the task has come: a fraction from 0 to 1 and a short note, seen in stats and `pgqueue show`.
@@ -50,9 +45,9 @@ class CurrentJob:
 
     def check(self) -> None:
         """A safe point of a sync task: raises TimeLimitExceeded or Cancel if the time is over or a cancel was asked for."""
-        if self.time_over.is_set():
+        if self.time_over:
             raise TimeLimitExceeded("the task's timeout is over")
-        if self.cancel_event.is_set():
+        if self.cancel_requested:
             raise Cancel("cancelled while running, at a safe point")
 
 

@@ -140,20 +140,17 @@ class Database:
         if pool is not None:
             await pool.close()
 
-    @contextlib.contextmanager
-    def door(self, conn: Any) -> Iterator[tuple[db.Connection, Notify]]:
+    def door(self, conn: Any) -> contextlib.AbstractContextManager[tuple[db.Connection, Notify]]:
         """The connection to use and when to ring: the caller's, that of using(), or one of ours."""
         conn = conn if conn is not None else self.using.get()
         if conn is None:
-            with self._own_pool().connection() as own, db.writable(own):
-                yield own, self.config.notify
-        elif db.is_async(conn):
+            return db.Borrowed(self._own_pool(), self.config.notify)
+        if db.is_async(conn):
             raise ConfigError("this is an async connection: await defer_async(), enqueue_async() or defer_many_async()")
-        else:
-            if not self._schema_fits:
-                db.run(conn, schema.check(self.queries, schema=self.config.schema))
-                self._schema_fits = True
-            yield conn, self._ring(conn)
+        if not self._schema_fits:
+            db.run(conn, schema.check(self.queries, schema=self.config.schema))
+            self._schema_fits = True
+        return contextlib.nullcontext((conn, self._ring(conn)))
 
     @contextlib.asynccontextmanager
     async def door_async(self, conn: Any) -> AsyncIterator[tuple[db.AsyncConnection, Notify]]:

@@ -66,6 +66,11 @@ class Outcome(NamedTuple):
     error: str | None = None
     traceback: str | None = None
 
+    @property
+    def keeps(self) -> bool:
+        """Whether the end of the job leaves a row in history."""
+        return self.verdict not in (Verdict.SUCCEEDED, Verdict.UNSURE) or self.result is not None
+
 
 class Claimed(NamedTuple):
     """A job in this worker's hands, in the column order of claim.sql. args, kwargs and headers are JSON text, unparsed."""

@@ -142,8 +142,7 @@ class Hub:
 
     def _listen(self, conn: db.Connection) -> bool:
         """False: a pooler stands between, and whatever the session hears goes to whoever it serves then."""
-        ((backend_pid,),) = db.run(conn, self._queries.backend_pid())
-        if db.is_pooled(conn, backend_pid):
+        if not db.prepares(conn):
             return False
         db.run(conn, self._queries.listen_results)
         return True

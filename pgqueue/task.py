@@ -70,7 +70,7 @@ class Bound(Generic[P, R]):
 
 
 class Task(Bound[P, R], Generic[P, C, R]):
-    """What `@task` makes of a function. Attributes: name, app, function, options (the defaults of its calls), policy, atomic."""
+    """What `@task` makes of a function. Attributes: name, app, function, options (of its calls), policy, atomic, keeps."""
 
     __slots__ = ("__dict__", "__weakref__")
 
@@ -89,6 +89,7 @@ class Task(Bound[P, R], Generic[P, C, R]):
         stop: Strategy | None = None,
         wait: Strategy | None = None,
         atomic: bool = False,
+        keep: int | None = None,
         redact: Iterable[str] = (),
     ) -> None:
         _check_function(function)
@@ -105,6 +106,7 @@ class Task(Bound[P, R], Generic[P, C, R]):
         self.app = app
         self.function = function
         self.atomic = atomic
+        self.keeps = _check_keep(keep, where)
         self.is_async = inspect.iscoroutinefunction(function)
         self.codec = Codec(function, name=self.name)
         self._redact = self._check_redact(redact)
@@ -186,6 +188,16 @@ class Task(Bound[P, R], Generic[P, C, R]):
 
 
 AnyTask = Task[Any, Any, Any]
+
+
+def _check_keep(keep: object, where: str) -> bool:
+    """Whether a success is kept for as long as the setting keep_succeeded_days says."""
+    if keep is None or (keep == 0 and isinstance(keep, int) and not isinstance(keep, bool)):
+        return keep is None
+    raise InvalidOption(
+        f"{where}: keep takes 0, by which a success leaves nothing behind, not {keep!r}; "
+        "how long all others are kept is the setting keep_succeeded_days"
+    )
 
 
 def _check_function(function: object) -> None:

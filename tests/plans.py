@@ -1,11 +1,11 @@
 """How the server ran a statement: which tables and indexes it read, and how many blocks that took."""
 
-import json
 import re
 from typing import Any
 
 import psycopg
 
+from benchmarks.session import blocks, top
 from pgqueue import db
 from pgqueue.queries import Statement
 
@@ -15,18 +15,11 @@ FEW = 100  # rows: a small table is read as a whole, rightly
 
 
 class Plan:
-    """The plan of a statement, after it ran once."""
+    """The plan of a statement, after it ran once. node: its topmost."""
 
-    def __init__(self, conn: psycopg.Connection, statement: Statement) -> None:
-        explain = Statement(f"explain (analyze, buffers, timing off, format json) {statement.sql}", statement.params)
-        found = db.run(conn, explain)[0][0]
-        self._top: dict[str, Any] = (found if isinstance(found, list) else json.loads(found))[0]["Plan"]
-        self._nodes = list(_nodes(self._top))
-
-    @property
-    def blocks(self) -> int:
-        """Cached or not."""
-        return int(self._top["Shared Hit Blocks"]) + int(self._top["Shared Read Blocks"])
+    def __init__(self, node: dict[str, Any]) -> None:
+        self.blocks = blocks(node)
+        self._nodes = list(_nodes(node))
 
     @property
     def scanned(self) -> set[str]:
@@ -40,6 +33,14 @@ class Plan:
         """Those of the jobs and their history that were read at least once."""
         names = {node["Index Name"] for node in self._nodes if "Index Name" in node and node["Actual Loops"]}
         return {PARTITION.sub("", name) for name in names if name.startswith(("job_", "history_"))}
+
+
+def fresh(conn: psycopg.Connection, statement: Statement) -> Plan:
+    """As the server plans it now, for these parameters; undone."""
+    explain = Statement(f"explain (analyze, buffers, timing off, format json) {statement.sql}", statement.params)
+    with conn.transaction(force_rollback=True):
+        (row,) = db.run(conn, explain)
+    return Plan(top(row))
 
 
 def _nodes(node: dict[str, Any]) -> list[dict[str, Any]]:

@@ -22,6 +22,18 @@ def echo(value: Any) -> Any:
     return value
 
 
+@task(keep=0, max_attempts=1)
+def forget(fails: bool = False) -> Any:
+    if fails:
+        raise ValueError("not this time")
+    return object()  # no JSON: nobody wants it
+
+
+@task(keep=0, atomic=True)
+def forget_atomically() -> None:
+    current_job().conn.execute("create table shop.proof ()")
+
+
 @task(queue="other", priority=3)
 def elsewhere(value: int) -> int:
     return value
@@ -149,6 +161,13 @@ def report(marker: str) -> str:
     while not os.path.exists(marker):
         time.sleep(0.01)
     return "done"
+
+
+@task(keep=0)
+def report_and_forget(marker: str) -> None:
+    current_job().progress(0.5, "halfway")
+    while not os.path.exists(marker):
+        time.sleep(0.01)
 
 
 @task(atomic=True, max_attempts=2, wait=SOON)

@@ -1,11 +1,32 @@
-"""The benchmarks run; what they find is nobody's business here."""
+"""The benchmarks run, and measure what they say; how fast it is is nobody's business here."""
 
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
+import pytest
+
+from benchmarks import drain, enqueue, pgbench
+from benchmarks.bench import Bench, opened
+from benchmarks.drain import Noop, Sleeping
+from benchmarks.load import load
+from benchmarks.report import WIDTH
+from pgqueue.bench import floor
+from pgqueue.bench.measurement import Measurement
+from tests.conftest import eventually
+
 ROOT = Path(__file__).parent.parent
+SMALL = 0.01
+DIFFERING = {"id", "seq", "run_at", "created_at"}  # columns in which two jobs of one call differ
+
+
+@pytest.fixture
+def bench(server_dsn: str) -> Iterator[Bench]:
+    with opened(server_dsn, scale=SMALL, repeat=1) as made:
+        yield made
 
 
 def _run(*options: str) -> subprocess.CompletedProcess[str]:
@@ -13,18 +34,89 @@ def _run(*options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
 
 
+def _by_name(found: Iterator[Measurement]) -> dict[str, Measurement]:
+    return {each.name: each for each in found}
+
+
 def test_a_small_run_prints_a_table_and_writes_its_figures(dsn: str) -> None:
-    done = _run("--scale", "0.01", "--repeat", "1", "--only", "defer,defer_many", "--dsn", dsn)
+    done = _run("--scale", str(SMALL), "--repeat", "2", "--only", "defer,defer_many", "--dsn", dsn)
     assert done.returncode == 0, done.stderr
     assert "bare INSERT" in done.stdout
-    written = Path(done.stdout.split("written to ")[1].strip())
+    table, _, path = done.stdout.partition("written to ")
+    assert max(map(len, table.splitlines())) <= WIDTH
+    written = Path(path.strip())
     figures = json.loads(written.read_text("utf-8"))
     written.unlink()
     assert {each["name"] for each in figures["measurements"]} >= {"defer", "defer, share of the bare INSERT"}
     assert figures["server"]["fsync"] in ("on", "off")
+    assert figures["scale"] == SMALL and figures["pgqueue"]
 
 
 def test_an_unknown_measurement_is_named() -> None:
     done = _run("--only", "speed")
     assert done.returncode == 2
     assert "speed" in done.stderr
+
+
+def test_clients_of_every_kind_put_jobs_in(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(enqueue, "CLIENTS", (8,))
+    found = _by_name(enqueue.measure(bench))
+    assert found.keys() - {"defer by pgbench, 8 clients"} == {
+        "defer floor, 8 clients", "defer, 8 clients", "defer_many floor, 8 clients", "defer_many of 1,000, 8 clients"
+    }  # fmt: skip
+    assert all(each.value > 0 for each in found.values())
+    assert found["defer, 8 clients"].floor_ratio
+
+
+def test_pgbench_inserts_what_defer_inserts(bench: Bench) -> None:
+    program = pgbench.find()
+    if program is None:
+        pytest.skip("there is no pgbench here")
+    bench.task("noop").defer()
+    ours = _job_rows(bench)
+    bench.empty()
+    assert pgbench.rate(bench, program, clients=1, seconds=1) > 0
+    assert _job_rows(bench) == ours
+
+
+def _job_rows(bench: Bench) -> set[str]:
+    """All jobs, without the columns in which two jobs of one call differ."""
+    schema = bench.app.config.schema
+    with psycopg.connect(bench.app.dsn) as conn:
+        rows = conn.execute(f"select to_jsonb(job) - %s::text[] from {schema}.job as job", [list(DIFFERING)])
+        return {json.dumps(row, sort_keys=True) for (row,) in rows}
+
+
+def test_the_floor_copies_what_defer_many_copies(bench: Bench) -> None:
+    task = bench.task("noop")
+    task.defer_many([()])
+    ours = _job_rows(bench)
+    bench.empty()
+    ids = [f"{number:032x}" for number in range(3)]
+    with floor.copying(bench.app) as copy:
+        copy(ids)
+    assert _job_rows(bench) == ours
+
+
+def test_jobs_that_leave_no_row_are_told_by_marks(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    both = (Noop(options=("-c", "1")), Noop(options=("-c", "1"), note=", marked", marked=True))
+    monkeypatch.setattr(drain, "NOOPS", both)
+    monkeypatch.setattr(drain, "SLEEPING", ())
+    found = _by_name(drain.measure(bench))
+    plain, marked = found["drain -c 1"].value, found["drain -c 1, marked"].value
+    assert 0.1 < marked / plain < 10  # the same jobs, by the other rows; a hundred times as many or as few is a mistake
+
+
+def test_jobs_that_sleep_do_not_beat_their_ideal_rate(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drain, "NOOPS", ())
+    monkeypatch.setattr(drain, "SLEEPING", (Sleeping(ms=100, options=("-c", "4"), places=4),))
+    found = _by_name(drain.measure(bench))["drain 100 ms, -c 4"]
+    assert 0 < found.value < 40 * 1.2  # batches are recorded some milliseconds late, the first as well as the last
+
+
+def test_a_load_keeps_its_rate(bench: Bench) -> None:
+    count = f"select count(*) from {bench.app.config.schema}.job"
+    with load(bench, 500) as offered, psycopg.connect(bench.app.dsn) as conn:
+        eventually(lambda: conn.execute(count).fetchone()[0] > 250, what="half a second's jobs are in")
+        rate = offered()
+        assert 0.5 < rate / 500 < 1.2

@@ -2,12 +2,15 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import uuid
 from collections.abc import Callable
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from pgqueue import App
 from tests.conftest import ROOT, Worker, eventually
@@ -201,3 +204,61 @@ def test_an_app_that_cannot_be_imported_says_why(run: Run, tmp_path) -> None:
     assert done.returncode == 2
     assert "ZeroDivisionError: division by zero" in done.stderr.splitlines()[-1]
     assert 'broken.py", line 2' in done.stderr
+
+
+MEASURED = {
+    "defer floor: the bare INSERT", "defer", "defer_many floor: the bare COPY", "defer_many, 1,000",
+    "drain floor: claim.sql + finish.sql", "drain -c 1",
+    "latency floor: INSERT + LISTEN + claim.sql, p50", "latency floor: INSERT + LISTEN + claim.sql, p99",
+    "latency, p50", "latency, p99",
+}  # fmt: skip
+SCRATCH = "select nspname from pg_namespace where starts_with(nspname, 'pgqueue_bench_')"
+
+
+def test_a_database_is_measured_and_left_as_it_was(run: Run, app: App, conn: psycopg.Connection) -> None:
+    app.enqueue("t")
+    done = run("bench", "--jobs", "1000", "--repeat", "1", "-c", "1", "--json")
+    said = done.stderr.splitlines()[0]
+    assert "pgqueue_bench_" in said and "dropped at the end" in said
+    found = json.loads(done.stdout)
+    assert found["jobs"] == 1000 and found["server"]["server_version"] and found["psycopg"]
+    assert {each["name"] for each in found["measurements"]} == MEASURED
+    assert all(each["value"] > 0 and each["samples"] for each in found["measurements"])
+    assert all(each["floor_ratio"] for each in found["measurements"] if "floor" not in each["name"])
+    assert conn.execute(SCRATCH).fetchall() == []
+    assert [job.state for job in app.jobs()] == ["queued"]
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("part", ["defer", "drain", "latency"])
+def test_measuring_that_is_ended_early_leaves_nothing(
+    dsn: str, conn: psycopg.Connection, tmp_path, part: str, ending: signal.Signals
+) -> None:
+    command = [sys.executable, "-m", "pgqueue", "bench", "--jobs", "5000", "-c", "1"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, env={**os.environ, "PGQUEUE_DSN": dsn, "PYTHONPATH": str(ROOT)}, text=True,
+        stderr=subprocess.PIPE, stdout=subprocess.PIPE,
+    ) as measuring:  # fmt: skip
+        assert measuring.stderr is not None
+        assert any(line == f"{part} ...\n" for line in measuring.stderr)
+        assert conn.execute(SCRATCH).fetchall() != []
+        measuring.send_signal(ending)
+        _, told = measuring.communicate(timeout=60)
+    assert measuring.returncode == 130 and "Traceback" not in told
+    assert conn.execute(SCRATCH).fetchall() == []
+
+
+def test_measuring_needs_the_right_to_make_a_schema_and_no_other(run: Run, conn: psycopg.Connection) -> None:
+    role = f"bench_{uuid.uuid4().hex[:8]}"
+    database = conn.info.dbname
+    theirs = make_conninfo(conn.info.dsn, user=role, password="secret")
+    conn.execute(f"create role {role} login password 'secret'")
+    try:
+        words = ("bench", "--jobs", "1000", "--repeat", "1", "-c", "1")
+        told = one_line(run(*words, code=1, PGQUEUE_DSN=theirs))
+        assert f"grant create on database {database} to {role}" in told
+        conn.execute(f"grant create on database {database} to {role}")
+        assert "drain -c 1" in run(*words, PGQUEUE_DSN=theirs).stdout
+    finally:
+        conn.execute(f"drop owned by {role}")
+        conn.execute(f"drop role {role}")

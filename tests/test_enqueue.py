@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import threading
+import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
@@ -15,7 +16,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import class_row, dict_row, namedtuple_row, scalar_row
 
 import pgqueue
-from pgqueue import App, Job, Task
+from pgqueue import App, Job, Task, db
 from tests.conftest import eventually
 
 AnyTask = Task[Any, Any, Any]
@@ -442,6 +443,17 @@ def test_defer_many_of_nothing(send: AnyTask, conn: psycopg.Connection) -> None:
     for options in ({}, {"unique": True}):
         jobs = send.options(**options).defer_many([])
         assert len(jobs) == 0 and list(jobs) == [] and not ids(conn)
+
+
+def test_no_plan_is_kept_that_grows_wrong_with_the_tables(send: AnyTask, app: App, caller: psycopg.Connection) -> None:
+    caller.autocommit = True
+    with app.using(caller):
+        for n in range(10):
+            job = send.defer(n)
+            assert job.state == "queued"  # a few jobs; later there may be a million, and this connection still open
+            db.run(caller, app.queries.finish(worker=str(uuid.uuid4()), ids=[job.id], tokens=[1], results=["1"]))
+    kept = caller.execute("select statement from pg_prepared_statements", prepare=False).fetchall()
+    assert len(kept) == 1 and "Insert jobs" in kept[0][0]
 
 
 @pytest.mark.parametrize("options", [{}, {"unique": True}])

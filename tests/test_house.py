@@ -37,6 +37,11 @@ def test_imports_go_one_way() -> None:
     assert done == graph.keys(), f"these import each other: {sorted(graph.keys() - done)}"
 
 
+def test_only_its_command_imports_the_measurements() -> None:
+    importers = {name_of(path) for path in MODULES if re.search(r"(from|import) pgqueue\.bench\b", path.read_text())}
+    assert {name for name in importers if not name.startswith("pgqueue.bench")} == {"pgqueue.cli.bench"}
+
+
 def test_one_importer_of_psycopg() -> None:
     importers = {
         name_of(path)

@@ -59,6 +59,14 @@ def scans(conn: psycopg.Connection) -> int:
     return int(count)
 
 
+def test_bells_for_jobs_due_in_a_moment_are_no_false_alarms(start: Start, task_app: App) -> None:
+    worker = start("-c", "1").ready()
+    jobs = [tasks.echo.options(delay=2).defer(n) for n in range(100)]  # far more than 20 a second
+    assert [job.result(30) for job in jobs] == list(range(100))
+    assert worker.stop() == 0
+    assert "for nothing" not in worker.output
+
+
 def test_s5_a_flood_of_spoofed_bells_costs_next_to_nothing(
     start: Start, app: App, task_app: App, dsn: str, conn: psycopg.Connection
 ) -> None:

@@ -140,6 +140,8 @@ def test_with_a_name_they_work() -> None:
         ({"wait": 5}, r"wait= takes a tenacity strategy such as tenacity\.wait_fixed\(10\), not 5"),
         ({"stop": 3}, r"stop= takes a tenacity strategy such as tenacity\.stop_after_attempt\(8\)"),
         ({"retry": True}, r"retry= takes a tenacity strategy such as tenacity\.retry_if_exception_type"),
+        ({"keep": 5}, "keep takes 0, by which a success leaves nothing behind, not 5"),
+        ({"keep": False}, "keep takes 0"),
         ({"que": "x"}, "@task has no option 'que'"),
         ({"delay": 5}, "@task has no option 'delay'"),
         ({"name": "a\0b"}, "name contains a control character"),

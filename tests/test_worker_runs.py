@@ -8,7 +8,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from pgqueue import App, JobCancelled, JobDead
+from pgqueue import App, JobCancelled, JobDead, JobNotFound
 from tests import tasks
 from tests.conftest import Worker, eventually
 
@@ -40,6 +40,26 @@ def test_async_jobs_run_at_once_and_sync_jobs_do_not_share_a_thread(start_worker
     assert time.monotonic() - began < 10  # one after the other they take 25 s
     who = [tasks.whoami.defer().result(30) for _ in range(3)]
     assert all(each["main"] for each in who) and len({each["pid"] for each in who}) == 1
+
+
+def test_of_a_task_that_keeps_nothing_only_failures_are_seen(start_worker: Start, conn: psycopg.Connection) -> None:
+    conn.execute("create schema shop")
+    forgotten = [tasks.forget.defer(), tasks.forget_atomically.defer()]
+    dead = tasks.forget.defer(fails=True)
+    worker = start_worker("-c", "1", "--burst")
+    assert worker.wait() == 0
+    assert conn.execute("select id::text, state::text from pgqueue.jobs").fetchall() == [(dead.id, "dead")]
+    assert conn.execute("select to_regclass('shop.proof') is not null").fetchone() == (True,)
+    assert conn.execute("select sum(succeeded), sum(dead) from pgqueue.throughput").fetchone() == (2, 1)
+    for job in forgotten:
+        with pytest.raises(JobNotFound, match="keep=0"):
+            job.result(10)
+
+
+def test_whoever_waits_for_a_job_that_keeps_nothing_hears_of_its_end(start_worker: Start) -> None:
+    start_worker("-c", "1").ready()
+    with pytest.raises(JobNotFound, match="keep=0"):
+        tasks.forget.defer().result(30)
 
 
 def test_a_failing_job_is_retried_with_each_failure_recorded(start_worker: Start, conn: psycopg.Connection) -> None:

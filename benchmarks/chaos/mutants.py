@@ -107,11 +107,11 @@ MUTANTS = (
         [
             (
                 "worker/executor.py",
-                "                    result = self._encode(self.task.function(*args, **kwargs))\n"
-                "                    self._finished(db.run(conn, self._finish(conn, result)))\n",
-                "                    self._finished(db.run(conn, self._finish(conn, str(self.job.token))))\n"
-                "                with conn.transaction():\n"
-                "                    self.task.function(*args, **kwargs)\n",
+                "                result = self._encode(self.task.function(*args, **kwargs))\n"
+                "                self._finished(db.run(conn, self._finish(conn, result)))\n",
+                "                self._finished(db.run(conn, self._finish(conn, str(self.job.token))))\n"
+                "            with conn.transaction():\n"
+                "                self.task.function(*args, **kwargs)\n",
             )
         ],
         "strikes", frozenset({"effects"}),

@@ -12,7 +12,7 @@ import typer
 
 import pgqueue
 from pgqueue import db
-from pgqueue.cli import demo, doctor, jobs, queues, server, worker
+from pgqueue.cli import bench, demo, doctor, jobs, queues, server, worker
 from pgqueue.cli.output import fail, say
 from pgqueue.errors import ConfigError, PgQueueError
 from pgqueue.visible import harmless
@@ -24,7 +24,7 @@ cli = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for part in (worker, queues, jobs, doctor, server, demo):
+for part in (worker, queues, jobs, doctor, server, demo, bench):
     part.add_to(cli)
 
 _debug = False

@@ -1,15 +1,15 @@
 """The only importer of psycopg: connections, pools, and the two doors through which every statement goes."""
 
 from pgqueue.db.connections import (
+    Ear,
     Wire,
     connect,
     connect_async,
-    is_pooled,
+    prepare_at_once,
     prepare_nothing,
     prepares,
     sever,
     wait_for_bell,
-    wait_for_bell_async,
     wire,
 )
 from pgqueue.db.doors import (
@@ -27,15 +27,17 @@ from pgqueue.db.doors import (
 )
 from pgqueue.db.dsn import CONNECT_TIMEOUT_S, describe
 from pgqueue.db.meaning import explain, is_refusal, may_pass, may_repeat
-from pgqueue.db.pools import PoolLife, pool, pool_async, writable
+from pgqueue.db.pools import Borrowed, PoolLife, pool, pool_async, writable
 
 __all__ = [
     "CONNECT_TIMEOUT_S",
     "AnyConnection",
     "AsyncConnection",
     "Blocked",
+    "Borrowed",
     "Connection",
     "DatabaseError",
+    "Ear",
     "PoolLife",
     "Wire",
     "connect",
@@ -45,19 +47,18 @@ __all__ = [
     "is_async",
     "is_idle",
     "is_idle_autocommit",
-    "is_pooled",
     "is_refusal",
     "may_pass",
     "may_repeat",
     "pool",
     "pool_async",
+    "prepare_at_once",
     "prepare_nothing",
     "prepares",
     "run",
     "run_async",
     "sever",
     "wait_for_bell",
-    "wait_for_bell_async",
     "wire",
     "would_begin",
     "writable",

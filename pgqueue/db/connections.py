@@ -67,25 +67,54 @@ def wait_for_bell(conn: Connection, timeout_s: float, *, wake_fd: int) -> bool:
     return bool(list(conn.notifies(timeout=0)))
 
 
-async def wait_for_bell_async(conn: AsyncConnection, timeout_s: float) -> list[str]:
-    """As `wait_for_bell`; returns the payloads. psycopg's own wait wakes up ten times a second, which an idle worker need not."""
-    rung = [note.payload async for note in conn.notifies(timeout=0)]
-    if not rung:
-        await _readable(conn.fileno(), timeout_s)
-        rung = [note.payload async for note in conn.notifies(timeout=0)]
-    return rung
+class Ear:
+    """Hears the notifications of one async connection, also those that come in with the answer to a statement.
+
+    psycopg's own wait takes three turns of the event loop for one note, a fifth of the time in which an idle worker starts a
+    job, and wakes up ten times a second, which an idle worker need not.
+    """
+
+    def __init__(self, conn: AsyncConnection) -> None:
+        self._conn = conn
+        self._heard = False
+        conn.add_notify_handler(self._hear)
+
+    def _hear(self, _: psycopg.Notify) -> None:
+        self._heard = True
+
+    async def listen(self, timeout_s: float) -> bool:
+        """Wait for a notification or the time; True: there was one, or several, since the last call. Nothing else may use the
+        connection meanwhile.
+        """
+        if not self._take():  # one may have been read together with the last answer
+            await _readable(self._conn.fileno(), timeout_s)
+            self._conn.pgconn.consume_input()
+            self._take()
+        heard, self._heard = self._heard, False
+        return heard
+
+    def _take(self) -> bool:
+        """Take what has been read."""
+        while self._conn.pgconn.notifies():
+            self._heard = True
+        return self._heard
 
 
 async def _readable(fd: int, timeout_s: float) -> None:
     loop = asyncio.get_running_loop()
-    heard = asyncio.Event()
-    loop.add_reader(fd, heard.set)
+    over = loop.create_future()
+
+    def wake() -> None:
+        if not over.done():
+            over.set_result(None)
+
+    alarm = loop.call_later(timeout_s, wake)
+    loop.add_reader(fd, wake)
     try:
-        await asyncio.wait_for(heard.wait(), timeout_s)
-    except TimeoutError:
-        return
+        await over
     finally:
         loop.remove_reader(fd)
+        alarm.cancel()
 
 
 def sever(conn: AnyConnection) -> None:
@@ -100,11 +129,6 @@ def sever(conn: AnyConnection) -> None:
             wire.shutdown(socket.SHUT_RDWR)
         except OSError:  # the other side was faster; the wait ends either way
             return
-
-
-def is_pooled(conn: AnyConnection, backend_pid: int) -> bool:
-    """Whether a pooler stands between: the process id it made up for the handshake is not that of the real backend."""
-    return conn.info.backend_pid != backend_pid
 
 
 class Wire(NamedTuple):
@@ -132,6 +156,11 @@ def prepare_nothing(conn: AnyConnection) -> None:
     conn.prepare_threshold = None
 
 
+def prepare_at_once(conn: AnyConnection) -> None:
+    """Prepare every statement when it is first said here."""
+    conn.prepare_threshold = 0
+
+
 def prepares(conn: AnyConnection) -> bool:
-    """Whether statements may be prepared, and the session is ours alone."""
+    """Whether statements may be prepared, and the session is ours alone: no pooler stands between (see session.sql)."""
     return conn.prepare_threshold is not None

@@ -10,6 +10,7 @@ from weakref import WeakSet
 import psycopg
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
+from pgqueue.config import Notify
 from pgqueue.db.connections import connect, connect_async, prepare, prepare_async
 from pgqueue.db.doors import AnyConnection, AsyncConnection, Connection
 from pgqueue.db.dsn import CONNECT_TIMEOUT_S, connection_settings
@@ -145,11 +146,38 @@ class NotPrimary(psycopg.errors.ReadOnlySqlTransaction):
     """Nothing can be written on a connection of ours; on a caller's own it is his affair."""
 
 
+class Borrowed:
+    """A pooled connection for a block, and what goes with it. Written out, as each defer takes one: as three generators, the
+    pool's among them, it was a tenth of the time that the INSERT takes.
+    """
+
+    __slots__ = ("_conn", "_pool", "_ring")
+
+    def __init__(self, pool: ConnectionPool[Connection], ring: Notify) -> None:
+        self._pool = pool
+        self._ring = ring
+
+    def __enter__(self) -> tuple[Connection, Notify]:
+        self._conn = self._pool.getconn()
+        return self._conn, self._ring
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        try:
+            if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
+                raise _not_primary(self._conn, error) from error
+        finally:
+            self._pool.putconn(self._conn)
+
+
 @contextmanager
 def writable(conn: AnyConnection) -> Iterator[None]:
     """Close a pooled connection on which nothing can be written: it is healthy, but its server is no longer the primary."""
     try:
         yield
     except psycopg.errors.ReadOnlySqlTransaction as error:
-        conn.pgconn.finish()
-        raise NotPrimary(str(error)) from error
+        raise _not_primary(conn, error) from error
+
+
+def _not_primary(conn: AnyConnection, error: BaseException) -> NotPrimary:
+    conn.pgconn.finish()
+    return NotPrimary(str(error))

@@ -1,4 +1,4 @@
--- Record a batch of successes: each counts only if the claim token and the worker still match.
+-- Record a batch of successes: each counts only if the claim token and the worker still match. No result: nothing is kept.
 with done as (
   select id, claim_token, result
   from unnest(%(ids)s::uuid[], %(tokens)s::bigint[], %(results)s::text[]) as done (id, claim_token, result)
@@ -9,8 +9,7 @@ gone as (
   where
     -- Found by id and by nothing else: hidden in coalesce, the fence cannot tempt the planner to read the index of running
     -- jobs, where someone's old snapshot keeps every job of the last hours.
-    job.id = any (%(ids)s::uuid[])
-    and job.id = done.id
+    job.id = done.id
     and job.claim_token = done.claim_token
     and coalesce(job.state = 'running' and job.worker = %(worker)s, false)
   returning job.*, done.result
@@ -24,13 +23,20 @@ kept as (
     id, claim_token, run_at, created_at, started_at, expires_at, worker, 'succeeded', attempt, crashes, max_attempts,
     timeout_s, priority, queue, task, args, kwargs, headers, unique_key, result
   from gone
+  where result is not null
 )
 select
   id::text,
   (
     -- Somebody waits for one of them: a single doorbell for the batch.
     select count(pg_notify('{results_channel}', ''))
-    from (select from gone join {schema}.awaited on awaited.job_id = gone.id limit 1) as waiter
+    from (
+      select
+      from gone
+      join {schema}.awaited on awaited.job_id = gone.id
+      where exists (select from {schema}.awaited)  -- asked once: mostly nobody waits, and then no row is looked for
+      limit 1
+    ) as waiter
     where pg_notification_queue_usage() < 0.5
   ),
   current_setting('pgqueue.attempt', true)

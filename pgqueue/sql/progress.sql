@@ -4,7 +4,6 @@ set progress = reported.progress, progress_note = reported.note
 from unnest(%(ids)s::uuid[], %(tokens)s::bigint[], %(fractions)s::real[], %(notes)s::text[])
   as reported (id, claim_token, progress, note)
 where
-  job.id = any (%(ids)s::uuid[])
-  and job.id = reported.id
+  job.id = reported.id
   and job.claim_token = reported.claim_token
   and coalesce(job.state = 'running' and job.worker = %(worker)s, false)

@@ -8,17 +8,15 @@ with verdict as (
 ),
 held as (
   select
-    job.id, verdict.delay_s, verdict.refund, verdict.crash, verdict.cause, verdict.traceback,
+    job.id, verdict.delay_s, verdict.refund, verdict.crash, verdict.cause, verdict.error, verdict.traceback,
     -- A cancel that was asked for while it ran ends the job now; a verdict to run it again does not outlive it.
     case when job.cancel_requested_at is not null and verdict.state in ('scheduled', 'queued')
       then 'cancelled' else verdict.state end as state,
     case when job.cancel_requested_at is not null and verdict.state <> 'dead'
-      then job.cancel_reason else verdict.error end as reason,
-    verdict.error
+      then job.cancel_reason else verdict.error end as reason
   from verdict
   join {schema}.job on
-    job.id = any (%(ids)s::uuid[])
-    and job.id = verdict.id
+    job.id = verdict.id
     and job.claim_token = verdict.claim_token
     and coalesce(job.state = 'running' and job.worker = %(worker)s, false)
   order by job.id
@@ -28,7 +26,8 @@ ended as (
   delete from {schema}.job
   using held
   where job.id = held.id and held.state in ('dead', 'cancelled')
-  returning job.*, held.state as end_state, held.refund, held.crash, held.reason
+  returning
+    job.*, held.state as end_state, held.refund, held.crash, held.reason, held.cause as why, held.error, held.traceback
 ),
 kept as (
   insert into {schema}.history (
@@ -54,21 +53,20 @@ returned as (
     progress_note = null
   from held
   where job.id = held.id and held.state in ('scheduled', 'queued')
-  returning job.id, job.queue, job.state, job.task, job.attempt + held.refund as attempt, job.claim_token, job.started_at
+  returning
+    job.id, job.queue, job.state, job.task, job.attempt + held.refund as attempt, job.claim_token, job.started_at,
+    held.cause, held.error, held.traceback
 ),
 settled as (
-  select id, queue, task, attempt, claim_token, started_at, state from returned
+  select id, queue, task, attempt, claim_token, started_at, state, cause, error, traceback from returned
   union all
-  select id, queue, task, attempt, claim_token, started_at, end_state from ended
+  select id, queue, task, attempt, claim_token, started_at, end_state, why, error, traceback from ended
 ),
 failed as (
   insert into {schema}.attempt (job_id, claim_token, started_at, attempt, task, queue, worker_name, cause, error, traceback)
-  select
-    settled.id, settled.claim_token, settled.started_at, settled.attempt, settled.task, settled.queue, %(worker_name)s,
-    held.cause, coalesce(held.error, ''), held.traceback
+  select id, claim_token, started_at, attempt, task, queue, %(worker_name)s, cause, coalesce(error, ''), traceback
   from settled
-  join held on held.id = settled.id
-  where held.cause is not null
+  where cause is not null
 ),
 doorbell as (
   select count(pg_notify('{channel}', queue))

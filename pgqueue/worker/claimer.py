@@ -36,6 +36,7 @@ SURPLUS = 4  # times what is wanted ahead: so much in hand is given back, as job
 RATE_WINDOW_S = 0.05
 SECOND_LOOK_S = 0.05  # longer than an autocommit INSERT takes from its snapshot to its commit, on a good disk
 LATER_LOOK = 4  # times as long until the next look, up to a poll: on a slow disk that commit takes a while
+BELL_AHEAD_S = 10.0  # insert.sql rings for jobs that are due within this time
 DUE_NOISE_S = 0.01  # two looks at one due time differ by a round trip
 AWAKE_S = 0.5  # busy for this long without a pause: the mark comes off
 BURST_POLL_S = 0.2  # a burst ends soon after the last job, which may be another worker's
@@ -156,10 +157,14 @@ class Claimer:
             self._owed = taken > 0 or (self._full_cost_s > COSTLY_S and self._until_full() > 0)
         if not self._owed:
             taken = await self._claim_full(limit)
+        if taken:
+            self._answered(for_nothing=False)
+        return taken
+
+    def _answered(self, *, for_nothing: bool) -> None:
         if self._answering:
             self._answering = False
-            self._alarms.answered(for_nothing=not taken)
-        return taken
+            self._alarms.answered(for_nothing=for_nothing)
 
     async def _claim_full(self, limit: int) -> int:
         known, self._cursors = self._cursors, {}
@@ -229,6 +234,7 @@ class Claimer:
         self.next_due_at = None if next_due_s is None else time.monotonic() + max(0.0, next_due_s)
         if promoted:
             self.bell.set()
+        self._answered(for_nothing=not promoted and (next_due_s is None or next_due_s > BELL_AHEAD_S))
 
     def due_in(self, seconds: float | None) -> None:
         """A job falls due after so many seconds: one just put back, or the next one as the heartbeat saw it."""
@@ -251,15 +257,15 @@ class Claimer:
         if not self.sleeping:
             await self._mark(True)
             self._look_in_s = SECOND_LOOK_S
-        elif self._rung:
+            return False
+        if self._rung:
             self._rung = False
             await self.promote()  # the bell may have been for a job that falls due in a moment: learn when
-        else:
-            timeout_s = min(self._look_in_s, BURST_POLL_S if self._burst else self._poll_s)
-            self._look_in_s = min(self._look_in_s * LATER_LOOK, self._poll_s)
-            if self._owed:
-                timeout_s = min(timeout_s, max(0.0, self._until_full()))
-            await self._wait(self.bell, self._until_due(timeout_s))
+        timeout_s = min(self._look_in_s, BURST_POLL_S if self._burst else self._poll_s)
+        self._look_in_s = min(self._look_in_s * LATER_LOOK, self._poll_s)
+        if self._owed:
+            timeout_s = min(timeout_s, max(0.0, self._until_full()))
+        await self._wait(self.bell, self._until_due(timeout_s))
         return False
 
     async def _mark(self, sleeping: bool) -> None:
@@ -285,7 +291,8 @@ class Claimer:
     async def _wait(self, event: asyncio.Event, timeout_s: float) -> bool:
         """Wait for an event or the time; True: the event."""
         try:
-            await asyncio.wait_for(event.wait(), timeout_s)
+            async with asyncio.timeout(timeout_s):  # wait_for() would make a task of it, for two more turns of the loop
+                await event.wait()
         except TimeoutError:
             return False
         return True

@@ -151,13 +151,13 @@ class Crew:
             self.busy_s += child.rest()
             self.finished += len(done)
         outcomes = []
-        for fields, seconds in done:
+        for fields, run_us in done:
             outcome = Outcome(*fields)
             run = child.pop(outcome.job_id)
             if run is None:
                 self._judgments.answered(outcome.job_id)
             elif run.job.task in self.tasks:
-                self.tasks[run.job.task].measured(seconds)
+                self.tasks[run.job.task].measured(run_us / 1e6)
             outcomes.append(outcome)
         child.mark_started()
         child.done_count += len(done)

@@ -1,12 +1,11 @@
 """One attempt at one job: decode, call, encode, and turn whatever happened into an Outcome. Writes nothing anywhere."""
 
 import asyncio
-import contextlib
 import inspect
 import io
 import os
 import traceback
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 from pgqueue import db
@@ -40,59 +39,58 @@ class Attempt:
     def execute(self, connection: Callable[[], db.Connection]) -> Outcome:
         """Run a sync task. `connection` opens one, for atomic tasks only."""
         try:
-            with self._entered():
-                args, kwargs = self._arguments()
-                if not self.task.atomic:
-                    return self._succeeded(self.task.function(*args, **kwargs))
-                conn = connection()
-                with conn.transaction():
-                    db.run(conn, self._begin())
-                    self.current.connection = conn
-                    result = self._encode(self.task.function(*args, **kwargs))
-                    self._finished(db.run(conn, self._finish(conn, result)))
-                return self._outcome(Verdict.COMMITTED)
+            _current.set(self.current)
+            args, kwargs = self._arguments()
+            if not self.task.atomic:
+                return self._succeeded(self.task.function(*args, **kwargs))
+            conn = connection()
+            with conn.transaction():
+                db.run(conn, self._begin())
+                self.current.connection = conn
+                result = self._encode(self.task.function(*args, **kwargs))
+                self._finished(db.run(conn, self._finish(conn, result)))
+            return self._outcome(Verdict.COMMITTED)
         except BaseException as error:
             return self.failed(error)
+        finally:
+            _current.set(None)
 
     async def execute_async(self, connection: Callable[[], Awaitable[db.AsyncConnection]]) -> Outcome:
         """Run an async task."""
         try:
-            with self._entered():
-                args, kwargs = self._arguments()
-                if not self.task.atomic:
-                    return self._succeeded(await self.task.function(*args, **kwargs))
-                async with await connection() as conn, conn.transaction():
-                    await db.run_async(conn, self._begin())
-                    self.current.connection = conn
-                    result = self._encode(await self.task.function(*args, **kwargs))
-                    self._finished(await db.run_async(conn, self._finish(conn, result)))
-                return self._outcome(Verdict.COMMITTED)
+            _current.set(self.current)
+            args, kwargs = self._arguments()
+            if not self.task.atomic:
+                return self._succeeded(await self.task.function(*args, **kwargs))
+            async with await connection() as conn, conn.transaction():
+                await db.run_async(conn, self._begin())
+                self.current.connection = conn
+                result = self._encode(await self.task.function(*args, **kwargs))
+                self._finished(await db.run_async(conn, self._finish(conn, result)))
+            return self._outcome(Verdict.COMMITTED)
         except BaseException as error:
             return self.failed(error)
-
-    @contextlib.contextmanager
-    def _entered(self) -> Iterator[None]:
-        token = _current.set(self.current)
-        try:
-            yield
         finally:
-            _current.reset(token)
+            _current.set(None)
 
     def _arguments(self) -> tuple[list[object], dict[str, object]]:
         return self.task.codec.decode(self.job.args, self.job.kwargs)
 
-    def _encode(self, value: object) -> str:
+    def _encode(self, value: object) -> str | None:
+        """The result as it is stored; None: nothing of a success is kept."""
         if inspect.iscoroutine(value):
             value.close()
             raise InvalidResult(
                 f"task {self.task.name} returned a coroutine: declare it with async def, or await what it calls"
             )
+        if not self.task.keeps:
+            return None
+        if value is None:
+            return "null"
         return self.task.codec.encode_result(value, max_bytes=self.task.app.config.max_payload_bytes)
 
     def _succeeded(self, value: object) -> Outcome:
-        return Outcome(
-            self.job.id, self.job.token, Verdict.SUCCEEDED, self._encode(value) if value is not None else "null"
-        )
+        return Outcome(self.job.id, self.job.token, Verdict.SUCCEEDED, self._encode(value))
 
     def _begin(self) -> Statement:
         return self.task.app.queries.atomic_begin(attempt=self._mark)
@@ -101,7 +99,7 @@ class Attempt:
     def _mark(self) -> str:
         return f"{self.job.id}:{self.job.token}"
 
-    def _finish(self, conn: db.AnyConnection, result: str) -> Statement:
+    def _finish(self, conn: db.AnyConnection, result: str | None) -> Statement:
         """The last statement of an atomic task: it takes the row's lock and keeps it to the commit.
 
         A rescue either sees the job finished, or came first; then this matches nothing and everything rolls back.
@@ -125,7 +123,8 @@ class Attempt:
         """The outcome of an attempt that raised."""
         if self.committing and not db.is_refusal(error):
             # Either it committed or this is what shall become of it: the finisher asks the database.
-            return self.judged(error, cause="commit")._replace(verdict=Verdict.UNSURE)
+            unsure = self.judged(error, cause="commit")
+            return unsure._replace(verdict=Verdict.UNSURE, result="null" if self.task.keeps else None)
         self.exhausted = _exhausted(error)
         if isinstance(error, asyncio.CancelledError):
             error = self._why_cancelled(error)
@@ -170,9 +169,9 @@ class Attempt:
         return self._secrets.mask(text)
 
     def _why_cancelled(self, error: BaseException) -> BaseException:
-        if self.current.time_over.is_set():
+        if self.current.time_over:
             return TimeLimitExceeded("the task's timeout is over").with_traceback(error.__traceback__)
-        if self.current.cancel_event.is_set():
+        if self.current.cancel_requested:
             return Cancel("cancelled while running")
         return error
 

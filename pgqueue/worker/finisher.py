@@ -209,8 +209,14 @@ class Finisher:
         kept = {row[0] for row in rows}
         missing = [outcome for outcome in batch if outcome.job_id not in kept]
         if recorded:
-            ids, tokens = [outcome.job_id for outcome in missing], [outcome.token for outcome in missing]
-            found = await self._line.run(self._queries.recorded(worker=self._worker(), ids=ids, tokens=tokens))
+            found = await self._line.run(
+                self._queries.recorded(
+                    worker=self._worker(),
+                    ids=[outcome.job_id for outcome in missing],
+                    tokens=[outcome.token for outcome in missing],
+                    kept=[outcome.keeps for outcome in missing],
+                )
+            )
             for job_id, state in found:
                 kept.add(job_id)
                 self.counts[state] += 1

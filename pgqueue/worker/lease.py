@@ -79,6 +79,7 @@ class Lease:
         self._deaf_until: float | None = None
         self._locked = False
         self._conn: db.AsyncConnection | None = None
+        self._ear: db.Ear
         self._registered = False
         self._sent: Counter[str] = Counter()
         self._confirmed_at = time.monotonic()
@@ -156,12 +157,12 @@ class Lease:
     async def _connect(self) -> None:
         conn = await db.connect_async(self._dsn, name=self.name)
         self._conn = conn
+        self._ear = db.Ear(conn)
+        pooled = not db.prepares(conn)
         db.prepare_nothing(conn)
-        await within(conn, BEAT_DEADLINE_S, self._sign_in(conn))
+        await within(conn, BEAT_DEADLINE_S, self._sign_in(conn, pooled=pooled))
 
-    async def _sign_in(self, conn: db.AsyncConnection) -> None:
-        ((backend_pid,),) = await db.run_async(conn, self._queries.backend_pid())
-        pooled = db.is_pooled(conn, backend_pid)
+    async def _sign_in(self, conn: db.AsyncConnection, *, pooled: bool) -> None:
         if pooled and not self.pooled:
             logger.warning(
                 "a connection pooler stands before the database: polling instead of LISTEN, and a lease of %.0f s instead of "
@@ -211,7 +212,7 @@ class Lease:
         elif await self._deaf(self._conn):
             await asyncio.sleep(min(pause_s, DEAF_POLL_S))
             self._on_bell()
-        elif await db.wait_for_bell_async(self._conn, pause_s):
+        elif await self._ear.listen(pause_s):
             self._on_bell()
 
     async def _deaf(self, conn: db.AsyncConnection) -> bool:

@@ -248,7 +248,9 @@ class Station:
             self.line = world.session(self.name)
             _, again = world.say(self.line, statement)
             assert again == [], "finished twice"
-            _, known = world.say(self.line, world.queries.recorded(worker=self.id, ids=ids, tokens=tokens))
+            _, known = world.say(
+                self.line, world.queries.recorded(worker=self.id, ids=ids, tokens=tokens, kept=[True] * len(ids))
+            )
             recorded = model.recorded(self.id, list(zip(ids, tokens, strict=True)))
             assert dict(known) == recorded and recorded.keys() >= done
         self.counts["succeeded"] += len(done)

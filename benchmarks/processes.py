@@ -1,32 +1,10 @@
-"""A worker as people start it, and what the kernel knows of its processes (Linux)."""
+"""What the kernel knows of a worker's processes (Linux)."""
 
 import os
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
 HAS_PROC = Path("/proc/self/smaps_rollup").exists()
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
-
-
-@contextmanager
-def worker(concurrency: int) -> Iterator[int]:
-    """`pgqueue worker -c N` over our tasks; yields its process id once it says that it is ready."""
-    options = ["-A", "benchmarks.tasks", "-c", str(concurrency), "-l", "warning"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pgqueue", "worker", *options], cwd=ROOT, stdout=subprocess.PIPE, text=True
-    )
-    try:
-        assert process.stdout is not None
-        if "is ready" not in process.stdout.readline():
-            raise RuntimeError("the worker did not start; see above")
-        yield process.pid
-    finally:
-        process.terminate()
-        process.communicate(timeout=30)
 
 
 def children(pid: int) -> list[int]:

@@ -45,6 +45,12 @@ class Measurement:
     def met(self) -> bool | None:
         return None if self.target is None else self.target.met(self.value)
 
+    def cells(self) -> tuple[str, ...]:
+        """For a table: name, value, unit, the least and the largest sample, share of the floor."""
+        spread = f"{show(min(self.samples))} .. {show(max(self.samples))}" if len(self.samples) > 1 else ""
+        ratio = "" if self.floor_ratio is None else f"{self.floor_ratio:.0%}"
+        return self.name, show(self.value), self.unit, spread, ratio
+
 
 def typical(
     name: str, samples: Sequence[float], unit: str, target: Target | None = None, *, floor: float | None = None

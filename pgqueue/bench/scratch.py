@@ -1,0 +1,48 @@
+"""Tables for one run: a schema of its own in the database that the settings name, dropped at the end."""
+
+import secrets
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pgqueue import db
+from pgqueue.app import App
+from pgqueue.bench import tasks
+from pgqueue.bench.bench import FULL, Bench
+from pgqueue.errors import NotAllowed
+
+PREFIX = "pgqueue_bench_"
+
+
+@contextmanager
+def scratch(*, jobs: int, repeat: int, concurrency: int) -> Iterator[Bench]:
+    """A Bench in a fresh schema, which is dropped however the block ends. Raises NotAllowed without the right to make one."""
+    dsn = App().dsn
+    app = tasks.registered(App(dsn, schema=f"{PREFIX}{secrets.token_hex(4)}"))
+    _check_right(app)
+    try:
+        app.migrate()
+        yield Bench(app=app, tasks=tasks.__name__, concurrency=concurrency, scale=jobs / FULL, repeat=repeat)
+    finally:
+        app.close()
+        _drop(app)
+
+
+def _check_right(app: App) -> None:
+    with db.connect(app.dsn) as conn:
+        ((role, database, allowed),) = db.run(conn, app.queries.bench("may_create"))
+    if not allowed:
+        raise NotAllowed(
+            f"{role} may not make the schema that the measurements need: grant create on database {database} to {role}, "
+            "or name another database"
+        )
+
+
+def _drop(app: App) -> None:
+    """A second Ctrl-C must not leave the tables behind; it counts once they are gone, a moment later."""
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+    try:
+        with db.connect(app.dsn) as conn:
+            db.run(conn, app.queries.bench("drop"))
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)

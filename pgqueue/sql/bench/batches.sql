@@ -1,0 +1,6 @@
+-- When jobs of a task were recorded as succeeded, in seconds, and how many at a time.
+select extract(epoch from finished_at)::float8, count(*)
+from {schema}.history
+where state = 'succeeded' and task = %(task)s
+group by finished_at
+order by finished_at

@@ -1,0 +1,2 @@
+-- Drop the schema of a run.
+drop schema if exists {schema} cascade

@@ -1,0 +1,2 @@
+-- Forget all jobs.
+truncate {schema}.job, {schema}.history

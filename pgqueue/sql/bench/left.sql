@@ -1,0 +1,2 @@
+-- Whether jobs are left.
+select exists (select from {schema}.job)

@@ -1,0 +1,13 @@
+-- Plan each prepared statement once, for this session, and in the only way that is right whatever the tables hold by then.
+select pg_catalog.set_config(setting, value, false)
+from (
+  values
+    -- To plan took two thirds of a claim of one job: 0.33 of 0.49 ms.
+    ('plan_cache_mode', 'force_generic_plan'),
+    -- A plan made while the tables were small would be kept when they have a million rows. What is left is to take the few
+    -- rows that a statement names by their index, one after the other; every statement of a worker is written for that.
+    ('enable_seqscan', 'off'),
+    ('enable_bitmapscan', 'off'),
+    ('enable_hashjoin', 'off'),
+    ('enable_mergejoin', 'off')
+) as wanted (setting, value)
