@@ -6,7 +6,22 @@ from typing import Annotated
 
 import typer
 
-from benchmarks import defer, defer_many, drain, enqueue, idle, latency, memory, report
+from benchmarks import (
+    backlog,
+    costs,
+    defer,
+    defer_many,
+    doorbell,
+    drain,
+    enqueue,
+    growth,
+    idle,
+    latency,
+    memory,
+    pinned,
+    report,
+    scheduled,
+)
 from benchmarks.bench import Bench, opened
 from pgqueue.bench.measurement import Measurement
 
@@ -18,6 +33,12 @@ MEASURES: dict[str, Callable[[Bench], Iterator[Measurement]]] = {
     "latency": latency.measure,
     "memory": memory.measure,
     "idle": idle.measure,
+    "backlog": backlog.measure,
+    "pinned": pinned.measure,
+    "doorbell": doorbell.measure,
+    "costs": costs.measure,
+    "scheduled": scheduled.measure,
+    "growth": growth.measure,
 }
 
 

@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import LiteralString
 
 import psycopg
 from psycopg import sql
@@ -25,6 +26,14 @@ class Bench(bench.Bench):
 
     database: str
     admin: psycopg.Connection
+
+    def connect(self) -> psycopg.Connection:
+        """A bare autocommit connection, without anything of pgqueue's."""
+        return psycopg.connect(self.app.dsn, autocommit=True)
+
+    def query(self, text: LiteralString) -> sql.Composed:
+        """A statement of our own, with the name of the schema in its place."""
+        return sql.SQL(text).format(schema=sql.Identifier(self.app.config.schema))
 
 
 @contextmanager

@@ -4,5 +4,9 @@
   array(
     select id::text
     from {schema}.worker
-    where state = 'dead' and exists (select from {schema}.job where job.worker = worker.id and job.state = 'running')
+    where
+      state = 'dead'
+      -- Each looked up by itself: exists() was joined with all that runs, and took 80 ms instead of 0.5 behind 300,000 dead
+      -- entries of whoever ran.
+      and (select true from {schema}.job where job.worker = worker.id and job.state = 'running' limit 1)
   )

@@ -8,4 +8,5 @@ waiters as (
 delete from {schema}.worker
 where
   state = 'dead' and heartbeat_at < now() - interval '1 day'
-  and not exists (select from {schema}.job where job.worker = worker.id and job.state = 'running')
+  -- Each looked up by itself, as in the heartbeat: not exists() was joined with all that runs.
+  and (select true from {schema}.job where job.worker = worker.id and job.state = 'running' limit 1) is null

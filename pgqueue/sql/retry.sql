@@ -22,7 +22,9 @@ revived as (
 forgotten as (
   delete from {schema}.history
   using revived
-  where history.id = revived.id
+  where
+    -- Both: as a join alone it read all of history before that was analyzed.
+    history.id = %(id)s and history.id = revived.id
 ),
 due as (
   select live.id, queue, task, was from live

@@ -1,0 +1,55 @@
+"""The long measurements run, each at a small scale; of what they find, only what is counted is anybody's business here."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def measured(name: str, dsn: str) -> dict[str, float]:
+    """The figures of one run, by name."""
+    command = [sys.executable, "-m", "benchmarks", "--scale", "0.0005", "--repeat", "1", "--only", name, "--dsn", dsn]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+    written = Path(done.stdout.split("written to ")[1].strip())
+    figures = json.loads(written.read_text("utf-8"))["measurements"]
+    written.unlink()
+    return {figure["name"]: figure["value"] for figure in figures}
+
+
+def test_backlog(dsn: str) -> None:
+    figures = measured("backlog", dsn)
+    blocks = {name: value for name, value in figures.items() if name.startswith("claim of 10,") and "blocks" in name}
+    assert len(blocks) == 5 and 10 < min(blocks.values()) <= max(blocks.values()) < 1000
+
+
+def test_costs(dsn: str) -> None:
+    figures = measured("costs", dsn)
+    rows = ("rows inserted", "rows updated", "rows deleted", "rows dead")
+    defers = [figures[f"costs of a defer: {name}"] for name in rows]
+    assert defers == [1, 0, 0, 0]
+    # A worker's own row and its counters come on top of the 50 jobs.
+    inserted, updated, deleted, dead = (figures[f"costs of a drain: {name}"] for name in rows)
+    assert all(1 <= each < 2 for each in (inserted, updated, deleted)) and dead == updated + deleted
+
+
+def test_growth(dsn: str) -> None:
+    figures = measured("growth", dsn)
+    assert 10 < figures["memory of the supervisor after 500 jobs, Rss"] < 200
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "figure"),
+    [
+        ("pinned", "pinned, 2,000 jobs/s for 10 s: deferred"),
+        ("scheduled", "promote 1,000 of 2,000: blocks"),
+        ("doorbell", "doorbell, 32 clients, idle to never"),
+    ],
+)
+def test_those_that_need_time(dsn: str, name: str, figure: str) -> None:
+    assert measured(name, dsn)[figure] > 0
