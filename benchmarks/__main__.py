@@ -50,11 +50,16 @@ def run(
 ) -> None:
     """Measure pgqueue against its targets, in a database made for the run."""
     names = _names(only)
+    found: list[Measurement] = []
     with opened(dsn, scale=scale, repeat=repeat) as bench:
         around = report.surroundings(bench)
-        found = [each for name in names for each in _announced(name, bench)]
-    report.print_table(found)
-    typer.echo(f"written to {report.write(found, around)}")
+        try:
+            for name in names:
+                sys.stderr.write(f"{name} ...\n")
+                found += MEASURES[name](bench)
+        finally:  # a run takes an hour: what one failure or Ctrl-C ends has figures too
+            report.print_table(found)
+            typer.echo(f"written to {report.write(found, around)}")
 
 
 def _names(text: str) -> list[str]:
@@ -62,11 +67,6 @@ def _names(text: str) -> list[str]:
     if unknown := set(names) - MEASURES.keys():
         raise typer.BadParameter(f"{', '.join(sorted(unknown))}: there are {', '.join(MEASURES)}", param_hint="--only")
     return names
-
-
-def _announced(name: str, bench: Bench) -> Iterator[Measurement]:
-    sys.stderr.write(f"{name} ...\n")
-    return MEASURES[name](bench)
 
 
 if __name__ == "__main__":
