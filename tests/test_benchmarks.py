@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -120,3 +121,11 @@ def test_a_load_keeps_its_rate(bench: Bench) -> None:
         eventually(lambda: conn.execute(count).fetchone()[0] > 250, what="half a second's jobs are in")
         rate = offered()
         assert 0.5 < rate / 500 < 1.2
+
+
+def test_the_floor_leaves_no_worker_behind(bench: Bench) -> None:
+    """One that seems to sleep would have all that is measured after it ring."""
+    assert len(floor.starts_ms(bench.app, 3, lambda: time.sleep(0.02))) == 3
+    assert floor.drain(bench.app) == 0
+    with bench.connect() as conn:
+        assert conn.execute(bench.query("select count(*) from {schema}.worker")).fetchone() == (0,)

@@ -47,12 +47,20 @@ def _plan_once(app: App, conn: db.Connection) -> None:
 
 
 def _claim_and_finish(app: App, conn: db.Connection, worker: str, result: str | None) -> int:
-    rows = _send(conn, app.queries.claim(worker=worker, queues=None, unknown=[], limit=BATCH))
+    rows = _claim(app, conn, worker)
+    _finish(app, conn, worker, rows, result)
+    return len(rows)
+
+
+def _claim(app: App, conn: db.Connection, worker: str) -> Rows:
+    return _send(conn, app.queries.claim(worker=worker, queues=None, unknown=[], limit=BATCH))
+
+
+def _finish(app: App, conn: db.Connection, worker: str, rows: Rows, result: str | None) -> None:
     if rows:
         ids, tokens = zip(*sorted(row[:2] for row in rows), strict=True)
         results = [result] * len(rows)
         _send(conn, app.queries.finish(worker=worker, ids=list(ids), tokens=list(tokens), results=results))
-    return len(rows)
 
 
 def insert_statement(app: App) -> Statement:
@@ -116,8 +124,10 @@ def _claiming(app: App) -> Iterator[dict[str, int]]:
             listening.set()
             while not over.is_set():
                 if list(conn.notifies(timeout=LOOK_S, stop_after=1)):
-                    rows = _send(conn, app.queries.claim(worker=worker, queues=None, unknown=[], limit=BATCH))
+                    rows = _claim(app, conn, worker)
                     claimed_ns.update(dict.fromkeys((row[0] for row in rows), time.monotonic_ns()))
+                    # With a job left it could not depart, and its row would have every later defer ring for who sleeps.
+                    _finish(app, conn, worker, rows, "1")
             _send(conn, app.queries.depart(worker=worker))
 
     thread = threading.Thread(target=listen)
