@@ -21,7 +21,7 @@ HALF: dict[int, Target | None] = {50: None, 99: at_most(15)}  # ms
 def measure(bench: Bench) -> Iterator[Measurement]:
     yield from latency.measure(bench)
     yield from _half_load(bench)
-    yield from latency.figures("delayed jobs, late by", _lateness_ms(bench), LATE)
+    yield from latency.figures("delayed jobs, late by", [_lateness_ms(bench)], LATE)
 
 
 def _half_load(bench: Bench) -> Iterator[Measurement]:
@@ -36,7 +36,7 @@ def _half_load(bench: Bench) -> Iterator[Measurement]:
     bench.empty()
     with worker(bench, *options), load(bench, full / 2) as offered:
         time.sleep(SETTLE_S)
-        waits = latency.starts_ms(bench, bench.count(JOBS, least=10))
+        waits = [latency.starts_ms(bench, bench.count(JOBS, least=10)) for _ in range(bench.repeat)]
         rate = offered()
     yield typical("half load, jobs put in", [rate], "jobs/s", floor=full)
     yield from latency.figures("latency at half load", waits, HALF)

@@ -4,10 +4,11 @@ import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from statistics import median
 
 from pgqueue.bench import floor
 from pgqueue.bench.bench import Bench
-from pgqueue.bench.measurement import Measurement, Target, at_most, percentile
+from pgqueue.bench.measurement import Measurement, Target, at_most, percentile, typical
 from pgqueue.bench.worker import worker
 from pgqueue.errors import PgQueueError
 
@@ -22,29 +23,38 @@ Row = tuple[str, float, datetime]  # id, what the task returned, run_at
 
 
 def measure(bench: Bench) -> Iterator[Measurement]:
-    """One machine, one clock on both sides. Results are read from the rows afterwards, so nobody waits meanwhile."""
+    """One machine, one clock on both sides. Results are read from the rows afterwards, so nobody waits meanwhile.
+
+    Floor and worker take turns. Where the system places a worker's processes moves its latency by a third, so each turn has a
+    worker of its own.
+    """
+    bare, ours = zip(*(_turn(bench, bench.count(JOBS, least=10)) for _ in range(bench.repeat)), strict=True)
+    yield from figures("latency floor: INSERT + LISTEN + claim.sql", bare, NONE)
+    yield from figures("latency", ours, TARGETS, floors_ms=bare)
+
+
+def _turn(bench: Bench, jobs: int) -> tuple[list[float], list[float]]:
     bench.empty()
-    jobs = bench.count(JOBS, least=10)
     bare = floor.starts_ms(bench.app, jobs, pause)
     bench.empty()
     with worker(bench, "-c", str(bench.concurrency)):
         time.sleep(SETTLE_S)
-        waits = starts_ms(bench, jobs)
-    yield from figures("latency floor: INSERT + LISTEN + claim.sql", bare, NONE)
-    yield from figures("latency", waits, TARGETS, floor_ms=bare)
+        return bare, starts_ms(bench, jobs)
 
 
 def figures(
-    name: str, samples_ms: Sequence[float], targets: Mapping[int, Target | None], *, floor_ms: Sequence[float] = ()
+    name: str,
+    windows_ms: Sequence[Sequence[float]],
+    targets: Mapping[int, Target | None],
+    *,
+    floors_ms: Sequence[Sequence[float]] = (),
 ) -> Iterator[Measurement]:
-    """One for each percentile; none without samples, as where a pooler lets nobody LISTEN."""
-    for percent, target in targets.items() if samples_ms else ():
-        value = percentile(samples_ms, percent)
-        ratio = value / percentile(floor_ms, percent) if floor_ms else None
+    """One for each percentile: the median of that of each window. None without samples, as where a pooler lets nobody LISTEN."""
+    for percent, target in targets.items() if all(windows_ms) else ():
+        samples = [percentile(window, percent) for window in windows_ms]
+        floor_ms = median(percentile(window, percent) for window in floors_ms) if floors_ms and all(floors_ms) else None
         label = "max" if percent == 100 else f"p{percent}"
-        yield Measurement(
-            name=f"{name}, {label}", value=value, unit="ms", target=target, floor_ratio=ratio, samples=samples_ms
-        )
+        yield typical(f"{name}, {label}", samples, "ms", target, floor=floor_ms)
 
 
 def pause() -> None:
