@@ -162,6 +162,7 @@ def test_a_defer_is_one_statement(dsn: str, task_app: App, conn: psycopg.Connect
     for n in range(100):
         tasks.echo.defer(n)
     task_app.close()
+    eventually(lambda: counter.rows("job")[0] >= 100, what="the session that ended has told of its rows")
     ours = {text: calls for text, calls in counter.statements().items() if calls >= 10}
     assert list(ours.values()) == [100], ours
     assert counter.rows("job") == (100, 0, 0)

@@ -1,5 +1,6 @@
 """The README is true: its snippets run as written, its commands exist, and every command and option is in it."""
 
+import json
 import os
 import re
 import subprocess
@@ -11,6 +12,7 @@ import psycopg
 import pytest
 import typer
 
+from benchmarks.peers.report import readme_table
 from pgqueue.cli import cli
 from tests.conftest import ROOT, Worker
 
@@ -91,3 +93,11 @@ def test_every_setting_is_documented() -> None:
 
     for setting in fields(Config):
         assert f"`{setting.name}`" in README, setting.name
+
+
+def test_the_figures_are_those_of_the_published_run() -> None:
+    published = ROOT / "benchmarks" / "published"
+    peers = json.loads((published / "peers.json").read_text())["peers"]
+    assert readme_table(peers) in README
+    for picture in re.findall(r"!\[.+\]\((.+)\)", README):
+        assert (ROOT / picture).is_file(), picture
