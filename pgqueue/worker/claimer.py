@@ -158,13 +158,10 @@ class Claimer:
         if not self._owed:
             taken = await self._claim_full(limit)
         if taken:
-            self._answered(for_nothing=False)
-        return taken
-
-    def _answered(self, *, for_nothing: bool) -> None:
-        if self._answering:
+            # Heard or not yet: under a steady load a claim is often there before the bell that comes after it for nothing.
             self._answering = False
-            self._alarms.answered(for_nothing=for_nothing)
+            self._alarms.answered(for_nothing=False)
+        return taken
 
     async def _claim_full(self, limit: int) -> int:
         known, self._cursors = self._cursors, {}
@@ -234,7 +231,10 @@ class Claimer:
         self.next_due_at = None if next_due_s is None else time.monotonic() + max(0.0, next_due_s)
         if promoted:
             self.bell.set()
-        self._answered(for_nothing=not promoted and (next_due_s is None or next_due_s > BELL_AHEAD_S))
+        if self._answering:
+            self._answering = False
+            soon = next_due_s is not None and next_due_s <= BELL_AHEAD_S
+            self._alarms.answered(for_nothing=not promoted and not soon)
 
     def due_in(self, seconds: float | None) -> None:
         """A job falls due after so many seconds: one just put back, or the next one as the heartbeat saw it."""
