@@ -19,8 +19,7 @@ class Session:
 
     def __init__(self, conn: psycopg.Connection, queries: Queries) -> None:
         self._conn = conn
-        db.prepare_at_once(conn)
-        self.send(queries.steady_plans())
+        db.run(conn, db.plan_steadily(conn, queries))
 
     def send(self, statement: Statement) -> list[Row]:
         """Its rows."""

@@ -445,8 +445,12 @@ def test_defer_many_of_nothing(send: AnyTask, conn: psycopg.Connection) -> None:
         assert len(jobs) == 0 and list(jobs) == [] and not ids(conn)
 
 
-def test_no_plan_is_kept_that_grows_wrong_with_the_tables(send: AnyTask, app: App, caller: psycopg.Connection) -> None:
+@pytest.mark.parametrize("threshold", [5, 0])
+def test_no_plan_is_kept_that_grows_wrong_with_the_tables(
+    send: AnyTask, app: App, caller: psycopg.Connection, threshold: int
+) -> None:
     caller.autocommit = True
+    caller.prepare_threshold = threshold
     with app.using(caller):
         for n in range(10):
             job = send.defer(n)

@@ -29,7 +29,7 @@ CALL = ("[]", "{}")
 def drain(app: App, *, result: str | None = "1") -> float:
     """Jobs a second, claimed and finished one batch after the other until none is left. No result: nothing of them is kept."""
     with db.connect(app.dsn) as conn:
-        _plan_once(app, conn)
+        db.run(conn, db.plan_steadily(conn, app.queries))
         worker = _sign_in(app, conn)
         began, jobs = time.perf_counter(), 0
         while taken := _claim_and_finish(app, conn, worker, result):
@@ -37,13 +37,6 @@ def drain(app: App, *, result: str | None = "1") -> float:
         seconds = time.perf_counter() - began
         _send(conn, app.queries.depart(worker=worker))
     return jobs / seconds
-
-
-def _plan_once(app: App, conn: db.Connection) -> None:
-    """As a worker plans."""
-    if db.prepares(conn):
-        db.prepare_at_once(conn)
-        _send(conn, app.queries.steady_plans())
 
 
 def _claim_and_finish(app: App, conn: db.Connection, worker: str, result: str | None) -> int:
@@ -117,7 +110,7 @@ def _claiming(app: App) -> Iterator[dict[str, int]]:
 
     def listen() -> None:
         with db.connect(app.dsn) as conn:
-            _plan_once(app, conn)
+            db.run(conn, db.plan_steadily(conn, app.queries))
             worker = _sign_in(app, conn)
             _send(conn, app.queries.sleep(worker=worker, sleeping=True))
             _send(conn, app.queries.listen_jobs)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import psycopg
 
-from pgqueue.db.doors import AnyConnection, AsyncConnection, Connection, run, run_async
+from pgqueue.db.doors import AnyConnection, AsyncConnection, Connection, prepare_nothing, run, run_async
 from pgqueue.db.dsn import CONNECT_TIMEOUT_S, connection_settings, no_connection
 from pgqueue.queries import session
 
@@ -70,8 +70,8 @@ def wait_for_bell(conn: Connection, timeout_s: float, *, wake_fd: int) -> bool:
 class Ear:
     """Hears the notifications of one async connection, also those that come in with the answer to a statement.
 
-    psycopg's own wait takes three turns of the event loop for one note, a fifth of the time in which an idle worker starts a
-    job, and wakes up ten times a second, which an idle worker need not.
+    psycopg's own wait takes several turns of the event loop for one note, and wakes up ten times a second, which an idle worker
+    need not.
     """
 
     def __init__(self, conn: AsyncConnection) -> None:
@@ -149,18 +149,3 @@ def wire(conn: AnyConnection) -> Wire:
         bool(conn.pgconn.ssl_in_use),
         conn.info.backend_pid,
     )
-
-
-def prepare_nothing(conn: AnyConnection) -> None:
-    """Never prepare a statement here: behind a pooler the next transaction may meet another session, which has not got it."""
-    conn.prepare_threshold = None
-
-
-def prepare_at_once(conn: AnyConnection) -> None:
-    """Prepare every statement when it is first said here."""
-    conn.prepare_threshold = 0
-
-
-def prepares(conn: AnyConnection) -> bool:
-    """Whether statements may be prepared, and the session is ours alone: no pooler stands between (see session.sql)."""
-    return conn.prepare_threshold is not None

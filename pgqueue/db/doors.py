@@ -2,19 +2,21 @@
 
 from functools import lru_cache
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 import psycopg
 from psycopg import pq
 from psycopg.rows import tuple_row
 
 from pgqueue.errors import ConfigError
-from pgqueue.queries import Rows, Statement, Steps
+from pgqueue.queries import Queries, Rows, Statement, Steps
 
 T = TypeVar("T")
 Connection = psycopg.Connection[Any]
 AsyncConnection = psycopg.AsyncConnection[Any]
 AnyConnection = Connection | AsyncConnection
 DatabaseError = psycopg.Error
+_steady: WeakSet[AnyConnection] = WeakSet()
 Blocked = psycopg.errors.LockNotAvailable  # somebody else held a lock for longer than we wait
 
 
@@ -81,9 +83,30 @@ def _prepare(conn: AnyConnection, statement: Statement) -> bool | None:
     """False: plan it for this one time. None: the connection keeps plans as it likes.
 
     A plan made while there were few jobs reads the whole table when there are a million: measured 63 to 180 ms for the finish
-    of one job. A worker's own session keeps all, as it can plan but one way (see Line).
+    of one job. A steady session keeps all, as it can plan but one way.
     """
-    return None if statement.lasting or conn.prepare_threshold == 0 else False
+    return None if statement.lasting or conn in _steady else False
+
+
+def plan_steadily(conn: AnyConnection, queries: Queries) -> Steps[None]:
+    """Prepare each statement when it is first said here, and keep its plan for whatever the tables hold later.
+
+    Behind a transaction pooler, whose sessions others use too, nothing can be kept.
+    """
+    if prepares(conn):
+        conn.prepare_threshold = 0
+        _steady.add(conn)
+        yield queries.steady_plans()
+
+
+def prepare_nothing(conn: AnyConnection) -> None:
+    """Never prepare a statement here: behind a pooler the next transaction may meet another session, which has not got it."""
+    conn.prepare_threshold = None
+
+
+def prepares(conn: AnyConnection) -> bool:
+    """Whether statements may be prepared, and the session is ours alone: no pooler stands between (see session.sql)."""
+    return conn.prepare_threshold is not None
 
 
 def _has_rows(cursor: psycopg.Cursor[Any] | psycopg.AsyncCursor[Any]) -> bool:

@@ -117,14 +117,8 @@ class Line:
             await self.close()
         if self._conn is None or self._conn.closed:
             self._conn = await db.connect_async(self._dsn, name=self._name)
-            await within(self._conn, DEADLINE_S, self._plan_once(self._conn))
+            await within(self._conn, DEADLINE_S, db.run_async(self._conn, db.plan_steadily(self._conn, self._queries)))
         return self._conn
-
-    async def _plan_once(self, conn: db.AsyncConnection) -> None:
-        """Prepare each statement when it is first said. Behind a transaction pooler, whose sessions others use too, we cannot."""
-        if db.prepares(conn):
-            db.prepare_at_once(conn)
-            await db.run_async(conn, self._queries.steady_plans())
 
     async def close(self) -> None:
         conn, self._conn = self._conn, None
