@@ -40,21 +40,23 @@ class Bench(bench.Bench):
 def opened(dsn: str | None, *, scale: float, repeat: int) -> Iterator[Bench]:
     """A fresh database with pgqueue's schema."""
     server = App(dsn).dsn
-    name = f"pgqueue_bench_{secrets.token_hex(4)}"
-    app = tasks.registered(App(make_conninfo(server, dbname=name)))
-    with psycopg.connect(server, autocommit=True) as admin:
-        admin.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
+    with psycopg.connect(server, autocommit=True) as admin, database(admin, prefix="pgqueue_bench") as name:
+        app = tasks.registered(App(make_conninfo(server, dbname=name)))
+        app.migrate()
         try:
-            app.migrate()
             yield Bench(
-                app=app,
-                tasks=tasks.__name__,
-                concurrency=CONCURRENCY,
-                scale=scale,
-                repeat=repeat,
-                database=name,
-                admin=admin,
-            )
+                app=app, tasks=tasks.__name__, concurrency=CONCURRENCY, scale=scale, repeat=repeat, database=name, admin=admin,
+            )  # fmt: skip
         finally:
             app.close()
-            admin.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
+
+
+@contextmanager
+def database(admin: psycopg.Connection, *, prefix: str) -> Iterator[str]:
+    """The name of an empty database, made for the block over a connection to another and dropped after it."""
+    name = f"{prefix}_{secrets.token_hex(4)}"
+    admin.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
+    try:
+        yield name
+    finally:
+        admin.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))

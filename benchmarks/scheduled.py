@@ -12,7 +12,9 @@ from psycopg import sql
 from benchmarks.bench import Bench
 from benchmarks.claimant import Claimant, claimant
 from benchmarks.filling import Filling, beside
-from pgqueue.bench.measurement import Measurement, Target, at_most, percentile, typical
+from benchmarks.latency import LATE
+from pgqueue.bench import latency
+from pgqueue.bench.measurement import Measurement, typical
 from pgqueue.bench.worker import worker
 from pgqueue.queries import Statement
 
@@ -21,7 +23,6 @@ DUE = 1_000
 WITHIN_S = 1.0
 AHEAD_S = 12.0  # to the first due: more than ten, so that no bell rings; a worker finds it out itself
 DEFERS = 100  # a second, at least: so much longer, until all are in
-PUNCTUAL = {50: None, 99: None, 100: at_most(50)}  # ms
 
 AT_ONCE = 100_000
 HEARD_S = 10.0  # until they are due: longer than it takes a worker to learn of jobs for which no bell rang
@@ -57,14 +58,7 @@ def _punctuality(bench: Bench, conn: psycopg.Connection, later: int) -> Iterator
     )
     _wait_for(bench, conn, "wall_s", jobs)
     late_ms = [ms for (ms,) in conn.execute(late, ["wall_s"]).fetchall()]
-    for percent, target in PUNCTUAL.items():
-        yield _late(f"{jobs:,} due within a second, {later:,} later: late by", late_ms, percent, target)
-
-
-def _late(name: str, late_ms: list[float], percent: int, target: Target | None) -> Measurement:
-    label = "max" if percent == 100 else f"p{percent}"
-    value = percentile(late_ms, percent)
-    return Measurement(name=f"{name}, {label}", value=value, unit="ms", target=target, samples=late_ms)
+    yield from latency.figures(f"{jobs:,} due within a second, {later:,} later: late by", [late_ms], LATE)
 
 
 def _at_once(bench: Bench, conn: psycopg.Connection, tables: Filling) -> Iterator[Measurement]:

@@ -1,12 +1,9 @@
 """`python -m benchmarks.peers`: measure pgqueue and its peers in turn, print a table and write a JSON file beside it."""
 
-import os
-import platform
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
-from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -28,6 +25,7 @@ from benchmarks.peers import (
 from benchmarks.peers.results import Results
 from benchmarks.peers.stores import Stores
 from benchmarks.report import commit
+from pgqueue.bench.surroundings import machine
 
 PEERS = (
     pgqueue.PEER,
@@ -60,7 +58,7 @@ def run(
         for what, step in _steps(stores, jobs, repeat, pinned_seconds):
             for each in found:
                 _taken(what, step, each)
-        around = _surroundings() | {"stores": stores.settings(), "repeat": repeat}
+        around = machine() | {"commit": commit(), "stores": stores.settings(), "repeat": repeat}
     path = report.write(found, around)
     report.print_table(found)
     typer.echo(f"written to {path}")
@@ -118,16 +116,6 @@ def _taken(what: str, step: Step, each: Results) -> None:
     except Exception as error:
         each.reason = f"{what}: {str(error) or type(error).__name__}"
         sys.stderr.write(f"{each.peer.name} left out: {each.reason}\n")
-
-
-def _surroundings() -> dict[str, Any]:
-    return {
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": commit(),
-        "python": platform.python_version(),
-        "system": platform.platform(),
-        "cpu_count": os.cpu_count(),
-    }
 
 
 if __name__ == "__main__":

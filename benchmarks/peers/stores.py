@@ -1,7 +1,6 @@
 """Where jobs are kept: a fresh database of one PostgreSQL server for each sample, or an emptied Redis."""
 
 import os
-import secrets
 import shutil
 import subprocess
 import tempfile
@@ -13,9 +12,9 @@ from pathlib import Path
 from typing import Protocol
 
 import psycopg
-from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from benchmarks.bench import database
 from benchmarks.peers.peer import Kind, LeftOut
 from pgqueue import App, db
 
@@ -73,14 +72,12 @@ class Postgres:
 
     @contextmanager
     def fresh(self) -> Iterator[Database]:
-        name = f"pgqueue_peers_{secrets.token_hex(4)}"
-        self.admin.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
-        place = Database(make_conninfo(self.dsn, dbname=name))
-        try:
-            yield place
-        finally:
-            place.close()
-            self.admin.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
+        with database(self.admin, prefix="pgqueue_peers") as name:
+            place = Database(make_conninfo(self.dsn, dbname=name))
+            try:
+                yield place
+            finally:
+                place.close()
 
     def settings(self) -> dict[str, str]:
         return dict(db.run(self.admin, App().queries.bench("settings")))

@@ -12,6 +12,11 @@ from pgqueue.bench.bench import Bench
 
 def surroundings(bench: Bench) -> dict[str, Any]:
     """The versions, the machine that measured, and the server's settings that its speed depends on most."""
+    return machine() | {"server": dict(bench.ask("settings")), "repeat": bench.repeat}
+
+
+def machine() -> dict[str, Any]:
+    """The versions and the machine, of whatever is measured here now."""
     return {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "pgqueue": pgqueue.__version__,
@@ -19,6 +24,4 @@ def surroundings(bench: Bench) -> dict[str, Any]:
         "psycopg": version("psycopg"),
         "system": platform.platform(),
         "cpu_count": os.cpu_count(),
-        "server": dict(bench.ask("settings")),
-        "repeat": bench.repeat,
     }
