@@ -291,7 +291,7 @@ class Claimer:
     async def _wait(self, event: asyncio.Event, timeout_s: float) -> bool:
         """Wait for an event or the time; True: the event."""
         try:
-            async with asyncio.timeout(timeout_s):  # wait_for() would make a task of it, for two more turns of the loop
+            async with asyncio.timeout(timeout_s):  # wait_for() of Python 3.11 makes a task of it
                 await event.wait()
         except TimeoutError:
             return False
