@@ -1,5 +1,6 @@
 """The heartbeat's statement: who may declare whom dead, and signing in twice."""
 
+import asyncio
 import time
 import uuid
 from collections.abc import Sequence
@@ -8,7 +9,24 @@ from typing import Any
 import psycopg
 
 from pgqueue import App, db
+from pgqueue.worker.line import Line, Troubles
 from pgqueue.worker.settings import FRESH_S, GRACE_S, LEASE_S
+
+
+def test_a_line_that_was_renewed_counts_as_lost(app: App) -> None:
+    """Or a claim that is handed out again after a fail-over, which only the heartbeat noticed, would run beside itself."""
+
+    async def renew() -> list[int]:
+        line = Line(app.dsn, app.queries, name="pgqueue", troubles=Troubles())
+        lost = []
+        for _ in range(2):
+            await line.run(app.queries.alive())
+            lost.append(line.lost)
+            line.renew()
+        await line.close()
+        return lost
+
+    assert asyncio.run(renew()) == [0, 1]
 
 
 class Beating:

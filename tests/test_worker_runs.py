@@ -42,6 +42,23 @@ def test_async_jobs_run_at_once_and_sync_jobs_do_not_share_a_thread(start_worker
     assert all(each["main"] for each in who) and len({each["pid"] for each in who}) == 1
 
 
+def test_a_job_that_was_locked_when_the_bell_rang_starts_soon_after(
+    start_worker: Start, app: App, conn: psycopg.Connection
+) -> None:
+    """As by a promote of another worker, which came too late and holds what it looked at until its end."""
+    app.pause("default")
+    start_worker("-c", "1").ready()
+    eventually(lambda: conn.execute("select sleeping from pgqueue.worker").fetchone() == (True,), what="it sleeps")
+    time.sleep(5)  # its looks become rare; nothing else tells of that
+    job = tasks.now.defer()
+    with conn.transaction():
+        conn.execute("select from pgqueue.job for update")
+        app.resume("default")
+        time.sleep(0.03)  # it looks, and finds nothing that is free
+        released = time.time()
+    assert job.result(30) - released < 1
+
+
 def test_of_a_task_that_keeps_nothing_only_failures_are_seen(start_worker: Start, conn: psycopg.Connection) -> None:
     conn.execute("create schema shop")
     forgotten = [tasks.forget.defer(), tasks.forget_atomically.defer()]

@@ -8,8 +8,9 @@ as its own measured cost stays below a tenth of the time; where that cost is hig
 
 Sleep. Before blocking, the worker's row says so, and the queue is looked at once more: a defer either sees the mark and
 rings, or was committed in time for that look. A defer that looked before the mark and commits after our look is caught
-by a second look a moment later, or by those that follow in longer and longer distances, up to that of the polls. The mark
-stays on while jobs come in only now and then.
+by a second look a moment later, or by those that follow in longer and longer distances, up to that of the polls. After each
+bell that brought nothing they begin anew: the job it was for may have been locked for the moment. The mark stays on while
+jobs come in only now and then.
 """
 
 import asyncio
@@ -257,15 +258,17 @@ class Claimer:
         if not self.sleeping:
             await self._mark(True)
             self._look_in_s = SECOND_LOOK_S
-            return False
-        if self._rung:
+        elif self._rung:
             self._rung = False
             await self.promote()  # the bell may have been for a job that falls due in a moment: learn when
-        timeout_s = min(self._look_in_s, BURST_POLL_S if self._burst else self._poll_s)
-        self._look_in_s = min(self._look_in_s * LATER_LOOK, self._poll_s)
-        if self._owed:
-            timeout_s = min(timeout_s, max(0.0, self._until_full()))
-        await self._wait(self.bell, self._until_due(timeout_s))
+            # Or for one that we skipped: who came too late to promote it holds its row until the end of his statement.
+            self._look_in_s = SECOND_LOOK_S
+        else:
+            timeout_s = min(self._look_in_s, BURST_POLL_S if self._burst else self._poll_s)
+            self._look_in_s = min(self._look_in_s * LATER_LOOK, self._poll_s)
+            if self._owed:
+                timeout_s = min(timeout_s, max(0.0, self._until_full()))
+            await self._wait(self.bell, self._until_due(timeout_s))
         return False
 
     async def _mark(self, sleeping: bool) -> None:

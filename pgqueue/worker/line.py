@@ -68,7 +68,7 @@ class Patience:
 
 
 class Line:
-    """One connection at a time, for one caller at a time; `lost` counts the failures, so that callers see a gap."""
+    """One connection at a time, for one caller at a time; `lost` counts those that were given up, so that callers see a gap."""
 
     def __init__(self, dsn: str, queries: Queries, *, name: str, troubles: Troubles) -> None:
         self._dsn = dsn
@@ -114,6 +114,7 @@ class Line:
     async def _connected(self) -> db.AsyncConnection:
         if self._stale:
             self._stale = False
+            self.lost += 1  # what it was connected to may be another server by now
             await self.close()
         if self._conn is None or self._conn.closed:
             self._conn = await db.connect_async(self._dsn, name=self._name)
