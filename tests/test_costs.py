@@ -261,9 +261,9 @@ class Loaded(NamedTuple):
     known: Known
 
 
-@pytest.fixture(scope="module")
-def loaded() -> Iterator[Loaded]:
-    """A million rows in each state but one: few jobs run."""
+@pytest.fixture(scope="module", params=["never vacuumed", "vacuumed while empty"])
+def loaded(request: pytest.FixtureRequest) -> Iterator[Loaded]:
+    """A million rows in each state but one: few jobs run. Of a table that was vacuumed the server knows that it was empty."""
     with Cluster(**FAST) as cluster:
         with cluster.connect() as conn:
             conn.execute("create database million")
@@ -271,6 +271,8 @@ def loaded() -> Iterator[Loaded]:
         app.migrate()
         with cluster.connect("million") as conn, cluster.connect("million") as line:
             conn.prepare_threshold = None
+            if request.param == "vacuumed while empty":
+                conn.execute("vacuum analyze")
             alive, dead = (_sign_in(conn, app.queries) for _ in range(2))
             session = Session(line, app.queries)
             for statement in line_says(app.queries, Known(alive, dead, [NOBODY], [NOBODY], datetime.now(UTC))).values():

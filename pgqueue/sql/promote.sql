@@ -11,7 +11,7 @@ promoted as (
   update {schema}.job
   set state = 'queued', seq = nextval('{schema}.job_seq')
   from due
-  where job.id = due.id
+  where job.id = any (array[due.id])  -- see steady_plans.sql
   returning job.id, job.queue
 ),
 bell as (

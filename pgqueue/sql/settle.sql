@@ -16,16 +16,16 @@ held as (
       then job.cancel_reason else verdict.error end as reason
   from verdict
   join {schema}.job on
-    job.id = verdict.id
+    job.id = any (array[verdict.id])  -- see steady_plans.sql
     and job.claim_token = verdict.claim_token
     and coalesce(job.state = 'running' and job.worker = %(worker)s, false)
-  order by job.id
+  order by verdict.id
   for update of job
 ),
 ended as (
   delete from {schema}.job
   using held
-  where job.id = held.id and held.state in ('dead', 'cancelled')
+  where job.id = any (array[held.id]) and held.state in ('dead', 'cancelled')
   returning
     job.*, held.state as end_state, held.refund, held.crash, held.reason, held.cause as why, held.error, held.traceback
 ),
@@ -52,7 +52,7 @@ returned as (
     progress = null,
     progress_note = null
   from held
-  where job.id = held.id and held.state in ('scheduled', 'queued')
+  where job.id = any (array[held.id]) and held.state in ('scheduled', 'queued')
   returning
     job.id, job.queue, job.state, job.task, job.attempt + held.refund as attempt, job.claim_token, job.started_at,
     held.cause, held.error, held.traceback

@@ -6,6 +6,8 @@ from (
     ('plan_cache_mode', 'force_generic_plan'),
     -- A plan made while the tables were small would be kept when they have a million rows. What is left is to take the few
     -- rows that a statement names by their index, one after the other; every statement of a worker is written for that.
+    -- Where it joins jobs by their ids it says `job.id = any (array[named.id])`: a plain equality could also be merged in the
+    -- order of the index, so the planner would offer to read the whole of it, and take that while the table is empty.
     ('enable_seqscan', 'off'),
     ('enable_bitmapscan', 'off'),
     ('enable_hashjoin', 'off'),
