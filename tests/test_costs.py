@@ -3,8 +3,9 @@ no noise of the machine moves it.
 """
 
 import json
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -23,6 +24,8 @@ from pgqueue.worker.settings import CLAIM_MAX, FRESH_S, GRACE_S, LEASE_S
 from tests import tasks
 from tests.conftest import Worker, eventually
 from tests.plans import Plan, fresh
+
+Start = Callable[..., Worker]
 
 JOBS = 5000
 EACH = 1_000_000  # rows in each state
@@ -141,6 +144,21 @@ def test_a_delay_costs_one_update(dsn: str, task_app: App, conn: psycopg.Connect
     assert counter.rows("job") == (0, 4000 + 2 * counter.given_back(), 2000)
     assert counter.rows("history") == (2000, 0, 0)
     assert counter.calls(PROMOTE) < 30
+
+
+def test_a_due_job_that_somebody_locks_is_looked_for_now_and_then(
+    start_worker: Start, task_app: App, conn: psycopg.Connection
+) -> None:
+    tasks.echo.options(delay=3600).defer(0)
+    task_app.close()
+    counter = Counter(conn, inserted=1)
+    conn.execute("update pgqueue.job set run_at = now()")
+    with conn.transaction():
+        conn.execute("select from pgqueue.job for update")
+        start_worker("-c", "1").ready()
+        promoted, began_s = counter.calls(PROMOTE), time.monotonic()
+        eventually(lambda: counter.calls(PROMOTE) >= promoted + 10, what="ten looks for the job that is due")
+        assert time.monotonic() - began_s > 0.2  # a worker that does nothing else looks a thousand times a second
 
 
 def test_many_defers_are_one_copy_for_ten_thousand(dsn: str, task_app: App, conn: psycopg.Connection) -> None:

@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from statistics import median
 
@@ -62,17 +62,15 @@ def pause() -> None:
     time.sleep(random.uniform(*SPACING_S))
 
 
-def starts_ms(bench: Bench, jobs: int) -> list[float]:
+def starts_ms(bench: Bench, jobs: int, *, before: Callable[[], None] = pause) -> list[float]:
     """From the call of `defer` to the first line of the task, job after job with a pause before each."""
     bench.task("monotonic_ns").defer()  # connects
-    called_ns = dict(_defer_spaced(bench) for _ in range(jobs))
+    called_ns: dict[str, int] = {}
+    for _ in range(jobs):
+        before()
+        at_ns = time.monotonic_ns()
+        called_ns[bench.task("monotonic_ns").defer().id] = at_ns
     return [(began_ns - called_ns[id_]) / 1e6 for id_, began_ns, _ in returned(bench, list(called_ns))]
-
-
-def _defer_spaced(bench: Bench) -> tuple[str, int]:
-    pause()
-    called_ns = time.monotonic_ns()
-    return bench.task("monotonic_ns").defer().id, called_ns
 
 
 def returned(bench: Bench, ids: list[str]) -> list[Row]:

@@ -38,6 +38,7 @@ RATE_WINDOW_S = 0.05
 SECOND_LOOK_S = 0.05  # longer than an autocommit INSERT takes from its snapshot to its commit, on a good disk
 LATER_LOOK = 4  # times as long until the next look, up to a poll: on a slow disk that commit takes a while
 BELL_AHEAD_S = 10.0  # insert.sql rings for jobs that are due within this time
+LOCKED_LOOK_S = 0.05  # until the next look for a due job that somebody else has locked
 DUE_NOISE_S = 0.01  # two looks at one due time differ by a round trip
 AWAKE_S = 0.5  # busy for this long without a pause: the mark comes off
 BURST_POLL_S = 0.2  # a burst ends soon after the last job, which may be another worker's
@@ -229,6 +230,8 @@ class Claimer:
     async def promote(self) -> None:
         """Make due jobs runnable and learn when the next ones fall due."""
         ((promoted, next_due_s, _),) = await self._line.run(self._queries.promote(worker=self._worker()))
+        if next_due_s is not None and next_due_s <= 0 and not promoted:
+            next_due_s = LOCKED_LOOK_S  # somebody has locked its row, as who cancels it in a long transaction
         self.next_due_at = None if next_due_s is None else time.monotonic() + max(0.0, next_due_s)
         if promoted:
             self.bell.set()
