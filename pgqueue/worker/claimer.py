@@ -30,7 +30,9 @@ logger = logging.getLogger("pgqueue.worker")
 
 FULL_SHARE = 0.1  # of the time may go into full claims while cursors would do
 FULL_WAIT_S = 1.0
-COSTLY_S = 0.02  # a full claim that takes longer is not made just because the cursors found nothing
+# A full claim that takes longer is not made just because the cursors found nothing: one of 17 ms behind 200,000 dead entries
+# came after every job.
+COSTLY_S = 0.005
 AHEAD_S = 0.1  # jobs are claimed ahead for this long, and for as long as a claim takes, at the measured rate
 AHEAD_MAX_S = 1.0
 SURPLUS = 4  # times what is wanted ahead: so much in hand is given back, as jobs have become slower than they were

@@ -80,19 +80,22 @@ def test_f41_a_listener_in_a_transaction_is_told_of_and_stops_no_job(
     assert worker.stop() == 0
 
 
-@pytest.mark.slow  # the lease of 15 s must run out
+@pytest.mark.slow  # it takes TCP 5 s to see that nothing is read, and others some more to believe that the worker is gone
 def test_f41_a_frozen_worker_is_ended_and_its_bells_are_forgotten(
     small_queue: str, cluster: Cluster, start_worker: Start, figure: Figure
 ) -> None:
     frozen, other = (start_worker("-c", "1").ready() for _ in range(2))
     group = [frozen.process.pid, *frozen.children()]
-    for pid in group:
-        os.kill(pid, signal.SIGSTOP)
-    frozen_at = time.monotonic()
     with cluster.connect("shop") as conn:
+        asleep = "select count(*) = 2 from pgqueue.worker where sleeping"  # so each has its second session by now
+        eventually(lambda: conn.execute(asleep).fetchone()[0], what="both have looked for jobs")
+        for pid in group:
+            os.kill(pid, signal.SIGSTOP)
+        frozen_at = time.monotonic()
         # Its socket takes some megabytes before its session must wait for it.
         flood(conn, until=lambda: usage(conn) > 0.2)
-        other.said("is dead; 2 of its sessions were ended")
+        # One of two, or both: the one that listens does not read what it is sent, for which TCP may have ended it already.
+        other.said("of its sessions were ended")
         eventually(lambda: usage(conn) == 0, what="the bells are forgotten")
         figure("usage is back to 0", time.monotonic() - frozen_at, "s after the freeze", at_most=25)
     for pid in group:
