@@ -121,6 +121,7 @@ MUTANTS = (
         [
             ("sql/migrations/0001_initial.sql", "select pg_notify('{channel}', inserted.queue)", "select inserted.queue"),
             ("worker/settings.py", "POLL_S = 5.0", "POLL_S = 3600.0"),
+            ("worker/claimer.py", "LATER_LOOK = 4 ", "LATER_LOOK = 100_000 "),  # or the looks after a sleep's begin are polls
             ("worker/supervisor.py", "on_bell=lambda: self.claimer.ring()", "on_bell=lambda: None"),
         ],
         "quiet", frozenset({"stuck"}),
