@@ -24,8 +24,8 @@ CANCELS_S = 1.0  # how soon a running task hears of a cancel
 # How often the jobs the database thinks we run are compared with those we do. That reads an index entry of every job of ours that
 # ended since the last vacuum, and no claim can pass meanwhile: 100 ms after 450,000 of them, and more beside an old snapshot.
 HELD_S = 300.0
-HELD_ALERT_S = 15.0  # in this time after a lost connection, the one thing that is known to lose a claim's answer:
-ALERT_S = 60.0
+HELD_ALERT_S = 15.0  # while it is likely that some are missing:
+ALERT_S = 60.0  # after a lost connection, the one thing that is known to lose a claim's answer
 BELLS_S = 30.0  # how often the queue of notifications is looked at: it takes hours to fill
 BELLS_STEP = 0.1  # so much more of it in use is worth another warning
 TIDY_S = 3600.0

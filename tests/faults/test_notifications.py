@@ -87,6 +87,9 @@ def test_f41_a_frozen_worker_is_ended_and_its_bells_are_forgotten(
     frozen, other = (start_worker("-c", "1").ready() for _ in range(2))
     group = [frozen.process.pid, *frozen.children()]
     with cluster.connect("shop") as conn:
+        ((name,),) = conn.execute(
+            "select 'pgqueue:' || id from pgqueue.worker order by pid <> %s", [group[0]]
+        ).fetchmany(1)
         asleep = "select count(*) = 2 from pgqueue.worker where sleeping"  # so each has its second session by now
         eventually(lambda: conn.execute(asleep).fetchone()[0], what="both have looked for jobs")
         for pid in group:
@@ -96,6 +99,8 @@ def test_f41_a_frozen_worker_is_ended_and_its_bells_are_forgotten(
         flood(conn, until=lambda: usage(conn) > 0.2)
         # One of two, or both: the one that listens does not read what it is sent, for which TCP may have ended it already.
         other.said("of its sessions were ended")
+        left = "select count(*) from pg_stat_activity where application_name = %s"
+        eventually(lambda: conn.execute(left, [name]).fetchone() == (0,), what="no session of it is left")
         eventually(lambda: usage(conn) == 0, what="the bells are forgotten")
         figure("usage is back to 0", time.monotonic() - frozen_at, "s after the freeze", at_most=25)
     for pid in group:
