@@ -31,6 +31,9 @@ def launch(place: Place, account: Account, binaries: Binaries, run_fd: int, *, f
         "max_connections": 100,
         "log_min_messages": "warning",
         "fsync": "on" if fsync else "off",
+        # The system would keep what backends write for 30 s and then write it all at once, and every commit waits for that: at
+        # 29,000 jobs/s 22 and 36 ms at p99 over a minute, 14 and 18 ms in turn with them when it is written as it comes.
+        "backend_flush_after": "256kB",
     }
     # Not pg_ctl: it looks every 100 ms, four times what a start takes.
     detach(
