@@ -3,6 +3,7 @@
 import random
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 from benchmarks.bench import Bench
 from benchmarks.load import load
@@ -46,18 +47,22 @@ def _half_load(bench: Bench) -> Iterator[Measurement]:
 
 
 def _window(bench: Bench) -> tuple[list[float], list[float]]:
-    """How long INSERTs of bare psycopg took, and how soon jobs started that were deferred in turn with them."""
-    bare_ms: list[float] = []
+    """How long INSERTs of bare psycopg took, and how soon jobs started that were deferred beside them."""
+    jobs = bench.count(JOBS, least=10)
+    with ThreadPoolExecutor(1) as beside:
+        bare = beside.submit(_inserts_ms, bench, jobs)
+        ours = latency.starts_ms(bench, jobs)
+        return bare.result(), ours
 
-    def before() -> None:
-        latency.pause()
-        began = time.perf_counter()
-        insert(new_id())
-        bare_ms.append((time.perf_counter() - began) * 1000)
-        latency.pause()
 
+def _inserts_ms(bench: Bench, jobs: int) -> list[float]:
+    took_ms: list[float] = []
     with floor.inserting(bench.app) as insert:
-        return bare_ms, latency.starts_ms(bench, bench.count(JOBS, least=10), before=before)
+        insert(new_id())  # the first one is planned
+        for due_ns in latency.paced(jobs):
+            insert(new_id())
+            took_ms.append((time.monotonic_ns() - due_ns) / 1e6)
+    return took_ms
 
 
 def _lateness_ms(bench: Bench) -> list[float]:

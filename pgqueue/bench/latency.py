@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from statistics import median
 
@@ -62,15 +62,24 @@ def pause() -> None:
     time.sleep(random.uniform(*SPACING_S))
 
 
-def starts_ms(bench: Bench, jobs: int, *, before: Callable[[], None] = pause) -> list[float]:
-    """From the call of `defer` to the first line of the task, job after job with a pause before each."""
+def paced(samples: int) -> Iterator[int]:
+    """Waits until each sample is due and yields that time, in ns of the monotonic clock.
+
+    A sample that was held up is followed at once by those that fell due meanwhile, with their own times: users do not wait for
+    each other, so a stall of 0.1 s counts for all who came in it, and not once.
+    """
+    due_ns = time.monotonic_ns()
+    for _ in range(samples):
+        due_ns += round(random.uniform(*SPACING_S) * 1e9)
+        time.sleep(max(0, due_ns - time.monotonic_ns()) / 1e9)
+        yield due_ns
+
+
+def starts_ms(bench: Bench, jobs: int) -> list[float]:
+    """From the time a call of `defer` is due to the first line of the task."""
     bench.task("monotonic_ns").defer()  # connects
-    called_ns: dict[str, int] = {}
-    for _ in range(jobs):
-        before()
-        at_ns = time.monotonic_ns()
-        called_ns[bench.task("monotonic_ns").defer().id] = at_ns
-    return [(began_ns - called_ns[id_]) / 1e6 for id_, began_ns, _ in returned(bench, list(called_ns))]
+    due_ns = {bench.task("monotonic_ns").defer().id: at_ns for at_ns in paced(jobs)}
+    return [(began_ns - due_ns[id_]) / 1e6 for id_, began_ns, _ in returned(bench, list(due_ns))]
 
 
 def returned(bench: Bench, ids: list[str]) -> list[Row]:
