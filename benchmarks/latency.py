@@ -30,7 +30,7 @@ def _half_load(bench: Bench) -> Iterator[Measurement]:
     """The load is there throughout; only the jobs that we defer one by one beside it are looked at.
 
     It must keep its half of the drain's rate, which is the floor of its figure, or the latency means less. The floor of a job's
-    wait, in which two commits fit, is one bare INSERT in the same minute: with 30 MB of log a second a disk has its moments.
+    wait, in which two commits fit, is one bare INSERT beside it: with 30 MB of log a second a disk has its moments.
     """
     options = ("-c", str(bench.concurrency))
     jobs = bench.count(FILLING, least=1000)

@@ -15,7 +15,7 @@ from benchmarks.bench import Bench, opened
 from benchmarks.drain import Noop, Sleeping
 from benchmarks.load import load
 from benchmarks.report import WIDTH
-from pgqueue.bench import floor
+from pgqueue.bench import floor, latency
 from pgqueue.bench.measurement import Measurement
 from tests.conftest import eventually
 
@@ -123,9 +123,18 @@ def test_a_load_keeps_its_rate(bench: Bench) -> None:
         assert 0.5 < rate / 500 < 1.2
 
 
+def test_samples_that_fell_due_in_a_stall_count_from_the_time_they_were_due() -> None:
+    """Three more, 0.05 s apart at most, are all due within this one, and over it none of them is let go."""
+    due_ns = latency.paced(4)
+    next(due_ns)
+    began_ns = time.monotonic_ns()
+    time.sleep(0.2)
+    assert all(at_ns < began_ns + 0.16e9 for at_ns in due_ns)
+
+
 def test_the_floor_leaves_no_worker_behind(bench: Bench) -> None:
     """One that seems to sleep would have all that is measured after it ring."""
-    assert len(floor.starts_ms(bench.app, 3, lambda: time.sleep(0.02))) == 3
+    assert len(floor.starts_ms(bench.app, latency.paced(3))) == 3
     assert floor.drain(bench.app) == 0
     with bench.connect() as conn:
         assert conn.execute(bench.query("select count(*) from {schema}.worker")).fetchone() == (0,)

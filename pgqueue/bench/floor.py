@@ -8,7 +8,7 @@ returned, and pgbench keeps one row of an answer.
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any
@@ -90,16 +90,16 @@ def copying(app: App) -> Iterator[Callable[[Sequence[str]], None]]:
         yield copy
 
 
-def starts_ms(app: App, jobs: int, pause: Callable[[], None]) -> list[float]:
-    """From each INSERT's call until the job is with the one who heard the doorbell; `pause` comes before each."""
-    called_ns: dict[str, int] = {}
+def starts_ms(app: App, paced_ns: Iterable[int]) -> list[float]:
+    """From the time of each INSERT, for which `paced_ns` waits, until the job is with the one who heard the doorbell."""
+    due_ns: dict[str, int] = {}
     with _claiming(app) as claimed_ns, inserting(app) as insert:
-        for id_ in (new_id() for _ in range(jobs)):
-            pause()
-            called_ns[id_] = time.monotonic_ns()
+        for at_ns in paced_ns:
+            id_ = new_id()
+            due_ns[id_] = at_ns
             insert(id_)
-        pause()
-    return [(claimed_ns[id_] - called_ns[id_]) / 1e6 for id_ in called_ns if id_ in claimed_ns]
+        time.sleep(LOOK_S)  # the last one's bell is on its way
+    return [(claimed_ns[id_] - due_ns[id_]) / 1e6 for id_ in due_ns if id_ in claimed_ns]
 
 
 @contextmanager

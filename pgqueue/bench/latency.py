@@ -35,7 +35,7 @@ def measure(bench: Bench) -> Iterator[Measurement]:
 
 def _turn(bench: Bench, jobs: int) -> tuple[list[float], list[float]]:
     bench.empty()
-    bare = floor.starts_ms(bench.app, jobs, pause)
+    bare = floor.starts_ms(bench.app, paced(jobs))
     bench.empty()
     with worker(bench, "-c", str(bench.concurrency)):
         time.sleep(SETTLE_S)
@@ -57,21 +57,18 @@ def figures(
         yield typical(f"{name}, {label}", samples, "ms", target, floor=floor_ms)
 
 
-def pause() -> None:
-    """Between two samples."""
-    time.sleep(random.uniform(*SPACING_S))
-
-
 def paced(samples: int) -> Iterator[int]:
-    """Waits until each sample is due and yields that time, in ns of the monotonic clock.
+    """Waits until each sample is due and yields the time it counts from, in ns of the monotonic clock.
 
     A sample that was held up is followed at once by those that fell due meanwhile, with their own times: users do not wait for
-    each other, so a stall of 0.1 s counts for all who came in it, and not once.
+    each other, so a stall of 0.1 s counts for all who came in it, and not once. A sleep that lasts too long counts for nobody.
     """
     due_ns = time.monotonic_ns()
     for _ in range(samples):
         due_ns += round(random.uniform(*SPACING_S) * 1e9)
-        time.sleep(max(0, due_ns - time.monotonic_ns()) / 1e9)
+        if (early_ns := due_ns - time.monotonic_ns()) > 0:
+            time.sleep(early_ns / 1e9)
+            due_ns = time.monotonic_ns()
         yield due_ns
 
 
