@@ -417,6 +417,26 @@ def test_no_statement_reads_more_than_its_rows(loaded: Loaded) -> None:
     assert not faults, "\n".join(faults)
 
 
+@pytest.mark.parametrize("queues", [None, ["q0"]])
+def test_a_full_claim_reads_dead_entries_once(
+    counted: Cluster, task_app: App, conn: psycopg.Connection, queues: list[str] | None
+) -> None:
+    """Whoever looks at an old snapshot keeps them; the longer he does, the more of a claim is this."""
+    worker, tables = _sign_in(conn, task_app.queries), Filling(conn, task_app.config.schema)
+    with counted.connect("shop") as old, old.transaction():
+        old.execute("set transaction isolation level repeatable read")
+        old.execute("select from pgqueue.job")
+        tables.queue(20_000)
+        walk = fresh(
+            conn, Statement("select seq from pgqueue.job where state = 'queued' order by queue, priority desc, seq", {})
+        )
+        conn.execute("delete from pgqueue.job")
+        tables.queue(10)
+        claim = fresh(conn, task_app.queries.claim(worker=worker, queues=queues, unknown=[], limit=10))
+        assert walk.indexes == {CLAIM}
+        assert walk.blocks < claim.blocks < 1.5 * walk.blocks
+
+
 def _look(loaded: Loaded, when: str) -> list[str]:
     conn, queries, session, known = loaded
     line = {name: Plan(session.plan(each)) for name, each in line_says(queries, known).items()}

@@ -1,52 +1,51 @@
 -- Claim up to `limit` queued jobs: larger priority first, then in the order of becoming runnable.
-with recursive
--- The queues that have work, by skip scan; not run when the worker names its queues.
-stocked as (
+-- The first job of each (queue, priority) that has work, by skip scan: the next priority of this queue, else the next queue.
+-- Dead index entries before a first job are read here, once, and nowhere below.
+with recursive head as (
   (
-    select queue
+    select queue, priority, seq
     from {schema}.job
     where state = 'queued' and %(queues)s::text[] is null
-    order by queue
+    order by queue, priority desc, seq
     limit 1
   )
   union all
-  select following.queue
-  from stocked
+  -- A worker that names its queues looks up each; nothing follows on from them but their other priorities.
+  select first.queue, first.priority, first.seq
+  from unnest(%(queues)s::text[]) as named (queue)
   cross join lateral (
-    select queue
+    select queue, priority, seq
     from {schema}.job
-    where state = 'queued' and queue > stocked.queue
-    order by queue
+    where state = 'queued' and queue = named.queue
+    order by priority desc, seq
+    limit 1
+  ) as first
+  union all
+  select following.queue, following.priority, following.seq
+  from head
+  cross join lateral (
+    (
+      select queue, priority, seq
+      from {schema}.job
+      where state = 'queued' and queue = head.queue and priority < head.priority
+      order by priority desc, seq
+      limit 1
+    )
+    union all
+    (
+      select queue, priority, seq
+      from {schema}.job
+      where state = 'queued' and queue > head.queue and %(queues)s::text[] is null
+      order by queue, priority desc, seq
+      limit 1
+    )
     limit 1
   ) as following
 ),
-served as (
-  select queue from stocked
-  union all
-  select queue from unnest(%(queues)s::text[]) as named (queue)
-),
--- The first job of each (queue, priority) that has work, again by skip scan.
 pair as (
-  select served.queue, head.priority, head.seq
-  from served
-  cross join lateral (
-    select priority, seq
-    from {schema}.job
-    where state = 'queued' and queue = served.queue
-    order by priority desc, seq
-    limit 1
-  ) as head
-  where not exists (select from {schema}.queue where name = served.queue and paused_at is not null)
-  union all
-  select pair.queue, head.priority, head.seq
-  from pair
-  cross join lateral (
-    select priority, seq
-    from {schema}.job
-    where state = 'queued' and queue = pair.queue and priority < pair.priority
-    order by priority desc, seq
-    limit 1
-  ) as head
+  select queue, priority, seq
+  from head
+  where not exists (select from {schema}.queue where name = head.queue and paused_at is not null)
 )
 update {schema}.job
 set
@@ -63,11 +62,11 @@ where ctid = any (array(
       candidate.ctid,
       -- What comes before it; a job of any size may be the only one.
       sum(candidate.bytes) over (rows between unbounded preceding and 1 preceding) as bytes_before
-    from (select queue, priority from pair order by priority desc, seq) as pair
+    from (select queue, priority, seq from pair order by priority desc, seq) as pair
     cross join lateral (
       select job.ctid, octet_length(job.args) + octet_length(job.kwargs) as bytes
       from {schema}.job
-      where job.state = 'queued' and job.queue = pair.queue and job.priority = pair.priority
+      where job.state = 'queued' and job.queue = pair.queue and job.priority = pair.priority and job.seq >= pair.seq
         -- Tasks this worker does not know stay queued for those who do.
         and job.task <> all (%(unknown)s::text[])
       order by job.seq
