@@ -4,7 +4,7 @@ Modes. *Full*: one statement finds every (queue, priority) that has work and tak
 full one keeps finding work, the pairs are known, and each is read on from the last seq taken; dead index entries, which
 someone's old snapshot keeps alive, are then read once and not at every claim. What commits late or is given back lies
 below the cursor, and new pairs are not known, so a full claim follows when the cursors find nothing and otherwise as often
-as its own measured cost stays below a tenth of the time; where that cost is high, it has to wait for its turn even then.
+as its own measured cost stays a small share of the time; where that cost is high, it has to wait for its turn even then.
 
 Sleep. Before blocking, the worker's row says so, and the queue is looked at once more: a defer either sees the mark and
 rings, or was committed in time for that look. A defer that looked before the mark and commits after our look is caught
@@ -28,7 +28,9 @@ from pgqueue.worker.settings import CLAIM_MAX, POLL_ALONE_S, POLL_S, Settings
 
 logger = logging.getLogger("pgqueue.worker")
 
-FULL_SHARE = 0.1  # of the time may go into full claims while cursors would do
+# Of the time may go into full claims while cursors would do. At 28,000 jobs/s, with up to 1.6 million dead entries between two
+# vacuums, a tenth gave a p99 of 8.5, 8.8 and 9.1 ms from defer to claim, this 7.1, 7.4 and 7.5 in turn with it.
+FULL_SHARE = 0.03
 FULL_WAIT_S = 1.0
 # A full claim that takes longer is not made just because the cursors found nothing: one of 17 ms behind 200,000 dead entries
 # came after every job.
@@ -183,7 +185,7 @@ class Claimer:
         return taken
 
     def _until_full(self) -> float:
-        """Seconds until a full claim is due: they may take a tenth of the time, but none is put off for long."""
+        """Seconds until a full claim is due: they may take their share of the time, but none is put off for long."""
         return self._full_at + min(self._full_cost_s / FULL_SHARE, FULL_WAIT_S) - time.monotonic()
 
     def _after(self, limit: int) -> Statement:
