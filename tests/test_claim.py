@@ -15,6 +15,7 @@ from benchmarks.session import Session
 from pgqueue import App, db
 from pgqueue.job import Claimed
 from pgqueue.queries import Queries, Statement
+from pgqueue.worker.claimer import full_pause_s
 from tests.plans import Plan
 
 
@@ -92,6 +93,13 @@ def test_from_the_cursor_on(
     assert {row[0] for row in db.run(conn, after)} == set(later[:2])  # ids of one millisecond are in no order
     behind = queries.claim_after(worker=worker, cursors=[("default", 0, cursor + 100)], unknown=[], limit=2)
     assert db.run(conn, behind) == []
+
+
+@pytest.mark.parametrize("cost_s", [0.0005, 0.005, 0.05, 0.5, 5.0])
+def test_full_claims_take_a_tenth_of_the_time_at_most_and_none_waits_longer_than_that_asks(cost_s: float) -> None:
+    """Up to what 80 million dead entries would take, going by the 24 ms of 400,000."""
+    pause_s = full_pause_s(cost_s)
+    assert 10 * cost_s <= pause_s <= max(1.0, 10 * cost_s)
 
 
 def test_rows_locked_by_others_are_passed_over(app: App, dsn: str, claim: Callable[..., list[Claimed]]) -> None:
