@@ -4,6 +4,7 @@ Each test process makes a database of its own and empties its tables between tes
 """
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -34,6 +35,17 @@ def eventually(condition: Callable[[], Any], *, what: str, within_s: float = PAT
         assert time.monotonic() < deadline, f"never happened: {what}"
         time.sleep(0.005)
     return value
+
+
+@pytest.fixture(scope="session", autouse=True)
+def heeded_signals() -> None:
+    """Under nohup, or in the background of a shell, every process we start would ignore what we send it.
+
+    A handler is not inherited as being ignored is; so we stay deaf, as whoever started us wants it, and they are not.
+    """
+    for number in signal.SIGINT, signal.SIGHUP:
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
 
 
 @pytest.fixture(scope="session")
