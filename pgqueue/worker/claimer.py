@@ -28,8 +28,8 @@ from pgqueue.worker.settings import CLAIM_MAX, POLL_ALONE_S, POLL_S, Settings
 
 logger = logging.getLogger("pgqueue.worker")
 
-# Of the time may go into full claims while cursors would do. At 28,000 jobs/s, with up to 1.6 million dead entries between two
-# vacuums, a tenth gave a p99 of 8.5, 8.8 and 9.1 ms from defer to claim, this 7.1, 7.4 and 7.5 in turn with it.
+# So much of the time may go into full claims while cursors would do. At 28,000 jobs/s, with up to 1.6 million dead entries
+# between two vacuums, a tenth gave a p99 of 8.5, 8.8 and 9.1 ms from defer to claim, this 7.1, 7.4 and 7.5 in turn with it.
 FULL_SHARE = 0.03
 # None is put off for longer than this, as jobs may lie below the cursors, unless that took more than the largest share.
 FULL_WAIT_S = 1.0
