@@ -29,6 +29,11 @@ class Plan:
         }
 
     @property
+    def parallel(self) -> bool:
+        """Whether it starts processes: they read on until they hear that enough was found."""
+        return any(node["Node Type"].startswith("Gather") for node in self._nodes)
+
+    @property
     def indexes(self) -> set[str]:
         """Those of the jobs and their history that were read at least once."""
         names = {node["Index Name"] for node in self._nodes if "Index Name" in node and node["Actual Loops"]}

@@ -445,7 +445,10 @@ def _look(loaded: Loaded, when: str) -> list[str]:
     plans = line | {name: fresh(conn, each) for name, each in others.items()}
     allowed = LINE | LEASE | CALLERS | {f"{name}, pooled": indexes for name, indexes in POOLED.items()}
     assert plans.keys() == allowed.keys()
-    return [f"{when}: {name} {fault}" for name, plan in plans.items() for fault in _faults(plan, allowed=allowed[name])]
+    faults = [
+        f"{when}: {name} {fault}" for name, plan in plans.items() for fault in _faults(plan, allowed=allowed[name])
+    ]
+    return faults + [f"{when}: {name} is parallel" for name, plan in line.items() if plan.parallel]
 
 
 def _faults(plan: Plan, *, allowed: set[str]) -> list[str]:

@@ -12,6 +12,8 @@ from (
     ('enable_bitmapscan', 'off'),
     ('enable_hashjoin', 'off'),
     ('enable_mergejoin', 'off'),
+    -- To see whether one job is left two processes were started, which read on, over 1,000 blocks, until they were told to stop.
+    ('max_parallel_workers_per_gather', '0'),
     -- The table of workers is read as a whole in spite of it, which counts as so dear before PostgreSQL 18 that the server would
     -- compile the statement each time it is said: 175 ms for a promote that does nothing.
     ('jit', 'off')
