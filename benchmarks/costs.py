@@ -70,42 +70,53 @@ def _counted(bench: Bench, act: Callable[[], int], *, deleted: int = 0, inserted
     with bench.connect() as conn:
         Filling(conn, bench.app.config.schema).settle()
     calls = _calls(bench)
-    before = _quiet(bench)
-    looks = act()
-    _wait_until(bench, {DELETED: before[DELETED] + deleted, INSERTED: before[INSERTED] + inserted})
-    found = {name: count - before[name] for name, count in _counts(bench).items()}
+    # One transaction looks at the rows, so that its commit comes after the last count of commits.
+    with bench.connect() as conn, conn.transaction():
+        before = _quiet(bench, conn)
+        looks = act()
+        _wait_until(bench, conn, {DELETED: before[DELETED] + deleted, INSERTED: before[INSERTED] + inserted})
+        found = {name: count - before[name] for name, count in _counts(bench, conn).items()}
     found[COMMITS] -= looks
     return found if calls is None else found | {STATEMENTS: (_calls(bench) or 0) - calls - looks}
 
 
-def _quiet(bench: Bench) -> Counts:
-    """Once two looks in a row find the same rows: the last session that ended has told what it did.
-
-    The log is the whole server's: others may go on writing it.
-    """
-    before: Counts = {}
-    while (latest := _counts(bench)) | {LOG: 0} != before | {LOG: 0}:
+def _quiet(bench: Bench, conn: psycopg.Connection) -> Counts:
+    """Once two looks in a row find the same rows: the last session that ended has told what it did."""
+    before = _rows(bench, conn)
+    time.sleep(QUIET_S)
+    while (latest := _rows(bench, conn)) != before:
         before = latest
         time.sleep(QUIET_S)
-    return latest
+    return _counts(bench, conn)
 
 
-def _wait_until(bench: Bench, least: Counts) -> None:
+def _wait_until(bench: Bench, conn: psycopg.Connection, least: Counts) -> None:
     deadline = time.monotonic() + LATE_S
-    while any(_counts(bench)[name] < count for name, count in least.items()):
+    while any(_rows(bench, conn)[name] < count for name, count in least.items()):
         if time.monotonic() > deadline:
             raise TimeoutError(f"the server has not counted all rows after {LATE_S:.0f} s")
         time.sleep(LOOK_S)
 
 
-def _counts(bench: Bench) -> Counts:
-    """Asked from another database, so that the asking does not count."""
+def _counts(bench: Bench, conn: psycopg.Connection) -> Counts:
+    """The log is the whole server's, and the commits are the database's: autovacuum's are among them."""
     row = bench.admin.execute(
-        "select pg_current_wal_lsn() - '0/0'::pg_lsn, xact_commit, tup_inserted, tup_updated, tup_deleted "
-        "from pg_stat_database where datname = %s", [bench.database],
+        "select pg_current_wal_lsn() - '0/0'::pg_lsn, xact_commit from pg_stat_database where datname = %s",
+        [bench.database],
+    ).fetchone()
+    assert row is not None
+    return dict(zip((LOG, COMMITS), map(int, row), strict=True)) | _rows(bench, conn)
+
+
+def _rows(bench: Bench, conn: psycopg.Connection) -> Counts:
+    """Of our tables alone: autovacuum writes to the catalogs whenever it likes."""
+    conn.execute("select pg_stat_clear_snapshot()")  # or a transaction finds the same ever again
+    row = conn.execute(
+        "select sum(n_tup_ins), sum(n_tup_upd), sum(n_tup_del) from pg_stat_user_tables where schemaname = %s",
+        [bench.app.config.schema],
     ).fetchone()  # fmt: skip
     assert row is not None
-    return dict(zip((LOG, COMMITS, INSERTED, UPDATED, DELETED), map(int, row), strict=True))
+    return dict(zip((INSERTED, UPDATED, DELETED), map(int, row), strict=True))
 
 
 # -- statements, where the server counts them --
@@ -124,10 +135,11 @@ def _count_statements(bench: Bench) -> None:
 
 
 def _calls(bench: Bench) -> int | None:
-    """So far, other than by this; None if they are not counted."""
+    """So far, other than by our own counting; None if they are not counted."""
     there = "select exists (select from pg_extension where extname = 'pg_stat_statements')"
     calls = (
-        "select coalesce(sum(calls), 0) from pg_stat_statements where toplevel and query !~ 'pg_stat_statements' "
+        "select coalesce(sum(calls), 0) from pg_stat_statements "
+        "where toplevel and query !~ 'pg_stat_(statements|user_tables|clear)' "
         "and dbid = (select oid from pg_database where datname = current_database())"
     )
     with bench.connect() as conn:
