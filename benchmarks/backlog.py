@@ -26,10 +26,6 @@ ROUNDS = 101  # with each of the two, at full scale
 SCHEMA = "pgqueue_few"
 TARGET = at_most(1.5)  # times the claim with a thousand jobs
 
-KINDS: dict[str, Callable[[Claimant, int], Statement]] = {
-    "claim": Claimant.claim,
-    "claim_after": Claimant.claim_after,
-}
 Pair = tuple[float, float]  # milliseconds with a few jobs, and with many
 
 
@@ -57,7 +53,7 @@ def measure(bench: Bench) -> Iterator[Measurement]:
 
 
 def _scenes(bench: Bench, tables: Filling) -> Iterator[Scene]:
-    """The many queues have no target: a full claim looks into each (queue, priority), and these are ten thousand."""
+    """The many queues have no target: a look reads each (queue, priority), and these are ten thousand."""
     waiting = 0
     for size in (bench.count(size, least=FEW) for size in SIZES):
         yield Scene(f"{size:,} queued", partial(tables.queue, size - waiting))
@@ -76,13 +72,18 @@ def _spread(bench: Bench, tables: Filling, jobs: int, queues: int) -> None:
 
 
 def _compare(small: Claimant, large: Claimant, scene: Scene, *, rounds: int) -> Iterator[Measurement]:
-    for kind, claim in KINDS.items():
-        for limit in LIMITS:
-            few, many = claim(small, limit), claim(large, limit)
-            pairs = [(small.try_ms(few, rows=limit), large.try_ms(many, rows=limit)) for _ in range(rounds + 1)][1:]
-            yield from _figures(f"{kind} of {limit}, {scene.name}", pairs, scene.target)
-            blocks = large.blocks(many)
-            yield Measurement(name=f"{kind} of {limit}, {scene.name}: blocks", value=blocks, unit="blocks")
+    for name, ask, rows in (
+        ("look", Claimant.heads, 1),
+        *((f"claim of {limit}", partial(_claim, limit), limit) for limit in LIMITS),
+    ):
+        few, many = ask(small), ask(large)
+        pairs = [(small.try_ms(few, rows=rows), large.try_ms(many, rows=rows)) for _ in range(rounds + 1)][1:]
+        yield from _figures(f"{name}, {scene.name}", pairs, scene.target)
+        yield Measurement(name=f"{name}, {scene.name}: blocks", value=large.blocks(many), unit="blocks")
+
+
+def _claim(limit: int, claimant: Claimant) -> Statement:
+    return claimant.claim(limit)
 
 
 def _figures(name: str, pairs: Sequence[Pair], target: Target | None) -> Iterator[Measurement]:

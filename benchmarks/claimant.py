@@ -2,7 +2,7 @@
 
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
@@ -13,6 +13,7 @@ from benchmarks.session import Session, blocks
 from pgqueue import db
 from pgqueue.job import Claimed
 from pgqueue.queries import Queries, Row, Statement
+from pgqueue.worker.cursors import Pair
 
 LEASE_S = 86_400  # nobody renews it, and nothing measured with it takes a day
 
@@ -30,29 +31,37 @@ class Claimant:
         db.run(conn, queries.register(worker=self.id, lease_s=LEASE_S, lock_key=None, **row))
         self._session = Session(conn, queries)
         # Of the types that will come: psycopg prepares a statement anew for a longer kind of number.
-        somewhere, some_time = ("", 0, 1_000_000), datetime.now(UTC)
-        for statement in self.claim(1), self._claim_after([somewhere], 1), self.promote(some_time), self._finish([]):
+        somewhere, some_time = ("", 0), datetime.now(UTC)
+        for statement in (
+            self.heads(),
+            self._claim({somewhere: 1_000_000}, 1),
+            self.promote(some_time),
+            self._finish([]),
+        ):
             self._session.prepare(statement)
 
     def send(self, statement: Statement) -> list[Row]:
         """Its rows."""
         return self._session.send(statement)
 
+    def heads(self) -> Statement:
+        """A look at every queue there is."""
+        return self._queries.heads(queues=None, unknown=[])
+
     def claim(self, limit: int) -> Statement:
-        """From every queue there is."""
-        return self._queries.claim(worker=self.id, queues=None, unknown=[], limit=limit)
-
-    def claim_after(self, limit: int) -> Statement:
-        """From where a claim of as many jobs has come to."""
+        """From where a claim of as many jobs, made after a look, has come to."""
+        ((queues, priorities, seqs, _),) = self.send(self.heads())
+        cursors = {(queue, priority): seq - 1 for queue, priority, seq in zip(queues, priorities, seqs, strict=True)}
         with self._session.undone():
-            jobs = [Claimed._make(row) for row in self.send(self.claim(limit))]
-        seqs: dict[tuple[str, int], int] = {}
+            jobs = [Claimed._make(row) for row in self.send(self._claim(cursors, limit))]
+        reached: dict[Pair, int] = {}
         for job in jobs:
-            seqs[job.queue, job.priority] = max(job.seq, seqs.get((job.queue, job.priority), 0))
-        return self._claim_after([(queue, priority, seq) for (queue, priority), seq in seqs.items()], limit)
+            reached[job.queue, job.priority] = max(job.seq, reached.get((job.queue, job.priority), 0))
+        return self._claim(reached, limit)
 
-    def _claim_after(self, cursors: Sequence[tuple[str, int, int]], limit: int) -> Statement:
-        return self._queries.claim_after(worker=self.id, cursors=cursors, unknown=[], limit=limit)
+    def _claim(self, cursors: Mapping[Pair, int], limit: int) -> Statement:
+        places = [(*pair, seq) for pair, seq in cursors.items()]
+        return self._queries.claim(worker=self.id, cursors=places, unknown=[], limit=limit)
 
     def promote(self, now: datetime) -> Statement:
         """As at that time."""

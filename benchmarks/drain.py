@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from itertools import repeat
 
 from benchmarks.bench import Bench
+from benchmarks.filling import Filling
 from pgqueue.bench import drain
 from pgqueue.bench.bench import FULL
 from pgqueue.bench.drain import Rates
@@ -22,12 +23,16 @@ BLOCK = 100  # jobs for each mark: the marks cost a hundredth, and a drain has a
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Noop:
-    """Jobs that do nothing. marked: they leave no row, so that a mark among each BLOCK of them must tell."""
+    """Jobs that do nothing. marked: they leave no row, so that a mark among each BLOCK of them must tell.
+
+    spread: over so many queues, and so many priorities in each.
+    """
 
     options: tuple[str, ...]
     task: str = "noop"
     note: str = ""
     marked: bool = False
+    spread: tuple[int, int] | None = None
     target: Target | None = None
     share: Target | None = None  # % of the floor
 
@@ -65,6 +70,8 @@ NOOPS = (
     Noop(options=_options(2)),
     Noop(options=_options(1), target=at_least(30_000), share=at_least(60)),
     Noop(options=_options(8)),
+    Noop(options=_options(2), note=", 100 queues x 3", spread=(100, 3)),
+    Noop(options=_options(2), note=", 1,000 queues x 10", spread=(1_000, 10)),
     Noop(options=THREADS),
     Noop(options=_options(1), task="unkept", note=", keep=0", marked=True, target=at_least(45_000)),
     Noop(options=_options(2), task="unkept", note=", keep=0", marked=True),
@@ -121,6 +128,11 @@ def _noop_figures(case: Noop, found: Found, floor: float) -> Iterator[Measuremen
 def _noop_rates(bench: Bench, case: Noop) -> Rates:
     jobs = bench.count(FULL)
     bench.empty()
+    if case.spread:
+        queues, priorities = case.spread
+        with bench.connect() as conn:
+            Filling(conn, bench.app.config.schema).queue(jobs, queues=queues, priorities=priorities, task=case.task)
+        return drain.drained(bench, case.options, jobs=jobs, told_by=case.task)
     if not case.marked:
         bench.task(case.task).defer_many(repeat((), jobs))
         return drain.drained(bench, case.options, jobs=jobs, told_by=case.task)

@@ -24,12 +24,12 @@ class Filling:
         self._conn = conn
         self._schema = sql.Identifier(schema)
 
-    def queue(self, jobs: int, *, queues: int = 1, priorities: int = 1) -> None:
+    def queue(self, jobs: int, *, queues: int = 1, priorities: int = 1, task: str = "t") -> None:
         """Jobs that can run now. Neighbours in time lie in different queues."""
         self._run(
             "insert into {schema}.job (id, task, queue, priority) "
-            "select {id}, 't', 'q' || n %% %s, n / %s %% %s from generate_series(1, %s) as n",
-            queues, queues, priorities, jobs,
+            "select {id}, %s, 'q' || n %% %s, n / %s %% %s from generate_series(1, %s) as n",
+            task, queues, queues, priorities, jobs,
         )  # fmt: skip
 
     def schedule(self, jobs: int) -> None:

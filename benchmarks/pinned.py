@@ -123,12 +123,12 @@ def _dead_entries(bench: Bench) -> Iterator[Measurement]:
 
 
 def _compare(without: Claimant, behind: Claimant, dead: str) -> Iterator[Measurement]:
-    """A worker claims from its cursors and spends a tenth of its time on full claims at most; so these have no target."""
-    fulls = _pairs(lambda each: each.try_ms(each.claim(LIMIT), rows=LIMIT), without, behind)
-    yield from _figures(f"claim of {LIMIT}, {dead}", fulls, None)
-    claims = {each: each.claim_after(LIMIT) for each in (without, behind)}
+    """Looks that take long are made beside the claims and finishes, for a small share of the time; so they have no target."""
+    looks = _pairs(lambda each: each.try_ms(each.heads(), rows=1), without, behind)
+    yield from _figures(f"look, {dead}", looks, None)
+    claims = {each: each.claim(LIMIT) for each in (without, behind)}
     rounds = _pairs(lambda each: each.try_round_ms(claims[each]), without, behind)
-    for place, name in enumerate(("claim_after", "finish")):
+    for place, name in enumerate(("claim", "finish")):
         pairs = [(clean[place], worn[place]) for clean, worn in rounds]
         yield from _figures(f"{name} of {LIMIT}, {dead}", pairs, SLOWDOWN)
 

@@ -166,15 +166,16 @@ class Queries:
 
     # -- the path of a job through a worker --
 
-    def claim(self, *, worker: str, queues: Sequence[str] | None, unknown: Sequence[str], limit: int) -> Statement:
-        return self._say("claim", worker=worker, queues=queues, unknown=unknown, limit=limit, most_bytes=CLAIM_BYTES)
+    def heads(self, *, queues: Sequence[str] | None, unknown: Sequence[str]) -> Statement:
+        return self._say("heads", queues=queues, unknown=unknown)
 
-    def claim_after(
+    def claim(
         self, *, worker: str, cursors: Sequence[tuple[str, int, int]], unknown: Sequence[str], limit: int
     ) -> Statement:
-        queues, priorities, seqs = zip(*cursors, strict=True)
+        """cursors: (queue, priority, seq), the best first."""
+        queues, priorities, seqs = zip(*cursors, strict=True) if cursors else ((), (), ())
         return self._say(
-            "claim_after", worker=worker, unknown=unknown, limit=limit, most_bytes=CLAIM_BYTES,
+            "claim", worker=worker, unknown=unknown, limit=limit, most_bytes=CLAIM_BYTES,
             queues=list(queues), priorities=list(priorities), cursors=list(seqs),
         )  # fmt: skip
 

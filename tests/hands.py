@@ -9,6 +9,7 @@ import psycopg
 from pgqueue import db
 from pgqueue.job import Claimed
 from pgqueue.queries import Queries
+from pgqueue.worker.cursors import Cursors, Place
 
 
 class Hands:
@@ -31,8 +32,7 @@ class Hands:
 
     def claim(self, limit: int = 1000) -> list[Claimed]:
         """Claim what is queued, best first."""
-        rows = self._run(self._queries.claim(worker=self.id, queues=None, unknown=[], limit=limit))
-        return sorted((Claimed(*row) for row in rows), key=lambda job: (-job.priority, job.seq))
+        return claim(self._conn, self._queries, self.id, limit=limit)
 
     def finish(self, jobs: Sequence[Claimed], result: str | None = "null") -> None:
         """Let jobs succeed."""
@@ -60,3 +60,23 @@ class Hands:
     def sleep(self, sleeping: bool = True) -> None:
         """Say that this worker is about to block."""
         self._run(self._queries.sleep(worker=self.id, sleeping=sleeping))
+
+
+def places(
+    conn: psycopg.Connection, queries: Queries, *, queues: Sequence[str] | None = None, unknown: Sequence[str] = ()
+) -> list[Place]:
+    """Where a look finds work, as a worker does that knows no cursors yet."""
+    ((names, priorities, seqs, _),) = db.run(conn, queries.heads(queues=queues, unknown=list(unknown)))
+    cursors = Cursors()
+    cursors.look(zip(names, priorities, seqs, strict=True), since={})
+    return cursors.places()
+
+
+def claim(
+    conn: psycopg.Connection, queries: Queries, worker: str,
+    *, queues: Sequence[str] | None = None, unknown: Sequence[str] = (), limit: int = 1000,
+) -> list[Claimed]:  # fmt: skip
+    """Look for work, then claim it, best first."""
+    cursors = places(conn, queries, queues=queues, unknown=unknown)
+    rows = db.run(conn, queries.claim(worker=worker, cursors=cursors, unknown=list(unknown), limit=limit))
+    return sorted(map(Claimed._make, rows), key=lambda job: (-job.priority, job.seq))

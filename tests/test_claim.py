@@ -6,6 +6,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -15,7 +16,7 @@ from benchmarks.session import Session
 from pgqueue import App, db
 from pgqueue.job import Claimed
 from pgqueue.queries import Queries, Statement
-from pgqueue.worker.claimer import full_pause_s
+from tests import hands
 from tests.plans import Plan
 
 
@@ -36,11 +37,7 @@ def worker(conn: psycopg.Connection) -> str:
 
 @pytest.fixture
 def claim(conn: psycopg.Connection, queries: Queries, worker: str) -> Callable[..., list[Claimed]]:
-    def claim(limit: int = 100, queues: list[str] | None = None, unknown: list[str] | None = None) -> list[Claimed]:
-        statement = queries.claim(worker=worker, queues=queues, unknown=unknown or [], limit=limit)
-        return sorted(map(Claimed._make, db.run(conn, statement)), key=lambda job: (-job.priority, job.seq))
-
-    return claim
+    return partial(hands.claim, conn, queries, worker)
 
 
 def test_larger_priority_then_order_of_becoming_runnable(app: App, claim: Callable[..., list[Claimed]]) -> None:
@@ -79,8 +76,8 @@ def test_neither_what_is_due_later_nor_what_runs(app: App, claim: Callable[..., 
 @pytest.mark.parametrize("state", ["dead", "draining"])
 def test_only_a_living_worker_claims(app: App, conn: psycopg.Connection, queries: Queries, state: str) -> None:
     app.enqueue("t")
-    statement = queries.claim(worker=sign_in(conn, state), queues=None, unknown=[], limit=1)
-    assert db.run(conn, statement) == []
+    assert hands.claim(conn, queries, sign_in(conn, state)) == []
+    assert hands.claim(conn, queries, sign_in(conn)) != []
 
 
 def test_from_the_cursor_on(
@@ -89,17 +86,10 @@ def test_from_the_cursor_on(
     app.enqueue("t")
     cursor = claim()[0].seq
     later = [app.enqueue("t").id for _ in range(3)]
-    after = queries.claim_after(worker=worker, cursors=[("default", 0, cursor), ("none", 5, 0)], unknown=[], limit=2)
+    after = queries.claim(worker=worker, cursors=[("default", 0, cursor), ("none", 5, 0)], unknown=[], limit=2)
     assert {row[0] for row in db.run(conn, after)} == set(later[:2])  # ids of one millisecond are in no order
-    behind = queries.claim_after(worker=worker, cursors=[("default", 0, cursor + 100)], unknown=[], limit=2)
+    behind = queries.claim(worker=worker, cursors=[("default", 0, cursor + 100)], unknown=[], limit=2)
     assert db.run(conn, behind) == []
-
-
-@pytest.mark.parametrize("cost_s", [0.0005, 0.005, 0.05, 0.5, 5.0])
-def test_full_claims_take_a_tenth_of_the_time_at_most_and_none_waits_longer_than_that_asks(cost_s: float) -> None:
-    """Up to what 80 million dead entries would take, going by the 24 ms of 400,000."""
-    pause_s = full_pause_s(cost_s)
-    assert 10 * cost_s <= pause_s <= max(1.0, 10 * cost_s)
 
 
 def test_rows_locked_by_others_are_passed_over(app: App, dsn: str, claim: Callable[..., list[Claimed]]) -> None:
@@ -125,8 +115,7 @@ def test_nothing_runs_twice_and_nothing_is_left(app: App, dsn: str, conn: psycop
         dice = random.Random(seed)
         with psycopg.connect(dsn, autocommit=True) as mine:
             me = sign_in(mine)
-            while rows := db.run(mine, queries.claim(worker=me, queues=None, unknown=[], limit=dice.randint(1, 40))):
-                jobs = [Claimed(*row) for row in rows]
+            while jobs := hands.claim(mine, queries, me, limit=dice.randint(1, 40)):
                 back = [job for job in jobs if dice.random() < 0.2]
                 done = sorted(set(jobs) - set(back))
                 kept = db.run(
@@ -204,31 +193,36 @@ def load(conn: psycopg.Connection, count: int) -> None:
     )  # fmt: skip
 
 
-def best_ms(session: Session, statement: Statement) -> float:
+def best_ms(session: Session, statement: Statement, *, rows: int) -> float:
     """The best of many: whatever else the machine does can only add to it."""
     took = []
     for _ in range(40):
         with session.undone():
             began = time.perf_counter()
-            assert len(session.send(statement)) == 10
+            assert len(session.send(statement)) == rows
             took.append((time.perf_counter() - began) * 1e3)
     return min(took)
 
 
-def test_a_claim_costs_the_same_with_a_million_jobs(loaded: tuple[psycopg.Connection, Queries]) -> None:
+def test_a_look_and_a_claim_cost_the_same_with_a_million_jobs(loaded: tuple[psycopg.Connection, Queries]) -> None:
     """In a session that planned it when there were none."""
     conn, queries = loaded
     session = Session(conn, queries)
-    statement = queries.claim(worker=sign_in(conn), queues=None, unknown=[], limit=10)
-    session.prepare(statement)
-    measured = {}
+    pairs = [(f"q{queue}", priority, 0) for priority in (2, 1, 0) for queue in range(5)]
+    statements = {
+        "heads": (queries.heads(queues=None, unknown=[]), 1),
+        "claim": (queries.claim(worker=sign_in(conn), cursors=pairs, unknown=[], limit=10), 10),
+    }
+    for statement, _ in statements.values():
+        session.prepare(statement)
+    measured: dict[str, list[tuple[int, float]]] = {name: [] for name in statements}
     for count in (1_000, 999_000):
         load(conn, count)
-        plans = [Plan(session.plan(statement)) for _ in range(3)]
-        measured[count] = (plans[-1].blocks, best_ms(session, statement))
-    assert plans[-1].scanned == set()
-    assert plans[-1].indexes == {"job_claim"}
-    print(f"claim of 10: (blocks, ms) by rows that were added: {measured}")
-    (small_blocks, small_ms), (large_blocks, large_ms) = measured.values()
-    assert large_blocks < 4 * small_blocks, measured
-    assert large_ms < 5 * small_ms, measured
+        for name, (statement, rows) in statements.items():
+            plan = [Plan(session.plan(statement)) for _ in range(3)][-1]
+            assert plan.scanned == set() and plan.indexes == {"job_claim"}
+            measured[name].append((plan.blocks, best_ms(session, statement, rows=rows)))
+    print(f"(blocks, ms) by rows that were added: {measured}")
+    for (small_blocks, small_ms), (large_blocks, large_ms) in measured.values():
+        assert large_blocks < 4 * small_blocks, measured
+        assert large_ms < 5 * small_ms, measured

@@ -83,7 +83,7 @@ def test_a_superseded_attempt_changes_nothing(app: App, conn: psycopg.Connection
         "values (%s, now() + interval '1 hour', 1, 1, 'w', '0', 'a', '{}')", [worker],
     )  # fmt: skip
     job = app.enqueue("x")
-    ((job_id, token, *_),) = app.run(app.queries.claim(worker=worker, queues=None, unknown=[], limit=1))
+    ((job_id, token, *_),) = app.run(app.queries.claim(worker=worker, cursors=[("default", 0, 0)], unknown=[], limit=1))
     assert (job_id, token) == (job.id, 1)
     for stale in (0, 2):
         assert app.run(app.queries.finish(worker=worker, ids=[job_id], tokens=[stale], results=["1"])) == []

@@ -16,7 +16,7 @@ from typing import Any
 from pgqueue import db
 from pgqueue.app import App
 from pgqueue.enqueue import COPY_CHUNK, enqueue_many, enqueue_one
-from pgqueue.job import new_id
+from pgqueue.job import Claimed, new_id
 from pgqueue.options import Options
 from pgqueue.queries import Rows, Statement
 
@@ -30,30 +30,59 @@ def drain(app: App, *, result: str | None = "1") -> float:
     """Jobs a second, claimed and finished one batch after the other until none is left. No result: nothing of them is kept."""
     with db.connect(app.dsn) as conn:
         db.run(conn, db.plan_steadily(conn, app.queries))
-        worker = _sign_in(app, conn)
+        worker = _Worker(app, conn)
         began, jobs = time.perf_counter(), 0
-        while taken := _claim_and_finish(app, conn, worker, result):
-            jobs += taken
+        while taken := worker.claim():
+            worker.finish(taken, result)
+            jobs += len(taken)
         seconds = time.perf_counter() - began
-        _send(conn, app.queries.depart(worker=worker))
+        worker.depart()
     return jobs / seconds
 
 
-def _claim_and_finish(app: App, conn: db.Connection, worker: str, result: str | None) -> int:
-    rows = _claim(app, conn, worker)
-    _finish(app, conn, worker, rows, result)
-    return len(rows)
+class _Worker:
+    """One that is nothing but its statements, on this connection."""
 
+    def __init__(self, app: App, conn: db.Connection) -> None:
+        self.id = str(uuid.uuid4())
+        self._conn = conn
+        self._queries = app.queries
+        self._cursors: dict[tuple[str, int], int] = {}
+        row = {"pid": 0, "concurrency": 1, "name": "floor", "version": "0", "app": "floor", "queues": None, "tasks": []}
+        self.send(app.queries.register(worker=self.id, lease_s=3600, lock_key=None, **row))
 
-def _claim(app: App, conn: db.Connection, worker: str) -> Rows:
-    return _send(conn, app.queries.claim(worker=worker, queues=None, unknown=[], limit=BATCH))
+    def send(self, statement: Statement) -> Rows:
+        cursor = self._conn.execute(statement.sql.encode(), statement.params)
+        return cursor.fetchall() if cursor.description else []
 
+    def claim(self) -> list[Claimed]:
+        """On from the last job taken; if there is none, a look tells where else some are."""
+        taken = self._take()
+        if not taken:
+            ((queues, priorities, seqs, _),) = self.send(self._queries.heads(queues=None, unknown=[]))
+            self._cursors = {
+                (queue, priority): seq - 1 for queue, priority, seq in zip(queues, priorities, seqs, strict=True)
+            }
+            taken = self._take()
+        return taken
 
-def _finish(app: App, conn: db.Connection, worker: str, rows: Rows, result: str | None) -> None:
-    if rows:
-        ids, tokens = zip(*sorted(row[:2] for row in rows), strict=True)
-        results = [result] * len(rows)
-        _send(conn, app.queries.finish(worker=worker, ids=list(ids), tokens=list(tokens), results=results))
+    def _take(self) -> list[Claimed]:
+        if not self._cursors:
+            return []
+        places = [(*pair, seq) for pair, seq in self._cursors.items()]
+        rows = self.send(self._queries.claim(worker=self.id, cursors=places, unknown=[], limit=BATCH))
+        jobs = [Claimed._make(row) for row in rows]
+        for job in jobs:
+            self._cursors[job.queue, job.priority] = max(job.seq, self._cursors[job.queue, job.priority])
+        return jobs
+
+    def finish(self, jobs: list[Claimed], result: str | None) -> None:
+        ids, tokens = zip(*sorted(job[:2] for job in jobs), strict=True)
+        results = [result] * len(jobs)
+        self.send(self._queries.finish(worker=self.id, ids=list(ids), tokens=list(tokens), results=results))
+
+    def depart(self) -> None:
+        self.send(self._queries.depart(worker=self.id))
 
 
 def insert_statement(app: App) -> Statement:
@@ -111,17 +140,16 @@ def _claiming(app: App) -> Iterator[dict[str, int]]:
     def listen() -> None:
         with db.connect(app.dsn) as conn:
             db.run(conn, db.plan_steadily(conn, app.queries))
-            worker = _sign_in(app, conn)
-            _send(conn, app.queries.sleep(worker=worker, sleeping=True))
-            _send(conn, app.queries.listen_jobs)
+            worker = _Worker(app, conn)
+            worker.send(app.queries.sleep(worker=worker.id, sleeping=True))
+            worker.send(app.queries.listen_jobs)
             listening.set()
             while not over.is_set():
-                if list(conn.notifies(timeout=LOOK_S, stop_after=1)):
-                    rows = _claim(app, conn, worker)
-                    claimed_ns.update(dict.fromkeys((row[0] for row in rows), time.monotonic_ns()))
+                if list(conn.notifies(timeout=LOOK_S, stop_after=1)) and (jobs := worker.claim()):
+                    claimed_ns.update(dict.fromkeys((job.id for job in jobs), time.monotonic_ns()))
                     # With a job left it could not depart, and its row would have every later defer ring for who sleeps.
-                    _finish(app, conn, worker, rows, "1")
-            _send(conn, app.queries.depart(worker=worker))
+                    worker.finish(jobs, "1")
+            worker.depart()
 
     thread = threading.Thread(target=listen)
     thread.start()
@@ -131,16 +159,3 @@ def _claiming(app: App) -> Iterator[dict[str, int]]:
     finally:
         over.set()
         thread.join()
-
-
-def _sign_in(app: App, conn: db.Connection) -> str:
-    """A claim asks for a living worker's row."""
-    worker = str(uuid.uuid4())
-    row = {"pid": 0, "concurrency": 1, "name": "floor", "version": "0", "app": "floor", "queues": None, "tasks": []}
-    _send(conn, app.queries.register(worker=worker, lease_s=3600, lock_key=None, **row))
-    return worker
-
-
-def _send(conn: db.Connection, statement: Statement) -> Rows:
-    cursor = conn.execute(statement.sql.encode(), statement.params)
-    return cursor.fetchall() if cursor.description else []

@@ -1,52 +1,5 @@
--- Claim up to `limit` queued jobs: larger priority first, then in the order of becoming runnable.
--- The first job of each (queue, priority) that has work, by skip scan: the next priority of this queue, else the next queue.
--- Dead index entries before a first job are read here, once, and nowhere below.
-with recursive head as (
-  (
-    select queue, priority, seq
-    from {schema}.job
-    where state = 'queued' and %(queues)s::text[] is null
-    order by queue, priority desc, seq
-    limit 1
-  )
-  union all
-  -- A worker that names its queues looks up each; nothing follows on from them but their other priorities.
-  select first.queue, first.priority, first.seq
-  from unnest(%(queues)s::text[]) as named (queue)
-  cross join lateral (
-    select queue, priority, seq
-    from {schema}.job
-    where state = 'queued' and queue = named.queue
-    order by priority desc, seq
-    limit 1
-  ) as first
-  union all
-  select following.queue, following.priority, following.seq
-  from head
-  cross join lateral (
-    (
-      select queue, priority, seq
-      from {schema}.job
-      where state = 'queued' and queue = head.queue and priority < head.priority
-      order by priority desc, seq
-      limit 1
-    )
-    union all
-    (
-      select queue, priority, seq
-      from {schema}.job
-      where state = 'queued' and queue > head.queue and %(queues)s::text[] is null
-      order by queue, priority desc, seq
-      limit 1
-    )
-    limit 1
-  ) as following
-),
-pair as (
-  select queue, priority, seq
-  from head
-  where not exists (select from {schema}.queue where name = head.queue and paused_at is not null)
-)
+-- Claim up to `limit` queued jobs from the pairs of queue and priority that are known to have work, in the order given, each
+-- beyond its cursor, the last seq that was taken there: dead index entries are not read again.
 update {schema}.job
 set
   state = 'running',
@@ -62,11 +15,17 @@ where ctid = any (array(
       candidate.ctid,
       -- What comes before it; a job of any size may be the only one.
       sum(candidate.bytes) over (rows between unbounded preceding and 1 preceding) as bytes_before
-    from (select queue, priority, seq from pair order by priority desc, seq) as pair
+    from (
+      select queue, priority, cursor
+      from unnest(%(queues)s::text[], %(priorities)s::smallint[], %(cursors)s::bigint[])
+        with ordinality as known (queue, priority, cursor, place)
+      where not exists (select from {schema}.queue where name = known.queue and paused_at is not null)
+      order by place
+    ) as pair
     cross join lateral (
       select job.ctid, octet_length(job.args) + octet_length(job.kwargs) as bytes
       from {schema}.job
-      where job.state = 'queued' and job.queue = pair.queue and job.priority = pair.priority and job.seq >= pair.seq
+      where job.state = 'queued' and job.queue = pair.queue and job.priority = pair.priority and job.seq > pair.cursor
         -- Tasks this worker does not know stay queued for those who do.
         and job.task <> all (%(unknown)s::text[])
       order by job.seq

@@ -1,10 +1,8 @@
 """Take jobs from the queue, as many as can start soon, and sleep when there are none.
 
-Modes. *Full*: one statement finds every (queue, priority) that has work and takes the best of them. *After*: while the
-full one keeps finding work, the pairs are known, and each is read on from the last seq taken; dead index entries, which
-someone's old snapshot keeps alive, are then read once and not at every claim. What commits late or is given back lies
-below the cursor, and new pairs are not known, so a full claim follows when the cursors find nothing and otherwise as often
-as its own measured cost stays a small share of the time; where that cost is high, it has to wait for its turn even then.
+Claims read each (queue, priority) on from a cursor, a little below the last seq taken; dead index entries, which someone's old
+snapshot keeps alive, are then read once and not at every claim. What no cursor leads to the scout looks for: when a claim
+finds nothing, and otherwise as often as that costs little.
 
 Sleep. Before blocking, the worker's row says so, and the queue is looked at once more: a defer either sees the mark and
 rings, or was committed in time for that look. A defer that looked before the mark and commits after our look is caught
@@ -21,22 +19,15 @@ from collections.abc import Callable
 from pgqueue.alarms import FalseAlarms
 from pgqueue.job import Claimed, Outcome, Verdict
 from pgqueue.plain import short
-from pgqueue.queries import CLAIM_BYTES, Queries, Statement
+from pgqueue.queries import CLAIM_BYTES, Queries
 from pgqueue.worker.crew import Crew
+from pgqueue.worker.cursors import Cursors
 from pgqueue.worker.line import Line, Patience, Trouble
+from pgqueue.worker.scout import Scout
 from pgqueue.worker.settings import CLAIM_MAX, POLL_ALONE_S, POLL_S, Settings
 
 logger = logging.getLogger("pgqueue.worker")
 
-# So much of the time may go into full claims while cursors would do. At 28,000 jobs/s, with up to 1.6 million dead entries
-# between two vacuums, a tenth gave a p99 of 8.5, 8.8 and 9.1 ms from defer to claim, this 7.1, 7.4 and 7.5 in turn with it.
-FULL_SHARE = 0.03
-# None is put off for longer than this, as jobs may lie below the cursors, unless that took more than the largest share.
-FULL_WAIT_S = 1.0
-FULL_SHARE_MOST = 0.1
-# A full claim that takes longer is not made just because the cursors found nothing: one of 17 ms behind 200,000 dead entries
-# came after every job.
-COSTLY_S = 0.005
 AHEAD_S = 0.1  # jobs are claimed ahead for this long, and for as long as a claim takes, at the measured rate
 AHEAD_MAX_S = 1.0
 SURPLUS = 4  # times what is wanted ahead: so much in hand is given back, as jobs have become slower than they were
@@ -54,7 +45,7 @@ class Claimer:
     """Keeps the crew supplied. `bell` is set by the doorbell, `stirred` by the crew."""
 
     def __init__(
-        self, line: Line, queries: Queries, crew: Crew, settings: Settings,
+        self, line: Line, aside: Line, queries: Queries, crew: Crew, settings: Settings,
         *, worker: Callable[[], str], may_claim: Callable[[], bool], listens: Callable[[], bool],
         deliver: Callable[[list[Outcome]], None],
         alarms: FalseAlarms,
@@ -62,16 +53,19 @@ class Claimer:
         self._line = line
         self._queries = queries
         self._crew = crew
-        self._queues = list(settings.queues) if settings.queues else None
+        queues = list(settings.queues) if settings.queues else None
+        self._queues = queues
         self._listens = listens
         self._burst = settings.burst
         self._worker = worker
         self._may_claim = may_claim
         self._deliver = deliver
-        self._cursors: dict[tuple[str, int], int] = {}
-        self._full_at = 0.0
-        self._full_cost_s = self._full_latest_s = 0.0
-        self._owed = False  # the last look was by cursors only
+        self._unknown: set[str] = set()
+        self._cursors = Cursors()
+        self.scout = Scout(
+            line, aside, queries, self._cursors,
+            queues=queues, unknown=self._unknown, on_back=lambda: self.bell.set(),
+        )  # fmt: skip
         self._rate = 0.0  # jobs a second, while all children have some
         self._rate_busy_s = 0.0
         self._rate_done = 0
@@ -82,7 +76,6 @@ class Claimer:
         self._rung = False
         self._answering = False
         self._alarms = alarms
-        self.unknown: set[str] = set()
         self.sleeping = False
         self.stopping = False
         self.bell = asyncio.Event()
@@ -157,56 +150,33 @@ class Claimer:
     async def _claim(self, limit: int) -> int:
         """How many jobs came."""
         # Heard, and if this finds nothing it was for a job that falls due in a moment.
-        self._rung = self._rung or self.bell.is_set()
+        rung = self.bell.is_set()
+        self._rung = self._rung or rung
         self.bell.clear()
-        taken, self._owed = 0, False
-        if self._cursors and self._until_full() > 0:
-            taken = await self._take(self._after(limit))
-            self._owed = taken > 0 or (self._full_cost_s > COSTLY_S and self._until_full() > 0)
-        if not self._owed:
-            taken = await self._claim_full(limit)
+        taken = 0
+        # Where nobody rang and nothing was found before a look is enough, or an idle worker would say two statements at a time.
+        if self._cursors and (rung or self._busy_since or self.scout.costly):
+            taken = await self._take(limit)
+        if not self.scout.due_in_s or not taken:
+            found = await self.scout.look()
+            if found and not taken:
+                taken = await self._take(limit)
         if taken:
             # Heard or not yet: under a steady load a claim is often there before the bell that comes after it for nothing.
             self._answering = False
             self._alarms.answered(for_nothing=False)
         return taken
 
-    async def _claim_full(self, limit: int) -> int:
-        known, self._cursors = self._cursors, {}
-        statement = self._queries.claim(
-            worker=self._worker(), queues=self._queues, unknown=sorted(self.unknown), limit=limit
+    async def _take(self, limit: int) -> int:
+        worker, places, began = self._worker(), self._cursors.places(), time.monotonic()
+        rows = await self._line.run(
+            self._queries.claim(worker=worker, cursors=places, unknown=sorted(self._unknown), limit=limit)
         )
-        began = time.monotonic()
-        taken = await self._take(statement)
-        self._full_at = time.monotonic()
-        # Of the last two the smaller: one may have waited for its turn on the line.
-        cost_s = self._full_at - began
-        self._full_cost_s, self._full_latest_s = min(cost_s, self._full_latest_s), cost_s
-        if taken < limit:  # nothing lies below the cursors; else begin afresh with what this found
-            self._cursors = known | self._cursors
-        return taken
-
-    def _until_full(self) -> float:
-        """Seconds until a full claim is due."""
-        return self._full_at + full_pause_s(self._full_cost_s) - time.monotonic()
-
-    def _after(self, limit: int) -> Statement:
-        pairs = sorted(self._cursors.items(), key=lambda pair: (-pair[0][1], pair[1]))
-        cursors = [(queue, priority, seq) for (queue, priority), seq in pairs]
-        return self._queries.claim_after(
-            worker=self._worker(), cursors=cursors, unknown=sorted(self.unknown), limit=limit
-        )
-
-    async def _take(self, statement: Statement) -> int:
-        began = time.monotonic()
-        rows = await self._line.run(statement)
         self._trip_s += (time.monotonic() - began - self._trip_s) * 0.5
-        if statement.params["worker"] != self._worker():
+        if worker != self._worker():
             return 0  # we were declared dead while the answer travelled: these jobs are being rescued
         jobs = sorted(map(Claimed._make, rows), key=lambda job: (-job.priority, job.seq))
-        for job in jobs:
-            pair = job.queue, job.priority
-            self._cursors[pair] = max(job.seq, self._cursors.get(pair, 0))
+        self._cursors.take(jobs, sent=places)
         if jobs:
             self._mean_bytes = max(1.0, sum(len(job.args) + len(job.kwargs) for job in jobs) / len(jobs))
         # A standby that lagged when it took over hands out again what it had not heard of: one run of a job is enough here.
@@ -225,12 +195,12 @@ class Claimer:
 
     def _refuse(self, job: Claimed) -> None:
         """Leave the job for a worker that knows its task, and from now on leave such jobs alone."""
-        if job.task not in self.unknown:
+        if job.task not in self._unknown:
             logger.error(
                 "job %s: this app has no task named %r; such jobs stay queued for a worker that knows it. "
                 "Deploy the code, or check the name in `pgqueue tasks`.", job.id, short(job.task),
             )  # fmt: skip
-            self.unknown.add(job.task)
+            self._unknown.add(job.task)
         self._deliver([Outcome(job.id, job.token, Verdict.RELEASE)])
 
     async def promote(self) -> None:
@@ -275,8 +245,8 @@ class Claimer:
         else:
             timeout_s = min(self._look_in_s, BURST_POLL_S if self._burst else self._poll_s)
             self._look_in_s = min(self._look_in_s * LATER_LOOK, self._poll_s)
-            if self._owed:
-                timeout_s = min(timeout_s, max(0.0, self._until_full()))
+            if self.scout.owed:
+                timeout_s = min(timeout_s, self.scout.due_in_s)
             await self._wait(self.bell, self._until_due(timeout_s))
         return False
 
@@ -285,7 +255,7 @@ class Claimer:
         self.sleeping = sleeping
 
     async def _drained(self) -> bool:
-        ((drained,),) = await self._line.run(self._queries.drained(queues=self._queues, unknown=sorted(self.unknown)))
+        ((drained,),) = await self._line.run(self._queries.drained(queues=self._queues, unknown=sorted(self._unknown)))
         return bool(drained)
 
     async def _stay_awake(self) -> None:
@@ -308,8 +278,3 @@ class Claimer:
         except TimeoutError:
             return False
         return True
-
-
-def full_pause_s(cost_s: float) -> float:
-    """How long cursors must do, after a full claim that took so long."""
-    return min(cost_s / FULL_SHARE, max(FULL_WAIT_S, cost_s / FULL_SHARE_MOST))

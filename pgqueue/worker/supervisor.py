@@ -157,20 +157,21 @@ class Station:
         self._app = App(hello["dsn"], **hello["config"])
         self._name = f"{socket.gethostname()}:{os.getpid()}"
         dsn, queries = self._app.dsn, self._app.queries
-        self.line = Line(dsn, queries, name=session_name(worker), troubles=Troubles())
+        troubles = Troubles()
+        self.line, self._aside = (Line(dsn, queries, name=session_name(worker), troubles=troubles) for _ in range(2))
         self._alarms = FalseAlarms(at_most=FALSE_ALARMS)
         self.lease = Lease(
             dsn, queries, worker=worker, row=self._row(), listen=settings.listen, counts=lambda: self.finisher.counts,
             sleeping=lambda: self.claimer.sleeping, on_bell=lambda: self.claimer.ring(),
-            on_due=lambda seconds: self.claimer.due_in(seconds), on_lost=self._start_over, on_broken=self.line.renew,
-            on_back=self.line.cut, alarms=self._alarms, troubles=self.line.troubles,
+            on_due=lambda seconds: self.claimer.due_in(seconds), on_lost=self._start_over, on_broken=self._renew,
+            on_back=self._cut, alarms=self._alarms, troubles=troubles,
         )  # fmt: skip
         self.finisher = Finisher(
             self.line, queries, worker=lambda: self.lease.worker, worker_name=self._name,
             due_in=lambda seconds: self.claimer.due_in(seconds), on_room=lambda: self.claimer.stirred.set(),
         )  # fmt: skip
         self.claimer = Claimer(
-            self.line, queries, crew, settings,
+            self.line, self._aside, queries, crew, settings,
             worker=lambda: self.lease.worker, may_claim=self._may_claim, listens=lambda: self.lease.listens,
             deliver=self.finisher.deliver, alarms=self._alarms,
         )  # fmt: skip
@@ -180,7 +181,7 @@ class Station:
 
     def parts(self) -> list[Coroutine[Any, Any, None]]:
         """What runs for ever; the claimer first, which may end by itself."""
-        return [self.claimer.run(), self.finisher.run(), self.lease.run(), self.chores.run()]
+        return [self.claimer.run(), self.claimer.scout.run(), self.finisher.run(), self.lease.run(), self.chores.run()]
 
     async def open(self) -> None:
         """Sign in; raises SchemaError, or what the connection raises."""
@@ -195,6 +196,7 @@ class Station:
         """Sign out."""
         await self.lease.stop()
         await self.line.close()
+        await self._aside.close()
 
     def _may_claim(self) -> bool:
         return self.lease.may_claim() and not self.finisher.full
@@ -204,10 +206,19 @@ class Station:
         self.lease.draining = True
         self.claimer.stop()
 
+    def _renew(self) -> None:
+        for line in self.line, self._aside:
+            line.renew()
+
+    def _cut(self) -> None:
+        for line in self.line, self._aside:
+            line.cut()
+
     def _start_over(self) -> None:
         """The lease was lost: what the children do counts for nothing."""
         self.finisher.forget()
-        self.line.rename(session_name(self.lease.worker))
+        for line in self.line, self._aside:
+            line.rename(session_name(self.lease.worker))
         self._crew.abandon(**identity(self.lease.worker))
 
     def _row(self) -> dict[str, Any]:

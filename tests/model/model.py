@@ -96,24 +96,19 @@ class Model:
 
     # -- claim --
 
-    def claim(self, worker: str, *, queues: Collection[str] | None, unknown: str, limit: int) -> list[Job]:
-        """The jobs that a claim takes, best first."""
+    def heads(self, *, queues: Collection[str] | None, unknown: str) -> dict[tuple[str, int], int]:
+        """The seq of the first job of each pair that a look finds, even if somebody's transaction holds it."""
         heads: dict[tuple[str, int], int] = {}
         for job in self.jobs.values():
-            if job.state == "queued" and (queues is None or job.queue in queues):
+            wanted = job.task != unknown and job.queue not in self.paused and (queues is None or job.queue in queues)
+            if job.state == "queued" and wanted:
                 assert job.seq is not None
                 pair = job.queue, job.priority
                 heads[pair] = min(job.seq, heads.get(pair, job.seq))
-        pairs = sorted(heads, key=lambda pair: (-pair[1], heads[pair]))
-        return self._take(worker, [(*pair, 0) for pair in pairs], unknown=unknown, limit=limit)
+        return heads
 
-    def claim_after(
-        self, worker: str, *, cursors: Sequence[tuple[str, int, int]], unknown: str, limit: int
-    ) -> list[Job]:
-        """The jobs that a claim beyond cursors takes."""
-        return self._take(worker, cursors, unknown=unknown, limit=limit)
-
-    def _take(self, worker: str, cursors: Sequence[tuple[str, int, int]], *, unknown: str, limit: int) -> list[Job]:
+    def claim(self, worker: str, *, cursors: Sequence[tuple[str, int, int]], unknown: str, limit: int) -> list[Job]:
+        """The jobs that a claim beyond cursors takes, best first."""
         lease = self.leases.get(worker)
         if lease is None or lease.state != "alive":
             return []

@@ -11,6 +11,7 @@ import pytest
 
 from pgqueue import db
 from pgqueue.job import Claimed, Outcome, Verdict
+from pgqueue.worker.cursors import Cursors
 from pgqueue.worker.finisher import _columns
 from pgqueue.worker.lease import session_name
 from pgqueue.worker.settings import CRASH_CAP, FRESH_S, GRACE_S, LEASE_S, POOLED_LEASE_S
@@ -49,7 +50,7 @@ class Station:
         self.draining = False
         self.counts: Counter[str] = Counter()
         self.sent: Counter[str] = Counter()
-        self.cursors: dict[tuple[str, int], int] = {}
+        self.cursors = Cursors()
         self.control: psycopg.Connection | None = None
         self.line: psycopg.Connection | None = None
         self._take_identity()
@@ -169,16 +170,11 @@ class Station:
         assert self.line is not None
         world, model = self.world, self.world.model
         now = world.opened(self.line)
-        unknown = [self.unknown]
-        if after and self.cursors:
-            pairs = sorted(self.cursors.items(), key=lambda pair: (-pair[0][1], pair[1]))
-            cursors = [(queue, priority, seq) for (queue, priority), seq in pairs]
-            expected = model.claim_after(self.id, cursors=cursors, unknown=self.unknown, limit=limit)
-            statement = world.queries.claim_after(worker=self.id, cursors=cursors, unknown=unknown, limit=limit)
-        else:
-            self.cursors.clear()
-            expected = model.claim(self.id, queues=self.queues, unknown=self.unknown, limit=limit)
-            statement = world.queries.claim(worker=self.id, queues=self.queues, unknown=unknown, limit=limit)
+        if not after or not self.cursors:
+            self._look()
+        cursors = self.cursors.places()
+        expected = model.claim(self.id, cursors=cursors, unknown=self.unknown, limit=limit)
+        statement = world.queries.claim(worker=self.id, cursors=cursors, unknown=[self.unknown], limit=limit)
         jobs = sorted(map(Claimed._make, db.run(self.line, statement)), key=lambda job: (-job.priority, job.seq))
         order = sorted(expected, key=lambda job: (-job.priority, job.seq or 0))
         seen = [(job.id, job.token, job.attempt, job.crashes, bool(job.expired)) for job in jobs]
@@ -186,12 +182,22 @@ class Station:
             (job.id, job.token + 1, job.attempt + 1, job.crashes, job.expires_at is not None and job.expires_at < now)
             for job in order
         ], f"not the best jobs: {seen}, by the model {order}"
-        for job in jobs:
-            pair = job.queue, job.priority
-            self.cursors[pair] = max(job.seq, self.cursors.get(pair, 0))
+        self.cursors.take(jobs, sent=cursors)
         self.claiming = order
         self._arriving = [Attempt(self.id, job.id, job.token, job.task, bool(job.expired)) for job in jobs]
         world.hold([job.id for job in order])
+
+    def _look(self) -> None:
+        """Move the cursors back to what lies below them."""
+        assert self.line is not None
+        statement = self.world.queries.heads(queues=self.queues, unknown=[self.unknown])
+        ((queues, priorities, seqs, _),) = db.run(self.line, statement)
+        heads = dict(zip(zip(queues, priorities, strict=True), seqs, strict=True))
+        expected = self.world.model.heads(queues=self.queues, unknown=self.unknown)
+        assert heads == expected and len(queues) == len(heads), f"not where work is: {heads}, by the model {expected}"
+        self.cursors.look(zip(queues, priorities, seqs, strict=True), since=self.cursors.seqs())
+        hidden = {pair: seq for pair, seq in heads.items() if seq <= self.cursors.seqs()[pair]}
+        assert not hidden, f"below the cursors: {hidden}"
 
     def commit_claim(self, *, answered: bool = True) -> list[Attempt]:
         """The claim is done; without an answer its jobs are this worker's, and nobody here knows. Returns what arrived."""

@@ -13,6 +13,7 @@ pytestmark = pytest.mark.slow
 
 EXAMPLES = 400  # most are found by the first ten; always the same ones, so that none gets away by bad luck
 SUSPECT = "suspect_since < now() - %(grace_s)s * interval '1 second'"
+KNOWN = "and task <> all (%(unknown)s::text[])"
 DRAWN = "nextval('\"pgqueue\".job_seq')"
 
 
@@ -41,12 +42,15 @@ MUTANTS = (
     Mutant("a settle without the worker", "settle", "and job.worker = %(worker)s", ""),
     Mutant("progress without the token", "progress", "and job.claim_token = reported.claim_token", ""),
     Mutant("a revoke without a new token", "revoke", "set claim_token = claim_token + 1", "set claim_token = claim_token"),
-    Mutant("a claim without a new token", "claim claim_after", "claim_token = claim_token + 1,", ""),
-    Mutant("a claim by a dead worker", "claim claim_after", "id = %(worker)s and state = 'alive'", "id = %(worker)s"),
+    Mutant("a claim without a new token", "claim", "claim_token = claim_token + 1,", ""),
+    Mutant("a claim by a dead worker", "claim", "id = %(worker)s and state = 'alive'", "id = %(worker)s"),
     Mutant("a claim from a paused queue", "claim", "and paused_at is not null", "and false"),
-    Mutant("a claim beyond cursors from a paused queue", "claim_after", "and paused_at is not null", "and false"),
-    Mutant("a claim by age, not priority", "claim", "from pair order by priority desc, seq", "from pair order by seq"),
+    Mutant("a claim of the lowest priority", "claim", "order by place", "order by place desc"),
     Mutant("a claim of the newest", "claim", "order by job.seq", "order by job.seq desc"),
+    Mutant("a look at the first queue only", "heads", "queue > head.queue", "false"),
+    Mutant("a look at one priority of each queue", "heads", "priority < head.priority", "false"),
+    Mutant("a look at tasks that are unknown", "heads", f"queue = named.queue {KNOWN}", "queue = named.queue"),
+    Mutant("a look at paused queues", "heads", "and paused_at is not null", "and false"),
     Mutant("a rescue without a new token", "rescue", "    claim_token = claim_token + 1,\n", ""),
     Mutant("a rescue that costs an attempt", "rescue", "    attempt = attempt - 1,\n", ""),
     Mutant("a rescue from the living", "rescue", "and worker.state = 'dead' and", "and"),

@@ -1,0 +1,52 @@
+-- Where there is work: the first job of each (queue, priority) that has one for this worker, as three arrays, and the seconds
+-- that the server took to find them. By skip scan: the next priority of this queue, else the next queue. Dead index entries
+-- before a first job are read here, once, and by no claim.
+with recursive head as (
+  (
+    select queue, priority, seq
+    from {schema}.job
+    where state = 'queued' and %(queues)s::text[] is null and task <> all (%(unknown)s::text[])
+    order by queue, priority desc, seq
+    limit 1
+  )
+  union all
+  -- A worker that names its queues looks up each; nothing follows on from them but their other priorities.
+  select first.queue, first.priority, first.seq
+  from unnest(%(queues)s::text[]) as named (queue)
+  cross join lateral (
+    select queue, priority, seq
+    from {schema}.job
+    where state = 'queued' and queue = named.queue and task <> all (%(unknown)s::text[])
+    order by priority desc, seq
+    limit 1
+  ) as first
+  union all
+  select following.queue, following.priority, following.seq
+  from head
+  cross join lateral (
+    (
+      select queue, priority, seq
+      from {schema}.job
+      where state = 'queued' and queue = head.queue and priority < head.priority and task <> all (%(unknown)s::text[])
+      order by priority desc, seq
+      limit 1
+    )
+    union all
+    (
+      select queue, priority, seq
+      from {schema}.job
+      where
+        state = 'queued' and queue > head.queue and %(queues)s::text[] is null and task <> all (%(unknown)s::text[])
+      order by queue, priority desc, seq
+      limit 1
+    )
+    limit 1
+  ) as following
+)
+select
+  coalesce(array_agg(queue), '{}'),
+  coalesce(array_agg(priority), '{}'),
+  coalesce(array_agg(seq), '{}'),
+  extract(epoch from clock_timestamp() - statement_timestamp())::float8
+from head
+where not exists (select from {schema}.queue where name = head.queue and paused_at is not null)

@@ -1,0 +1,285 @@
+"""Looks for what no cursor leads to: on the line while they are cheap, else on a connection that holds nothing up."""
+
+import asyncio
+import functools
+import itertools
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import psycopg
+import pytest
+
+from benchmarks.filling import Filling
+from pgqueue import App
+from pgqueue.job import Claimed
+from pgqueue.queries import Queries
+from pgqueue.worker import scout
+from pgqueue.worker.cursors import MOST_EMPTY, Cursors, Place
+from pgqueue.worker.line import Line, Troubles
+from pgqueue.worker.scout import Scout, pause_s
+from tests import tasks
+from tests.conftest import Worker, eventually
+
+ALL_DEAD = 300_000  # entries before a head; a look took 18 ms
+
+# -- cursors --
+
+
+def at(*places: Place) -> Cursors:
+    """Cursors that a look has set just before these jobs."""
+    cursors = Cursors()
+    cursors.look(places, since={})
+    return cursors
+
+
+def job(queue: str, seq: int) -> Claimed:
+    """One that was claimed there."""
+    return Claimed("", 1, "t", "[]", "{}", 1, None, 0, queue, 0, seq, None, None, 0.0, None)
+
+
+@pytest.fixture
+def turn(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Lets so much time go by that the cursors move on."""
+    hours = itertools.count(1)
+
+    def turn() -> None:
+        now = next(hours) * 3600.0
+        monkeypatch.setattr(time, "monotonic", lambda: now)
+
+    return turn
+
+
+def test_the_best_pair_comes_first() -> None:
+    cursors = at(("a", 0, 5), ("b", 0, 3), ("c", 2, 9))
+    assert cursors.places() == [("c", 2, 8), ("b", 0, 2), ("a", 0, 4)]
+
+
+def test_a_look_leads_back_to_what_lay_below_and_to_nothing_else(turn: Callable[[], None]) -> None:
+    cursors = at(("a", 0, 10), ("b", 0, 10), ("c", 0, 10))
+    before = cursors.seqs()
+    # While the look is under way a claim takes what it will find in b; a late commit in c lies below.
+    sent = cursors.places()
+    for _ in range(3):
+        turn()
+        cursors.take([job("b", 20)], sent=sent)
+    cursors.look([("b", 0, 15), ("c", 0, 4), ("new", 3, 7)], since=before)
+    assert cursors.seqs() == {("a", 0): 9, ("b", 0): 20, ("c", 0): 3, ("new", 3): 6}
+
+
+def test_a_cursor_trails_behind_what_was_taken(turn: Callable[[], None]) -> None:
+    """So a job that commits only now, though its seq is lower, is claimed next."""
+    cursors = at(("a", 0, 10))
+    seen = []
+    for seq in 20, 30, 40, 50:
+        turn()
+        cursors.take([job("a", seq)], sent=cursors.places())
+        seen.append(cursors.seqs()["a", 0])
+    assert seen == [9, 9, 20, 30]
+
+
+def test_a_claim_that_a_look_overtook_does_not_lead_on(turn: Callable[[], None]) -> None:
+    cursors = at(("a", 0, 10))
+    sent = at(("a", 0, 100)).places()
+    for _ in range(3):
+        turn()
+        cursors.take([job("a", 150)], sent=sent)
+    assert cursors.seqs() == {("a", 0): 9}
+
+
+def test_of_very_many_pairs_the_empty_ones_are_forgotten() -> None:
+    cursors = at(*((f"q{n}", 0, 1) for n in range(MOST_EMPTY)))
+    cursors.look([("live", 0, 9)], since=cursors.seqs())
+    assert cursors.places() == [("live", 0, 8)]
+
+
+@pytest.mark.parametrize("cost_s", [0.0005, 0.005, 0.05, 0.5, 5.0])
+def test_looks_take_a_tenth_of_the_time_at_most_and_none_waits_longer_than_that_asks(cost_s: float) -> None:
+    """Up to what 80 million dead entries would take, going by the 24 ms of 400,000."""
+    pause = pause_s(cost_s)
+    assert 10 * cost_s <= pause <= max(1.0, 10 * cost_s)
+
+
+# -- aside --
+
+
+def awaited(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+    """A test that runs in an event loop."""
+
+    @functools.wraps(test)
+    def run(*args: Any, **kwargs: Any) -> None:
+        async def whole() -> None:
+            await test(*args, **kwargs)
+
+        asyncio.run(whole())
+
+    return run
+
+
+class Claims:
+    """The place of the claimer: a scout's cursors, and whether it called."""
+
+    def __init__(self, dsn: str, aside: str, queries: Queries) -> None:
+        self.cursors = Cursors()
+        self.called = asyncio.Event()
+        troubles = Troubles()
+        self.line = Line(dsn, queries, name="line", troubles=troubles)
+        self.aside = Line(aside, queries, name="aside", troubles=troubles)
+        self.scout = Scout(
+            self.line, self.aside, queries, self.cursors, queues=None, unknown=set(), on_back=self.called.set
+        )
+
+    async def back(self) -> None:
+        """Wait until a look made aside has told of its end."""
+        async with asyncio.timeout(60):
+            await self.called.wait()
+        self.called.clear()
+
+
+@asynccontextmanager
+async def scouting(dsn: str, queries: Queries, *, aside: str | None = None) -> AsyncIterator[Claims]:
+    """A scout at work, who has looked as often as it takes to know what that costs."""
+    claims = Claims(dsn, aside or dsn, queries)
+    running = asyncio.create_task(claims.scout.run())
+    try:
+        for _ in range(2):
+            assert not claims.scout.costly
+            await claims.scout.look()
+        yield claims
+        assert not running.done()
+    finally:
+        running.cancel()
+        await claims.line.close()
+        await claims.aside.close()
+
+
+@pytest.fixture
+def costly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As behind many dead entries."""
+    monkeypatch.setattr(scout, "COSTLY_S", 0.0)
+
+
+def names(conn: psycopg.Connection) -> set[str]:
+    """Those of the sessions here."""
+    rows = conn.execute(
+        "select application_name from pg_stat_activity where datname = current_database() and application_name in ('line', 'aside')"
+    )
+    return {name for (name,) in rows}
+
+
+def waiting(conn: psycopg.Connection) -> bool:
+    """Whether somebody here waits for a lock."""
+    return conn.execute("select exists (select from pg_locks where not granted)").fetchone() == (True,)
+
+
+async def due(scout: Scout) -> None:
+    """Until the next look would be made."""
+    await asyncio.sleep(scout.due_in_s)
+
+
+@pytest.mark.usefixtures("costly")
+@awaited
+async def test_what_lies_below_is_found_aside(app: App, dsn: str, conn: psycopg.Connection) -> None:
+    with psycopg.connect(dsn) as late:
+        app.enqueue("t", conn=late)  # has its place and is not there yet
+        app.enqueue("t")
+        async with scouting(dsn, app.queries) as claims:
+            (begin,) = claims.cursors.places()
+            claims.cursors._trailing["default", 0] += 1
+            await due(claims.scout)
+            late.commit()
+            assert await claims.scout.look() is False  # it has been sent for
+            await claims.back()
+            assert claims.cursors.places() == [("default", 0, begin[2] - 1)]
+            assert names(conn) == {"line", "aside"}
+
+
+@pytest.mark.usefixtures("costly")
+@awaited
+async def test_whoever_asks_during_a_look_is_called_at_its_end(app: App, dsn: str, conn: psycopg.Connection) -> None:
+    """It may have begun before his job was there."""
+    async with scouting(dsn, app.queries) as claims:
+        await due(claims.scout)
+        conn.execute("begin; lock table pgqueue.job")
+        assert await claims.scout.look() is False and not claims.scout.owed
+        assert await claims.scout.look() is False and claims.scout.owed
+        conn.execute("commit")
+        await claims.back()
+        assert not claims.cursors and claims.scout.due_in_s < 60
+
+
+@pytest.mark.usefixtures("costly")
+@awaited
+async def test_the_third_connection_goes_when_looks_are_cheap_again(
+    app: App, dsn: str, conn: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app.enqueue("t")
+    async with scouting(dsn, app.queries) as claims:
+        await due(claims.scout)
+        conn.execute("begin; lock table pgqueue.job")
+        await claims.scout.look()
+        await asyncio.to_thread(eventually, lambda: waiting(conn), what="a look under way")
+        assert names(conn) == {"line", "aside"}
+        monkeypatch.setattr(scout, "COSTLY_S", 60.0)
+        conn.execute("commit")
+        await claims.back()
+        await asyncio.to_thread(eventually, lambda: names(conn) == {"line"}, what="no third connection")
+        app.enqueue("t", queue="new")
+        assert await claims.scout.look() is True and ("new", 0) in claims.cursors.seqs()
+
+
+@pytest.mark.usefixtures("costly")
+@awaited
+async def test_without_a_third_connection_looks_are_made_on_the_line(
+    app: App, dsn: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    nowhere = psycopg.conninfo.make_conninfo(dsn, dbname="nowhere")
+    async with scouting(dsn, app.queries, aside=nowhere) as claims:
+        await due(claims.scout)
+        app.enqueue("t")
+        assert await claims.scout.look() is False
+        await claims.back()
+        assert not claims.cursors and 'database "nowhere" does not exist' in caplog.text
+        assert await claims.scout.look() is True and claims.cursors
+
+
+# -- in a worker --
+
+
+@contextmanager
+def old_snapshot(dsn: str, conn: psycopg.Connection, *, dead: int) -> Iterator[None]:
+    """Somebody's, that keeps so many entries of ended jobs."""
+    with psycopg.connect(dsn) as old:
+        old.execute("set transaction isolation level repeatable read")
+        old.execute("select from pgqueue.job")
+        Filling(conn, "pgqueue").queue(dead)
+        conn.execute("delete from pgqueue.job")
+        yield
+    conn.execute("vacuum pgqueue.job")
+
+
+def test_a_worker_finds_everything_behind_an_old_snapshot(
+    dsn: str, conn: psycopg.Connection, task_app: App, start_worker: Callable[..., Worker]
+) -> None:
+    """What committed late, came to a new queue or was deferred while it slept; then it ends its third session."""
+    worker = start_worker("-c", "1").ready()
+    with old_snapshot(dsn, conn, dead=ALL_DEAD):
+        with psycopg.connect(dsn) as late:
+            below = tasks.echo.options(conn=late).defer(1)
+            assert tasks.echo.defer(2).result(timeout=60) == 2
+            eventually(lambda: sessions(conn) == 3, what="a third session")
+            late.commit()
+        assert below.result(timeout=60) == 1
+        assert tasks.elsewhere.defer(3).result(timeout=60) == 3
+        assert tasks.echo.defer(4).result(timeout=60) == 4
+        assert sessions(conn) == 3
+    eventually(lambda: sessions(conn) == 2, what="no third session")
+    assert worker.stop() == 0
+
+
+def sessions(conn: psycopg.Connection) -> int:
+    """Those of the only worker; its child has none."""
+    count = "select count(*) from pg_stat_activity join pgqueue.worker on application_name = 'pgqueue:' || worker.id"
+    ((found,),) = conn.execute(count).fetchall()
+    return int(found)
