@@ -117,15 +117,22 @@ class Proxy:
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def _stop_listening(self) -> None:
-        if self._server is not None:
-            self._server.close()
-            self._server = None
+        if self._server is None:
+            return
+        server, self._server = self._server, None
+        # Who was accepted in this very turn of the loop still needs the server; without it his socket would be left open.
+        for listening in server.sockets:
+            self._loop.remove_reader(listening.fileno())
+        await asyncio.sleep(0)
+        server.close()
 
     async def _close(self) -> None:
         await self._stop_listening()
-        await self._reset(only_torn=False)
-        # All end by themselves now; streams would complain of tasks that were cancelled.
-        await asyncio.gather(*(asyncio.all_tasks() - {asyncio.current_task()}), return_exceptions=True)
+        # All end by themselves then; streams would complain of tasks that were cancelled. Again and again: a client whose
+        # connection was just accepted becomes a task only now, and one of a pair only once the server has answered it.
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:
+            await self._reset(only_torn=False)
+            await asyncio.wait(others, timeout=0.01)
 
     async def _reset(self, *, only_torn: bool) -> None:
         for pair in list(self._pairs):

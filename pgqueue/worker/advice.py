@@ -7,7 +7,7 @@ from typing import Any
 from pgqueue.errors import ConfigError
 from pgqueue.worker.settings import Settings
 
-OWN_CONNECTIONS = 2  # of the supervisor
+OWN_CONNECTIONS = 3  # of the supervisor; the third while it takes long to look for jobs
 OWN_DESCRIPTORS = 20  # of the supervisor, its connections and the start of a child included
 CHILD_DESCRIPTORS = 3  # a socket, a board, and from Python 3.12 on a handle of the process
 

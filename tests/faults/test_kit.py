@@ -1,7 +1,10 @@
 """The tools that break things must themselves work, or every fault test passes for nothing."""
 
+import gc
 import socket
 import time
+import warnings
+from contextlib import ExitStack
 from pathlib import Path
 
 import psycopg
@@ -70,6 +73,24 @@ def test_a_proxy_holds_back_single_messages(cluster: Cluster, proxy: Proxy) -> N
         proxy.reply = None
         conn.execute("notify bell")
         assert len(list(conn.notifies(timeout=10, stop_after=1))) == 1
+
+
+def test_a_proxy_closes_while_clients_still_come() -> None:
+    """It hung, or left their sockets open, which another test was then blamed for."""
+    with (
+        socket.create_server(("127.0.0.1", 0), backlog=1000) as server,
+        warnings.catch_warnings(record=True) as left_open,
+    ):
+        warnings.simplefilter("always")
+        for _ in range(50):
+            with ExitStack() as clients:
+                with Proxy(server.getsockname()[1]) as proxy:
+                    for _ in range(5):
+                        client = clients.enter_context(socket.socket())
+                        client.setblocking(False)
+                        client.connect_ex(("127.0.0.1", proxy.port))
+            gc.collect()
+    assert [str(each.message) for each in left_open] == []
 
 
 @pytest.mark.skipif(refused() is not None, reason=str(refused()))
