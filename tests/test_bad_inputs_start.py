@@ -132,5 +132,5 @@ def test_b54_the_figure_needed() -> None:
     hello = {"tasks": {"t": {"queue": "default"}}, "config": {"pool_size": 8}}
     settings = Settings(app="shop", concurrency=200)
     (line,) = advice(settings, hello, connections_allowed=97)
-    assert line.startswith("-c 200: ") and "needs 202 connections and the server allows 97" in line
-    assert list(advice(settings, hello, connections_allowed=202)) == []
+    assert line.startswith("-c 200: ") and "needs 203 connections and the server allows 97" in line
+    assert list(advice(settings, hello, connections_allowed=203)) == []

@@ -2,8 +2,6 @@
 
 import asyncio
 import functools
-import itertools
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
@@ -23,6 +21,7 @@ from tests import tasks
 from tests.conftest import Worker, eventually
 
 ALL_DEAD = 300_000  # entries before a head; a look took 18 ms
+HOURS = (3600.0, 7200.0, 10_800.0, 14_400.0)  # after each, cursors move on
 
 # -- cursors --
 
@@ -39,52 +38,37 @@ def job(queue: str, seq: int) -> Claimed:
     return Claimed("", 1, "t", "[]", "{}", 1, None, 0, queue, 0, seq, None, None, 0.0, None)
 
 
-@pytest.fixture
-def turn(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Lets so much time go by that the cursors move on."""
-    hours = itertools.count(1)
-
-    def turn() -> None:
-        now = next(hours) * 3600.0
-        monkeypatch.setattr(time, "monotonic", lambda: now)
-
-    return turn
-
-
 def test_the_best_pair_comes_first() -> None:
     cursors = at(("a", 0, 5), ("b", 0, 3), ("c", 2, 9))
     assert cursors.places() == [("c", 2, 8), ("b", 0, 2), ("a", 0, 4)]
 
 
-def test_a_look_leads_back_to_what_lay_below_and_to_nothing_else(turn: Callable[[], None]) -> None:
+def test_a_look_leads_back_to_what_lay_below_and_to_nothing_else() -> None:
     cursors = at(("a", 0, 10), ("b", 0, 10), ("c", 0, 10))
     before = cursors.seqs()
     # While the look is under way a claim takes what it will find in b; a late commit in c lies below.
     sent = cursors.places()
-    for _ in range(3):
-        turn()
-        cursors.take([job("b", 20)], sent=sent)
+    for hour in HOURS[:3]:
+        cursors.take([job("b", 20)], sent=sent, now_s=hour)
     cursors.look([("b", 0, 15), ("c", 0, 4), ("new", 3, 7)], since=before)
     assert cursors.seqs() == {("a", 0): 9, ("b", 0): 20, ("c", 0): 3, ("new", 3): 6}
 
 
-def test_a_cursor_trails_behind_what_was_taken(turn: Callable[[], None]) -> None:
+def test_a_cursor_trails_behind_what_was_taken() -> None:
     """So a job that commits only now, though its seq is lower, is claimed next."""
     cursors = at(("a", 0, 10))
     seen = []
-    for seq in 20, 30, 40, 50:
-        turn()
-        cursors.take([job("a", seq)], sent=cursors.places())
+    for seq, hour in zip((20, 30, 40, 50), HOURS, strict=True):
+        cursors.take([job("a", seq)], sent=cursors.places(), now_s=hour)
         seen.append(cursors.seqs()["a", 0])
     assert seen == [9, 9, 20, 30]
 
 
-def test_a_claim_that_a_look_overtook_does_not_lead_on(turn: Callable[[], None]) -> None:
+def test_a_claim_that_a_look_overtook_does_not_lead_on() -> None:
     cursors = at(("a", 0, 10))
     sent = at(("a", 0, 100)).places()
-    for _ in range(3):
-        turn()
-        cursors.take([job("a", 150)], sent=sent)
+    for hour in HOURS[:3]:
+        cursors.take([job("a", 150)], sent=sent, now_s=hour)
     assert cursors.seqs() == {("a", 0): 9}
 
 

@@ -176,7 +176,7 @@ class Claimer:
         if worker != self._worker():
             return 0  # we were declared dead while the answer travelled: these jobs are being rescued
         jobs = sorted(map(Claimed._make, rows), key=lambda job: (-job.priority, job.seq))
-        self._cursors.take(jobs, sent=places)
+        self._cursors.take(jobs, sent=places, now_s=time.monotonic())
         if jobs:
             self._mean_bytes = max(1.0, sum(len(job.args) + len(job.kwargs) for job in jobs) / len(jobs))
         # A standby that lagged when it took over hands out again what it had not heard of: one run of a job is enough here.

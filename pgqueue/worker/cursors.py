@@ -5,7 +5,6 @@ the last seq that was taken some time ago. What commits later still or is given 
 Both are seen only by a look at the heads, the first jobs of all pairs that have some.
 """
 
-import time
 from collections.abc import Iterable, Mapping
 
 from pgqueue.job import Claimed
@@ -40,11 +39,10 @@ class Cursors:
         """As they stand now."""
         return dict(self._trailing)
 
-    def take(self, jobs: Iterable[Claimed], *, sent: Iterable[Place]) -> None:
-        """Go on beyond these, in a while. sent: the places() that their claim was given."""
-        now = time.monotonic()
-        if now - self._turned_at > TRAIL_S:
-            self._trailing, self._turned, self._turned_at = self._turned, dict(self._taken), now
+    def take(self, jobs: Iterable[Claimed], *, sent: Iterable[Place], now_s: float) -> None:
+        """Go on beyond these, in a while. sent: the places() that their claim was given. now_s: by a clock that never goes back."""
+        if now_s - self._turned_at > TRAIL_S:
+            self._trailing, self._turned, self._turned_at = self._turned, dict(self._taken), now_s
         begun = {(queue, priority): seq for queue, priority, seq in sent}
         for job in jobs:
             pair = job.queue, job.priority

@@ -11,7 +11,7 @@ import pytest
 
 from pgqueue import db
 from pgqueue.job import Claimed, Outcome, Verdict
-from pgqueue.worker.cursors import Cursors
+from pgqueue.worker.cursors import TRAIL_S, Cursors
 from pgqueue.worker.finisher import _columns
 from pgqueue.worker.lease import session_name
 from pgqueue.worker.settings import CRASH_CAP, FRESH_S, GRACE_S, LEASE_S, POOLED_LEASE_S
@@ -51,6 +51,7 @@ class Station:
         self.counts: Counter[str] = Counter()
         self.sent: Counter[str] = Counter()
         self.cursors = Cursors()
+        self._claims = 0
         self.control: psycopg.Connection | None = None
         self.line: psycopg.Connection | None = None
         self._take_identity()
@@ -182,7 +183,8 @@ class Station:
             (job.id, job.token + 1, job.attempt + 1, job.crashes, job.expires_at is not None and job.expires_at < now)
             for job in order
         ], f"not the best jobs: {seen}, by the model {order}"
-        self.cursors.take(jobs, sent=cursors)
+        self._claims += 1
+        self.cursors.take(jobs, sent=cursors, now_s=self._claims * TRAIL_S)  # it moves with every second claim
         self.claiming = order
         self._arriving = [Attempt(self.id, job.id, job.token, job.task, bool(job.expired)) for job in jobs]
         world.hold([job.id for job in order])
