@@ -14,7 +14,6 @@ from benchmarks.bench import Bench
 from benchmarks.claimant import Claimant, claimant
 from benchmarks.filling import Filling, beside
 from pgqueue.bench.measurement import Measurement, Target, at_most, typical
-from pgqueue.queries import Statement
 
 FEW = 1_000  # jobs in the schema beside it, at any scale
 SIZES = (1_000_000, 10_000_000)
@@ -74,16 +73,12 @@ def _spread(bench: Bench, tables: Filling, jobs: int, queues: int) -> None:
 def _compare(small: Claimant, large: Claimant, scene: Scene, *, rounds: int) -> Iterator[Measurement]:
     for name, ask, rows in (
         ("look", Claimant.heads, 1),
-        *((f"claim of {limit}", partial(_claim, limit), limit) for limit in LIMITS),
+        *((f"claim of {limit}", partial(Claimant.claim, limit=limit), limit) for limit in LIMITS),
     ):
         few, many = ask(small), ask(large)
         pairs = [(small.try_ms(few, rows=rows), large.try_ms(many, rows=rows)) for _ in range(rounds + 1)][1:]
         yield from _figures(f"{name}, {scene.name}", pairs, scene.target)
         yield Measurement(name=f"{name}, {scene.name}: blocks", value=large.blocks(many), unit="blocks")
-
-
-def _claim(limit: int, claimant: Claimant) -> Statement:
-    return claimant.claim(limit)
 
 
 def _figures(name: str, pairs: Sequence[Pair], target: Target | None) -> Iterator[Measurement]:

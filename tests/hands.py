@@ -9,7 +9,7 @@ import psycopg
 from pgqueue import db
 from pgqueue.job import Claimed
 from pgqueue.queries import Queries
-from pgqueue.worker.cursors import Cursors, Place
+from pgqueue.worker.cursors import Cursors
 
 
 class Hands:
@@ -62,21 +62,13 @@ class Hands:
         self._run(self._queries.sleep(worker=self.id, sleeping=sleeping))
 
 
-def places(
-    conn: psycopg.Connection, queries: Queries, *, queues: Sequence[str] | None = None, unknown: Sequence[str] = ()
-) -> list[Place]:
-    """Where a look finds work, as a worker does that knows no cursors yet."""
-    ((names, priorities, seqs, _),) = db.run(conn, queries.heads(queues=queues, unknown=list(unknown)))
-    cursors = Cursors()
-    cursors.look(zip(names, priorities, seqs, strict=True), since={})
-    return cursors.places()
-
-
 def claim(
     conn: psycopg.Connection, queries: Queries, worker: str,
     *, queues: Sequence[str] | None = None, unknown: Sequence[str] = (), limit: int = 1000,
 ) -> list[Claimed]:  # fmt: skip
     """Look for work, then claim it, best first."""
-    cursors = places(conn, queries, queues=queues, unknown=unknown)
-    rows = db.run(conn, queries.claim(worker=worker, cursors=cursors, unknown=list(unknown), limit=limit))
+    ((names, priorities, seqs, _),) = db.run(conn, queries.heads(queues=queues, unknown=list(unknown)))
+    cursors = Cursors()
+    cursors.look(zip(names, priorities, seqs, strict=True), since={})
+    rows = db.run(conn, queries.claim(worker=worker, cursors=cursors.places(), unknown=list(unknown), limit=limit))
     return sorted(map(Claimed._make, rows), key=lambda job: (-job.priority, job.seq))

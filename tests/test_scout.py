@@ -170,7 +170,6 @@ async def test_what_lies_below_is_found_aside(app: App, dsn: str, conn: psycopg.
         app.enqueue("t")
         async with scouting(dsn, app.queries) as claims:
             (begin,) = claims.cursors.places()
-            claims.cursors._trailing["default", 0] += 1
             await due(claims.scout)
             late.commit()
             assert await claims.scout.look() is False  # it has been sent for

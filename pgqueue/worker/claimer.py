@@ -53,8 +53,7 @@ class Claimer:
         self._line = line
         self._queries = queries
         self._crew = crew
-        queues = list(settings.queues) if settings.queues else None
-        self._queues = queues
+        self._queues = list(settings.queues) if settings.queues else None
         self._listens = listens
         self._burst = settings.burst
         self._worker = worker
@@ -64,7 +63,7 @@ class Claimer:
         self._cursors = Cursors()
         self.scout = Scout(
             line, aside, queries, self._cursors,
-            queues=queues, unknown=self._unknown, on_back=lambda: self.bell.set(),
+            queues=self._queues, unknown=self._unknown, on_back=lambda: self.bell.set(),
         )  # fmt: skip
         self._rate = 0.0  # jobs a second, while all children have some
         self._rate_busy_s = 0.0
