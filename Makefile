@@ -10,7 +10,8 @@ FIND_PYTHON = for python in python3 python3.14 python3.13 python3.12 python3.11;
 MAKE_VENV = $$python -m venv --clear .venv >/dev/null 2>&1 || { $$python -m venv --clear --without-pip .venv \
 	  && $$python -m pip --python $(PY) install --quiet pip; }
 
-.PHONY: help demo test test-faults chaos chaos-mutants check lint types format bench bench-peers bench-plots lock clean
+.PHONY: help demo test test-faults chaos chaos-mutants check lint types format bench bench-peers bench-before bench-plots \
+	lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
@@ -48,6 +49,9 @@ bench: .venv/ready ## measure the queue
 
 bench-peers: .venv/ready ## measure it beside Celery, RQ, Dramatiq, Procrastinate, PgQueuer, Oban, Graphile Worker (PEERS="--only pgqueue,celery")
 	@$(PY) -m benchmarks.peers $(PEERS)
+
+bench-before: .venv/ready ## measure it beside an earlier build, in interleaved pairs (BEFORE="c1f99d7 --pairs 30 --only drain-1")
+	@$(PY) -m benchmarks.before $(BEFORE)
 
 bench-plots: .venv/ready ## draw the README's pictures from the newest run of bench-peers
 	@$(PY) -m benchmarks.plots

@@ -11,6 +11,8 @@ import psycopg
 import pytest
 
 from benchmarks import drain, enqueue, pgbench
+from benchmarks.before.__main__ import interval
+from benchmarks.before.__main__ import opened as builds
 from benchmarks.bench import Bench, opened
 from benchmarks.drain import Noop, Sleeping
 from benchmarks.load import load
@@ -138,3 +140,22 @@ def test_the_floor_leaves_no_worker_behind(bench: Bench) -> None:
     assert floor.drain(bench.app) == 0
     with bench.connect() as conn:
         assert conn.execute(bench.query("select count(*) from {schema}.worker")).fetchone() == (0,)
+
+
+@pytest.mark.parametrize(("count", "places"), [(6, (0, 5)), (30, (9, 20)), (100, (39, 60))])
+def test_the_median_lies_within_its_interval_in_95_cases_of_100(count: int, places: tuple[int, int]) -> None:
+    """The places are those that tables of the sign test name, from 0."""
+    assert interval(count) == places
+
+
+def test_two_builds_are_measured_with_their_own_code(server_dsn: str, tmp_path: Path) -> None:
+    with builds("HEAD", server_dsn) as (then, now):
+        found = [
+            subprocess.run(
+                [sys.executable, "-c", "import sys, pgqueue; del sys.path[0]; print(pgqueue.__file__)"],
+                env=side, cwd=tmp_path, text=True, stdout=subprocess.PIPE, check=True,
+            ).stdout
+            for side in (then, now)
+        ]  # fmt: skip
+    assert found[1].strip() == str(ROOT / "pgqueue" / "__init__.py") and found[0] != found[1]
+    assert then["PGQUEUE_DSN"] != now["PGQUEUE_DSN"]
