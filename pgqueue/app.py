@@ -26,6 +26,7 @@ from pgqueue.errors import (
     ResultTimeout,
 )
 from pgqueue.job import Job, Jobs, Snapshot, State, new_id
+from pgqueue.names import same_function
 from pgqueue.options import MAX_REASON, Options, check_integer, check_name, check_text
 from pgqueue.queries import Queries, Row, Statement, Steps
 from pgqueue.redact import MARKS
@@ -101,7 +102,7 @@ class App:
             option = str(error).split("'")[1]
             raise InvalidOption(f"@task has no option '{option}'; see help(App.task)") from None
         known = self.tasks.get(task.name)
-        if known is not None and _origin(known.function) != _origin(task.function):
+        if known is not None and not same_function(known.function, task.function):
             raise ConfigError(f"two functions claim the task name {task.name}: give one of them @task(name=...)")
         self.tasks[task.name] = task
         return task
@@ -407,11 +408,6 @@ class Decorator:
     def __call__(self, function: Callable[P, R], /) -> Task[P, R, R]: ...
     def __call__(self, function: Any, /) -> Any:
         raise NotImplementedError
-
-
-def _origin(function: Callable[..., Any]) -> tuple[str, str]:
-    """Where a function was written: equal for one that a reloaded module brings again."""
-    return function.__module__, function.__qualname__
 
 
 def _check_filters(queue: str | None, task: str | None) -> None:

@@ -9,6 +9,7 @@ from types import ModuleType
 import pgqueue
 from pgqueue.app import App
 from pgqueue.errors import ConfigError
+from pgqueue.names import module_at
 
 
 def find_app(spec: str) -> App:
@@ -39,7 +40,7 @@ def _import(name: str) -> ModuleType:
     if here not in sys.path:
         sys.path.insert(0, here)
     if name.endswith(".py") or not all(part.isidentifier() for part in name.split(".")):
-        hint = f"; did you mean -A {name[:-3].lstrip('./').replace('/', '.')}?" if name.endswith(".py") else ""
+        hint = _hint(Path(name).resolve(), here) if name.endswith(".py") else ""
         raise ConfigError(f"'{name}' is no module name: write it as in `import`, for example shop.tasks{hint}")
     try:
         return importlib.import_module(name)
@@ -49,6 +50,13 @@ def _import(name: str) -> ModuleType:
         raise ConfigError(
             f"there is no module '{name}' in {here} or on the Python path; check -A and the current folder"
         ) from None
+
+
+def _hint(path: Path, here: str) -> str:
+    """The same rule that names the tasks of a script, so that the worker knows what `python PATH` defers."""
+    name, folder = module_at(path)
+    where = "" if str(folder) == here else f", started in {folder}"
+    return f"; did you mean -A {name}{where}?"
 
 
 def _attribute(module: ModuleType, attribute: str) -> App:

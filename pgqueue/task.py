@@ -4,16 +4,15 @@ import functools
 import inspect
 import logging
 import re
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
 
 from pgqueue.codec import Codec
 from pgqueue.enqueue import Call
 from pgqueue.errors import ConfigError, InvalidOption
 from pgqueue.job import Job, Jobs
+from pgqueue.names import name_of
 from pgqueue.options import Options, check_name
 from pgqueue.redact import Marks
 from pgqueue.retry import Policy, Strategy, policy
@@ -93,7 +92,7 @@ class Task(Bound[P, R], Generic[P, C, R]):
         redact: Iterable[str] = (),
     ) -> None:
         _check_function(function)
-        self.name = check_name("name", name or _name_of(function))
+        self.name = check_name("name", name or name_of(function))
         where = f"@task {self.name}"
         # max_attempts stays out of the row: the policy holds it, so that a deploy changes it for jobs already queued.
         defaults = Options.make(where, queue=queue, priority=priority, timeout=timeout, expires=expires)
@@ -211,28 +210,3 @@ def _check_function(function: object) -> None:
         raise ConfigError(
             f"@task cannot run the generator function {function.__qualname__}: return a list, or defer a job per item"
         )
-
-
-def _name_of(function: Callable[..., Any]) -> str:
-    """module.qualname, the stable name under which workers know the function; raises ConfigError where there is none."""
-    module, qualname = function.__module__, function.__qualname__
-    if "<lambda>" in qualname:
-        raise ConfigError("a lambda cannot be a task without a name: give @task(name=...) or write a def")
-    if "<locals>" in qualname:
-        raise ConfigError(
-            f"{qualname} is defined inside a function, where a worker cannot find it: move it to the module or give name="
-        )
-    return f"{_main_module(qualname) if module == '__main__' else module}.{qualname}"
-
-
-def _main_module(qualname: str) -> str:
-    """The name under which a worker imports the script that is being run: `python shop.py` is the module shop."""
-    main = sys.modules["__main__"]
-    if main.__spec__ is not None:
-        return main.__spec__.name
-    file = getattr(main, "__file__", None)
-    if file is None:
-        raise ConfigError(f"{qualname} is defined at a prompt, where no worker can import it: write it into a module")
-    path = Path(file).resolve().with_suffix("")
-    here = Path.cwd().resolve()
-    return ".".join(path.relative_to(here).parts) if path.is_relative_to(here) else path.name
