@@ -52,23 +52,18 @@ def module_at(path: Path) -> tuple[str, Path]:
 
 
 def _module_of(function: Callable[..., Any]) -> str:
-    module = function.__module__
-    if module in _SCRIPTS:
-        return _script(function)
-    if not module or not all(part.isidentifier() for part in module.split(".")):  # exec(), runpy.run_path()
-        return _imported_from(_scope_of(function).get("__file__"), function)
-    return module
-
-
-def _script(function: Callable[..., Any]) -> str:
-    """A profiler, a debugger or a spawned process runs it in a scope of its own; that says whose it is, not sys.modules."""
-    scope = _scope_of(function)
+    """A profiler, a debugger or a spawned process runs a script in a scope of its own: that says whose it is, not sys.modules."""
+    module, scope = function.__module__, _scope_of(function)
+    imported = module in sys.modules and all(part.isidentifier() for part in module.split("."))
+    if imported and module not in _SCRIPTS:
+        return module
     code = getattr(inspect.unwrap(function), "__code__", None)
-    typed = code is not None and code.co_filename.startswith("<")
+    if code is None or code.co_filename.startswith("<"):  # typed, or text given to exec()
+        return _imported_from(None, function)
     spec = scope.get("__spec__")
-    if spec is not None and spec.name not in _SCRIPTS and not typed:  # python -m
+    if imported and spec is not None and spec.name not in _SCRIPTS:  # python -m
         return str(spec.name)
-    return _imported_from(None if typed else scope.get("__file__"), function)
+    return _imported_from(scope.get("__file__"), function)
 
 
 def _scope_of(function: Callable[..., Any]) -> dict[str, Any]:

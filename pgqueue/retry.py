@@ -1,17 +1,19 @@
 """When a failed attempt is tried again, and after how long: tenacity's strategies, asked and never run. Pure."""
 
+import inspect
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
-from tenacity import Future, RetryCallState, Retrying
+from tenacity import RetryCallState, Retrying, TryAgain
 from tenacity.retry import retry_if_exception_type
 from tenacity.stop import stop_after_attempt
 from tenacity.wait import wait_exponential, wait_random
 
 from pgqueue.errors import InvalidOption
+from pgqueue.strategies import check, judges_results
 
 DEFAULT_MAX_ATTEMPTS = 20  # with the waits below: about half a day of trying
 MAX_DELAY_S = 30 * 86_400.0  # a strategy that overflows or asks for more waits this long
@@ -44,6 +46,15 @@ class Cancel(Exception):
         super().__init__(reason)
 
 
+class ResultRefused(Exception):
+    """The task returned, and its policy wants another attempt after this result. The text never shows what it is."""
+
+    def __init__(self, value: object) -> None:
+        shown = repr(value) if value is None or isinstance(value, bool) else f"a {type(value).__qualname__}"
+        super().__init__(f"retry= asks for another attempt after this result ({shown})")
+        self.value = value
+
+
 def _seconds(delay: object) -> float:
     if isinstance(delay, timedelta):
         return delay.total_seconds()
@@ -58,6 +69,14 @@ _TWENTY = stop_after_attempt(DEFAULT_MAX_ATTEMPTS)
 _BACKOFF = wait_exponential(multiplier=2, max=3600) + wait_random(0, 2)
 
 
+class Invocation(NamedTuple):
+    """What was called: strategies find it in their RetryCallState. Without arguments where those could not be read."""
+
+    fn: Callable[..., Any] | None = None
+    args: Sequence[Any] = ()
+    kwargs: Mapping[str, Any] = {}
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """How one task is retried. Each part is a tenacity strategy: wait -> seconds, stop -> bool, retry -> bool."""
@@ -65,27 +84,46 @@ class Policy:
     retry: Strategy = _ANY
     stop: Strategy = _TWENTY
     wait: Strategy = _BACKOFF
+    judges_results: bool = False
+    """Whether `retry` may want another attempt after a result; if not, no result is shown to it."""
+
+    def check_result(self, value: object, *, attempt: int, age_s: float, call: Invocation) -> None:
+        """Raises ResultRefused if the policy wants another attempt after what the task returned."""
+        state = _call_state(call, attempt=attempt, age_s=age_s)
+        state.set_result(value)
+        if _answer("retry", self.retry(state)):
+            raise ResultRefused(value)
 
     def next_delay_s(
-        self, error: BaseException, *, attempt: int, max_attempts: int | None, age_s: float
+        self,
+        error: BaseException,
+        *,
+        attempt: int,
+        max_attempts: int | None,
+        age_s: float,
+        call: Invocation = Invocation(),  # noqa: B008 (it cannot be changed)
     ) -> float | None:
         """Seconds until the next attempt, or None when the job shall be given up.
 
         attempt counts from 1 and is the one that failed; max_attempts overrides `stop`; age_s is the job's age in seconds.
         """
-        state = _call_state(error, attempt=attempt, age_s=age_s)
-        if not isinstance(error, Retry) and not self.retry(state):
+        state = _call_state(call, attempt=attempt, age_s=age_s)
+        if isinstance(error, ResultRefused):
+            state.set_result(error.value)
+        else:
+            state.set_exception((type(error), error, error.__traceback__))
+        decided = isinstance(error, Retry | TryAgain | ResultRefused)
+        if not decided and not _answer("retry", self.retry(state)):
             return None
         asked_s = error.delay_s if isinstance(error, Retry) else None
         delay_s = clamp_delay(self._wait_s(state) if asked_s is None else asked_s)
         state.upcoming_sleep = delay_s  # before the stop, as in tenacity: stop_before_delay looks at it
-        if attempt >= max_attempts if max_attempts is not None else self.stop(state):
-            return None
-        return delay_s
+        over = attempt >= max_attempts if max_attempts is not None else _answer("stop", self.stop(state))
+        return None if over else delay_s
 
     def _wait_s(self, state: RetryCallState) -> float:
         try:
-            return float(_seconds(self.wait(state)))
+            return float(_seconds(_answer("wait", self.wait(state))))
         except OverflowError:  # an exponential at attempt 5,000
             return MAX_DELAY_S
 
@@ -109,26 +147,30 @@ def policy(
         )
     if max_attempts is not None:
         stop = stop_after_attempt(max_attempts)
+    check(retry=retry, stop=stop, wait=wait)
     given = {"retry": retry, "stop": stop, "wait": wait}
-    for name, strategy in given.items():
-        if strategy is not None and not callable(strategy):
-            raise InvalidOption(
-                f"{name}= takes a tenacity strategy such as tenacity.{_EXAMPLES[name]}, not {strategy!r}"
-            )
-    return Policy(**{name: strategy for name, strategy in given.items() if strategy is not None})
+    return Policy(
+        **{name: strategy for name, strategy in given.items() if strategy is not None},
+        judges_results=retry is not None and judges_results(retry),
+    )
 
 
-_EXAMPLES = {"retry": "retry_if_exception_type(OSError)", "stop": "stop_after_attempt(8)", "wait": "wait_fixed(10)"}
 _UNUSED = Retrying()  # a RetryCallState must have one; strategies do not look at it
 
 
-def _call_state(error: BaseException, *, attempt: int, age_s: float) -> RetryCallState:
+def _call_state(call: Invocation, *, attempt: int, age_s: float) -> RetryCallState:
     """The state tenacity would hand its strategies had it run the attempts itself in one process."""
-    state = RetryCallState(retry_object=_UNUSED, fn=None, args=(), kwargs={})
+    state = RetryCallState(retry_object=_UNUSED, fn=call.fn, args=tuple(call.args), kwargs=dict(call.kwargs))
     state.attempt_number = attempt
-    outcome = Future(attempt)
-    outcome.set_exception(error)
-    state.outcome = outcome
-    state.outcome_timestamp = time.monotonic()
-    state.start_time = state.outcome_timestamp - age_s
+    state.start_time = time.monotonic() - age_s
     return state
+
+
+def _answer(name: str, answer: Any) -> Any:
+    """What a strategy said. A coroutine would count as yes."""
+    if inspect.isawaitable(answer):
+        close = getattr(answer, "close", None)
+        if close is not None:
+            close()
+        raise TypeError(f"{name}= gave a coroutine instead of an answer: policies are asked outside of any event loop")
+    return answer

@@ -2,11 +2,8 @@
 
 import asyncio
 import functools
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +11,6 @@ from tenacity import retry_if_exception_type, stop_after_attempt, wait_fixed
 
 import pgqueue
 from pgqueue import App, ConfigError, InvalidOption, Task
-from tests.conftest import ROOT
 
 shop = App("postgresql://nobody@nowhere.invalid/nothing")
 
@@ -174,42 +170,3 @@ def test_b46_two_functions_of_one_name() -> None:
 
 def test_the_default_app_has_its_own_tasks() -> None:
     assert pgqueue.task.__self__ is pgqueue.app and "shop.named" not in pgqueue.app.tasks
-
-
-SCRIPT = """
-from pgqueue import App
-app = App()
-@app.task
-def buy(): pass
-if __name__ == "__main__":
-    print(buy.name)
-"""
-
-
-@pytest.mark.parametrize(
-    ("command", "name"),
-    [
-        (["orders.py"], "orders.buy"),
-        (["-m", "orders"], "orders.buy"),
-        (["pack/orders.py"], "pack.orders.buy"),
-        (["-m", "pack.orders"], "pack.orders.buy"),
-        (["-m", "pack"], "pack.__main__.buy"),
-    ],
-)
-def test_b46_the_script_that_is_run_is_called_as_a_worker_imports_it(
-    tmp_path: Path, command: list[str], name: str
-) -> None:
-    (tmp_path / "pack").mkdir()
-    for file in ("orders.py", "pack/__init__.py", "pack/orders.py", "pack/__main__.py"):
-        (tmp_path / file).write_text(SCRIPT if "init" not in file else "")
-    ran = subprocess.run(
-        [sys.executable, *command], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
-    )
-    assert ran.stdout.strip() == name, ran.stderr
-
-
-def test_at_a_prompt_there_is_no_module_to_import(tmp_path: Path) -> None:
-    ran = subprocess.run(
-        [sys.executable, "-c", SCRIPT], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
-    )
-    assert "ConfigError: buy is defined at a prompt, where no worker can import it" in ran.stderr

@@ -14,7 +14,7 @@ from pgqueue.errors import InvalidArguments, InvalidResult, LeaseLost, TimeLimit
 from pgqueue.job import Claimed, Outcome, Verdict
 from pgqueue.queries import Statement
 from pgqueue.redact import Secrets
-from pgqueue.retry import Cancel, Snooze, clamp_delay
+from pgqueue.retry import Cancel, Invocation, ResultRefused, Snooze, clamp_delay
 from pgqueue.task import AnyTask
 
 MAX_TEXT = 64_000  # characters of an error or traceback that are kept
@@ -33,6 +33,8 @@ class Attempt:
         self.exhausted: str | None = None
         """What the process ran out of: what it is worth now is anybody's guess."""
         self._secrets: Secrets | None = None
+        self._given: tuple[list[object], dict[str, object]] | None = None
+        self._broken: BaseException | None = None  # what the policy raised when it was shown the result
 
     # -- the two colours: they differ in `await` and in the connection's class --
 
@@ -74,7 +76,8 @@ class Attempt:
             _current.set(None)
 
     def _arguments(self) -> tuple[list[object], dict[str, object]]:
-        return self.task.codec.decode(self.job.args, self.job.kwargs)
+        self._given = self.task.codec.decode(self.job.args, self.job.kwargs)
+        return self._given
 
     def _encode(self, value: object) -> str | None:
         """The result as it is stored; None: nothing of a success is kept."""
@@ -83,11 +86,24 @@ class Attempt:
             raise InvalidResult(
                 f"task {self.task.name} returned a coroutine: declare it with async def, or await what it calls"
             )
+        if self.task.policy.judges_results:
+            self._ask_policy(value)
         if not self.task.keeps:
             return None
         if value is None:
             return "null"
         return self.task.codec.encode_result(value, max_bytes=self.task.app.config.max_payload_bytes)
+
+    def _ask_policy(self, value: object) -> None:
+        """Raises what makes this a failed attempt: the policy refuses the result, or is broken."""
+        job = self.job
+        try:
+            self.task.policy.check_result(value, attempt=job.attempt, age_s=job.age_s, call=self._invocation())
+        except ResultRefused:
+            raise
+        except BaseException as broken:
+            self._broken = broken
+            raise
 
     def _succeeded(self, value: object) -> Outcome:
         return Outcome(self.job.id, self.job.token, Verdict.SUCCEEDED, self._encode(value))
@@ -139,7 +155,7 @@ class Attempt:
                 return self.judged(error, cause="time limit")
             case InvalidArguments():
                 return self.judged(error, cause="arguments")
-            case InvalidResult():
+            case InvalidResult() | ResultRefused():
                 return self.judged(error, cause="result")
             case _:
                 return self.judged(error, cause="exception")
@@ -149,17 +165,33 @@ class Attempt:
         job = self.job
         trace = None
         try:
+            if error is self._broken:
+                raise error
             delay_s = self.task.policy.next_delay_s(
-                error, attempt=job.attempt, max_attempts=job.max_attempts, age_s=job.age_s
+                error, attempt=job.attempt, max_attempts=job.max_attempts, age_s=job.age_s, call=self._invocation()
             )
-            trace = format_trace(error) if error.__traceback__ is not None else None
-        except Exception as broken:  # a policy is user code
+            # Of a result there is none: the task returned.
+            told = error.__traceback__ is not None and not isinstance(error, ResultRefused)
+            trace = format_trace(error) if told else None
+        except BaseException as broken:  # a policy is user code
             delay_s, cause, error = None, "retry policy", broken
         return self._outcome(
             Verdict.DEAD if delay_s is None else Verdict.RETRY,
             delay_s=delay_s or 0.0, cause=cause, error=self.mask(describe(error)),
             traceback=None if trace is None else self.mask(trace),
         )  # fmt: skip
+
+    def _invocation(self) -> Invocation:
+        """The call as strategies may look at it. A job whose child was killed was not decoded in this process."""
+        if self._given is None:
+            try:
+                self._arguments()
+            except (
+                Exception
+            ):  # they fit the task no more, or its classes refuse them: that is what is judged, or beside the point
+                self._given = [], {}
+        assert self._given is not None
+        return Invocation(self.task.function, *self._given)
 
     def mask(self, text: str) -> str:
         """The text without what is secret among the arguments."""
