@@ -32,6 +32,7 @@ from pgqueue.queries import Queries, Row, Statement, Steps
 from pgqueue.redact import MARKS
 from pgqueue.results import CLOSED, FORBIDDEN, End, Waiter
 from pgqueue.retry import Strategy
+from pgqueue.strategies import cure_for
 from pgqueue.task import AnyTask, Task
 from pgqueue.why import Why, why
 
@@ -100,7 +101,7 @@ class App:
             if "unexpected keyword argument" not in str(error):
                 raise
             option = str(error).split("'")[1]
-            raise InvalidOption(f"@task has no option '{option}'; see help(App.task)") from None
+            raise InvalidOption(f"@task has no option '{option}'; {cure_for(option)}") from None
         known = self.tasks.get(task.name)
         if known is not None and not same_function(known.function, task.function):
             raise ConfigError(f"two functions claim the task name {task.name}: give one of them @task(name=...)")

@@ -40,6 +40,24 @@ _RESULTS_ONLY = _calls(retry_if_result, retry_if_not_result)
 _ALL_RESULTS = _calls(retry_unless_exception_type, retry_if_not_exception_message, type(retry_always))
 _ANY, _ALL, _BY_EXCEPTION = _calls(retry_any), _calls(retry_all), _calls(wait_exception)
 
+# Options of tenacity's Retrying, which runs the attempts itself and waits between them.
+_OF_RETRYING = {
+    "before": "write what shall happen before an attempt at the start of the task",
+    "after": "write what shall happen after an attempt into a `finally` of the task",
+    "before_sleep": "each failed attempt is logged, and kept with its traceback in pgqueue.attempt",
+    "retry_error_callback": "a job that is given up is dead: look at it by `pgqueue jobs --state dead`",
+    "retry_error_cls": "a job that is given up is dead, and its result() raises JobDead",
+    "reraise": "a job that is given up is dead, and its result() raises JobDead with the last error",
+    "sleep": "nothing sleeps between attempts, the job waits in the database",
+}
+
+
+def cure_for(option: str) -> str:
+    """What to do instead of an option that `@task` does not have."""
+    if option in _OF_RETRYING:
+        return f"workers run the attempts, not tenacity: {_OF_RETRYING[option]}"
+    return "see help(App.task)"
+
 
 def check(**given: Any) -> None:
     """Raises InvalidOption for a retry=, stop= or wait= that cannot work."""

@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 from psycopg_pool import AsyncConnectionPool
-from tenacity import retry_if_exception_type, wait_fixed
+from tenacity import RetryCallState, retry_if_exception_type, retry_if_result, wait_fixed
 
 from pgqueue import Cancel, Retry, Snooze, current_job, task
 
@@ -71,6 +71,38 @@ def fail_until(attempt: int) -> int:
 @task(retry=retry_if_exception_type(OSError), wait=SOON)
 def wrong_kind() -> None:
     raise KeyError("not an OSError")
+
+
+def _too_low(state: RetryCallState) -> bool:
+    assert state.outcome is not None and state.fn is not None and state.fn.__name__.startswith("count")
+    return not state.outcome.failed and state.outcome.result() < state.args[0]
+
+
+@task(retry=retry_if_exception_type(OSError) | _too_low, max_attempts=3, wait=SOON)
+def count_to(enough: int) -> int:
+    return current_job().attempt
+
+
+@task(retry=_too_low, max_attempts=3, wait=SOON)
+async def count_to_async(enough: int) -> int:
+    return current_job().attempt
+
+
+@task(retry=_too_low, max_attempts=3, wait=SOON, atomic=True, keep=0)
+def count_to_atomically(enough: int) -> int:
+    current_job().conn.execute("insert into shop.seen values (%s)", [current_job().attempt])
+    return current_job().attempt
+
+
+@task(retry=_too_low, max_attempts=3, wait=SOON, atomic=True)
+async def count_to_atomically_async(enough: int) -> int:
+    await current_job().conn.execute("insert into shop.seen values (%s)", [current_job().attempt])
+    return current_job().attempt
+
+
+@task(retry=retry_if_result(lambda result: result["there is no such key"]), wait=SOON)
+def break_its_policy() -> dict[str, int]:
+    return {}
 
 
 @task(max_attempts=2, wait=SOON)

@@ -292,3 +292,32 @@ def test_many_waiters_share_one_connection(start_worker: Start, conn: psycopg.Co
     hubs = "application_name = 'pgqueue results' and datname = current_database()"
     assert conn.execute(f"select count(*) from pg_stat_activity where {hubs}").fetchone() == (1,)
     assert conn.execute("select count(*) from pgqueue.awaited").fetchone() == (0,)
+
+
+@pytest.mark.parametrize("name", ["count_to", "count_to_async", "count_to_atomically", "count_to_atomically_async"])
+def test_a_result_that_the_policy_refuses_is_a_failed_attempt(
+    start_worker: Start, app: App, conn: psycopg.Connection, name: str
+) -> None:
+    conn.execute("create schema shop create table seen (attempt int)")
+    task = getattr(tasks, name)
+    accepted, refused = task.defer(2), task.defer(4)
+    start_worker("-c", "1").ready()
+    with pytest.raises(JobDead, match="another attempt after this result"):
+        refused.result(30)
+    if task.keeps:
+        assert accepted.result(30) == 2
+    eventually(lambda: conn.execute("select count(*) from pgqueue.job").fetchone() == (0,), what="both ended")
+    error = "ResultRefused: retry= asks for another attempt after this result (a int)"
+    assert attempts(conn, accepted.id) == [(1, "result", error)]
+    assert attempts(conn, refused.id) == [(attempt, "result", error) for attempt in (1, 2, 3)]
+    assert conn.execute("select count(*) from pgqueue.history").fetchone() == (1 + task.keeps,)
+    # What a refused attempt of an atomic task wrote is rolled back.
+    assert conn.execute("select attempt from shop.seen").fetchall() == ([(2,)] if task.atomic else [])
+
+
+def test_a_policy_that_breaks_on_a_result_is_told(start_worker: Start, conn: psycopg.Connection) -> None:
+    job = tasks.break_its_policy.defer()
+    start_worker("-c", "1", "--burst").wait()
+    with pytest.raises(JobDead, match="KeyError: 'there is no such key'"):
+        job.result(10)
+    assert attempts(conn, job.id) == [(1, "retry policy", "KeyError: 'there is no such key'")]
