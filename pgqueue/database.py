@@ -96,8 +96,12 @@ class Database:
 
     def _migrate(self, dsn: str, *, roles: bool = False) -> list[str]:
         with db.connect(dsn) as conn:
+            said: list[Statement] = []
             migrate = partial(schema.migrate, self.queries, schema=self.config.schema, roles=roles)
-            done: list[str] = _patiently(conn, migrate)
+            try:
+                done: list[str] = _patiently(conn, lambda: schema.remembered(migrate(), said))
+            except db.DatabaseError as error:
+                raise db.explain_migration(error, schema=self.config.schema, said=said) from error
             if done:  # at once, while nobody writes: workers do it from now on
                 _patiently(conn, partial(tidy_partitions, self.queries, self.config))
         return done

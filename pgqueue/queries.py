@@ -4,6 +4,7 @@ Work that takes several statements is a generator of them (Steps): it yields a S
 value. The doors in db drive it over a sync or an async connection, so nothing with an `if` is ever written twice.
 """
 
+import re
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -44,8 +45,8 @@ def _array(values: Iterable[str | int]) -> str:
 
 
 def _texts(values: Iterable[str | None]) -> str:
-    """As _array, for texts of any kind."""
-    return _array("NULL" if text is None else f'"{text.translate(_QUOTED)}"' for text in values)
+    """As _array, for texts of any kind; none is an empty one, as a null depends on the session."""
+    return _array('""' if text is None else f'"{text.translate(_QUOTED)}"' for text in values)
 
 
 @cache
@@ -58,9 +59,40 @@ def session(*, backend_pid: int, private: bool) -> Statement:
     return Statement(_file("session.sql"), {"backend_pid": backend_pid, "private": private})
 
 
+def session_of_others() -> Statement:
+    """What would make our statements wrong in a session that a pooler lends us."""
+    return Statement(_file("session_of_others.sql"))
+
+
 def migrations() -> list[tuple[int, str]]:
     """(version, file name) of every migration this code knows, in order."""
     return sorted((int(path.name[:4]), path.name) for path in (_FOLDER / "migrations").glob("*.sql"))
+
+
+def works_with(name: str) -> int | None:
+    """The oldest code that may run on the schema after this migration, as its head says; None: only code that knows it."""
+    said = re.search(r"^-- works_with: (\d+)$", _file(f"migrations/{name}"), re.MULTILINE)
+    return int(said[1]) if said else None
+
+
+# What may hold a semicolon that ends nothing: comments, texts, names and bodies of functions.
+_PIECE = re.compile(
+    r"--[^\n]*|/\*.*?\*/|'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|(?P<tag>\$\w*\$).*?(?P=tag)|(?P<end>;)", re.DOTALL
+)
+
+
+def pieces(text: str) -> list[str]:
+    """The statements of a text, one by one, each with the comments before it."""
+    ends = [0, *(found.end() for found in _PIECE.finditer(text) if found["end"])]
+    said = (text[start:end].strip() for start, end in zip(ends, [*ends[1:], len(text)], strict=True))
+    return [piece for piece in said if first_line(piece)]
+
+
+def first_line(sql: str) -> str:
+    """The line by which people know a statement; empty if there are comments alone. A block without a name has its comment."""
+    lines = [line.strip() for line in sql.splitlines() if line.strip()]
+    line = next((line for line in lines if not line.startswith("--")), "")
+    return lines[0].lstrip("- ") if line == "do $$" else line
 
 
 class Queries:
@@ -330,15 +362,22 @@ class Queries:
     def schema_patience(self) -> Statement:
         return self._say("schema_patience")
 
-    def schema_prepare(self) -> Statement:
-        return self._say("schema_prepare")
+    def schema_may(self) -> Statement:
+        return self._say("schema_may")
+
+    def schema_taken(self) -> Statement:
+        return self._say("schema_taken")
 
     def schema_applied(self, version: int, *, name: str) -> Statement:
-        return Statement(self.text("schema_applied", version=str(version), name=name))
+        oldest = works_with(name)
+        known = {"version": str(version), "name": name, "works_with": "null" if oldest is None else str(oldest)}
+        return Statement(self.text("schema_applied", **known))
 
-    def migration(self, name: str) -> Statement:
-        return Statement(self.text(f"migrations/{name.removesuffix('.sql')}"))
+    def each(self, file: str) -> Steps[None]:
+        """The statements of a file that holds several, one by one."""
+        for piece in pieces(self.text(file.removesuffix(".sql"))):
+            yield Statement(piece)
 
     def roles(self, file: str) -> Statement:
-        """One file of sql/roles: owned, become, step_back, create or grant."""
+        """One file of sql/roles: owned, become or step_back."""
         return self._say(f"roles/{file}")

@@ -1,9 +1,12 @@
 """The schema in the database: is it there, does it fit this code, and how it is brought up to date."""
 
 from collections.abc import Iterator
+from typing import NamedTuple, TypeVar
 
-from pgqueue.errors import NotAllowed, SchemaMissing, SchemaTooNew, SchemaTooOld
-from pgqueue.queries import Queries, Steps, migrations
+from pgqueue.errors import NotAllowed, SchemaError, SchemaMissing, SchemaTooNew, SchemaTooOld
+from pgqueue.queries import Queries, Statement, Steps, migrations
+
+T = TypeVar("T")
 
 
 def newest() -> int:
@@ -11,28 +14,39 @@ def newest() -> int:
     return migrations()[-1][0]
 
 
-def applied(queries: Queries) -> Steps[int]:
-    """The version of the schema in the database; 0 when there is none."""
+class Applied(NamedTuple):
+    """What the database holds: the version of its schema, and the oldest code that may run on that."""
+
+    version: int
+    works_with: int
+
+
+def applied(queries: Queries) -> Steps[Applied]:
+    """What the database holds; version 0 when there is nothing."""
     ((exists,),) = yield queries.schema_exists()
-    if not exists:
-        return 0
-    versions = yield queries.schema_versions()
-    return max((version for (version,) in versions), default=0)
+    rows = (yield queries.schema_versions()) if exists else []
+    # The youngest migrations are unknown to this code, and each may ask for younger code than the one before.
+    oldest = (version if works_with is None else works_with for version, works_with in rows if version > newest())
+    return Applied(max((version for version, _ in rows), default=0), max(oldest, default=0))
 
 
 def check(queries: Queries, *, schema: str) -> Steps[None]:
     """Raise SchemaMissing, SchemaTooOld or SchemaTooNew unless the schema fits; harms no transaction it runs in."""
-    version = yield from applied(queries)
+    version, works_with = yield from applied(queries)
     if version == 0:
         raise SchemaMissing(f"the schema '{schema}' has no pgqueue tables: run `pgqueue migrate`")
     if version < newest():
         raise SchemaTooOld(
             f"the schema '{schema}' is at version {version} and this code needs {newest()}: run `pgqueue migrate`"
         )
-    if version > newest():
-        raise SchemaTooNew(
-            f"the schema '{schema}' is at version {version}, newer than this code's {newest()}: upgrade pgqueue-jobs here"
-        )
+    if works_with > newest():
+        raise _too_new(version, schema=schema)
+
+
+def _too_new(version: int, *, schema: str) -> SchemaTooNew:
+    return SchemaTooNew(
+        f"the schema '{schema}' is at version {version}, newer than this code's {newest()}: upgrade pgqueue-jobs here"
+    )
 
 
 def migrate(queries: Queries, *, schema: str, roles: bool = False) -> Steps[list[str]]:
@@ -50,35 +64,64 @@ def migrate(queries: Queries, *, schema: str, roles: bool = False) -> Steps[list
         )
     if owned:
         yield queries.roles("become")
-    version = yield from applied(queries)
-    if version > newest():
-        raise SchemaTooNew(
-            f"the schema '{schema}' is at version {version}, newer than this code's {newest()}: upgrade pgqueue-jobs here"
-        )
+    version, works_with = yield from applied(queries)
+    # The rights of what this code does not know would be taken back.
+    if works_with > newest() or (roles and version > newest()):
+        raise _too_new(version, schema=schema)
+    if version == 0:
+        yield from _begin(queries, schema=schema)
     done: list[str] = []
     for number, name in migrations():
         if number > version:
-            if not done and version == 0:
-                yield queries.schema_prepare()
-            yield queries.migration(name)
+            yield from queries.each(f"migrations/{name}")
             yield queries.schema_applied(number, name=name)
             done.append(name)
     if roles:
         yield queries.roles("step_back")
-        yield queries.roles("create")
+        yield from queries.each("roles/create")
         yield queries.roles("become")
     if roles or (owned and done):
-        yield queries.roles("grant")
+        yield from queries.each("roles/grant")
     return done
+
+
+def _begin(queries: Queries, *, schema: str) -> Steps[None]:
+    ((who, exists, may),) = yield queries.schema_may()
+    if not may:
+        cure = (
+            f"grant usage, create on schema {schema} to {who}"
+            if exists
+            else f"create schema {schema} authorization {who}"
+        )
+        what = f"create tables in the schema '{schema}'" if exists else "create a schema in this database"
+        raise NotAllowed(f"role {who} may not {what}: let its owner run `{cure}`, then `pgqueue migrate` again")
+    taken = [name for (name,) in (yield queries.schema_taken())]
+    if taken:
+        raise SchemaError(
+            f"the schema '{schema}' holds {', '.join(taken)}, which pgqueue has not made: take another schema (PGQUEUE_SCHEMA)"
+        )
+    yield from queries.each("schema_prepare")
+
+
+def remembered(steps: Steps[T], said: list[Statement]) -> Steps[T]:
+    """The same steps; `said` holds the statement that was sent last, for whoever must name the one that failed."""
+    try:
+        statement = next(steps)
+        while True:
+            said[:] = [statement]
+            statement = steps.send((yield statement))
+    except StopIteration as done:
+        value: T = done.value
+        return value
 
 
 def script(queries: Queries) -> Iterator[str]:
     """Everything `migrate` would run on an empty database, as text for psql."""
     yield "begin;\n"
-    yield queries.schema_prepare().sql
+    yield queries.text("schema_prepare")
     for number, name in migrations():
         yield f"\n-- {name}\n"
-        yield queries.migration(name).sql
+        yield queries.text(f"migrations/{name.removesuffix('.sql')}")
         yield queries.schema_applied(number, name=name).sql
     yield "\ncommit;\n"
 
@@ -87,7 +130,7 @@ def roles_script(queries: Queries) -> Iterator[str]:
     """Everything `migrate` with roles adds to the tables that are there, as text for psql."""
     yield "begin;\nset local search_path = pg_catalog, pg_temp;\n"
     yield f"{queries.schema_lock().sql.strip() % queries.schema_lock().params};\n\n"
-    yield queries.roles("create").sql
+    yield queries.text("roles/create")
     yield f"\n{queries.roles('become').sql.strip()};\n\n"
-    yield queries.roles("grant").sql
+    yield queries.text("roles/grant")
     yield "\ncommit;\n"

@@ -34,6 +34,16 @@ def forget_atomically() -> None:
     current_job().conn.execute("create table shop.proof ()")
 
 
+@task(atomic=True)
+def answer_atomically(value: Any) -> Any:
+    return value
+
+
+@task(atomic=True)
+def sleep_atomically(seconds: float) -> None:
+    time.sleep(seconds)
+
+
 @task(queue="other", priority=3)
 def elsewhere(value: int) -> int:
     return value

@@ -17,7 +17,7 @@ from psycopg.rows import class_row, dict_row, namedtuple_row, scalar_row
 
 import pgqueue
 from pgqueue import App, Job, Task, db
-from tests.conftest import eventually
+from tests.conftest import Worker, eventually
 
 AnyTask = Task[Any, Any, Any]
 
@@ -651,3 +651,40 @@ def test_by_name_a_known_task_keeps_its_defaults(app: App, conn: psycopg.Connect
 
 def print_nothing() -> None:
     """A function to name."""
+
+
+def test_delay_and_expires_count_from_the_call(send: AnyTask, app: App, dsn: str) -> None:
+    """Not from the transaction's begin: after a minute of other work a delay of a minute would be over, and the job expired."""
+    with psycopg.connect(dsn) as caller:
+        (began,) = caller.execute("select now()").fetchone()
+        caller.execute("select pg_sleep(1)")
+        waits = [
+            send.options(conn=caller, delay=60).defer("a@b.c"),
+            *send.options(conn=caller, delay=60).defer_many([("b",)]),
+        ]
+        waits += send.options(conn=caller, delay=60, unique=True).defer_many([("c",), ("d",)])
+        ends = [
+            send.options(conn=caller, expires=60).defer("e"),
+            *send.options(conn=caller, expires=60).defer_many([("f",)]),
+        ]
+        (by_hand,) = caller.execute("select pgqueue.enqueue('t', delay => interval '60 s')::text").fetchone()
+        past = send.options(conn=caller, at=began + timedelta(seconds=0.5)).defer("g")  # over by now
+    for job in (*waits, app.job(by_hand)):
+        assert job.snapshot().run_at >= began + timedelta(seconds=61) and job.state == "scheduled"
+        # What a policy's stop_after_delay counts from.
+        assert job.snapshot().created_at >= began + timedelta(seconds=1)
+    with psycopg.connect(dsn) as conn:
+        rows = conn.execute(
+            "select expires_at from pgqueue.job where id = any (%s)", [[job.id for job in ends]]
+        ).fetchall()
+    assert len(rows) == 2 and all(at >= began + timedelta(seconds=61) for (at,) in rows)
+    assert past.state == "queued"
+
+
+def test_an_atomic_task_ends_when_it_ends(dsn: str, app: App) -> None:
+    """Its transaction began with it."""
+    job = app.enqueue("tests.tasks.sleep_atomically", [1.0])
+    assert Worker(dsn, "-c", "1", "--burst").wait() == 0
+    found = job.snapshot()
+    assert found.started_at is not None and found.finished_at is not None
+    assert found.finished_at - found.started_at >= timedelta(seconds=1)

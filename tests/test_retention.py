@@ -1,13 +1,14 @@
 """History by the day: partitions are made ahead, dropped past their retention, and nothing is refused for want of one."""
 
 import threading
+from collections.abc import Callable
 
 import psycopg
 import pytest
 
 from pgqueue import App, Config, JobNotFound, db
 from pgqueue.retention import tidy_partitions
-from tests.conftest import eventually
+from tests.conftest import Worker, eventually
 
 AHEAD_DAYS = 7
 PARTITIONS = "select relname from pg_class join pg_inherits on inhrelid = oid where relname ~ '_2[0-9]{7}$' order by 1"
@@ -87,6 +88,45 @@ def test_past_its_retention_a_day_is_dropped(tidy, conn: psycopg.Connection) -> 
     }
     assert kept == {"history_succeeded": 1, "history_ended": 3, "attempt": 3}
     assert len(where(conn)) == 1
+
+
+KEYLESS = """
+select c.oid::regclass::text
+from pg_class as c
+where
+  relnamespace = 'pgqueue'::regnamespace and relkind = 'r' and relreplident <> 'f'
+  and not (relreplident = 'd' and exists (select from pg_index where indrelid = c.oid and indisprimary))
+"""
+
+
+def test_a_publication_for_all_tables_refuses_nothing(fresh_dsn: str, start_worker: Callable[..., Worker]) -> None:
+    """The server updates and deletes no row then that it could not name to a subscriber."""
+    app = App(fresh_dsn)
+    app.migrate()
+    with psycopg.connect(fresh_dsn, autocommit=True) as conn:
+        conn.execute("create publication everything for all tables")
+        assert conn.execute(KEYLESS).fetchall() == []
+        app.enqueue("tests.tasks.echo", [1])
+        bad = app.enqueue("tests.tasks.wrong_kind")
+        assert start_worker("-c", "1", "--burst", dsn=fresh_dsn).wait() == 0
+        today = conn.execute("select to_char(now() at time zone 'utc', 'YYYYMMDD')").fetchone()[0]
+        for parent in "history_succeeded", "history_ended", "attempt":  # as if nobody had made the day in time
+            conn.execute(f"create table public.kept as select * from pgqueue.{parent}_{today}")
+            conn.execute(f"drop table pgqueue.{parent}_{today}")
+            assert conn.execute(f"insert into pgqueue.{parent} select * from public.kept").rowcount == 1
+            conn.execute("drop table public.kept")
+        conn.execute("insert into pgqueue.audit (at, action) values (now() - interval '2 years', 'purge')")
+        with conn.transaction():
+            db.run(conn, tidy_partitions(app.queries, app.config))
+        assert conn.execute("select count(*) from pgqueue.audit").fetchone() == (0,)
+        assert conn.execute(
+            "select distinct relname from pgqueue.attempt join pg_class on pg_class.oid = attempt.tableoid"
+        ).fetchall() == [(f"attempt_{today}",)]
+        assert conn.execute(KEYLESS).fetchall() == []
+        conn.execute("insert into pgqueue.throughput values (now() - interval '2 days', gen_random_uuid(), 1, 0, 0, 0)")
+        db.run(conn, app.queries.prune())
+        assert bad.retry() and app.purge(state="succeeded") == 1 and app.purge(state="queued") == 1
+    app.close()
 
 
 def test_only_one_tidies_at_a_time(app: App, dsn: str, tidy) -> None:

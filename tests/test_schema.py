@@ -4,13 +4,15 @@ import multiprocessing
 import re
 import subprocess
 import threading
+import uuid
 from typing import Any
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
-from pgqueue import App, InvalidOption, SchemaMissing, SchemaTooNew, SchemaTooOld
-from pgqueue.queries import migrations
+from pgqueue import App, InvalidOption, NotAllowed, SchemaError, SchemaMissing, SchemaTooNew, SchemaTooOld
+from pgqueue.queries import first_line, migrations, pieces, works_with
 from pgqueue.schema import newest, script
 from tests.hands import Hands
 
@@ -21,7 +23,7 @@ select format('%%s.%%s %%s %%s', c.relname, a.attname, format_type(a.atttypid, a
 from pg_class as c join pg_attribute as a on a.attrelid = c.oid
 where c.relnamespace = %(schema)s::text::regnamespace and a.attnum > 0
 union all
-select format('%%s %%s %%s', relname, relkind, reloptions)
+select format('%%s %%s %%s %%s', relname, relkind, reloptions, relreplident)
 from pg_class where relnamespace = %(schema)s::text::regnamespace
 union all
 select indexdef from pg_indexes where schemaname = %(schema)s::text
@@ -109,10 +111,7 @@ def test_missing(fresh_dsn: str) -> None:
 
 def test_b53_older(fresh_dsn: str) -> None:
     App(fresh_dsn).migrate()
-    execute(fresh_dsn, f"update pgqueue.migration set version = version - {newest()}")
-    execute(fresh_dsn, "insert into pgqueue.migration values (-1, '')")
-    with psycopg.connect(fresh_dsn, autocommit=True) as conn:
-        conn.execute("delete from pgqueue.migration")
+    execute(fresh_dsn, "delete from pgqueue.migration")
     assert_refused(fresh_dsn, SchemaMissing, "run `pgqueue migrate`")
     execute(fresh_dsn, "insert into pgqueue.migration values (-1, 'older than all')")
     assert_refused(fresh_dsn, SchemaTooOld, f"is at version -1 and this code needs {newest()}: run `pgqueue migrate`")
@@ -130,13 +129,126 @@ def test_b53_newer(fresh_dsn: str) -> None:
     assert structure(fresh_dsn) == before
 
 
+def test_newer_tables_that_this_code_may_run_on(fresh_dsn: str) -> None:
+    """In the middle of a deploy an old worker restarts; each newer migration says down to which code that is safe."""
+    app = App(fresh_dsn)
+    app.migrate()
+    columns = "pgqueue.migration (version, name, works_with)"
+    execute(fresh_dsn, f"insert into {columns} values (9998, '9998_new.sql', {newest()}), (9999, '9999_more.sql', 1)")
+    assert app.enqueue("t").state == "queued"
+    assert app.migrate() == []  # as each start of an embedded server does
+    with pytest.raises(SchemaTooNew, match="is at version 9999, newer than this code's"):  # it would take rights back
+        app.migrate(roles=True)
+    app.close()
+    execute(fresh_dsn, f"update pgqueue.migration set works_with = {newest() + 1} where version = 9998")
+    assert_refused(fresh_dsn, SchemaTooNew, f"is at version 9999, newer than this code's {newest()}")
+    with pytest.raises(SchemaTooNew):
+        app.migrate()
+
+
+def test_every_migration_from_the_second_on_says_what_it_works_with(fresh_dsn: str) -> None:
+    App(fresh_dsn).migrate()
+    with psycopg.connect(fresh_dsn) as conn:
+        rows = conn.execute("select version, works_with from pgqueue.migration order by 1").fetchall()
+    assert rows == [(version, works_with(name)) for version, name in migrations()]
+    assert rows[0] == (1, None) and all(1 <= oldest <= version for version, oldest in rows[1:])
+
+
+def test_the_tables_of_the_first_code_are_brought_up_to_date(fresh_dsn: str) -> None:
+    """As it left them: with its list of migrations, ended jobs, and the days that were made ahead."""
+    app = App(fresh_dsn)
+    for piece in pieces(app.queries.text("schema_prepare") + app.queries.text("migrations/0001_initial")):
+        execute(fresh_dsn, piece)
+    execute(fresh_dsn, "insert into pgqueue.migration (version, name) values (1, '0001_initial.sql')")
+    execute(fresh_dsn, "select pgqueue.tidy(7, 7)")
+    columns = "id, claim_token, run_at, created_at, state, attempt, crashes, priority, queue, task, args, kwargs"
+    values = "gen_random_uuid(), 1, now(), now(), 'dead', 1, 0, 0, 'q', 't', '[]', '{}'"
+    execute(fresh_dsn, f"insert into pgqueue.history ({columns}) values ({values})")
+    assert_refused(fresh_dsn, SchemaTooOld, f"is at version 1 and this code needs {newest()}: run `pgqueue migrate`")
+    assert app.migrate() == NAMES[1:]
+    App(fresh_dsn, schema="fresh").migrate()
+    assert structure(fresh_dsn) == structure(fresh_dsn, "fresh")
+    (dead,) = app.jobs(state="dead")
+    assert app.job(dead.id).retry() and app.job(dead.id).state == "queued"
+    app.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("select 1; select 2", ["select 1;", "select 2"]),
+        (
+            "-- a; b\nselect ';', $$ ; $$, $x$ $$;$$ $x$, /* ; */ 1;\n-- end;\n",
+            ["select ';', $$ ; $$, $x$ $$;$$ $x$, /* ; */ 1;"],
+        ),
+        ("select 'it''s; so', \"a;\" ;select 1", ["select 'it''s; so', \"a;\" ;", "select 1"]),
+        ("-- why;\ndo $$\nbegin; end; $$;", ["why;"]),
+        ("-- nothing;\n", []),
+    ],
+)
+def test_a_text_is_cut_into_its_statements(text: str, lines: list[str]) -> None:
+    assert [first_line(piece) for piece in pieces(text)] == lines
+
+
+def test_an_account_that_may_make_no_schemas_uses_one_made_for_it(fresh_dsn: str) -> None:
+    role = f"guest_{uuid.uuid4().hex[:8]}"
+    dsn = make_conninfo(fresh_dsn, user=role)
+    execute(fresh_dsn, f"create role {role} login")
+    try:
+        with pytest.raises(NotAllowed, match=f"may not create a schema .*`create schema pgqueue authorization {role}`"):
+            App(dsn).migrate()
+        # Somebody else's in which we may create, one of our own, and one for the printed script.
+        execute(fresh_dsn, f"create schema pgqueue; create schema mine authorization {role}; create schema printed")
+        with pytest.raises(
+            NotAllowed, match=f"in the schema 'pgqueue': .*`grant usage, create on schema pgqueue to {role}`"
+        ):
+            App(dsn).migrate()
+        execute(fresh_dsn, f"grant usage, create on schema pgqueue, printed to {role}")
+        execute(dsn, "".join(script(App(dsn, schema="printed").queries)))
+        for schema in "pgqueue", "mine", "printed":
+            app = App(dsn, schema=schema)
+            assert app.migrate() == ([] if schema == "printed" else NAMES) and app.migrate() == []
+            assert app.enqueue("t").state == "queued"
+            app.close()
+    finally:
+        execute(fresh_dsn, f"drop owned by {role} cascade; drop role {role}")
+
+
 def test_a_failed_migration_leaves_nothing(fresh_dsn: str) -> None:
-    execute(fresh_dsn, "create schema pgqueue; create table pgqueue.worker (mine int)")
-    with pytest.raises(psycopg.errors.DuplicateTable):
+    # Made by others in a way that no look ahead can find.
+    refuse = (
+        "create function no() returns event_trigger language plpgsql as $$ begin raise 'no %', (select count(*) from "
+    )
+    execute(fresh_dsn, refuse + "pg_event_trigger_ddl_commands() where object_type = 'view'); end $$")
+    execute(
+        fresh_dsn, "create event trigger refuse on ddl_command_end when tag in ('CREATE VIEW') execute function no()"
+    )
+    said = 'no 1; this was `create view "pgqueue".failures as`, and nothing was changed'
+    with pytest.raises(SchemaError, match=re.escape(said)):
         App(fresh_dsn).migrate()
     with psycopg.connect(fresh_dsn) as conn:
-        tables = conn.execute("select tablename from pg_tables where schemaname = 'pgqueue'").fetchall()
-    assert tables == [("worker",)]
+        assert conn.execute("select from pg_namespace where nspname = 'pgqueue'").fetchall() == []
+
+
+@pytest.mark.parametrize(
+    ("theirs", "named"),
+    [
+        ("create table pgqueue.worker (mine int); create view pgqueue.jobs as select 1", "jobs, worker"),
+        ("create table pgqueue.migration (id int)", "migration"),
+        ("create function pgqueue.enqueue() returns int language sql as 'select 1'", "enqueue"),
+        ("create type pgqueue.job_state as enum ('mine')", "job_state"),
+    ],
+)
+def test_names_that_others_took_are_told_before_anything_is_written(fresh_dsn: str, theirs: str, named: str) -> None:
+    execute(fresh_dsn, f"create schema pgqueue; {theirs}")
+    count = "select count(*) from pg_depend join pg_namespace on refobjid = pg_namespace.oid where nspname = 'pgqueue'"
+    with psycopg.connect(fresh_dsn, autocommit=True) as conn:
+        before = conn.execute(count).fetchone()
+        with pytest.raises(SchemaError, match=f"the schema 'pgqueue' holds {named}, which pgqueue has not made"):
+            App(fresh_dsn).migrate()
+        assert conn.execute(count).fetchone() == before
+    execute(fresh_dsn, "create table pgqueue.attempts (id int)")  # not one of ours
+    assert App(fresh_dsn, schema="other").migrate() == NAMES
 
 
 @pytest.mark.parametrize("schema", ["jobs_two", "user", "x" * 48, "_1"])

@@ -3,6 +3,8 @@
 import asyncio
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing.connection import wait
 from typing import NamedTuple
 
@@ -10,7 +12,8 @@ import psycopg
 
 from pgqueue.db.doors import AnyConnection, AsyncConnection, Connection, prepare_nothing, run, run_async
 from pgqueue.db.dsn import CONNECT_TIMEOUT_S, connection_settings, no_connection
-from pgqueue.queries import session
+from pgqueue.errors import ConfigError
+from pgqueue.queries import Rows, session, session_of_others
 
 
 def connect(
@@ -23,7 +26,8 @@ def connect(
     try:
         parameters = connection_settings(dsn, timeout_s=timeout_s, name=name, private=private)
         conn = psycopg.connect(dsn, autocommit=True, **parameters)
-        prepare(conn, private=private)
+        with _closed_unless_ready(conn):
+            prepare(conn, private=private)
     except psycopg.Error as error:
         raise no_connection(dsn, error) from None
     return conn
@@ -38,7 +42,8 @@ async def connect_async(
         conn = await psycopg.AsyncConnection.connect(dsn, autocommit=True, **parameters)
         alarm = asyncio.get_running_loop().call_later(timeout_s, sever, conn)
         try:
-            await prepare_async(conn, private=private)
+            with _closed_unless_ready(conn):
+                await prepare_async(conn, private=private)
         finally:
             alarm.cancel()
     except psycopg.Error as error:
@@ -46,14 +51,34 @@ async def connect_async(
     return conn
 
 
+@contextmanager
+def _closed_unless_ready(conn: AnyConnection) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        conn.pgconn.finish()
+        raise
+
+
 def prepare(conn: Connection, *, private: bool = True) -> None:
     if not run(conn, session(backend_pid=conn.info.backend_pid, private=private)):
         prepare_nothing(conn)
+        _heed(run(conn, session_of_others()))
 
 
 async def prepare_async(conn: AsyncConnection, *, private: bool = True) -> None:
     if not await run_async(conn, session(backend_pid=conn.info.backend_pid, private=private)):
         prepare_nothing(conn)
+        _heed(await run_async(conn, session_of_others()))
+
+
+def _heed(harmful: Rows) -> None:
+    """Behind a pooler nothing can be set: refuse what would make us write something else than we were told."""
+    for name, value, wanted in harmful:
+        raise ConfigError(
+            f"{name} is {value} behind a pooler, whose sessions are not ours to set: alter the role or the database to "
+            f"set {name} = {wanted}, or connect past the pooler"
+        )
 
 
 def wait_for_bell(conn: Connection, timeout_s: float, *, wake_fd: int) -> bool:

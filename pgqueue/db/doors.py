@@ -18,6 +18,13 @@ AnyConnection = Connection | AsyncConnection
 DatabaseError = psycopg.Error
 _steady: WeakSet[AnyConnection] = WeakSet()
 Blocked = psycopg.errors.LockNotAvailable  # somebody else held a lock for longer than we wait
+# As text a time or an interval comes in whatever style the session has, which on a caller's connection is his: psycopg reads
+# but one of them, and a float may lack its last digits.
+BINARY = True
+
+
+class ReadOnlyDefault(psycopg.errors.ReadOnlySqlTransaction):
+    """Nothing can be written because somebody has set it so: for the role, the database or the server."""
 
 
 def run(conn: Connection, steps: "Steps[T] | Statement") -> Any:
@@ -50,33 +57,41 @@ async def run_async(conn: AsyncConnection, steps: "Steps[T] | Statement") -> Any
 
 def _execute(conn: Connection, statement: Statement) -> Rows:
     # Our own cursor class: the caller's connection may make cursors that read rows or placeholders another way.
-    with psycopg.Cursor(conn, row_factory=tuple_row) as cursor:
-        if statement.copy_rows is not None:
-            _check_copy(conn)
-            with cursor.copy(_trusted(statement)) as copy:
-                for row in statement.copy_rows:
-                    copy.write_row(row)
-            return []
-        cursor.execute(_trusted(statement), statement.params or None, prepare=_prepare(conn, statement))
-        if _in_pipeline(conn):  # the answer has not been read yet, not even whether there are rows
-            with conn.pipeline() as pipeline:
-                pipeline.sync()
-        return cursor.fetchall() if _has_rows(cursor) else []
+    try:
+        with psycopg.Cursor(conn, row_factory=tuple_row) as cursor:
+            if statement.copy_rows is not None:
+                _check_copy(conn)
+                with cursor.copy(_trusted(statement)) as copy:
+                    for row in statement.copy_rows:
+                        copy.write_row(row)
+                return []
+            prepare = _prepare(conn, statement)
+            cursor.execute(_trusted(statement), statement.params or None, prepare=prepare, binary=BINARY)
+            if _in_pipeline(conn):  # the answer has not been read yet, not even whether there are rows
+                with conn.pipeline() as pipeline:
+                    pipeline.sync()
+            return cursor.fetchall() if _has_rows(cursor) else []
+    except psycopg.errors.ReadOnlySqlTransaction as error:
+        raise _read_only(conn, error) from None
 
 
 async def _execute_async(conn: AsyncConnection, statement: Statement) -> Rows:
-    async with psycopg.AsyncCursor(conn, row_factory=tuple_row) as cursor:
-        if statement.copy_rows is not None:
-            _check_copy(conn)
-            async with cursor.copy(_trusted(statement)) as copy:
-                for row in statement.copy_rows:
-                    await copy.write_row(row)
-            return []
-        await cursor.execute(_trusted(statement), statement.params or None, prepare=_prepare(conn, statement))
-        if _in_pipeline(conn):
-            async with conn.pipeline() as pipeline:
-                await pipeline.sync()
-        return await cursor.fetchall() if _has_rows(cursor) else []
+    try:
+        async with psycopg.AsyncCursor(conn, row_factory=tuple_row) as cursor:
+            if statement.copy_rows is not None:
+                _check_copy(conn)
+                async with cursor.copy(_trusted(statement)) as copy:
+                    for row in statement.copy_rows:
+                        await copy.write_row(row)
+                return []
+            prepare = _prepare(conn, statement)
+            await cursor.execute(_trusted(statement), statement.params or None, prepare=prepare, binary=BINARY)
+            if _in_pipeline(conn):
+                async with conn.pipeline() as pipeline:
+                    await pipeline.sync()
+            return await cursor.fetchall() if _has_rows(cursor) else []
+    except psycopg.errors.ReadOnlySqlTransaction as error:
+        raise _read_only(conn, error) from None
 
 
 def _prepare(conn: AnyConnection, statement: Statement) -> bool | None:
@@ -86,6 +101,19 @@ def _prepare(conn: AnyConnection, statement: Statement) -> bool | None:
     of one job. A steady session keeps all, as it can plan but one way.
     """
     return None if statement.lasting or conn in _steady else False
+
+
+def _read_only(conn: AnyConnection, error: psycopg.Error) -> psycopg.Error:
+    """The error, by the name of the setting if that is what refuses us; on a standby nothing can be set."""
+    said = conn.info.parameter_status
+    if said("default_transaction_read_only") != "on" or said("in_hot_standby") == "on":
+        return error
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    return ReadOnlyDefault(
+        f"{reason}: default_transaction_read_only is on for role {conn.info.user}, for the database or for the whole server "
+        "(some hosts set it when the disk is full): alter role or database ... set default_transaction_read_only = off, or "
+        "put options=-cdefault_transaction_read_only=off into the DSN"
+    )
 
 
 def plan_steadily(conn: AnyConnection, queries: Queries) -> Steps[None]:

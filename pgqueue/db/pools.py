@@ -12,7 +12,7 @@ from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from pgqueue.config import Notify
 from pgqueue.db.connections import connect, connect_async, prepare, prepare_async
-from pgqueue.db.doors import AnyConnection, AsyncConnection, Connection
+from pgqueue.db.doors import AnyConnection, AsyncConnection, Connection, ReadOnlyDefault
 from pgqueue.db.dsn import CONNECT_TIMEOUT_S, connection_settings
 
 # A pool doubles its pauses between two tries for as long as this; then it begins afresh if somebody still waits, and else
@@ -178,6 +178,6 @@ def writable(conn: AnyConnection) -> Iterator[None]:
         raise _not_primary(conn, error) from error
 
 
-def _not_primary(conn: AnyConnection, error: BaseException) -> NotPrimary:
+def _not_primary(conn: AnyConnection, error: BaseException) -> psycopg.errors.ReadOnlySqlTransaction:
     conn.pgconn.finish()
-    return NotPrimary(str(error))
+    return (ReadOnlyDefault if isinstance(error, ReadOnlyDefault) else NotPrimary)(str(error))

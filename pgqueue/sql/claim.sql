@@ -39,5 +39,5 @@ where ctid = any (array(
   where coalesce(bytes_before, 0) < %(most_bytes)s
 ))
 returning
-  id::text, claim_token, task, args, kwargs, attempt, max_attempts, crashes, queue, priority, seq, timeout_s, headers,
+  id::text, claim_token, task, args, kwargs, attempt, max_attempts, crashes, queue, priority, seq, timeout_s::text::float8, headers,
   extract(epoch from now() - created_at)::float8, expires_at < now()

@@ -1,6 +1,7 @@
 -- Record a batch of successes: each counts only if the claim token and the worker still match. No result: nothing is kept.
 with done as (
-  select id, claim_token, result
+  -- No result is an empty text: a null in the list would be the word NULL where the session has array_nulls off.
+  select id, claim_token, nullif(result, '') as result
   from unnest(%(ids)s::uuid[], %(tokens)s::bigint[], %(results)s::text[]) as done (id, claim_token, result)
 ),
 gone as (

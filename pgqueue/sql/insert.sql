@@ -2,8 +2,8 @@
 with given as (
   select
     id, task, queue, priority, args, kwargs, headers, max_attempts, timeout_s, unique_key,
-    coalesce(run_at, now()) + coalesce(delay_s, 0) * interval '1 second' as run_at,
-    coalesce(expires_at, now() + expires_s * interval '1 second') as expires_at
+    coalesce(run_at, statement_timestamp()) + coalesce(delay_s, 0) * interval '1 second' as run_at,
+    coalesce(expires_at, statement_timestamp() + expires_s * interval '1 second') as expires_at
   from {source} as source (
     id, task, queue, priority, args, kwargs, headers, max_attempts, timeout_s, unique_key,
     run_at, delay_s, expires_at, expires_s
@@ -14,7 +14,7 @@ inserted as (
     id, state, task, queue, priority, args, kwargs, headers, max_attempts, timeout_s, unique_key, run_at, expires_at
   )
   select
-    id, case when run_at > now() then 'scheduled' else 'queued' end::{schema}.job_state,
+    id, case when run_at > statement_timestamp() then 'scheduled' else 'queued' end::{schema}.job_state,
     task, queue, priority, args, kwargs, headers, max_attempts, timeout_s, unique_key, run_at, expires_at
   from given
   {on_conflict}
@@ -26,7 +26,7 @@ bell as (
     select distinct queue
     from inserted
     -- A job due before the longest poll must be heard of now, or it would start late.
-    where run_at < now() + interval '10 seconds'
+    where run_at < statement_timestamp() + interval '10 seconds'
   ) as due
   where
     -- The server's queue of notifications fills up when somebody does not listen, and then every NOTIFY fails: a bell is a

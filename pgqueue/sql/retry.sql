@@ -1,7 +1,7 @@
 -- Run an ended job again from its first attempt, or a scheduled one now. Returns the state it was in; the token only grows.
 with live as (
   update {schema}.job
-  set state = 'queued', run_at = now(), seq = nextval('{schema}.job_seq')
+  set state = 'queued', run_at = statement_timestamp(), seq = nextval('{schema}.job_seq')
   where id = %(id)s and state = 'scheduled'
   returning id, queue, task, 'scheduled'::{schema}.job_state as was
 ),

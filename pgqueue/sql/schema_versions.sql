@@ -1,2 +1,4 @@
--- The migrations that were applied.
-select version from {schema}.migration order by version
+-- The migrations that were applied, each with the oldest code that may run since; null before that was written down.
+select version, (to_jsonb(migration) ->> 'works_with')::integer
+from {schema}.migration
+order by version

@@ -30,7 +30,7 @@ select
   extract(epoch from target.expires_at - now())::float8,
   extract(epoch from now() - target.started_at)::float8,
   target.cancel_requested_at is not null,
-  target.progress,
+  target.progress::text::float8,
   target.progress_note,
   extract(epoch from now() - queue.paused_at)::float8,
   queue.paused_by,

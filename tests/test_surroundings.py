@@ -1,0 +1,326 @@
+"""Whatever a database, a role or a caller's session is set to, we write and read the same, and change nothing of the caller's."""
+
+import asyncio
+import json
+import re
+import uuid
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from benchmarks.chaos import pooler
+from benchmarks.chaos.cluster import Cluster
+from benchmarks.chaos.pooler import Pooler
+from pgqueue import App, ConfigError, NotAllowed, db, stats
+from pgqueue.job import Job
+from pgqueue.queries import Queries
+from tests.conftest import Worker, eventually
+from tests.hands import Hands
+
+SQL = Path(__file__).parent.parent / "pgqueue" / "sql"
+DUE = datetime(2030, 3, 4, 5, 6, 7, 891011, tzinfo=UTC)  # a day and a month that can be taken for one another
+
+SETTINGS = {
+    "DateStyle": "SQL, DMY",
+    "IntervalStyle": "sql_standard",
+    "TimeZone": "Asia/Kathmandu",
+    "array_nulls": "off",
+    "bytea_output": "escape",
+    "extra_float_digits": "0",
+    "default_transaction_isolation": "serializable",
+    "default_transaction_deferrable": "on",
+    "search_path": "shop, pg_catalog",
+    "statement_timeout": "1s",
+    "lock_timeout": "100ms",
+    "idle_in_transaction_session_timeout": "1s",
+    "transaction_timeout": "1s",
+    "idle_session_timeout": "1s",
+    "standard_conforming_strings": "off",
+}
+OTHERS = {
+    "DateStyle": ["German, YMD", "Postgres, MDY", "ISO, DMY"],
+    "IntervalStyle": ["iso_8601", "postgres_verbose"],
+    "default_transaction_isolation": ["repeatable read"],
+    "TimeZone": ["<+0545>-5:45"],
+}
+PATIENT = "-cidle_session_timeout=0 -cstatement_timeout=0 -ctransaction_timeout=0"  # for a test's own session
+EACH = list(SETTINGS.items()) + [(name, v) for name, vs in OTHERS.items() for v in vs]
+
+
+def set_for_all(dsn: str, settings: dict[str, str]) -> None:
+    """For every new session in this database, if the server knows the setting. A test's own session is to live for longer."""
+    with psycopg.connect(dsn, autocommit=True) as conn:
+        known = {name.lower() for (name,) in conn.execute("select name from pg_settings")}
+        for name, value in settings.items():
+            if name.lower() in known:
+                text = value if name == "search_path" else f"'{value}'"
+                conn.execute(f"alter database {conn.info.dbname} set {name} = {text}")
+
+
+@pytest.fixture
+def odd(fresh_dsn: str, request: pytest.FixtureRequest) -> str:
+    """A database with settings of the test's, and our tables."""
+    set_for_all(fresh_dsn, request.param)
+    App(fresh_dsn).migrate()
+    return fresh_dsn
+
+
+def shop(dsn: str) -> Any:
+    """A task of an app of its own, found by name when a worker of tests.tasks runs it."""
+    app = App(dsn)
+
+    def echo(value: Any) -> Any: ...
+
+    return app.task(name="tests.tasks.echo")(echo)
+
+
+def look(job: Job) -> tuple[Any, ...]:
+    found = job.snapshot()
+    return (found.state, found.run_at, json.loads(found.args), found.error)
+
+
+def assert_all_is_well(dsn: str, send: Any, conn: psycopg.Connection | None) -> None:
+    """Put jobs in by every way, run them by hand on a connection of ours, and read them back."""
+    app = send.app
+    sends = partial(send.options, conn=conn)
+    one = sends(at=DUE).defer("Ä")
+    many = [*sends(at=DUE, expires=timedelta(days=3000)).defer_many([("b",), ("c",)])]
+    keyed = [*sends(unique=True, at=DUE).defer_many([("d",), ("d",), ("e",)])]
+    late = sends(delay=timedelta(hours=1, seconds=0.5)).defer("f")
+    now = [sends(timeout=0.1).defer("g"), *sends(timeout=0.1).defer_many([("h",)])]
+    assert keyed[0].id == keyed[1].id != keyed[2].id
+    for job, value in zip([one, *many, *keyed], ["Ä", "b", "c", "d", "d", "e"], strict=True):
+        assert look(job) == ("scheduled", DUE, [value], None)
+    assert [job.snapshot().run_at.utcoffset() is not None for job in many] == [True, True]
+    due = late.snapshot()
+    assert abs((due.run_at - due.created_at).total_seconds() - 3600.5) < 0.01
+    with db.connect(dsn) as line:
+        hands = Hands(line, app.queries)
+        db.run(line, db.plan_steadily(line, app.queries))
+        first, second = hands.claim()
+        assert (first.timeout_s, second.timeout_s) == (0.1, 0.1) and 0 <= first.age_s < 60
+        db.run(
+            line,
+            app.queries.progress(worker=hands.id, ids=[first.id], tokens=[first.token], fractions=[0.1], notes=[None]),
+        )
+        assert (app.job(first.id).snapshot().progress, app.job(first.id).snapshot().progress_note) == (0.1, None)
+        hands.finish([first], result=None)
+        hands.settle(second, "dead", None)
+    assert look(app.job(second.id))[::3] == ("dead", None)
+    assert app.job(second.id).retry()
+    with db.connect(dsn) as line:
+        ((alive,),) = db.run(line, app.queries.alive())
+        Hands(line, app.queries).run_all('"done"')
+    assert alive == 1 and now[1].result(60) == "done"
+    assert app.run(stats.gather(app.queries)).to_json()["workers"]
+    assert {job.id for job in app.jobs()} >= {one.id, late.id, now[1].id}
+    app.run(app.queries.tidy(keep_succeeded_days=7, keep_dead_days=7))
+    app.run(app.queries.prune())
+    app.close()
+
+
+@pytest.mark.parametrize("odd", [{name: value} for name, value in EACH], ids=lambda each: str(each), indirect=True)
+def test_a_setting_of_the_database(odd: str) -> None:
+    assert_all_is_well(odd, shop(odd), None)
+
+
+CALLERS = {name: value for name, value in SETTINGS.items() if "timeout" not in name}  # a caller's own is his own
+
+
+@pytest.mark.parametrize("odd", [CALLERS], ids=["all"], indirect=True)
+def test_all_of_them_on_a_callers_connection_which_stays_as_it_was(odd: str) -> None:
+    shown = "select name, setting from pg_settings order by name"
+    with psycopg.connect(odd, autocommit=True) as caller:
+        before = caller.execute(shown).fetchall()
+        assert ("DateStyle", "SQL, DMY") in before
+        assert_all_is_well(odd, shop(odd), caller)
+        assert caller.execute(shown).fetchall() == before
+
+
+@pytest.mark.parametrize("odd", [SETTINGS], ids=["all"], indirect=True)
+def test_all_of_them_for_a_worker(odd: str, start_worker: Callable[..., Worker]) -> None:
+    send = shop(odd)
+    jobs = [send.defer(n) for n in range(3)]
+    forgets = send.app.enqueue("tests.tasks.forget")
+    atomic = send.app.enqueue("tests.tasks.answer_atomically", [[1.5, None]])
+    fails = send.app.enqueue("tests.tasks.wrong_kind")
+    worker = start_worker("-c", "2", "--burst", dsn=odd)
+    assert worker.wait() == 0, worker.output
+    assert [job.result(60) for job in jobs] == [0, 1, 2] and atomic.result(60) == [1.5, None]
+    assert fails.state == "dead" and "not an OSError" in (fails.snapshot().error or "")
+    assert "trying again" not in worker.output
+    with psycopg.connect(odd, options=PATIENT) as conn:
+        assert conn.execute("select count(*) from pgqueue.jobs where id = %s", [forgets.id]).fetchone() == (0,)
+    send.app.close()
+
+
+async def _async_defers(send: Any, dsn: str) -> list[datetime]:
+    async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as caller:
+        jobs = [
+            await send.options(at=DUE).defer_async(1),
+            await send.options(at=DUE, conn=caller).defer_async(2),
+            *await send.options(at=DUE, conn=caller).defer_many_async([(3,)]),
+        ]
+        return [(await asyncio.to_thread(job.snapshot)).run_at for job in jobs]
+
+
+@pytest.mark.parametrize("odd", [CALLERS], ids=["all"], indirect=True)
+def test_all_of_them_for_asyncio(odd: str) -> None:
+    assert asyncio.run(_async_defers(shop(odd), odd)) == [DUE] * 3
+
+
+@pytest.mark.parametrize("odd", [SETTINGS], ids=["all"], indirect=True)
+def test_a_slow_copy_of_ours_outlives_the_roles_timeouts(odd: str) -> None:
+    """Its rows come out of the caller's generator, here one that waits longer than each of them."""
+    with psycopg.connect(odd, autocommit=True, options=PATIENT) as conn:
+
+        def calls() -> Iterator[tuple[int]]:
+            yield (1,)
+            conn.execute("select pg_sleep(1.5)")
+            yield (2,)
+
+        assert len(shop(odd).defer_many(calls())) == 2
+
+
+def role_of(fresh_dsn: str, settings: dict[str, str]) -> tuple[str, str]:
+    """A DSN of a role that owns the database, with these settings of its own; and its name."""
+    role = f"odd_{uuid.uuid4().hex[:8]}"
+    with psycopg.connect(fresh_dsn, autocommit=True) as conn:
+        conn.execute(f"create role {role} login")
+        conn.execute(f"alter database {conn.info.dbname} owner to {role}")
+        for name, value in settings.items():
+            conn.execute(f"alter role {role} set {name} = '{value}'")
+    return make_conninfo(fresh_dsn, user=role), role
+
+
+def defers(send: Any) -> Job | None:
+    try:
+        job: Job = send.defer(2)
+    except NotAllowed:
+        return None
+    return job
+
+
+def drop_role(fresh_dsn: str, role: str) -> None:
+    with psycopg.connect(fresh_dsn, autocommit=True) as conn:
+        conn.execute(f"reassign owned by {role} to current_user; drop owned by {role}; drop role {role}")
+
+
+def test_a_read_only_default_is_named_with_its_cure(fresh_dsn: str, start_worker: Callable[..., Worker]) -> None:
+    said = "default_transaction_read_only is on for role odd_.* alter role or database .* options=-cdefault_transaction_read"
+    dsn, role = role_of(fresh_dsn, {"default_transaction_read_only": "on"})
+    try:
+        with pytest.raises(NotAllowed, match=said):
+            App(dsn).migrate()
+        App(fresh_dsn).migrate()
+        with psycopg.connect(fresh_dsn, autocommit=True) as conn:
+            conn.execute(f"grant usage on schema pgqueue to {role}")
+            conn.execute(f"grant all on all tables in schema pgqueue to {role}")
+            conn.execute(f"grant all on all sequences in schema pgqueue to {role}")
+        send = shop(dsn)
+        assert send.app.jobs() == []  # who only reads is not disturbed
+        with pytest.raises(NotAllowed, match=said) as caught:
+            send.defer(1)
+        assert "\n" not in str(caught.value)
+        with pytest.raises(NotAllowed, match=said):
+            send.defer_many([(1,)])
+        with pytest.raises(NotAllowed, match=said):
+            asyncio.run(send.defer_async(1))
+        worker = start_worker("-c", "1", dsn=dsn)
+        assert worker.wait() != 0 and re.search(said, worker.output)
+        cured = shop(make_conninfo(dsn, options="-cdefault_transaction_read_only=off"))
+        assert cured.defer(1).state == "queued"
+        with psycopg.connect(fresh_dsn, autocommit=True) as conn:
+            conn.execute(f"alter role {role} reset default_transaction_read_only")
+        # And the other one, in the same process: its pool may still hold a session from before.
+        assert eventually(partial(defers, send), what="it writes").state == "queued"
+        send.app.close()
+        cured.app.close()
+    finally:
+        drop_role(fresh_dsn, role)
+
+
+RESULT_TYPES = {
+    "bigint", "bigint[]", "boolean", "date", "double precision", "integer", "smallint", "smallint[]", "text", "text[]",
+    "timestamp with time zone", "uuid", "void",
+}  # fmt: skip
+
+
+TYPED = {
+    "succeeded": "int",
+    "failed": "int",
+    "dead": "int",
+    "cancelled": "int",
+    "count_limit": "bigint",
+    "queue_limit": "bigint",
+}
+READS = re.compile(r"^(select|with|insert|update|delete|\()", re.MULTILINE)
+NOT_READ = ("migrations/", "roles/create", "roles/grant", "insert_", "beat_")
+
+
+def test_all_answers_are_of_types_that_are_read_from_binary(app: App, conn: psycopg.Connection) -> None:
+    """An enum would arrive as bytes, and a real as 0.10000000149: they are turned into text or float8 where they are selected."""
+    if conn.info.server_version < 160000:
+        pytest.skip("this server does not tell the types of a prepared statement")
+    seen = set()
+    for file in sorted(SQL.rglob("*.sql")):
+        name = str(file.relative_to(SQL).with_suffix(""))
+        if name.startswith(NOT_READ) or not READS.search(file.read_text("utf-8")):
+            continue
+        conn.execute(_prepared(app.queries, name))
+        ((types,),) = conn.execute("select result_types::text[] from pg_prepared_statements where name = 'asked'")
+        conn.execute("deallocate asked")
+        assert set(types or ()) <= RESULT_TYPES, name
+        seen.add(name)
+    assert {"claim", "heads", "jobs", "beat", "finish", "why", "stats_queues", "doctor/server"} <= seen, seen
+
+
+def _prepared(queries: Queries, name: str) -> str:
+    pieces = {
+        "insert": {"source": (SQL / "insert_source_one.sql").read_text(), "on_conflict": ""},
+        "beat": {"jobs": (SQL / "beat_asks_jobs.sql").read_text()},
+        "schema_applied": {"version": "1", "name": "x", "works_with": "null"},
+    }
+    text = queries.text(name, **pieces.get(name, {}))
+    text = "\n".join(line for line in text.splitlines() if not line.startswith("--")).strip().rstrip(";")
+    places = list(dict.fromkeys(re.findall(r"%\((\w+)\)s", text)))
+    for number, place in enumerate(places, 1):
+        text = text.replace(f"%({place})s", f"${number}")
+    types = ", ".join(TYPED.get(place, "unknown") for place in places)
+    return f"prepare asked {f'({types})' if types else ''} as {text.replace('%%', '%')}"
+
+
+def test_no_text_of_ours_holds_a_backslash() -> None:
+    """On a caller's connection with standard_conforming_strings off it would mean something else."""
+    assert [file.name for file in SQL.rglob("*.sql") if "\\" in file.read_text("utf-8")] == []
+
+
+@pytest.mark.skipif(pooler.find() is None, reason="pgbouncer is not installed (Debian: apt-get install pgbouncer)")
+def test_behind_a_pooler_where_nothing_can_be_set() -> None:
+    with Cluster(fsync="off") as cluster, Pooler(cluster, sessions=2) as made:
+        with cluster.connect() as admin:
+            admin.execute("create database shop")
+            admin.execute("alter database shop set array_nulls = off")
+        direct, pooled = cluster.dsn("shop"), cluster.dsn("shop", port=made.port)
+        App(direct).migrate()
+        said = "array_nulls is off behind a pooler, .*: alter the role or the database to set array_nulls = on"
+        with pytest.raises(ConfigError, match=said):
+            shop(pooled).defer(1)
+        with cluster.connect() as admin:
+            admin.execute("alter database shop reset array_nulls")
+            admin.execute("select pg_terminate_backend(pid) from pg_stat_activity where datname = 'shop'")
+            rest = {name: value for name, value in CALLERS.items() if name != "array_nulls"}
+        set_for_all(direct, rest)
+        send = shop(pooled)
+        jobs = [send.options(at=DUE).defer(1), *send.options(at=DUE).defer_many([(2,)])]
+        assert [look(job)[:2] for job in jobs] == [("scheduled", DUE)] * 2
+        now = [send.defer(n) for n in range(20)]
+        assert Worker(pooled, "-c", "2", "--burst").wait() == 0
+        assert [job.result(60) for job in now] == list(range(20))
+        send.app.close()
