@@ -10,6 +10,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal, Self, get_args
 
+from pgqueue.address import libpq
 from pgqueue.errors import ConfigError, InvalidOption
 
 Notify = Literal["idle", "always", "never"]
@@ -55,6 +56,7 @@ class Config:
         """Merge arguments, environment and [tool.pgqueue]; raises ConfigError naming the setting and its source."""
         known = {field.name for field in dataclasses.fields(cls)}
         settings: dict[str, object] = {}
+        address = ""
         for source, values in (
             ("[tool.pgqueue] in pyproject.toml", _project_settings()),
             ("the environment", _environment()),
@@ -63,6 +65,9 @@ class Config:
             for name in values.keys() - known:
                 raise ConfigError(f"{source} sets '{name}', which is no setting of pgqueue{_suggest(name, known)}")
             settings |= values
+            address = source if "dsn" in values else address
+        if isinstance(dsn := settings.get("dsn"), str):
+            settings["dsn"] = libpq(dsn, source=_variable() if address == "the environment" else f"dsn of {address}")
         config = cls(**settings)  # type: ignore[arg-type]
         config._check()
         return config
@@ -124,9 +129,17 @@ def environment_with(*, dsn: str, schema: str) -> dict[str, str]:
     return os.environ | {"PGQUEUE_DSN": dsn, "PGQUEUE_SCHEMA": schema}
 
 
+_DSN_VARIABLES = ("PGQUEUE_DSN", "DATABASE_URL")
+
+
+def _variable() -> str:
+    """Which variable names the database."""
+    return next(filter(environment, _DSN_VARIABLES))
+
+
 def _environment() -> dict[str, object]:
     names = {
-        "dsn": ("PGQUEUE_DSN", "DATABASE_URL"),
+        "dsn": _DSN_VARIABLES,
         "app": ("PGQUEUE_APP",),
         "schema": ("PGQUEUE_SCHEMA",),
         "notify": ("PGQUEUE_NOTIFY",),

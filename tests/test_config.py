@@ -5,6 +5,7 @@ import traceback
 from pathlib import Path
 
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
 from pgqueue import App, Config, ConfigError, DatabaseUnavailable, InvalidOption
 from pgqueue.db import describe
@@ -124,6 +125,80 @@ def test_in_production_nothing_is_started_by_itself(monkeypatch: pytest.MonkeyPa
         App().enqueue("t")
 
 
+@pytest.mark.parametrize(
+    ("url", "wanted"),
+    [
+        (
+            "postgresql+asyncpg://u:p%40q@h:5433/db",
+            {"user": "u", "password": "p@q", "host": "h", "port": "5433", "dbname": "db"},
+        ),
+        ("postgresql+psycopg://u@h/db", {"user": "u", "host": "h", "dbname": "db"}),
+        (
+            "postgresql+psycopg2://u@h/db?sslmode=require",
+            {"user": "u", "host": "h", "dbname": "db", "sslmode": "require"},
+        ),
+        ("postgresql+psycopg_async:///db", {"dbname": "db"}),
+        ("postgres://u:a+b:c@h/db", {"user": "u", "password": "a+b:c", "host": "h", "dbname": "db"}),
+        ("POSTGRESQL://h/db", {"host": "h", "dbname": "db"}),
+        ("postgis://u@h:1,i:2/db", {"user": "u", "host": "h,i", "port": "1,2", "dbname": "db"}),
+        ("postgresql+asyncpg://h/db?ssl=verify-full&timeout=2.5", {"sslmode": "verify-full", "connect_timeout": "3"}),
+        ("postgres://h/db?ssl=true&pgbouncer=true", {"host": "h", "dbname": "db", "sslmode": "require"}),
+        ("postgresql+asyncpg://h/db?prepared_statement_cache_size=0", {"host": "h", "dbname": "db"}),
+        ("postgresql+psycopg2://u@/db?host=h:1&host=i:2", {"host": "h,i", "port": "1,2", "user": "u"}),
+        ("postgresql+psycopg2:///db?host=/var/run/x%20y", {"host": "/var/run/x y", "dbname": "db"}),
+        ("postgresql://h/db?schema=shop", {"options": "-csearch_path=shop"}),
+        ("postgresql+asyncpg://h/db?application_name=a%20b", {"application_name": "a b"}),
+        ("host=h dbname=a+b://c", {"host": "h", "dbname": "a+b://c"}),
+    ],
+)
+@pytest.mark.parametrize("variable", ["DATABASE_URL", "PGQUEUE_DSN"])
+def test_addresses_as_other_libraries_write_them(
+    url: str, wanted: dict[str, str], variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, url)
+    understood = conninfo_to_dict(App().config.dsn or "")
+    assert understood.items() >= wanted.items()
+    if "?" not in url:
+        assert understood == wanted
+    assert App(url).config.dsn == App().config.dsn
+
+
+@pytest.mark.parametrize(
+    "scheme", ["sqlite", "mysql", "mysql+pymysql", "redis", "mongodb", "mssql+pyodbc", "cockroachdb"]
+)
+def test_an_address_of_something_else(scheme: str, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = f"{scheme}://u:{SECRET}@h/db?password={SECRET}"
+    said = rf"is the address of something else \({scheme.partition('+')[0]}://\), and pgqueue needs PostgreSQL: set PGQUEUE_DSN"
+    for variable in "DATABASE_URL", "PGQUEUE_DSN":
+        monkeypatch.setenv(variable, url)
+        with pytest.raises(ConfigError, match=f"^{variable} {said}") as caught:
+            App().enqueue("t")
+        assert SECRET not in str(caught.value) and "\n" not in str(caught.value)
+    with pytest.raises(ConfigError, match=rf"^dsn of App\(\) {said}"):
+        App(url).enqueue("t")
+    monkeypatch.delenv("PGQUEUE_DSN")
+    write(project, f'[tool.pgqueue]\ndsn = "{url}"\n')
+    with pytest.raises(
+        ConfigError, match=r"^DATABASE_URL is the address"
+    ):  # the stronger source is the one to be named
+        App().enqueue("t")
+    assert App("dbname=x").config.dsn == "dbname=x"  # a stronger one that fits needs nothing of it
+
+
+@pytest.mark.parametrize(
+    ("query", "named"),
+    [
+        ("server_settings=x", "has the parameter server_settings, which only asyncpg knows"),
+        (f"charset=utf8&password={SECRET}", "has the parameter charset, which PostgreSQL's own library does not know"),
+        ("ssl_context=x", "has the parameter ssl_context, which"),
+    ],
+)
+def test_a_parameter_that_has_no_equal_is_named(query: str, named: str) -> None:
+    with pytest.raises(ConfigError, match=named) as caught:
+        App(f"postgresql+asyncpg://u:{SECRET}@127.0.0.1:1/db?{query}").enqueue("t")
+    assert SECRET not in str(caught.value)
+
+
 WRONG_DSNS = [
     f"postgresql://u:{SECRET}@127.0.0.1:1/db",
     f"postgresql://u:{SECRET}@no-such-host.invalid/db",
@@ -137,6 +212,9 @@ WRONG_DSNS = [
     f"postgresql://u:12/{SECRET}@127.0.0.1:1/db",
     f"postgresql://u:1/{SECRET}@127.0.0.1",
     f"postgresql://u:{SECRET}@127.0.0.1:port/db",
+    f"postgresql://u:a?{SECRET}@127.0.0.1:1/db",
+    f"postgresql+asyncpg://u:a&{SECRET}=?{SECRET}&ssl={SECRET}@127.0.0.1:1/db",
+    f"postgresql+asyncpg://u:{SECRET}@127.0.0.1:1/db?ssl={SECRET}",
     f"host=127.0.0.1 port=1 password={SECRET} {SECRET}",
     f"host=127.0.0.1 port=1 password={SECRET} nonsense={SECRET}",
     f"host=127.0.0.1 port=1 sslmode=sometimes password={SECRET}",

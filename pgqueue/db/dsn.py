@@ -1,5 +1,6 @@
 """What a DSN says, what we add to it, and why there is no connection: in one line without the password."""
 
+import re
 from typing import Any
 
 import psycopg
@@ -38,7 +39,13 @@ def connection_settings(dsn: str, *, timeout_s: float, name: str, private: bool 
     """Our connection settings, each but the encoding only where the DSN does not say otherwise."""
     try:
         given = conninfo_to_dict(dsn)
-    except psycopg.ProgrammingError:
+    except psycopg.ProgrammingError as error:
+        # Of libpq's words only the name of a parameter: the rest may quote a password.
+        if unknown := re.match(r'invalid (?:URI query parameter|connection option)[^"]*"(\w{1,40})"', str(error)):
+            raise ConfigError(
+                f"the DSN has the parameter {unknown[1]}, which PostgreSQL's own library does not know: take it out, or set "
+                "PGQUEUE_DSN to an address without it"
+            ) from None
         raise ConfigError(
             "the DSN cannot be read: write postgresql://user:password@host:5432/database or host=... dbname=..."
         ) from None
