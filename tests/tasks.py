@@ -61,6 +61,36 @@ def sleep(seconds: float) -> float:
     return seconds
 
 
+@task(queue="brief")
+def brief(number: int) -> None:
+    time.sleep(0.005)
+
+
+@task(queue="brief")
+async def brief_later(number: int) -> None:
+    await asyncio.sleep(0.005)
+
+
+@task
+async def sleep_later(seconds: float) -> None:
+    await asyncio.sleep(seconds)
+
+
+@task(priority=1)
+async def chatter(marker: str) -> None:
+    """Keep its process saying things, as long as there is no marker."""
+    while not os.path.exists(marker):
+        await brief_later.defer_async(0)
+        await asyncio.sleep(0.01)
+
+
+@task
+def block_some(number: int, every: int, marker: str) -> None:
+    """As fast as can be, but each so many-th, which waits for the marker."""
+    while number % every == 0 and not os.path.exists(marker):
+        time.sleep(0.01)
+
+
 @task
 def pass_on(value: Any) -> str:
     return echo.options(queue=current_job().queue).defer(value).id

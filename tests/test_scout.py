@@ -54,6 +54,21 @@ def test_a_look_leads_back_to_what_lay_below_and_to_nothing_else() -> None:
     assert cursors.seqs() == {("a", 0): 9, ("b", 0): 20, ("c", 0): 3, ("new", 3): 6}
 
 
+def test_cursors_go_back_to_where_they_stood_then() -> None:
+    """Some tasks were left alone meanwhile: what was passed by lies beyond, also where the cursor only trails as yet."""
+    cursors = at(("a", 0, 10), ("b", 0, 10))
+    before = cursors.seqs()
+    sent = cursors.places()
+    for hour in HOURS[:3]:
+        cursors.take([job("a", 20)], sent=sent, now_s=hour)
+    cursors.take([job("b", 20)], sent=sent, now_s=HOURS[2])
+    cursors.look([("new", 0, 5)], since=cursors.seqs())
+    cursors.go_back(before)
+    for hour in HOURS[2:]:
+        cursors.take([], sent=(), now_s=hour)
+    assert cursors.seqs() == {("a", 0): 9, ("b", 0): 9, ("new", 0): 4}
+
+
 def test_a_cursor_trails_behind_what_was_taken() -> None:
     """So a job that commits only now, though its seq is lower, is claimed next."""
     cursors = at(("a", 0, 10))
@@ -111,7 +126,7 @@ class Claims:
         self.line = Line(dsn, queries, name="line", troubles=troubles)
         self.aside = Line(aside, queries, name="aside", troubles=troubles)
         self.scout = Scout(
-            self.line, self.aside, queries, self.cursors, queues=None, unknown=set(), on_back=self.called.set
+            self.line, self.aside, queries, self.cursors, queues=None, without=lambda: [], on_back=self.called.set
         )
 
     async def back(self) -> None:

@@ -46,7 +46,9 @@ class Child(asyncio.Protocol):
         self.came_up = False
         self.leaving = False
         self.done_count = 0
-        self.born_at = self.heard_at = time.monotonic()
+        self.born_at = time.monotonic()
+        # When a sync job last began, and when an async one was last given. Both kinds talk, so what was heard tells neither.
+        self.moved_at = self.filled_at = 0.0
         self.busy_since = 0.0
         self.nudged = False
         self.condemned: str | None = None  # the job for whose time limit this child is being killed
@@ -67,7 +69,6 @@ class Child(asyncio.Protocol):
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
-        self.heard_at = time.monotonic()
         for message in self._unpacker.feed(data):
             self._heard(self, message)
 
@@ -180,6 +181,8 @@ class Child(asyncio.Protocol):
             self.busy_since = time.monotonic()
         for run in runs:
             (self.later if run.is_async else self.sync)[run.job.id] = run
+        if runs[0].is_async:
+            self.filled_at = runs[0].given_at
         self.mark_started()
         self.send("run", [run.job for run in runs])
 
@@ -193,7 +196,8 @@ class Child(asyncio.Protocol):
         """Sync jobs start in order, as many as there are threads; async ones at once."""
         now = time.monotonic()
         for run in islice(self.sync.values(), self.threads):
-            run.started_at = run.started_at or now
+            if run.started_at is None:
+                run.started_at = self.moved_at = now
 
     def pop(self, job_id: str) -> Run | None:
         run = self.sync.pop(job_id, None) or self.later.pop(job_id, None)

@@ -21,7 +21,7 @@ from pgqueue.job import Claimed, Outcome, Verdict
 from pgqueue.plain import short
 from pgqueue.queries import CLAIM_BYTES, Queries
 from pgqueue.worker.crew import Crew
-from pgqueue.worker.cursors import Cursors
+from pgqueue.worker.cursors import Cursors, Pair
 from pgqueue.worker.line import Line, Patience, Trouble
 from pgqueue.worker.scout import Scout
 from pgqueue.worker.settings import CLAIM_MAX, POLL_ALONE_S, POLL_S, Settings
@@ -60,12 +60,14 @@ class Claimer:
         self._may_claim = may_claim
         self._deliver = deliver
         self._unknown: set[str] = set()
+        self._full: frozenset[str] = frozenset()
+        self._before: dict[Pair, int] = {}  # the cursors when these became full
         self._cursors = Cursors()
         self.scout = Scout(
             line, aside, queries, self._cursors,
-            queues=self._queues, unknown=self._unknown, on_back=lambda: self.bell.set(),
+            queues=self._queues, without=self._without, on_back=lambda: self.bell.set(),
         )  # fmt: skip
-        self._rate = 0.0  # jobs a second, while all children have some
+        self._rate = 0.0  # jobs a second, of a child that has some
         self._rate_busy_s = 0.0
         self._rate_done = 0
         self._trip_s = 0.0  # a claim's, with the wait for its turn on the line
@@ -98,6 +100,12 @@ class Claimer:
         self.bell.set()
         self.stirred.set()
 
+    def stir(self) -> None:
+        """There may be room."""
+        self.stirred.set()
+        if self._full and self._crew.full() != self._full:
+            self.bell.set()  # what was left alone may start: sleep no longer
+
     def stop(self) -> None:
         """Claim no more."""
         self.stopping = True
@@ -119,10 +127,13 @@ class Claimer:
         return await self._sleep()
 
     def _wanted(self) -> int:
-        """Free places, and what is likely to be finished before the next claim comes. Halves, so that claims are not tiny."""
+        """Free places, and what is likely to be finished before the next claim comes. Halves, so that claims are not tiny.
+
+        A place that a long job holds finishes nothing, whatever the rate was: what was claimed for it would come back at once.
+        """
         self._measure_rate()
         ahead_s = min(AHEAD_S + self._trip_s, AHEAD_MAX_S)
-        ahead = min(int(self._rate * ahead_s), int(CLAIM_BYTES / self._mean_bytes))
+        ahead = min(int(self._rate * self._crew.flowing() * ahead_s), int(CLAIM_BYTES / self._mean_bytes))
         room = self._crew.room()
         few = 2 * max(1, len(self._crew.children))
         if len(self._crew.hand) > SURPLUS * max(ahead, few) and not room:
@@ -136,7 +147,7 @@ class Claimer:
         busy_s = self._crew.busy_s - self._rate_busy_s
         # The first jobs count at once, or a slow database would keep the claims small for long.
         if busy_s >= RATE_WINDOW_S or (busy_s > 0 and not self._rate):
-            latest = (self._crew.finished - self._rate_done) * len(self._crew.children) / busy_s
+            latest = (self._crew.finished - self._rate_done) / busy_s
             self._rate = latest if not self._rate else self._rate + (latest - self._rate) * 0.5
             self._rate_busy_s, self._rate_done = self._crew.busy_s, self._crew.finished
 
@@ -153,6 +164,7 @@ class Claimer:
         self._rung = self._rung or rung
         self.bell.clear()
         taken = 0
+        self._heed_full()
         # Where nobody rang and nothing was found before a look is enough, or an idle worker would say two statements at a time.
         if self._cursors and (rung or self._busy_since or self.scout.costly):
             taken = await self._take(limit)
@@ -169,7 +181,7 @@ class Claimer:
     async def _take(self, limit: int) -> int:
         worker, places, began = self._worker(), self._cursors.places(), time.monotonic()
         rows = await self._line.run(
-            self._queries.claim(worker=worker, cursors=places, unknown=sorted(self._unknown), limit=limit)
+            self._queries.claim(worker=worker, cursors=places, unknown=self._without(), limit=limit)
         )
         self._trip_s += (time.monotonic() - began - self._trip_s) * 0.5
         if worker != self._worker():
@@ -182,6 +194,17 @@ class Claimer:
         held = self._crew.holds() if self._line.lost else ()
         self._crew.take(job for job in jobs if job.id not in held and self._startable(job))
         return len(jobs)
+
+    def _heed_full(self) -> None:
+        """Leave tasks alone that have no place, as long as others have some; then go back to those that were passed by."""
+        full = self._crew.full()
+        if full != self._full:
+            self._cursors.go_back(self._before)
+            self._full, self._before = full, self._cursors.seqs() if full else {}
+
+    def _without(self) -> list[str]:
+        """The tasks that are not to be claimed."""
+        return sorted(self._unknown | self._full)
 
     def _startable(self, job: Claimed) -> bool:
         if job.expired:

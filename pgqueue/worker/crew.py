@@ -192,8 +192,8 @@ class Crew:
         for job_id in reversed(ids):
             if run := child.pop(job_id):
                 self.hand.sync.appendleft(run.job)
-        if ids and not self.hand.stale_since:
-            self.hand.stale_since = time.monotonic()
+        if ids and not self.hand.sync_since:
+            self.hand.sync_since = child.moved_at  # they have waited since then
         self._let_go(child)
         if self._stopping:
             self.release_hand()
@@ -225,12 +225,19 @@ class Crew:
     def take(self, jobs: Iterable[Claimed]) -> None:
         """Jobs just claimed."""
         self._dispatcher.take(jobs)
-        self.dispatch()
         self._work.set()
 
     def room(self) -> int:
         """How many more jobs could start at once."""
         return self._dispatcher.room()
+
+    def full(self) -> frozenset[str]:
+        """Tasks that are not worth to be claimed while others are."""
+        return self._dispatcher.full()
+
+    def flowing(self) -> int:
+        """How many children took a job just now."""
+        return self._dispatcher.flowing()
 
     def dispatch(self) -> None:
         """Give as much of the hand to children as may start."""
@@ -252,23 +259,21 @@ class Crew:
         """One look at everything that runs."""
         now = time.monotonic()
         for child in list(self.children):
-            if len(child.sync) > child.threads and now - child.heard_at > STUCK_S and not child.nudged:
+            if len(child.sync) > child.threads and now - child.moved_at > STUCK_S and not child.nudged:
                 child.nudged = True
                 child.send("nudge")
             for run in list(child.runs):
                 if run.timeout_s is not None and run.started_at is not None:
                     self._limit(child, run, now)
-        if self._dispatcher.stale():
-            self.release_hand()
+        self._release(self._dispatcher.stale())
 
     def release_hand(self) -> None:
-        """Give back what cannot start soon."""
-        jobs = self.hand.clear()
-        self.hand.stale_since = 0.0
-        self._release(jobs)
+        """Give back what has not started."""
+        self._release(self.hand.clear())
 
     def _release(self, jobs: Iterable[Claimed]) -> None:
-        self._deliver([Outcome(job.id, job.token, Verdict.RELEASE) for job in jobs])
+        if jobs:
+            self._deliver([Outcome(job.id, job.token, Verdict.RELEASE) for job in jobs])
 
     def _limit(self, child: Child, run: Run, now: float) -> None:
         assert run.started_at is not None and run.timeout_s is not None

@@ -64,3 +64,7 @@ class Cursors:
             pair = queue, priority
             if seq <= since.get(pair, seq):
                 self._taken[pair] = self._turned[pair] = self._trailing[pair] = seq - 1
+
+    def go_back(self, before: Mapping[Pair, int]) -> None:
+        """Read again from where they stood then, with seqs()."""
+        self.look(((queue, priority, seq + 1) for (queue, priority), seq in before.items()), since=self._taken)

@@ -4,6 +4,10 @@ Jobs in hand are claimed but not started. A child gets one sync job per thread a
 be short: then a frame carries many. Whatever does not start within 100 ms behind a slow job is taken back. Async jobs start
 at once, up to a limit per child. A job that crashed before runs with no other job beside it, so that no neighbour is
 blamed; one that crashed twice gets a fresh process, so that no predecessor is to blame either.
+
+Full. The places of a kind, sync or async, are full when there is none and none was taken for 100 ms: long jobs hold them.
+What is claimed of that kind would only be given back, and be the first to be claimed again. So nothing is claimed ahead then,
+and where only the other kind has places the tasks of this one are left alone.
 """
 
 import time
@@ -45,7 +49,9 @@ class Hand:
     sync: deque[Claimed] = field(default_factory=deque)
     later: deque[Claimed] = field(default_factory=deque)
     alone: deque[Claimed] = field(default_factory=deque)
-    stale_since: float = 0.0  # no job has left it since; 0: it is empty
+    # Since when no job has left it, by kind: while one kind flows the other may be stuck. 0: there is none.
+    sync_since: float = 0.0
+    later_since: float = 0.0
 
     def __len__(self) -> int:
         return len(self.sync) + len(self.later) + len(self.alone)
@@ -53,10 +59,14 @@ class Hand:
     def __iter__(self) -> Iterator[Claimed]:
         yield from (*self.alone, *self.sync, *self.later)
 
-    def clear(self) -> list[Claimed]:
-        jobs = list(self)
-        for part in (self.sync, self.later, self.alone):
+    def clear(self, *, sync: bool = True, later: bool = True) -> list[Claimed]:
+        """Take out all jobs, or those of one kind."""
+        jobs: list[Claimed] = []
+        for part in (self.alone, self.sync) * sync + (self.later,) * later:
+            jobs += part
             part.clear()
+        self.sync_since *= not sync
+        self.later_since *= not later
         return jobs
 
 
@@ -69,15 +79,18 @@ class Dispatcher:
         self.hand = Hand()
         self.tasks: dict[str, Pace] = {}
         self._async_share = 0.0  # of the jobs claimed lately: how many of the next ones are likely to be async
+        self._kinds: tuple[frozenset[str], frozenset[str]] = frozenset(), frozenset()  # sync tasks, async ones
 
     def learn(self, tasks: dict[str, Pace]) -> None:
         """The tasks that a child reported."""
         if not self.tasks:
             self._async_share = sum(pace.is_async for pace in tasks.values()) / max(1, len(tasks))
         self.tasks = tasks | self.tasks
+        later = frozenset(name for name, pace in self.tasks.items() if pace.is_async)
+        self._kinds = frozenset(self.tasks) - later, later
 
     def take(self, jobs: Iterable[Claimed]) -> None:
-        """Jobs just claimed."""
+        """Jobs just claimed: begin with as many as may start."""
         jobs = list(jobs)
         if jobs:
             share = sum(self.tasks[job.task].is_async for job in jobs) / len(jobs)
@@ -89,18 +102,37 @@ class Dispatcher:
                 self.hand.later.append(job)
             else:
                 self.hand.sync.append(job)
+        self.dispatch()
 
     def room(self) -> int:
         """How many more jobs could start at once: free threads, and free places for async jobs by their share of late."""
         usable = [child for child in self._children if child.usable]
         threads = sum(max(0, child.threads - len(child.sync)) for child in usable)
         places = sum(ASYNC_JOBS - len(child.later) for child in usable)
-        later = int(places * self._async_share) - len(self.hand.later)
+        share = self._async_share if threads or not self.full() else 1.0
+        later = int(places * share) - len(self.hand.later)
         return max(0, threads - len(self.hand.sync) - len(self.hand.alone)) + max(0, later)
+
+    def full(self) -> frozenset[str]:
+        """The tasks of the one kind whose places are full; none if there is but one kind."""
+        sync, later = self._kinds
+        if not (sync and later):
+            return frozenset()
+        usable, old = [child for child in self._children if child.usable], time.monotonic() - STUCK_S
+        if all(len(child.sync) >= child.threads and child.moved_at < old for child in usable):
+            return sync
+        return (
+            later if all(len(child.later) >= ASYNC_JOBS and child.filled_at < old for child in usable) else frozenset()
+        )
+
+    def flowing(self) -> int:
+        """How many children took a job just now: only those will soon take another."""
+        recent = time.monotonic() - STUCK_S
+        return sum(child.moved_at > recent or child.filled_at > recent for child in self._children)
 
     def dispatch(self) -> None:
         """Give as much of the hand to children as may start."""
-        waiting = len(self.hand)
+        sync, later = len(self.hand.sync) + len(self.hand.alone), len(self.hand.later)
         while self.hand.alone and self._give_alone(self.hand.alone[0]):
             self.hand.alone.popleft()
         while self.hand.later and (child := self._most_idle()):
@@ -108,10 +140,11 @@ class Dispatcher:
             self._give(child, [self.hand.later.popleft() for _ in range(min(free, len(self.hand.later), FRAME_JOBS))])
         while self.hand.sync and (child := self._place_for(self.tasks[self.hand.sync[0].task])):
             self._give(child, self._frame())
-        if not self.hand:
-            self.hand.stale_since = 0.0
-        elif not self.hand.stale_since or len(self.hand) < waiting:
-            self.hand.stale_since = time.monotonic()
+        hand, now = self.hand, time.monotonic()
+        left = len(hand.sync) + len(hand.alone)
+        hand.sync_since = 0.0 if not left else now if left < sync or not hand.sync_since else hand.sync_since
+        left = len(hand.later)
+        hand.later_since = 0.0 if not left else now if left < later or not hand.later_since else hand.later_since
 
     def _give_alone(self, job: Claimed) -> bool:
         for child in self._children:
@@ -141,7 +174,7 @@ class Dispatcher:
         if pace.fast:
             recent = time.monotonic() - TICK_S
             for child in self._children:
-                if child.usable and len(child.sync) <= FRAME_JOBS and child.heard_at > recent:
+                if child.usable and len(child.sync) <= FRAME_JOBS and child.moved_at > recent:
                     return child
         return None
 
@@ -168,10 +201,12 @@ class Dispatcher:
             runs.append(Run(job, pace.is_async, timeout_s, now, now if pace.is_async else None))
         child.give(runs)
 
-    def stale(self) -> bool:
-        """Whether jobs lie in hand that no child will take soon: another worker may have room."""
-        since = self.hand.stale_since
-        return bool(since) and time.monotonic() - since > STUCK_S and not self._some_place_soon()
+    def stale(self) -> list[Claimed]:
+        """Take out the jobs in hand that no child will take soon: another worker may have room."""
+        if self._some_place_soon():
+            return []
+        old = time.monotonic() - STUCK_S
+        return self.hand.clear(sync=0 < self.hand.sync_since < old, later=0 < self.hand.later_since < old)
 
     def _some_place_soon(self) -> bool:
         """A child that is starting will take the hand; one that leaves is about to be replaced."""

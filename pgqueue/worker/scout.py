@@ -9,7 +9,7 @@ connection of their own, which goes when it is no longer needed. Where the serve
 import asyncio
 import math
 import time
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Sequence
 
 from pgqueue.queries import Queries
 from pgqueue.worker.cursors import Cursors
@@ -33,14 +33,14 @@ class Scout:
 
     def __init__(
         self, line: Line, aside: Line, queries: Queries, cursors: Cursors,
-        *, queues: Sequence[str] | None, unknown: Set[str], on_back: Callable[[], None],
+        *, queues: Sequence[str] | None, without: Callable[[], Sequence[str]], on_back: Callable[[], None],
     ) -> None:  # fmt: skip
         self._line = line
         self._aside = aside
         self._queries = queries
         self._cursors = cursors
         self._queues = queues
-        self._unknown = unknown
+        self._without = without
         self._on_back = on_back
         self._cost_s = self._latest_s = 0.0
         self._due_at = 0.0
@@ -87,7 +87,7 @@ class Scout:
     async def _look(self, line: Line) -> bool:
         since = self._cursors.seqs()
         ((queues, priorities, seqs, took_s),) = await line.run(
-            self._queries.heads(queues=self._queues, unknown=sorted(self._unknown))
+            self._queries.heads(queues=self._queues, unknown=self._without())
         )
         # Of the last two the smaller: the machine may have been busy elsewhere.
         self._cost_s, self._latest_s = min(took_s, self._latest_s), took_s

@@ -144,7 +144,7 @@ class Supervisor:
 
     def _stirred(self) -> None:
         if self._station is not None:
-            self._station.claimer.stirred.set()
+            self._station.claimer.stir()
 
 
 class Station:
