@@ -1,7 +1,10 @@
 """Other people's text made harmless: on a terminal it moves no cursor, in a log it forges no record."""
 
+import contextlib
 import logging
+import time
 import unicodedata
+from collections.abc import Iterator
 
 HIDDEN = frozenset(
     {"Cc", "Cf", "Cs", "Zl", "Zp"}
@@ -33,7 +36,11 @@ class LogFormat(logging.Formatter):
     """One record, one beginning of a line: what a name or an error says can never look like another record.
 
     Our own records are one line. Others keep their lines (a traceback must be readable), marked as belonging together.
+    Times are UTC, or an app that sets a time zone of its own would have its children log in another one than their worker.
     """
+
+    converter = time.gmtime  # type: ignore[assignment]
+    default_msec_format = "%s.%03dZ"
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         if record.name.split(".")[0] == "pgqueue":
@@ -50,6 +57,44 @@ class LogFormat(logging.Formatter):
 
 def log_to_stderr(*, level: str, form: str) -> None:
     """Send the root logger's records to standard error, unless the program has set up its logging itself."""
-    to_stderr = logging.StreamHandler()
-    to_stderr.setFormatter(LogFormat(form))
-    logging.basicConfig(level=level.upper(), handlers=[to_stderr])
+    logging.basicConfig(level=level.upper(), handlers=[_to_stderr(form)])
+
+
+@contextlib.contextmanager
+def app_may_set_up_logging(*, level: str | None, form: str) -> Iterator[None]:
+    """Around the import of the app: what it says by basicConfig, dictConfig or handlers of the root logger holds, the rest is ours.
+
+    level: somebody asked for it on the command line, so it holds even against the app; None: info, or as the app says.
+    """
+    root, ours = logging.getLogger(), _to_stderr(form)
+    # Not a handler of the root logger, for basicConfig does nothing where there is one.
+    logging.lastResort, last_resort = ours, logging.lastResort
+    root.setLevel(DEFAULT_LEVEL if level is None else level.upper())
+    try:
+        yield
+    finally:
+        logging.lastResort = last_resort
+        if level is not None:
+            root.setLevel(level.upper())
+        if not root.handlers or _by_accident(root):
+            root.handlers[:] = [ours]
+        # dictConfig silences every logger that was there before and that it does not name.
+        for logger in map(
+            logging.getLogger, [name for name in root.manager.loggerDict if name.split(".")[0] == "pgqueue"]
+        ):
+            logger.disabled = False
+
+
+DEFAULT_LEVEL = logging.INFO
+
+
+def _to_stderr(form: str) -> logging.Handler:
+    handler = logging.StreamHandler()
+    handler.setFormatter(LogFormat(form))
+    return handler
+
+
+def _by_accident(root: logging.Logger) -> bool:
+    """Whether the only handler is what logging.info() and its like make when there is none: nobody's wish."""
+    formats = [getattr(handler.formatter, "_fmt", None) for handler in root.handlers]
+    return root.level == DEFAULT_LEVEL and formats == [logging.BASIC_FORMAT]

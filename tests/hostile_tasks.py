@@ -1,8 +1,13 @@
 """Tasks that fail in every way a task can think of, and that show secrets where they can."""
 
 import asyncio
+import atexit
+import contextvars
+import ctypes
+import decimal
 import functools
 import logging
+import logging.handlers
 import math
 import multiprocessing
 import os
@@ -12,12 +17,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
 from tenacity import wait_fixed
 
-from pgqueue import current_job, task
+from pgqueue import Snooze, current_job, task
 
 SOON = wait_fixed(0.05)
 
@@ -234,3 +240,162 @@ def now_in_the_database() -> str:
 def read_their_table() -> int:
     ((value,),) = current_job().conn.execute("select value from belongings").fetchall()
     return int(value)
+
+
+# -- what one job leaves to the next --
+
+tenant: ContextVar[str] = ContextVar("tenant", default="nobody")
+region: ContextVar[str] = ContextVar("region", default="nowhere")
+region.set("as the app says")
+
+
+def look(name: str) -> list[Any]:
+    seen = [tenant.get(), region.get(), decimal.getcontext().prec]
+    tenant.set(name)
+    region.set(name)
+    decimal.getcontext().prec = 99
+    return seen
+
+
+@task
+def look_around(name: str) -> list[Any]:
+    return look(name)
+
+
+@task
+async def look_around_async(name: str) -> list[Any]:
+    return look(name)
+
+
+# -- copies --
+
+
+def in_the_copy(how: str, marker: str) -> None:
+    """What the code of a task does after it has forked."""
+    Path(marker).write_text(str(os.getpid()))
+    current_job().progress(1.0, "in the copy")
+    match how:
+        case "raise":
+            raise RuntimeError("in the copy")
+        case "exit":
+            sys.exit(3)
+        case "_exit":
+            os._exit(4)
+        case "kill":
+            os.kill(os.getpid(), 9)
+        case "snooze":
+            raise Snooze(60)
+        case "atexit":
+            atexit.register(lambda: Path(marker).with_suffix(".atexit").touch())
+
+
+def fork(how: str, marker: str) -> int:
+    """Fork, let the copy run on in the task's code, and tell how it ended."""
+    pid = os.fork()
+    if pid == 0:
+        in_the_copy(how, marker)
+        return -1
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+@task(max_attempts=1)
+def fork_and(how: str, marker: str) -> int:
+    return fork(how, marker)
+
+
+@task(max_attempts=1)
+async def fork_async_and(how: str, marker: str) -> int:
+    if how != "await":
+        return fork(how, marker)
+    pid = os.fork()
+    if pid == 0:
+        in_the_copy(how, marker)
+        await asyncio.sleep(0)
+        Path(marker).write_text("awaited")
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])  # noqa: ASYNC222 (the copy ends at once)
+
+
+@task(max_attempts=1, atomic=True)
+def fork_atomic_and(how: str, marker: str) -> int:
+    current_job().conn.execute("insert into shop.paid values (1)")
+    code = fork(how, marker)
+    current_job().conn.execute("insert into shop.paid values (2)")
+    return code
+
+
+@task(max_attempts=1, atomic=True)
+async def fork_atomic_async_and(how: str, marker: str) -> int:
+    await current_job().conn.execute("insert into shop.paid values (1)")
+    code = fork(how, marker)
+    await current_job().conn.execute("insert into shop.paid values (2)")
+    return code
+
+
+@task(max_attempts=1)
+def fork_in_a_thread_and(how: str, marker: str) -> int:
+    codes: list[int] = []
+    thread = threading.Thread(target=lambda: codes.append(fork(how, marker)))
+    context = contextvars.copy_context()
+    thread.run = functools.partial(context.run, thread.run)  # type: ignore[method-assign]
+    thread.start()
+    thread.join()
+    return codes[0]
+
+
+@task(max_attempts=1)
+def fork_by_multiprocessing(how: str, marker: str) -> int:
+    process = multiprocessing.get_context("fork").Process(target=in_the_copy, args=(how, marker))
+    process.start()
+    process.join()
+    return int(process.exitcode or 0)
+
+
+@task(max_attempts=1)
+def fork_before_exec(how: str, marker: str) -> int:
+    return subprocess.run(["true"], preexec_fn=lambda: Path(marker).write_text(how) and None).returncode
+
+
+@task
+async def count_up(marker: str) -> int:
+    """How often this ran on: beside a copy of the loop, twice as often."""
+    for _ in range(100):
+        await asyncio.sleep(0.01)
+        with Path(marker).open("a") as file:
+            file.write("x")
+    return Path(marker).stat().st_size
+
+
+# -- what is printed, and the end of a process --
+
+
+@task
+def print_and_wait_for(text: str, marker: str) -> None:
+    sys.stdout.write(text)
+    sys.stderr.write(text.upper())
+    if marker:
+        wait_for.function(marker)
+
+
+@task
+def close_stdout() -> None:
+    sys.stdout.close()
+
+
+@task
+def register_at_exit(folder: str, how: str) -> None:
+    def last() -> None:
+        Path(folder, "atexit").touch()
+        if how == "hang":
+            time.sleep(600)
+        if how == "hold":
+            ctypes.PyDLL(None).sleep(600)
+        if how == "raise":
+            raise ValueError("at the very end")
+
+    atexit.register(last)
+    threading._register_atexit(Path(folder, "threading").touch)  # type: ignore[attr-defined]
+    if how == "thread":
+        threading.Thread(target=time.sleep, args=(600,)).start()
+    handler = logging.handlers.MemoryHandler(1000, target=logging.FileHandler(Path(folder, "log")))
+    logging.getLogger("shop").addHandler(handler)
+    logging.getLogger("shop").warning("the last word")

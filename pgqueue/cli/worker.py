@@ -19,7 +19,10 @@ def worker(
     app: AppName = None,
     concurrency: Annotated[int, typer.Option("-c", "--concurrency", min=1, max=1024, help="Child processes.")] = CORES,
     queues: Annotated[str | None, typer.Option("-Q", "--queues", help="Only these queues, comma-separated.")] = None,
-    loglevel: Annotated[str, typer.Option("-l", "--loglevel", help=f"One of {', '.join(LEVELS)}.")] = "info",
+    loglevel: Annotated[
+        str | None,
+        typer.Option("-l", "--loglevel", help=f"One of {', '.join(LEVELS)}; info, or what the app's own logging says."),
+    ] = None,
     threads: Annotated[int, typer.Option("--threads", min=1, max=1024, help="Sync jobs at once in each child.")] = 1,
     burst: Annotated[bool, typer.Option("--burst", help="End when nothing is left to run.")] = False,
     shutdown_timeout: Annotated[
@@ -38,14 +41,15 @@ def worker(
     from pgqueue.worker.settings import Settings  # a stats page needs none of this
     from pgqueue.worker.supervisor import Supervisor
 
-    if loglevel.lower() not in LEVELS:
+    if loglevel is not None and loglevel.lower() not in LEVELS:
         raise ConfigError(f"-l {loglevel} is no log level; take one of {', '.join(LEVELS)}")
     settings = Settings(
         app=app_spec(app), concurrency=concurrency, queues=queue_names(queues), threads=threads, burst=burst,
         shutdown_timeout_s=shutdown_timeout, max_tasks_per_child=max_tasks_per_child,
-        max_memory_per_child_mb=max_memory_per_child, listen=not no_listen, log_level=loglevel.lower(),
+        max_memory_per_child_mb=max_memory_per_child, listen=not no_listen,
+        log_level=None if loglevel is None else loglevel.lower(),
     )  # fmt: skip
-    log_to_stderr(level=loglevel, form=settings.log_format)
+    log_to_stderr(level=loglevel or "info", form=settings.log_format)
     logging.getLogger("asyncio").setLevel(logging.WARNING)
 
     async def main() -> None:

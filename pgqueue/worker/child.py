@@ -28,10 +28,13 @@ from pgqueue.errors import PgQueueError, TimeLimitExceeded
 from pgqueue.finder import find_app
 from pgqueue.job import Claimed, Outcome, Verdict
 from pgqueue.redact import MARKS
-from pgqueue.visible import log_to_stderr
+from pgqueue.visible import app_may_set_up_logging
 from pgqueue.worker.board import Board
+from pgqueue.worker.contexts import Contexts
+from pgqueue.worker.copies import Copies
 from pgqueue.worker.deaf import be_deaf
 from pgqueue.worker.executor import Attempt, clean, describe, format_trace
+from pgqueue.worker.exits import flush, leave
 from pgqueue.worker.frames import Unpacker, pack
 from pgqueue.worker.leftovers import Leftovers
 from pgqueue.worker.watch import LoopWatch
@@ -45,7 +48,9 @@ PR_SET_PDEATHSIG = 1
 class Child:
     """Runs jobs for one supervisor until told to stop."""
 
-    def __init__(self, sock: socket.socket, board: Board, app: App, setup: dict[str, Any]) -> None:
+    def __init__(
+        self, sock: socket.socket, board: Board, app: App, setup: dict[str, Any], *, contexts: Contexts, copies: Copies
+    ) -> None:
         self._sock = sock
         self._board = board
         self._app = app
@@ -59,6 +64,9 @@ class Child:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._local = threading.local()
         self._leftovers = Leftovers()
+        self._contexts = contexts
+        self._copies = copies
+        copies.running = lambda: [attempt for attempt, _ in list(self._running.values())]
 
     # -- the reader --
 
@@ -133,7 +141,12 @@ class Child:
             self._leftovers.begin(alone=not self._running)
             self._running[job.id] = attempt, None
             began = time.perf_counter()
-            outcome = attempt.execute(self._connection)
+            try:
+                outcome = self._contexts.fresh().run(attempt.execute, self._connection)
+            except BaseException as error:
+                self._copies.end(job.task, error)
+            if self._copies.inside:
+                self._copies.end(job.task)
             now = time.perf_counter()
             del self._running[job.id]
             self._leftovers.end(job.task)
@@ -149,6 +162,7 @@ class Child:
         conn = getattr(self._local, "conn", None)
         if conn is None or conn.closed or conn.broken:
             conn = self._local.conn = db.connect(self._app.dsn, name=self._setup["application_name"], private=False)
+            self._copies.keep_from(conn)
         return conn
 
     # -- async jobs --
@@ -158,6 +172,7 @@ class Child:
             self._loop = asyncio.new_event_loop()
             thread = threading.Thread(target=self._loop.run_forever, name="pgqueue async", daemon=True)
             self._watch = LoopWatch(self._loop, thread)
+            self._copies.keep_loop_from(self._loop, thread)
             thread.start()
             threading.Thread(target=self._watch.run, name="pgqueue watch", daemon=True).start()
         return self._loop
@@ -166,13 +181,19 @@ class Child:
         self._leftovers.begin(alone=False)
         for job in jobs:
             attempt = self._attempt(job)
-            running = asyncio.get_running_loop().create_task(self._run_async(attempt))
+            # Which loop it is the app decides; not every one takes context=.
+            running = self._contexts.fresh().run(asyncio.get_running_loop().create_task, self._run_async(attempt))
             self._running[job.id] = attempt, running
 
     async def _run_async(self, attempt: Attempt) -> None:
         began = time.perf_counter()
         self._watch.started()
-        outcome = await attempt.execute_async(self._async_connection)
+        try:
+            outcome = await attempt.execute_async(self._async_connection)
+        except BaseException as error:
+            self._copies.end(attempt.task.name, error)
+        if self._copies.inside:
+            self._copies.end(attempt.task.name)
         self._watch.ended()
         del self._running[attempt.job.id]
         first = not self._done
@@ -183,7 +204,9 @@ class Child:
             asyncio.get_running_loop().call_soon(self.flush)
 
     async def _async_connection(self) -> db.AsyncConnection:
-        return await db.connect_async(self._app.dsn, name=self._setup["application_name"], private=False)
+        conn = await db.connect_async(self._app.dsn, name=self._setup["application_name"], private=False)
+        self._copies.keep_from(conn)
+        return conn
 
     # -- what goes back --
 
@@ -215,7 +238,8 @@ class Child:
         self._send(["spent", lack])
 
     def flush(self) -> None:
-        """Send what is done."""
+        """Send what is done. What its tasks have printed is to be seen before anybody hears of their end."""
+        flush()
         with self._out:
             done, self._done = self._done, []
             self._flushed_at = time.perf_counter()
@@ -223,6 +247,8 @@ class Child:
             self._send(["done", done, _memory_mb() if self._setup["weigh"] else 0])
 
     def _send(self, message: list[Any]) -> None:
+        if self._copies.foreign:
+            return
         data = pack(message)
         with self._out:
             try:
@@ -283,11 +309,13 @@ def main() -> None:
     be_deaf()
     _die_with_parent(int(sys.argv[3]))
     sock = socket.socket(fileno=int(sys.argv[1]))
+    sock.set_inheritable(False)
+    copies = Copies(sock)
     frames = _frames(sock)
     _, setup = next(frames)
-    log_to_stderr(level=setup["log_level"], form=setup["log_format"])
     try:
-        app = find_app(setup["app"])
+        with app_may_set_up_logging(level=setup["log_level"], form=setup["log_format"]):
+            app = find_app(setup["app"])
         hello = _hello(app)
     except BaseException as error:
         reason = str(error) if isinstance(error, PgQueueError) else describe(error)
@@ -295,7 +323,7 @@ def main() -> None:
         sock.sendall(pack(["failed", reason, trace]))
         sys.exit(1)
     board_fd = int(sys.argv[2])
-    child = Child(sock, Board(board_fd, lines=setup["threads"]), app, setup)
+    child = Child(sock, Board(board_fd, lines=setup["threads"]), app, setup, contexts=Contexts(), copies=copies)
     os.close(board_fd)  # the memory stays; what a task starts shall not inherit it
     sock.sendall(pack(["hello", hello]))
     threading.Thread(target=child.read, args=(frames,), name="pgqueue reader", daemon=True).start()
@@ -309,10 +337,7 @@ def main() -> None:
     for thread in others:
         thread.join()
     child.flush()
-    # Threads that a task left behind must not keep a process that is done.
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(0)
+    leave()
 
 
 if __name__ == "__main__":

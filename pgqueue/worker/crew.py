@@ -13,7 +13,7 @@ from pgqueue.visible import harmless
 from pgqueue.worker.children import Child, Run
 from pgqueue.worker.dispatch import Dispatcher, Hand, Pace
 from pgqueue.worker.judgments import Judgments
-from pgqueue.worker.settings import CRASH_CAP, HARD_GRACE_S, START_TRIES, STUCK_S, TICK_S, Settings
+from pgqueue.worker.settings import CRASH_CAP, EXIT_S, HARD_GRACE_S, START_TRIES, STUCK_S, TICK_S, Settings
 from pgqueue.worker.starts import Starts
 
 logger = logging.getLogger("pgqueue.worker")
@@ -333,7 +333,7 @@ class Crew:
             else:
                 child.kill()
         if self._keepers:
-            _, late = await asyncio.wait(self._keepers, timeout=2.0)
+            _, late = await asyncio.wait(self._keepers, timeout=EXIT_S + 2)
             for child in self.children:
                 child.kill()
             if late:

@@ -30,6 +30,8 @@ class Attempt:
         self.current = current
         self.worker = worker
         self.committing = False
+        self.copied = False
+        """Set in a copy of the process that the task forked: what happens there is no end of this attempt."""
         self.exhausted: str | None = None
         """What the process ran out of: what it is worth now is anybody's guess."""
         self._secrets: Secrets | None = None
@@ -39,7 +41,7 @@ class Attempt:
     # -- the two colours: they differ in `await` and in the connection's class --
 
     def execute(self, connection: Callable[[], db.Connection]) -> Outcome:
-        """Run a sync task. `connection` opens one, for atomic tasks only."""
+        """Run a sync task, in a context of its own. `connection` opens one, for atomic tasks only."""
         try:
             _current.set(self.current)
             args, kwargs = self._arguments()
@@ -54,11 +56,9 @@ class Attempt:
             return self._outcome(Verdict.COMMITTED)
         except BaseException as error:
             return self.failed(error)
-        finally:
-            _current.set(None)
 
     async def execute_async(self, connection: Callable[[], Awaitable[db.AsyncConnection]]) -> Outcome:
-        """Run an async task."""
+        """Run an async task, in a context of its own."""
         try:
             _current.set(self.current)
             args, kwargs = self._arguments()
@@ -72,8 +72,6 @@ class Attempt:
             return self._outcome(Verdict.COMMITTED)
         except BaseException as error:
             return self.failed(error)
-        finally:
-            _current.set(None)
 
     def _arguments(self) -> tuple[list[object], dict[str, object]]:
         self._given = self.task.codec.decode(self.job.args, self.job.kwargs)
@@ -137,6 +135,8 @@ class Attempt:
 
     def failed(self, error: BaseException) -> Outcome:
         """The outcome of an attempt that raised."""
+        if self.copied:
+            raise error
         if self.committing and not db.is_refusal(error):
             # Either it committed or this is what shall become of it: the finisher asks the database.
             unsure = self.judged(error, cause="commit")

@@ -45,6 +45,7 @@ START_FACTOR = 5.0
 START_TRIES = 3  # a worker none of whose children ever came up gives up after so many, for whoever started it to see
 START_GAP_S = 1.0  # between any two tries after a child that did not come up
 BACK_OFF_MAX_S = 30.0
+EXIT_S = 3.0  # what is registered with atexit may take this long: a last report over the network, not a hang
 COMING_S = 5.0  # a child that has not come up by then is not waited for
 
 
@@ -63,5 +64,6 @@ class Settings:
     max_tasks_per_child: int | None = None
     max_memory_per_child_mb: float | None = None
     listen: bool = True
-    log_level: str = "info"
+    log_level: str | None = None
+    """None: info, unless the app's own logging says otherwise."""
     log_format: str = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"

@@ -258,7 +258,7 @@ def _child_setup(settings: Settings) -> dict[str, Any]:
         "app": settings.app,
         "threads": settings.threads,
         "weigh": settings.max_memory_per_child_mb is not None,
-        "log_level": settings.log_level.upper(),
+        "log_level": settings.log_level,
         "log_format": settings.log_format,
     }
 
