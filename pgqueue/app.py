@@ -32,6 +32,7 @@ from pgqueue.queries import Queries, Row, Statement, Steps
 from pgqueue.redact import MARKS
 from pgqueue.results import CLOSED, FORBIDDEN, End, Waiter
 from pgqueue.retry import Strategy
+from pgqueue.spoils import Spoil, check_spoils
 from pgqueue.strategies import cure_for
 from pgqueue.task import AnyTask, Task
 from pgqueue.why import Why, why
@@ -49,10 +50,14 @@ class App:
 
     dsn: libpq string or URL. Without it PGQUEUE_DSN, DATABASE_URL or [tool.pgqueue] in pyproject.toml name the database; if
     none does, the project's embedded server is started. schema and settings: see Config. Nothing is read or connected before
-    it is needed, and nothing of it is kept across a fork.
+    it is needed, and nothing of it is kept across a fork. spoils: exceptions (classes, or their full names as text) after which
+    the process of a worker is of no more use and is replaced, beside MemoryError and those of CUDA devices.
     """
 
-    def __init__(self, dsn: str | None = None, *, schema: str | None = None, **settings: Any) -> None:
+    def __init__(
+        self, dsn: str | None = None, *, schema: str | None = None, spoils: Iterable[Spoil] = (), **settings: Any
+    ) -> None:
+        self.spoils = check_spoils(spoils, where="App()")
         self._database = Database({"dsn": dsn, "schema": schema, **settings})
         self.tasks: dict[str, AnyTask] = {}
         """Every task of this app by name; only these ever run."""
@@ -79,6 +84,7 @@ class App:
         atomic: bool = False,
         keep: int | None = None,
         redact: Iterable[str] = (),
+        spoils: Iterable[Spoil] = (),
     ) -> "Decorator": ...
     def task(self, *function: Any, **options: Any) -> Any:
         """Make a function a task: `@task` or `@task(queue="mail", max_attempts=5, timeout=30)`.
@@ -88,7 +94,8 @@ class App:
         attempts, exponential from 2 s to 1 h). atomic: the job's result commits together with what the task writes through
         current_job().conn. keep=0: a success leaves nothing, neither a result nor a row in history, and nobody can ask for it;
         what fails is kept all the same. redact: names of arguments that nobody who looks at jobs is shown, beside those that look
-        like a password, token or key by their name (setting secret_names). Raises ConfigError at import for what cannot work.
+        like a password, token or key by their name (setting secret_names). spoils: as those of App, for this task alone. Raises
+        ConfigError at import for what cannot work.
         """
         if function:
             return self._register(*function)

@@ -25,6 +25,7 @@ class CurrentJob:
     """Whether somebody asked for this job to be cancelled; a long loop looks at it and returns or raises Cancel."""
     time_over: bool = field(default=False, repr=False)
     connection: Any = field(default=None, repr=False)
+    give_up: Callable[["CurrentJob", str], None] = field(default=lambda *_: None, repr=False)
 
     @property
     def conn(self) -> Any:
@@ -42,6 +43,14 @@ class CurrentJob:
             raise ValueError(f"progress takes a fraction from 0 to 1, not {fraction!r}")
         self.report(fraction, note)
         self.check()
+
+    def replace_process(self, reason: str = "is of no more use, says a task") -> None:
+        """Have the process that runs this job replaced when the job has ended: it holds what it should not, or fails at everything.
+
+        It takes no more jobs; those that run beside this one may end, and where they fail no attempt is charged. See also
+        `spoils=` of App and task. The reason goes into the log.
+        """
+        self.give_up(self, str(reason))
 
     def check(self) -> None:
         """A safe point of a sync task: raises TimeLimitExceeded or Cancel if the time is over or a cancel was asked for."""

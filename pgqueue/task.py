@@ -16,6 +16,7 @@ from pgqueue.names import name_of
 from pgqueue.options import Options, check_name
 from pgqueue.redact import Marks
 from pgqueue.retry import Policy, Strategy, policy
+from pgqueue.spoils import Spoil, check_spoils
 
 if TYPE_CHECKING:
     from pgqueue.app import App
@@ -90,6 +91,7 @@ class Task(Bound[P, R], Generic[P, C, R]):
         atomic: bool = False,
         keep: int | None = None,
         redact: Iterable[str] = (),
+        spoils: Iterable[Spoil] = (),
     ) -> None:
         _check_function(function)
         self.name = check_name("name", name or name_of(function))
@@ -109,6 +111,7 @@ class Task(Bound[P, R], Generic[P, C, R]):
         self.is_async = inspect.iscoroutinefunction(function)
         self.codec = Codec(function, name=self.name)
         self._redact = self._check_redact(redact)
+        self.spoils = app.spoils | check_spoils(spoils, where=where)
         self._warned = False
         functools.update_wrapper(self, function)
 

@@ -399,3 +399,71 @@ def register_at_exit(folder: str, how: str) -> None:
     handler = logging.handlers.MemoryHandler(1000, target=logging.FileHandler(Path(folder, "log")))
     logging.getLogger("shop").addHandler(handler)
     logging.getLogger("shop").warning("the last word")
+
+
+# -- errors after which a process is of no more use --
+
+
+def named(name: str, *bases: type) -> type:
+    """An exception class of another library, which is not here."""
+    module, _, qualname = name.rpartition(".")
+    return type(qualname, bases or (RuntimeError,), {"__module__": module, "__qualname__": qualname})
+
+
+DeviceError = named("torch.AcceleratorError")
+spoiled: list[str] = []
+
+
+class LicenceLost(Exception): ...
+
+
+def spoil(how: str) -> None:
+    """Spoil the process as a device does: from now on every call fails with the same error."""
+    spoiled.append(how)
+    match how:
+        case "device":
+            raise DeviceError("CUDA error: device-side assert triggered")
+        case "wrapped":
+            try:
+                raise DeviceError("CUDA error: device-side assert triggered")
+            except DeviceError:
+                raise ValueError("cannot render") from None
+        case "snooze":
+            try:
+                raise DeviceError("CUDA error: device-side assert triggered")
+            except DeviceError as error:
+                if current_job().attempt == 1 and not Path(current_job().headers["marker"]).exists():
+                    Path(current_job().headers["marker"]).touch()
+                    raise Snooze(0.01) from error
+        case "own":
+            raise LicenceLost("no seat")
+        case "asked":
+            current_job().replace_process("holds 85 GB of the device")
+
+
+@task(max_attempts=1, spoils=[LicenceLost])
+def spoil_with(how: str) -> int:
+    spoil(how)
+    return os.getpid()
+
+
+@task(max_attempts=1)
+def use_device(seconds: float) -> int:
+    if seconds < 0:
+        spoil("device")
+    time.sleep(seconds)
+    if spoiled:
+        raise DeviceError("CUDA error: device-side assert triggered")
+    return os.getpid()
+
+
+@task(max_attempts=1)
+async def use_device_async(seconds: float) -> int:
+    await asyncio.sleep(seconds)
+    return use_device.function(0)
+
+
+@task(max_attempts=1)
+async def spoil_async(seconds: float) -> None:
+    await asyncio.sleep(seconds)
+    spoil("device")

@@ -9,6 +9,7 @@ whatever it runs; on Linux the kernel sees to it even if user code holds the int
 import asyncio
 import ctypes
 import json
+import logging
 import os
 import queue
 import resource
@@ -28,7 +29,7 @@ from pgqueue.errors import PgQueueError, TimeLimitExceeded
 from pgqueue.finder import find_app
 from pgqueue.job import Claimed, Outcome, Verdict
 from pgqueue.redact import MARKS
-from pgqueue.visible import app_may_set_up_logging
+from pgqueue.visible import app_may_set_up_logging, one_line
 from pgqueue.worker.board import Board
 from pgqueue.worker.contexts import Contexts
 from pgqueue.worker.copies import Copies
@@ -38,6 +39,8 @@ from pgqueue.worker.exits import flush, leave
 from pgqueue.worker.frames import Unpacker, pack
 from pgqueue.worker.leftovers import Leftovers
 from pgqueue.worker.watch import LoopWatch
+
+logger = logging.getLogger("pgqueue.worker")
 
 FLUSH_S = 0.002  # outcomes wait this long for company while more jobs are at hand
 PROGRESS_S = 0.1  # a task may report progress as often as it likes; it is sent this often
@@ -64,6 +67,8 @@ class Child:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._local = threading.local()
         self._leftovers = Leftovers()
+        self._spoiler: str | None = None  # the job after which this process is of no more use
+        self._useful = False  # some job has succeeded here
         self._contexts = contexts
         self._copies = copies
         copies.running = lambda: [attempt for attempt, _ in list(self._running.values())]
@@ -90,6 +95,9 @@ class Child:
         os._exit(0)
 
     def _take(self, jobs: list[Claimed]) -> None:
+        if self._spoiler is not None:  # they were sent before the supervisor knew
+            self._send(["given", [job.id for job in jobs]])
+            return
         later = []
         for job in jobs:
             if self._app.tasks[job.task].is_async:
@@ -150,11 +158,11 @@ class Child:
             now = time.perf_counter()
             del self._running[job.id]
             self._leftovers.end(job.task)
+            if attempt.spoiled or self._spoiler:
+                outcome = self._excused(attempt, outcome)
             self._emit(outcome, now - began)
             self._board.wipe(line)
-            if attempt.exhausted:
-                self._resign(attempt.exhausted)
-            elif not self._unstarted or now - self._flushed_at > FLUSH_S:
+            if attempt.spoiled or not self._unstarted or now - self._flushed_at > FLUSH_S:
                 self.flush()
 
     def _connection(self) -> db.Connection:
@@ -197,10 +205,10 @@ class Child:
         self._watch.ended()
         del self._running[attempt.job.id]
         first = not self._done
+        if attempt.spoiled or self._spoiler:
+            outcome = self._excused(attempt, outcome)
         self._emit(outcome, time.perf_counter() - began)
-        if attempt.exhausted:
-            self._resign(attempt.exhausted)
-        elif first:  # one flush for all that end in this turn of the loop
+        if first:  # one flush for all that end in this turn of the loop
             asyncio.get_running_loop().call_soon(self.flush)
 
     async def _async_connection(self) -> db.AsyncConnection:
@@ -222,20 +230,48 @@ class Child:
                 self._send(["progress", job.id, job.token, fraction, shown])
 
         headers = _headers(job.headers)
-        current = CurrentJob(job.id, job.token, job.task, job.queue, job.attempt, headers, report)
+        current = CurrentJob(
+            job.id, job.token, job.task, job.queue, job.attempt, headers, report, give_up=self._replace
+        )
         attempt = Attempt(job, self._app.tasks[job.task], current, worker=self._setup["worker"])
         return attempt
 
     def _emit(self, outcome: Outcome, seconds: float) -> None:
         # A success has but four fields; to encode the others' defaults took 0.75 of the 11 us that this process spends on a job.
-        fields = outcome[:4] if outcome.verdict == Verdict.SUCCEEDED else outcome
+        fields: Sequence[Any] = outcome
+        if outcome.verdict == Verdict.SUCCEEDED:
+            fields, self._useful = outcome[:4], True
+        elif outcome.verdict == Verdict.COMMITTED:
+            self._useful = True
         with self._out:
             self._done.append((fields, int(seconds * 1e6)))
 
-    def _resign(self, lack: str) -> None:
-        """Ask to be replaced."""
-        self.flush()
-        self._send(["spent", lack])
+    def _resign(self, job_id: str, why: str) -> None:
+        """Ask to be replaced, once, and give back what has not started."""
+        with self._out:
+            if self._spoiler is not None:
+                return
+            self._spoiler = job_id
+        self._send(["spent", why, self._useful])
+        self._give_back()
+
+    def _replace(self, current: CurrentJob, reason: str) -> None:
+        """A task says that this process is of no more use."""
+        self._resign(current.id, f"{one_line(reason, at_most=MAX_NOTE)} (job {current.id}, {current.task})")
+
+    def _excused(self, attempt: Attempt, outcome: Outcome) -> Outcome:
+        """What fails in a process that another job has spoiled is given back: it runs elsewhere, and no attempt is charged."""
+        if attempt.spoiled:
+            self._resign(attempt.job.id, attempt.spoiled)
+        if self._spoiler == attempt.job.id or outcome.cause not in ("exception", "time limit"):
+            return outcome
+        if outcome.verdict not in (Verdict.RETRY, Verdict.DEAD):
+            return outcome
+        logger.info(
+            "job %s (%s) failed in a process that job %s has spoiled: it runs again elsewhere, no attempt is charged: %s",
+            attempt.job.id, attempt.task.name, self._spoiler, outcome.error,
+        )  # fmt: skip
+        return Outcome(attempt.job.id, attempt.job.token, Verdict.RELEASE)
 
     def flush(self) -> None:
         """Send what is done. What its tasks have printed is to be seen before anybody hears of their end."""

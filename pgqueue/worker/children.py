@@ -54,6 +54,7 @@ class Child(asyncio.Protocol):
         self.condemned: str | None = None  # the job for whose time limit this child is being killed
         self.failed: str | None = None
         self.hopeless = False  # another try would fail likewise
+        self.fruitless = False  # it was spoiled before any job succeeded in it
         self._told = False
         self.process: asyncio.subprocess.Process | None = None
         self._board: Board | None = None

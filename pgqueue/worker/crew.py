@@ -61,7 +61,7 @@ class Crew:
 
     async def _keep(self, number: int) -> None:
         """Keep one place filled: start a child, wait for its end, settle its jobs, start the next."""
-        failures = 0
+        failures = spoiled = 0
         while not self._stopping:
             child = Child(number, threads=self._settings.threads, heard=self._heard)
             self.children.append(child)
@@ -69,7 +69,9 @@ class Crew:
             self.children.remove(child)
             self._bury(child)
             failures = 0 if child.came_up else failures + 1
+            spoiled = spoiled + 1 if child.fruitless else 0
             if not failures or self._stopping:
+                await self._starts.rest(spoiled)
                 continue
             reason = child.failed or f"it {child.death()} while importing the app"
             if not self._hello_seen and (child.hopeless or failures >= START_TRIES):
@@ -117,8 +119,9 @@ class Crew:
         match message:
             case ["done", done, rss_mb]:
                 self._done(child, done, rss_mb)
-            case ["spent", lack]:
-                logger.warning("child %d ran out of %s and is replaced", child.number, lack)
+            case ["spent", why, useful]:
+                logger.warning("child %d %s and is replaced", child.number, why)
+                child.fruitless = not useful
                 self._retire(child)
             case ["given", ids]:
                 self._given(child, ids)
@@ -191,7 +194,7 @@ class Crew:
         child.nudged = False
         for job_id in reversed(ids):
             if run := child.pop(job_id):
-                self.hand.sync.appendleft(run.job)
+                self.hand.take_back(run)
         if ids and not self.hand.sync_since:
             self.hand.sync_since = child.moved_at  # they have waited since then
         self._let_go(child)

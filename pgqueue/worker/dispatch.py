@@ -59,6 +59,11 @@ class Hand:
     def __iter__(self) -> Iterator[Claimed]:
         yield from (*self.alone, *self.sync, *self.later)
 
+    def take_back(self, run: Run) -> None:
+        """A job that a child gave back comes first again."""
+        part = self.alone if run.job.crashes else self.later if run.is_async else self.sync
+        part.appendleft(run.job)
+
     def clear(self, *, sync: bool = True, later: bool = True) -> list[Claimed]:
         """Take out all jobs, or those of one kind."""
         jobs: list[Claimed] = []

@@ -15,6 +15,7 @@ from pgqueue.job import Claimed, Outcome, Verdict
 from pgqueue.queries import Statement
 from pgqueue.redact import Secrets
 from pgqueue.retry import Cancel, Invocation, ResultRefused, Snooze, clamp_delay
+from pgqueue.spoils import MEMORY, culprit
 from pgqueue.task import AnyTask
 
 MAX_TEXT = 64_000  # characters of an error or traceback that are kept
@@ -32,8 +33,8 @@ class Attempt:
         self.committing = False
         self.copied = False
         """Set in a copy of the process that the task forked: what happens there is no end of this attempt."""
-        self.exhausted: str | None = None
-        """What the process ran out of: what it is worth now is anybody's guess."""
+        self.spoiled: str | None = None
+        """Why the process is of no more use after this attempt, as the end of a sentence."""
         self._secrets: Secrets | None = None
         self._given: tuple[list[object], dict[str, object]] | None = None
         self._broken: BaseException | None = None  # what the policy raised when it was shown the result
@@ -141,7 +142,7 @@ class Attempt:
             # Either it committed or this is what shall become of it: the finisher asks the database.
             unsure = self.judged(error, cause="commit")
             return unsure._replace(verdict=Verdict.UNSURE, result="null" if self.task.keeps else None)
-        self.exhausted = _exhausted(error)
+        self.spoiled = self.spoiled or self._spoiled_by(error)
         if isinstance(error, asyncio.CancelledError):
             error = self._why_cancelled(error)
         match error:
@@ -159,6 +160,19 @@ class Attempt:
                 return self.judged(error, cause="result")
             case _:
                 return self.judged(error, cause="exception")
+
+    def _spoiled_by(self, error: BaseException) -> str | None:
+        """Descriptors are tried: libraries tell of their lack in texts of their own."""
+        found = culprit(error, self.task.spoils)
+        if found == MEMORY:
+            return "ran out of memory"
+        if found is not None:
+            return f"was spoiled by {found} in job {self.job.id} ({self.task.name})"
+        try:
+            os.close(os.open(os.devnull, os.O_RDONLY))
+        except OSError:
+            return "ran out of file descriptors"
+        return None
 
     def judged(self, error: BaseException, *, cause: str) -> Outcome:
         """A failed attempt, by the task's policy: another one after a delay, or dead."""
@@ -209,17 +223,6 @@ class Attempt:
 
     def _outcome(self, verdict: Verdict, **fields: Any) -> Outcome:
         return Outcome(self.job.id, self.job.token, verdict, **fields)
-
-
-def _exhausted(error: BaseException) -> str | None:
-    """What this process has run out of. Descriptors are tried: libraries tell of them in texts of their own."""
-    if isinstance(error, MemoryError):
-        return "memory"
-    try:
-        os.close(os.open(os.devnull, os.O_RDONLY))
-    except OSError:
-        return "file descriptors"
-    return None
 
 
 def describe(error: BaseException, *, name: bool = True) -> str:

@@ -15,6 +15,7 @@ class Starts:
         self._slowest_s = 0.0
         self._next_at = 0.0
         self._better = asyncio.Event()
+        self._over = asyncio.Event()
 
     def came_up(self, took_s: float) -> None:
         """A child is there: whatever kept others from coming up is gone, so nobody waits any longer."""
@@ -32,6 +33,16 @@ class Starts:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._better.wait(), self._next_at - now)
 
+    async def rest(self, spoiled: int) -> None:
+        """Wait before a child takes the place of one that was spoiled and had done nothing, the `spoiled`th in a row there.
+
+        All of them came up, so that one comes up elsewhere is no reason to try again.
+        """
+        if spoiled > 1:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._over.wait(), min(BACK_OFF_MAX_S, 2.0 ** (spoiled - 2)))
+
     def hurry(self) -> None:
         """Whoever waits sees at once that all is over."""
         self._better.set()
+        self._over.set()
