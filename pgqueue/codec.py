@@ -7,7 +7,6 @@ import functools
 import inspect
 import json
 import math
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from itertools import count
 from typing import Any, NoReturn
@@ -16,13 +15,7 @@ from pgqueue.errors import InvalidArguments, InvalidResult, PgQueueError
 from pgqueue.plain import SCALARS, Reader, Unfit, dump, each, plain, short
 from pgqueue.redact import Marks, marks_of
 from pgqueue.restore import as_is, hints_of, optional, reader_for
-
-if sys.version_info >= (3, 14):  # annotations are evaluated when asked for, which forward references must survive
-    from annotationlib import Format
-
-    _signature_of = functools.partial(inspect.signature, annotation_format=Format.FORWARDREF)
-else:
-    _signature_of = inspect.signature
+from pgqueue.signature import signatures_of
 
 
 def encode_plain(value: object, *, path: str, max_bytes: int, error: type[PgQueueError] = InvalidArguments) -> str:
@@ -91,13 +84,22 @@ def _load(text: str) -> Any:
 class Codec:
     """Arguments and results of one task. The signature is read at first use: forward references resolve by then."""
 
-    def __init__(self, function: Callable[..., object], *, name: str) -> None:
+    def __init__(
+        self, function: Callable[..., object], *, name: str, signature: inspect.Signature | None = None
+    ) -> None:
         self._function = function
         self._name = name
+        self._signature = signature
 
     @functools.cached_property
     def _shape(self) -> "_Shape":
-        return _Shape(self._function, self._name)
+        return _Shape(self._function, self._name, self._signature or _signatures(self._function)[0])
+
+    @functools.cached_property
+    def _opaque(self) -> "Codec | None":
+        """For calls that only a wrapper can take whose ways with arguments nobody knows: they are read by their names."""
+        own = None if self._signature else _signatures(self._function)[1]
+        return None if own is None else Codec(self._function, name=self._name, signature=own)
 
     @functools.cached_property
     def _call(self) -> Callable[..., None]:
@@ -115,7 +117,8 @@ class Codec:
     def marks(self, is_secret: Callable[[str], bool]) -> Marks:
         """Which arguments are secret: see redact.py."""
         shape = self._shape
-        return marks_of(shape.positional, sorted(shape.keywords), shape.rest, is_secret=is_secret)
+        marks = marks_of(shape.positional, sorted(shape.keywords), shape.rest, is_secret=is_secret)
+        return [*marks, "*0"] if marks and self._opaque else marks  # who knows at which place it comes
 
     def takes(self, name: str) -> bool:
         """Whether an argument may have this name."""
@@ -130,6 +133,8 @@ class Codec:
         try:
             self._call(*args, **kwargs)
         except TypeError as error:
+            if self._opaque is not None:
+                return self._opaque.by_name(self._opaque.encode(args, kwargs, max_bytes=max_bytes), args)
             raise TypeError(f"{self._name}: {error}") from None
         try:
             array = _text(args, args) if args else "[]"
@@ -138,6 +143,16 @@ class Codec:
             raise self._invalid(unfit) from unfit.__cause__
         _check_size(_size(array) + _size(keywords), max_bytes, self._name, InvalidArguments)
         return array, keywords
+
+    def by_name(self, call: tuple[str, str], args: tuple[object, ...]) -> tuple[str, str]:
+        """The call, if nothing in it hangs on which parameter an argument by position is for. Raises InvalidArguments."""
+        for place, (value, stored) in enumerate(zip(args, _load(call[0]), strict=True), 1):
+            if value != stored:
+                raise InvalidArguments(
+                    f"{self._name}: argument {place} is a {type(value).__name__}, and the decorators around the task do not "
+                    "show which parameter takes it: pass it by name"
+                )
+        return call
 
     def decode(self, args: str, kwargs: str) -> tuple[list[object], dict[str, object]]:
         """The call again, by the annotations. Raises InvalidArguments if it is not JSON or fits the task no more."""
@@ -150,6 +165,8 @@ class Codec:
         try:
             self._call(*array, **keywords)
         except TypeError:
+            if self._opaque is not None:
+                return self._opaque.decode(args, kwargs)
             raise InvalidArguments(self._changed(array, keywords)) from None
         return self._restored(array, keywords) if self._readers else (array, keywords)
 
@@ -193,8 +210,7 @@ class Codec:
 class _Shape:
     """What a function takes. `call` is an empty twin of it: calling that says what Python says about a wrong call."""
 
-    def __init__(self, function: Callable[..., object], name: str) -> None:
-        signature = _signature(function)
+    def __init__(self, function: Callable[..., object], name: str, signature: inspect.Signature) -> None:
         parameters = signature.parameters.values()
         self.positional = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
         self.keywords = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
@@ -221,12 +237,16 @@ class _Shape:
         return str(key)
 
 
-def _signature(function: Callable[..., object]) -> inspect.Signature:
-    """The signature without annotations, and with `...` for every default but None."""
+def _signatures(function: Callable[..., object]) -> tuple[inspect.Signature, inspect.Signature | None]:
+    """The signature, and that of an opaque wrapper, without annotations, and with `...` for every default but None."""
     try:
-        signature = _signature_of(function)
+        declared, own = signatures_of(function)
     except ValueError:  # some functions written in C have none: they check their calls themselves
-        return inspect.signature(lambda *args, **kwargs: None)
+        declared, own = inspect.signature(lambda *args, **kwargs: None), None
+    return _bare_signature(declared), None if own is None else _bare_signature(own)
+
+
+def _bare_signature(signature: inspect.Signature) -> inspect.Signature:
     bare = [_bare(parameter) for parameter in signature.parameters.values()]
     return signature.replace(parameters=bare, return_annotation=signature.empty)
 

@@ -16,6 +16,7 @@ from pgqueue.names import name_of
 from pgqueue.options import Options, check_name
 from pgqueue.redact import Marks
 from pgqueue.retry import Policy, Strategy, policy
+from pgqueue.signature import returns_as_it_is
 from pgqueue.spoils import Spoil, check_spoils
 
 if TYPE_CHECKING:
@@ -113,7 +114,10 @@ class Task(Bound[P, R], Generic[P, C, R]):
         self._redact = self._check_redact(redact)
         self.spoils = app.spoils | check_spoils(spoils, where=where)
         self._warned = False
-        functools.update_wrapper(self, function)
+        functools.update_wrapper(self, function, updated=())
+        for attribute, value in vars(function).items():  # it looks like the function, and stays a Task
+            if attribute not in vars(self) and not hasattr(type(self), attribute):
+                setattr(self, attribute, value)
 
     def _check_redact(self, names: Iterable[str]) -> frozenset[str]:
         if isinstance(names, str):
@@ -202,14 +206,31 @@ def _check_keep(keep: object, where: str) -> bool:
     )
 
 
+_CURES = {
+    "staticmethod": "put @staticmethod above @task",
+    "classmethod": "no worker has its class: move it out of the class",
+    "property": "no worker has its object: move it out of the class, and pass what it needs as arguments",
+    "method": "no worker has its object: write a def that makes one and calls it",
+    "_lru_cache_wrapper": "a job whose result is remembered would not run; let the task call what is cached",
+    "singledispatchmethod": "move it out of the class",
+}
+
+
 def _check_function(function: object) -> None:
     if isinstance(function, Task):
         raise ConfigError(f"{function.name} is a task already; @task was applied twice")
     if inspect.isclass(function):
         raise ConfigError(f"@task decorates a function, not the class {function.__qualname__}")
     if not inspect.isfunction(function):
-        raise ConfigError(f"@task decorates a function, not a {type(function).__name__}")
+        kind = type(function).__name__
+        raise ConfigError(f"@task decorates a function, not a {kind}: {_CURES.get(kind, 'write a def that calls it')}")
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise ConfigError(
             f"@task cannot run the generator function {function.__qualname__}: return a list, or defer a job per item"
+        )
+    inner = inspect.unwrap(function)
+    if inspect.iscoroutinefunction(inner) and not inspect.iscoroutinefunction(function) and returns_as_it_is(function):
+        raise ConfigError(
+            f"a decorator around the async function {function.__qualname__} is a plain def and returns its coroutine, which "
+            "nobody awaits: make it an `async def` that awaits, or put @task below it"
         )

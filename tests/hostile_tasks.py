@@ -137,7 +137,7 @@ def unaware(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def inner(*args: Any) -> Any:
-        return function(*args)
+        return [function(*args)].pop()  # so that nobody can tell at import
 
     return inner
 

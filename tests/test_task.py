@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import operator
 from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from typing import Any
@@ -11,6 +12,7 @@ from tenacity import retry_if_exception_type, stop_after_attempt, wait_fixed
 
 import pgqueue
 from pgqueue import App, ConfigError, InvalidOption, Task
+from pgqueue.options import Options
 
 shop = App("postgresql://nobody@nowhere.invalid/nothing")
 
@@ -85,6 +87,8 @@ def plain() -> None: ...
 class Callable:
     def __call__(self) -> None: ...
 
+    def method(self) -> None: ...
+
 
 def nested() -> Any:
     def inside() -> None: ...
@@ -104,15 +108,37 @@ def nested() -> Any:
         (5, "decorates a function, not a int"),
         ("mail", "decorates a function, not a str"),
         (property(lambda self: 1), "decorates a function, not a property"),
-        (classmethod(lambda cls: 1), "decorates a function, not a classmethod"),
-        (Callable(), "decorates a function, not a Callable"),
-        (functools.partial(print, 1), "decorates a function, not a partial"),
+        (classmethod(lambda cls: 1), "decorates a function, not a classmethod: no worker has its class: move it out"),
+        (staticmethod(plain), "decorates a function, not a staticmethod: put @staticmethod above @task"),
+        (Callable().method, "decorates a function, not a method: no worker has its object: write a def that makes one"),
+        (functools.cache(plain), "not a _lru_cache_wrapper: a job whose result is remembered would not run"),
+        (functools.singledispatchmethod(plain), "not a singledispatchmethod: move it out of the class"),
+        (operator.itemgetter(1), "not a itemgetter: write a def that calls it"),
+        (operator.add, "not a builtin_function_or_method: write a def that calls it"),
+        (Callable(), "decorates a function, not a Callable: write a def that calls it"),
+        (functools.partial(print, 1), "decorates a function, not a partial: write a def that calls it"),
         (print, "decorates a function, not a builtin_function_or_method"),
     ],
 )
 def test_b46_what_is_no_task(function: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         App().task(function)
+
+
+def test_attributes_of_the_function_stay_beside_the_tasks_own() -> None:
+    """As frameworks and other queues leave them there."""
+
+    def function() -> None: ...
+
+    own = {name: getattr(bare, name) for name in dir(Task) if not name.startswith("_")}
+    own |= {name: value for name, value in vars(bare).items() if not name.startswith("_")}
+    foreign = dict.fromkeys(own, "foreign") | {"_options": 1, "_redact": 1, "_warned": 1, "route": "/here"}
+    vars(function).update(foreign)
+    task = App(secret_names="(?!)").task(name="t", queue="q", redact=())(function)
+    assert (task.name, task.queue, task.function, task.route) == ("t", "q", function, "/here")  # type: ignore[attr-defined]
+    assert [name for name in own if getattr(task, name) == "foreign"] == []
+    assert isinstance(task._options, Options) and task._redact == frozenset() and callable(task.defer)
+    assert len(own) > 20
 
 
 def test_with_a_name_they_work() -> None:
