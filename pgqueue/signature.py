@@ -27,6 +27,9 @@ _READERS = frozenset({
 })  # fmt: skip
 
 
+_ANY_CALL = inspect.signature(lambda *args, **kwargs: None)
+
+
 class Signatures(NamedTuple):
     """A call fits if it fits `declared`; or else `own`, if a wrapper is opaque: by then nothing is known but names."""
 
@@ -46,6 +49,9 @@ def signatures_of(function: Callable[..., Any]) -> Signatures:
     inner = _wrapped_by(function)
     if inner is None:
         return Signatures(_declared(function))
+    if type(function) is not FunctionType:  # an object that looks like the function inside, as wrapt makes them
+        declared = signatures_of(inner).declared
+        return Signatures(declared, _with_names(_ANY_CALL, declared))
     own = _own(function)
     if not any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in own.parameters.values()):
         return Signatures(own)
@@ -59,7 +65,7 @@ def signatures_of(function: Callable[..., Any]) -> Signatures:
 def returns_as_it_is(function: Callable[..., Any]) -> bool:
     """Whether a plain wrapper surely returns what the function inside returned, so that a coroutine comes out of it."""
     inner = _wrapped_by(function)
-    node = None if inner is None else _source(function)
+    node = _source(function) if type(function) is FunctionType else None
     if inner is None or not isinstance(node, ast.FunctionDef):
         return False
     parts, names = list(_own_parts(node)), _names_of(inner, function)
@@ -75,11 +81,11 @@ def returns_as_it_is(function: Callable[..., Any]) -> bool:
 
 
 def _wrapped_by(function: Callable[..., Any]) -> Callable[..., Any] | None:
-    """The function inside, if this is a plain wrapper that says nothing else of its signature."""
+    """The function inside, if this is a wrapper that says nothing else of its signature."""
     inner = getattr(function, "__wrapped__", None)
-    if type(function) is not FunctionType or not callable(inner):
+    if not inspect.isfunction(function) or not callable(inner):
         return None
-    stated = vars(function).get("__signature__")
+    stated = getattr(function, "__signature__", None)
     # functools.wraps copies that of the function inside, which does not speak for the wrapper.
     return inner if stated is None or stated is getattr(inner, "__signature__", None) else None
 

@@ -183,6 +183,26 @@ def says_so(function: Function) -> Function:
     return wrapper
 
 
+class Proxy:
+    """As wrapt makes of a decorated function: an object that passes for it, and calls it as it likes."""
+
+    def __init__(self, function: Function) -> None:
+        self.__wrapped__ = function
+
+    @property
+    def __class__(self) -> Any:
+        return type(self.__wrapped__)
+
+    @__class__.setter
+    def __class__(self, _: Any) -> None: ...
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__wrapped__, name)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.__wrapped__("session", *args, **kwargs)
+
+
 @contextlib.contextmanager
 def around() -> Iterator[None]:
     yield
@@ -195,7 +215,7 @@ def without_wraps(function: Function) -> Function:
     return wrapper
 
 
-ADDING = [in_front, by_name, by_dict, by_default, by_binding, of_its_own, says_so, without_wraps]
+ADDING: list[Function] = [in_front, by_name, by_dict, by_default, by_binding, of_its_own, says_so, without_wraps, Proxy]
 
 
 @pytest.mark.parametrize("decorator", ADDING)
