@@ -50,8 +50,8 @@ def signatures_of(function: Callable[..., Any]) -> Signatures:
     if inner is None:
         return Signatures(_declared(function))
     if type(function) is not FunctionType:  # an object that looks like the function inside, as wrapt makes them
-        declared = signatures_of(inner).declared
-        return Signatures(declared, _with_names(_ANY_CALL, declared))
+        seen = signatures_of(inner).declared
+        return Signatures(seen, _with_names(_ANY_CALL, seen))
     own = _own(function)
     if not any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in own.parameters.values()):
         return Signatures(own)
