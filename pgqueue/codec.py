@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import count
 from typing import Any, NoReturn
 
-from pgqueue.errors import InvalidArguments, InvalidResult, PgQueueError
+from pgqueue.errors import InvalidArguments, InvalidResult, PgQueueError, SignatureChanged
 from pgqueue.plain import SCALARS, Reader, Unfit, dump, each, plain, short
 from pgqueue.redact import Marks, marks_of
 from pgqueue.restore import as_is, hints_of, optional, reader_for
@@ -114,6 +114,11 @@ class Codec:
             readers[name] = optional(readers[name])
         return {name: reader for name, reader in readers.items() if reader is not as_is}
 
+    @property
+    def takes_text(self) -> str:
+        """The signature by which calls are checked, as text."""
+        return " or ".join(str(signature) for signature in _signatures(self._function) if signature is not None)
+
     def marks(self, is_secret: Callable[[str], bool]) -> Marks:
         """Which arguments are secret: see redact.py."""
         shape = self._shape
@@ -167,7 +172,7 @@ class Codec:
         except TypeError:
             if self._opaque is not None:
                 return self._opaque.decode(args, kwargs)
-            raise InvalidArguments(self._changed(array, keywords)) from None
+            raise SignatureChanged(self._changed(array, keywords)) from None
         return self._restored(array, keywords) if self._readers else (array, keywords)
 
     def _restored(self, array: list[Any], keywords: dict[str, Any]) -> tuple[list[object], dict[str, object]]:

@@ -4,6 +4,7 @@ PgQueueError
 ├── ConfigError          an option, an app, a task or a setting is wrong: nothing was written
 │   └── InvalidOption        also a ValueError
 ├── InvalidArguments     arguments that JSON or the limits cannot hold; also a ValueError
+│   └── SignatureChanged     a stored call does not fit the task as this worker's code has it
 ├── InvalidResult        a task returned what cannot be stored; the attempt fails with it
 ├── DuplicateJob         unique=..., on_duplicate="raise", and such a job is alive
 ├── DatabaseUnavailable  the server does not answer or refuses us (the password is never shown)
@@ -37,6 +38,10 @@ class InvalidOption(ConfigError, ValueError):
 
 class InvalidArguments(PgQueueError, ValueError):
     """An argument of a job cannot be stored; the message gives task, path and type, never the whole value."""
+
+
+class SignatureChanged(InvalidArguments):
+    """A stored call does not fit the task as this worker's code has it: it was made by older or newer code."""
 
 
 class InvalidResult(PgQueueError, ValueError):

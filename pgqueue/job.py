@@ -51,11 +51,15 @@ class Verdict(StrEnum):
     CANCELLED = "cancelled"
     COMMITTED = "committed"  # an atomic task finished itself in its own transaction; nothing left to write
     LOST = "lost"  # somebody else has the job now, and settles it; nothing is ours to write
+    MISFIT = "misfit"  # this worker's code does not take the arguments: another's may, else the attempt failed
     UNSURE = "unsure"  # the COMMIT of an atomic task got no answer; the database must be asked
 
 
 class Outcome(NamedTuple):
-    """The end of one attempt, fenced by (job_id, token). Travels as a JSON list, so every field is plain."""
+    """The end of one attempt, fenced by (job_id, token). Travels as a JSON list, so every field is plain.
+
+    otherwise: the verdict by the task's policy, where it is for the database to say whether the attempt failed at all.
+    """
 
     job_id: str
     token: int
@@ -65,6 +69,7 @@ class Outcome(NamedTuple):
     cause: str | None = None
     error: str | None = None
     traceback: str | None = None
+    otherwise: str | None = None
 
     @property
     def keeps(self) -> bool:

@@ -242,6 +242,9 @@ class Queries:
     def revoke(self, *, worker: str, job_id: str, token: int) -> Statement:
         return self._say("revoke", worker=worker, id=job_id, token=token)
 
+    def hand_back(self, *, worker: str, job_id: str, token: int) -> Statement:
+        return self._say("hand_back", worker=worker, id=job_id, token=token)
+
     def held(self, *, worker: str) -> Statement:
         return self._say("held", worker=worker)
 
@@ -253,8 +256,8 @@ class Queries:
 
     # -- leases --
 
-    def register(self, **worker: Any) -> Statement:
-        return self._say("register", **worker)
+    def register(self, *, code: str | None = None, **worker: Any) -> Statement:
+        return self._say("register", code=code, **worker)
 
     def lock(self, lock_key: int) -> Statement:
         return self._say("lock", lock_class=LOCK_CLASS, lock_key=lock_key)

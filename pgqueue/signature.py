@@ -10,8 +10,8 @@ import functools
 import inspect
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
-from types import FunctionType
+from collections.abc import Callable, Iterator, Set
+from types import CodeType, FunctionType
 from typing import Any, NamedTuple, TypeGuard
 
 if sys.version_info >= (3, 14):  # annotations are evaluated when asked for, which forward references must survive
@@ -65,7 +65,7 @@ def signatures_of(function: Callable[..., Any]) -> Signatures:
 def returns_as_it_is(function: Callable[..., Any]) -> bool:
     """Whether a plain wrapper surely returns what the function inside returned, so that a coroutine comes out of it."""
     inner = _wrapped_by(function)
-    node = _source(function) if type(function) is FunctionType else None
+    node = _source(function.__code__) if type(function) is FunctionType else None
     if inner is None or not isinstance(node, ast.FunctionDef):
         return False
     parts, names = list(_own_parts(node)), _names_of(inner, function)
@@ -113,9 +113,9 @@ def _with_names(own: inspect.Signature, declared: inspect.Signature) -> inspect.
 # -- what its source says --
 
 
-def _source(function: Any) -> ast.AST | None:
-    """Its def, if the file still holds it."""
-    code = function.__code__  # of the function, inspect would find the one inside
+@functools.cache
+def _source(code: CodeType) -> ast.AST | None:
+    """A def, if the file still holds it. One for all functions that a decorator wraps."""
     try:
         (node,) = ast.parse(textwrap.dedent(inspect.getsource(code))).body
     except (OSError, SyntaxError, ValueError, TypeError):
@@ -128,7 +128,7 @@ def _source(function: Any) -> ast.AST | None:
     return node if [arg.arg for arg in named] == list(code.co_varnames[:count]) else None
 
 
-def _names_of(inner: object, wrapper: Any) -> set[str]:
+def _names_of(inner: object, wrapper: Any) -> frozenset[str]:
     """By which variables of the decorator the wrapper knows the function inside."""
     found = set()
     for name, cell in zip(wrapper.__code__.co_freevars, wrapper.__closure__ or (), strict=True):
@@ -137,16 +137,21 @@ def _names_of(inner: object, wrapper: Any) -> set[str]:
                 found.add(name)
         except ValueError:  # not yet filled
             continue
-    return found
+    return frozenset(found)
 
 
 def _handed_on(wrapper: Any, inner: object, own: inspect.Signature) -> _Handed | None:
     """How it calls the function inside; None if that cannot be told: it may change what it hands on."""
-    node, names = _source(wrapper), _names_of(inner, wrapper)
     rest, extra = (
         next((p.name for p in own.parameters.values() if p.kind is kind), None)
         for kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     )
+    return _handed_on_by(wrapper.__code__, rest, extra, _names_of(inner, wrapper))
+
+
+@functools.cache
+def _handed_on_by(code: CodeType, rest: str | None, extra: str | None, names: frozenset[str]) -> _Handed | None:
+    node = _source(code)
     if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or not names:
         return None
     calls: set[_Handed | None] = set()
@@ -173,7 +178,7 @@ def _as_handed(call: ast.Call, rest: str | None, extra: str | None) -> _Handed |
     return None if any(isinstance(arg, ast.Starred) for arg in front) else _Handed(len(front), frozenset(named))
 
 
-def _is_harmless(name: ast.Name, above: ast.AST, rest: str | None, extra: str | None, names: set[str]) -> bool:
+def _is_harmless(name: ast.Name, above: ast.AST, rest: str | None, extra: str | None, names: frozenset[str]) -> bool:
     """Whether this use of a variable leaves the arguments, and who gets them, as they are."""
     if name.id not in {rest, extra, *names}:
         return True
@@ -206,11 +211,11 @@ def _own_parts(node: ast.FunctionDef) -> Iterator[ast.AST]:
             todo += ast.iter_child_nodes(part)
 
 
-def _is_call(node: ast.AST | None, names: set[str]) -> TypeGuard[ast.Call]:
+def _is_call(node: ast.AST | None, names: Set[str]) -> TypeGuard[ast.Call]:
     return isinstance(node, ast.Call) and _is_name(node.func, names)
 
 
-def _is_name(node: ast.AST | None, names: set[str]) -> bool:
+def _is_name(node: ast.AST | None, names: Set[str]) -> bool:
     return isinstance(node, ast.Name) and node.id in names
 
 

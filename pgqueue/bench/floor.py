@@ -48,7 +48,15 @@ class _Worker:
         self._conn = conn
         self._queries = app.queries
         self._cursors: dict[tuple[str, int], int] = {}
-        row = {"pid": 0, "concurrency": 1, "name": "floor", "version": "0", "app": "floor", "queues": None, "tasks": []}
+        row: dict[str, Any] = {
+            "pid": 0,
+            "concurrency": 1,
+            "name": "floor",
+            "version": "0",
+            "app": "floor",
+            "queues": None,
+            "tasks": [],
+        }
         self.send(app.queries.register(worker=self.id, lease_s=3600, lock_key=None, **row))
 
     def send(self, statement: Statement) -> Rows:

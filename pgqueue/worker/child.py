@@ -36,6 +36,7 @@ from pgqueue.worker.copies import Copies
 from pgqueue.worker.deaf import be_deaf
 from pgqueue.worker.executor import Attempt, clean, describe, format_trace
 from pgqueue.worker.exits import flush, leave
+from pgqueue.worker.fingerprint import fingerprint
 from pgqueue.worker.frames import Unpacker, pack
 from pgqueue.worker.leftovers import Leftovers
 from pgqueue.worker.watch import LoopWatch
@@ -330,6 +331,7 @@ def _frames(sock: socket.socket) -> Iterator[list[Any]]:
 
 def _hello(app: App) -> dict[str, Any]:
     return {
+        "code": fingerprint(app),
         "dsn": app.config.dsn,
         "config": {"schema": app.config.schema, "keep_succeeded_days": app.config.keep_succeeded_days,
                    "keep_dead_days": app.config.keep_dead_days, "notify": app.config.notify,

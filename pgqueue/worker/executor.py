@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from pgqueue import db
 from pgqueue.context import CurrentJob, _current
-from pgqueue.errors import InvalidArguments, InvalidResult, LeaseLost, TimeLimitExceeded
+from pgqueue.errors import InvalidArguments, InvalidResult, LeaseLost, SignatureChanged, TimeLimitExceeded
 from pgqueue.job import Claimed, Outcome, Verdict
 from pgqueue.queries import Statement
 from pgqueue.redact import Secrets
@@ -141,7 +141,9 @@ class Attempt:
         if self.committing and not db.is_refusal(error):
             # Either it committed or this is what shall become of it: the finisher asks the database.
             unsure = self.judged(error, cause="commit")
-            return unsure._replace(verdict=Verdict.UNSURE, result="null" if self.task.keeps else None)
+            return unsure._replace(
+                verdict=Verdict.UNSURE, otherwise=unsure.verdict, result="null" if self.task.keeps else None
+            )
         self.spoiled = self.spoiled or self._spoiled_by(error)
         if isinstance(error, asyncio.CancelledError):
             error = self._why_cancelled(error)
@@ -154,6 +156,9 @@ class Attempt:
                 return self._outcome(Verdict.CANCELLED, error=self.mask(describe(error, name=False)))
             case TimeLimitExceeded():
                 return self.judged(error, cause="time limit")
+            case SignatureChanged():
+                failed = self.judged(error, cause="arguments")
+                return failed._replace(verdict=Verdict.MISFIT, otherwise=failed.verdict)
             case InvalidArguments():
                 return self.judged(error, cause="arguments")
             case InvalidResult() | ResultRefused():

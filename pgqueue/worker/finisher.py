@@ -128,6 +128,8 @@ class Finisher:
         for outcome in self._of(Verdict.UNSURE):
             await self._resolve(outcome)
             self._written([outcome])
+        for outcome in self._of(Verdict.MISFIT):
+            await self._hand_back(outcome)
         for write, kinds in ((self._finish, [Verdict.SUCCEEDED]), (self._settle, list(AFTER))):
             if outcomes := self._of(*kinds):
                 await write(outcomes)
@@ -188,10 +190,26 @@ class Finisher:
             self._queries.revoke(worker=self._worker(), job_id=outcome.job_id, token=outcome.token)
         )
         if rows:
-            verdict = Verdict.RETRY if outcome.traceback is not None or outcome.delay_s else Verdict.DEAD
-            await self._settle([outcome._replace(token=rows[0][0], verdict=verdict)])
+            await self._settle([outcome._replace(token=rows[0][0], verdict=outcome.otherwise or Verdict.DEAD)])
         else:
             await self._account_for([outcome], rows, recorded=True)
+
+    async def _hand_back(self, outcome: Outcome) -> None:
+        """Our code does not take the arguments. Where no other worker's may, the attempt failed and is settled with the others."""
+        rows = await self._line.run(
+            self._queries.hand_back(worker=self._worker(), job_id=outcome.job_id, token=outcome.token)
+        )
+        if rows:
+            task, delay_s = rows[0]
+            logger.info(
+                "job %s (%s) is given back for %.1f s to workers with other code: %s",
+                outcome.job_id, task, delay_s, outcome.error,
+            )  # fmt: skip
+            self._due_in(delay_s)
+            self._written([outcome])
+        else:
+            failed = outcome._replace(verdict=outcome.otherwise or Verdict.DEAD)
+            self._writing = [failed if other is outcome else other for other in self._writing]
 
     async def _write_progress(self) -> None:
         reports, self._progress = self._progress, {}

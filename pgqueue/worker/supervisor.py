@@ -230,6 +230,7 @@ class Station:
             "concurrency": self._settings.concurrency * self._settings.threads,
             "queues": list(self._settings.queues) if self._settings.queues else None,
             "tasks": sorted(self._hello["tasks"]),
+            "code": self._hello["code"],
         }
 
     def facts(self) -> Facts:

@@ -48,7 +48,7 @@ grant select (state, sleeping, queues) on {schema}.worker to {producer};
 grant execute on function {schema}.tidy to {worker};
 grant
   select, delete,
-  update (state, seq, claim_token, attempt, crashes, worker, run_at, started_at, progress, progress_note)
+  update (state, seq, claim_token, attempt, crashes, worker, run_at, started_at, progress, progress_note, handed_back_at)
   on {schema}.job to {worker};
 grant usage on sequence {schema}.job_seq to {worker};
 grant
