@@ -155,6 +155,19 @@ def _partitions(queries: Queries) -> Steps[list[Finding]]:
     return found
 
 
+def chores(queries: Queries, config: Config) -> Steps[None]:
+    """What a worker does once an hour. Tried in a transaction that is rolled back, it tells why it fails."""
+    yield queries.doctor("deadline")
+    yield queries.prune()
+    yield from tidy_partitions(queries, config)
+
+
+def chores_fail(reason: str) -> Finding:
+    """As the server gave it."""
+    cure = "mend what it says; until then no new days are made and no old ones dropped"
+    return Finding(True, f"to tidy up fails: {reason}", cure)
+
+
 def _leases(queries: Queries) -> Steps[list[Finding]]:
     ((expired, orphans, live),) = yield queries.doctor("leases")
     found = []

@@ -1,5 +1,6 @@
 """`pgqueue doctor` and `health`: each finding, there when its cause is there and gone when it is mended."""
 
+import asyncio
 import json
 import socket
 import subprocess
@@ -12,7 +13,9 @@ import psycopg
 import pytest
 
 from pgqueue import App, db, doctor
+from pgqueue.worker.chores import GIVES_WAY, Chores
 from pgqueue.worker.settings import CRASH_CAP, GRACE_S
+from tests.conftest import Worker
 from tests.hands import Hands
 
 Findings = Callable[[], str]
@@ -160,6 +163,76 @@ def test_dead_rows(findings: Findings, app: App, conn: psycopg.Connection, monke
     assert "dead rows" not in findings()
     monkeypatch.setattr(doctor, "DEAD_ROWS", -1)
     assert "note: table job: " in findings()
+
+
+# -- chores that fail --
+
+REFUSE = """
+create function no() returns event_trigger language plpgsql as $$ begin raise 'no tables here'; end $$;
+create event trigger refuse on ddl_command_end when tag in ('CREATE TABLE') execute function no()
+"""
+
+
+def test_a_chore_that_fails_is_told_by_the_worker_and_found(
+    fresh_dsn: str, start_worker: Callable[..., Worker]
+) -> None:
+    App(fresh_dsn).migrate()
+    with psycopg.connect(fresh_dsn, autocommit=True) as conn:
+        days = conn.execute("select relname from pg_class where relkind = 'r' and relname ~ '_2[0-9]{7}$'").fetchall()
+        conn.execute(REFUSE)
+        assert "to tidy up" not in pgqueue("doctor", dsn=fresh_dsn).stdout  # there is nothing to do yet
+        for (day,) in days:
+            conn.execute(f"drop table pgqueue.{day}")
+        worker = start_worker("-c", "1", dsn=fresh_dsn).ready()
+        told = worker.said("the chore 'tidy' fails: no tables here. It is tried again every 10 s")
+        assert "WARNING" in told.upper()
+        found = pgqueue("doctor", dsn=fresh_dsn)
+        assert found.returncode == 1 and "PROBLEM  to tidy up fails: no tables here\n" in found.stdout
+        conn.execute("drop event trigger refuse")
+        assert "to tidy up" not in pgqueue("doctor", dsn=fresh_dsn).stdout
+        assert conn.execute("select to_regclass('pgqueue.attempt_rest') is not null").fetchone() == (True,)
+        assert conn.execute("select count(*) from pg_class where relname ~ '_2[0-9]{7}$'").fetchone() in [
+            (0,),
+            (len(days),),
+        ]
+
+
+def test_a_chore_is_told_of_once_until_it_passes_or_fails_otherwise(
+    dsn: str, conn: psycopg.Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    says = {"statement": "select 1/0"}
+
+    async def count() -> None:
+        async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as mine:
+            await mine.execute("set lock_timeout = '10ms'")
+            await mine.execute(says["statement"])
+
+    async def scenario() -> None:
+        nothing: Any = None  # such a chore needs none of them
+        chores = Chores(nothing, nothing, nothing, crew=nothing, finisher=nothing, worker=str)
+        chores._every[count] = 5.0
+
+        async def told(statement: str, times: int) -> list[str]:
+            says["statement"] = statement
+            caplog.clear()
+            for _ in range(times):
+                await chores._do(count)
+            return [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+
+        (said,) = await told("select 1/0", 3)
+        assert said.startswith("the chore 'count' fails: division by zero. It is tried again every 5 s")
+        assert len(await told("select 1/0", 3)) == 0
+        assert len(await told("select nothing", 3)) == 1
+        assert len(await told("select 1", 1)) == 0
+        assert len(await told("select nothing", 3)) == 1
+        assert len(await told("select pg_terminate_backend(pg_backend_pid())", 3)) == 0  # others tell of that
+        with conn.transaction():
+            conn.execute("lock table pgqueue.queue")
+            assert len(await told("select from pgqueue.queue", GIVES_WAY - 1)) == 0
+            assert len(await told("select from pgqueue.queue", GIVES_WAY)) == 1
+
+    caplog.set_level("DEBUG", "pgqueue.worker")
+    asyncio.run(scenario())
 
 
 # -- on the command line --

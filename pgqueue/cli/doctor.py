@@ -62,12 +62,25 @@ def examine(
     done = _mend(chosen) if fix else []
     with db.connect(chosen.dsn) as conn:
         found: list[doctor.Finding] = db.run(conn, doctor.examine(chosen.queries, chosen.config, wire=db.wire(conn)))
+        found = [*_tried(conn, chosen), *found]
     if as_json:
         say_json({"done": done, "findings": [finding._asdict() for finding in found]})
     else:
         _print(done, found)
     if any(finding.problem for finding in found):
         raise typer.Exit(1)
+
+
+def _tried(conn: db.Connection, app: App) -> list[doctor.Finding]:
+    """Whether a worker could tidy up here; undone, and not held against it if somebody has a lock, or it takes long."""
+    try:
+        with conn.transaction(force_rollback=True):
+            db.run(conn, doctor.chores(app.queries, app.config))
+    except db.DatabaseError as error:
+        if not db.is_refusal(error) or db.gave_way(error):
+            return []
+        return [doctor.chores_fail((str(error).splitlines() or [type(error).__name__])[0])]
+    return []
 
 
 def _mend(app: App) -> list[str]:

@@ -26,7 +26,7 @@ from pgqueue.db.doors import (
     would_begin,
 )
 from pgqueue.db.dsn import CONNECT_TIMEOUT_S, describe
-from pgqueue.db.meaning import explain, explain_migration, is_refusal, may_pass, may_repeat
+from pgqueue.db.meaning import explain, explain_migration, gave_way, is_refusal, may_pass, may_repeat
 from pgqueue.db.pools import Borrowed, PoolLife, pool, pool_async, writable
 
 __all__ = [
@@ -45,6 +45,7 @@ __all__ = [
     "describe",
     "explain",
     "explain_migration",
+    "gave_way",
     "is_async",
     "is_idle",
     "is_idle_autocommit",

@@ -18,6 +18,13 @@ def is_refusal(error: BaseException) -> bool:
     return code is not None and code[:2] not in ("08", "57")
 
 
+def gave_way(error: BaseException) -> bool:
+    """Whether a statement ended because a lock or its time was over, which says nothing about the next try."""
+    return isinstance(
+        error, psycopg.errors.LockNotAvailable | psycopg.errors.DeadlockDetected | psycopg.errors.QueryCanceled
+    )
+
+
 def may_pass(error: BaseException) -> bool:
     """Whether waiting may cure what a connection failed with: the server is away, starts, stops, or has no room.
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from pgqueue import db
 from pgqueue.config import Config
 from pgqueue.doctor import NOTIFY_SHARE
 from pgqueue.job import Outcome, Verdict
@@ -30,7 +31,7 @@ BELLS_S = 30.0  # how often the queue of notifications is looked at: it takes ho
 BELLS_STEP = 0.1  # so much more of it in use is worth another warning
 TIDY_S = 3600.0
 PUT_OFF_S = 10.0  # after a failure
-
+GIVES_WAY = 6  # times in a row a chore may end for a lock or its time before it is called failing: a minute
 
 Chore = Callable[[], Coroutine[Any, Any, None]]
 
@@ -59,6 +60,7 @@ class Chores:
             self.compare: HELD_S,
             self.count_bells: BELLS_S,
         }
+        self._failing: dict[Chore, tuple[str, int]] = {}
         self._told_share = 0.0
         self._lost_seen = 0
         self._alert_until = 0.0
@@ -79,10 +81,27 @@ class Chores:
         try:
             await chore()
             self._due[chore] = time.monotonic() + self._every[chore]
+            self._failing.pop(chore, None)
         except Trouble as error:
-            # The claimer and the finisher tell of the database's absence; this is only put off.
-            logger.debug("%s: %s; again later", chore, error)
-            self._due[chore] = time.monotonic() + min(PUT_OFF_S, self._every[chore])
+            pause_s = min(PUT_OFF_S, self._every[chore])
+            self._due[chore] = time.monotonic() + pause_s
+            self._tell(chore, error, pause_s=pause_s)
+
+    def _tell(self, chore: Chore, error: BaseException, *, pause_s: float) -> None:
+        """Tell of what the server refuses, and again only when it passed or gives another reason: it may go on for days."""
+        what = chore.__name__.replace("_", " ")
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        if not db.is_refusal(error):  # the claimer and the finisher tell of the database's absence
+            logger.debug("%s: %s; again later", what, reason)
+            return
+        before, times = self._failing.get(chore, ("", 0))
+        times = times + 1 if reason == before else 1
+        self._failing[chore] = (reason, times)
+        if times == (GIVES_WAY if db.gave_way(error) else 1):
+            logger.warning(
+                "the chore '%s' fails: %s. It is tried again every %g s; until it passes nothing more is said here, and "
+                "`pgqueue doctor` tells more", what, reason, pause_s,
+            )  # fmt: skip
 
     async def pass_cancels_on(self) -> None:
         """Tell children of running jobs that somebody asked to cancel. Asked of the database, never of a notification alone."""
