@@ -26,7 +26,11 @@ class Options:
     """The options of one call; None leaves it to the task or to the default."""
 
     conn: Any = None
-    """A psycopg connection, sync or async: the job is inserted in its transaction."""
+    """A psycopg connection, sync or async: the job is inserted in its transaction.
+
+    After `conn.tpc_begin()` no worker is woken, as PostgreSQL prepares no transaction that has notified; a worker polls every few
+    seconds. Whoever says PREPARE TRANSACTION by hand needs an App(notify="never").
+    """
     queue: str | None = None
     priority: int | None = None
     """Larger runs first, -32768 to 32767."""

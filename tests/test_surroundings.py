@@ -18,6 +18,7 @@ from benchmarks.chaos import pooler
 from benchmarks.chaos.cluster import Cluster
 from benchmarks.chaos.pooler import Pooler
 from pgqueue import App, ConfigError, NotAllowed, db, stats
+from pgqueue.db.doors import ROOM_FOR_A_BELL
 from pgqueue.job import Job
 from pgqueue.queries import Queries
 from tests.conftest import Worker, eventually
@@ -71,9 +72,9 @@ def odd(fresh_dsn: str, request: pytest.FixtureRequest) -> str:
     return fresh_dsn
 
 
-def shop(dsn: str) -> Any:
+def shop(dsn: str, **settings: Any) -> Any:
     """A task of an app of its own, found by name when a worker of tests.tasks runs it."""
-    app = App(dsn)
+    app = App(dsn, **settings)
 
     def echo(value: Any) -> Any: ...
 
@@ -299,6 +300,92 @@ def _prepared(queries: Queries, name: str) -> str:
 def test_no_text_of_ours_holds_a_backslash() -> None:
     """On a caller's connection with standard_conforming_strings off it would mean something else."""
     assert [file.name for file in SQL.rglob("*.sql") if "\\" in file.read_text("utf-8")] == []
+
+
+@pytest.fixture(scope="module")
+def two_phase() -> Iterator[Cluster]:
+    """A server of this module's own that prepares transactions, which few do."""
+    with Cluster(max_prepared_transactions="5", fsync="off") as cluster:
+        with cluster.connect() as admin:
+            admin.execute("create database shop")
+        App(cluster.dsn("shop")).migrate()
+        yield cluster
+
+
+@pytest.mark.parametrize("end", ["commit", "rollback"])
+@pytest.mark.parametrize("notify", ["idle", "always"])
+def test_a_two_phase_transaction_with_jobs_in_it(two_phase: Cluster, end: str, notify: str) -> None:
+    send = shop(two_phase.dsn("shop"), notify=notify)
+    app = send.app
+    waiting, ended = send.options(delay=3600).defer("waits"), app.enqueue("t")
+    assert ended.cancel()
+    with two_phase.connect("shop") as ear, psycopg.connect(two_phase.dsn("shop")) as caller:
+        Hands(ear, app.queries).sleep()
+        ear.execute('listen "pgqueue_jobs"')
+        caller.tpc_begin(caller.xid(1, f"{end}-{notify}", "here"))
+        put = [send.options(conn=caller).defer(1), *send.options(conn=caller).defer_many([(2,)])]
+        put += send.options(conn=caller, unique=True).defer_many([((end, notify, n),) for n in (3, 4)])
+        with app.using(caller):
+            assert waiting.cancel() and ended.retry()
+            app.pause("default")
+            assert app.resume("default")
+        caller.tpc_prepare()
+        (caller.tpc_commit if end == "commit" else caller.tpc_rollback)()
+        there = ear.execute(
+            "select count(*) from pgqueue.job where id = any (%s)", [[job.id for job in put]]
+        ).fetchone()
+        assert there == (4 if end == "commit" else 0,)
+        assert list(ear.notifies(timeout=0.1)) == []
+        # The next transaction on the same connection is an ordinary one.
+        send.options(conn=caller).defer(5)
+        caller.commit()
+        assert len(list(ear.notifies(timeout=60, stop_after=1))) == 1
+    app.close()
+
+
+def test_a_two_phase_transaction_of_asyncio(two_phase: Cluster) -> None:
+    send = shop(two_phase.dsn("shop"))
+
+    async def scenario() -> str:
+        async with await psycopg.AsyncConnection.connect(two_phase.dsn("shop")) as caller:
+            await caller.tpc_begin("async")
+            job = await send.options(conn=caller).defer_async(1)
+            await caller.tpc_prepare()
+            await caller.tpc_commit()
+            return str(job.id)
+
+    assert send.app.job(asyncio.run(scenario())).state == "queued"
+    send.app.close()
+
+
+def test_prepared_by_hand_with_an_app_that_never_rings(two_phase: Cluster) -> None:
+    with two_phase.connect("shop") as caller:
+        for notify, said in (
+            ("idle", "cannot PREPARE a transaction that has executed LISTEN, UNLISTEN, or NOTIFY"),
+            ("never", None),
+        ):
+            send = shop(two_phase.dsn("shop"), notify=notify)
+            caller.execute("begin")
+            send.options(conn=caller).defer(notify)
+            try:
+                caller.execute("prepare transaction 'by hand'")
+                caller.execute("commit prepared 'by hand'")
+            except psycopg.errors.FeatureNotSupported as error:
+                assert said == str(error)
+            else:
+                assert said is None and send.app.jobs()[0].args == '["never"]'
+            send.app.close()
+
+
+def test_each_bell_asks_for_room_first() -> None:
+    """By that it is silenced in a two-phase transaction."""
+    files = [file for file in SQL.rglob("*.sql") if "migrations" not in file.parts]
+    counts = {
+        file.name: (file.read_text("utf-8").count("pg_notify("), file.read_text("utf-8").count(ROOM_FOR_A_BELL))
+        for file in files
+    }
+    assert sum(bells for bells, _ in counts.values()) >= 10
+    assert {name for name, (bells, asks) in counts.items() if bells != asks} == set()
 
 
 @pytest.mark.skipif(pooler.find() is None, reason="pgbouncer is not installed (Debian: apt-get install pgbouncer)")

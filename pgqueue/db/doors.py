@@ -21,6 +21,7 @@ Blocked = psycopg.errors.LockNotAvailable  # somebody else held a lock for longe
 # As text a time or an interval comes in whatever style the session has, which on a caller's connection is his: psycopg reads
 # but one of them, and a float may lack its last digits.
 BINARY = True
+ROOM_FOR_A_BELL = "pg_notification_queue_usage() < 0.5"
 
 
 class ReadOnlyDefault(psycopg.errors.ReadOnlySqlTransaction):
@@ -61,12 +62,12 @@ def _execute(conn: Connection, statement: Statement) -> Rows:
         with psycopg.Cursor(conn, row_factory=tuple_row) as cursor:
             if statement.copy_rows is not None:
                 _check_copy(conn)
-                with cursor.copy(_trusted(statement)) as copy:
+                with cursor.copy(_trusted(conn, statement)) as copy:
                     for row in statement.copy_rows:
                         copy.write_row(row)
                 return []
             prepare = _prepare(conn, statement)
-            cursor.execute(_trusted(statement), statement.params or None, prepare=prepare, binary=BINARY)
+            cursor.execute(_trusted(conn, statement), statement.params or None, prepare=prepare, binary=BINARY)
             if _in_pipeline(conn):  # the answer has not been read yet, not even whether there are rows
                 with conn.pipeline() as pipeline:
                     pipeline.sync()
@@ -80,12 +81,12 @@ async def _execute_async(conn: AsyncConnection, statement: Statement) -> Rows:
         async with psycopg.AsyncCursor(conn, row_factory=tuple_row) as cursor:
             if statement.copy_rows is not None:
                 _check_copy(conn)
-                async with cursor.copy(_trusted(statement)) as copy:
+                async with cursor.copy(_trusted(conn, statement)) as copy:
                     for row in statement.copy_rows:
                         await copy.write_row(row)
                 return []
             prepare = _prepare(conn, statement)
-            await cursor.execute(_trusted(statement), statement.params or None, prepare=prepare, binary=BINARY)
+            await cursor.execute(_trusted(conn, statement), statement.params or None, prepare=prepare, binary=BINARY)
             if _in_pipeline(conn):
                 async with conn.pipeline() as pipeline:
                     await pipeline.sync()
@@ -153,15 +154,23 @@ def _check_copy(conn: AnyConnection) -> None:
         )
 
 
-def _trusted(statement: Statement) -> Any:
+def _trusted(conn: AnyConnection, statement: Statement) -> Any:
     """psycopg wants a literal; ours come from files in the package, with names we checked ourselves."""
-    return _encoded(statement.sql)
+    # PostgreSQL prepares no transaction that has rung: after conn.tpc_begin() none of our statements does, and the poll finds
+    # the job. psycopg keeps the mark to itself.
+    return _encoded(statement.sql) if getattr(conn, "_tpc", None) is None else _silent(statement.sql)
 
 
 @lru_cache(256)
 def _encoded(text: str) -> str | bytes:
     """One and the same bytes for a text, by which psycopg knows it again: it would encode and hash two kilobytes each time."""
     return text.encode() if text.isascii() else text
+
+
+@lru_cache(64)
+def _silent(text: str) -> str | bytes:
+    """The statement without its bells, each of which asks first whether there is room for one."""
+    return _encoded(text.replace(ROOM_FOR_A_BELL, "false"))
 
 
 def would_begin(conn: AnyConnection) -> bool:
