@@ -158,6 +158,7 @@ def _partitions(queries: Queries) -> Steps[list[Finding]]:
 def chores(queries: Queries, config: Config) -> Steps[None]:
     """What a worker does once an hour. Tried in a transaction that is rolled back, it tells why it fails."""
     yield queries.doctor("deadline")
+    yield from queries.each("schema_citus")
     yield queries.prune()
     yield from tidy_partitions(queries, config)
 

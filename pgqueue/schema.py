@@ -57,6 +57,7 @@ def migrate(queries: Queries, *, schema: str, roles: bool = False) -> Steps[list
     """
     yield queries.schema_lock()
     yield queries.schema_patience()
+    yield from queries.each("schema_citus")
     owned = yield queries.roles("owned")
     if owned == [(False,)]:
         raise NotAllowed(
@@ -118,6 +119,7 @@ def remembered(steps: Steps[T], said: list[Statement]) -> Steps[T]:
 def script(queries: Queries) -> Iterator[str]:
     """Everything `migrate` would run on an empty database, as text for psql."""
     yield "begin;\n"
+    yield queries.text("schema_citus")
     yield queries.text("schema_prepare")
     for number, name in migrations():
         yield f"\n-- {name}\n"
@@ -130,6 +132,7 @@ def roles_script(queries: Queries) -> Iterator[str]:
     """Everything `migrate` with roles adds to the tables that are there, as text for psql."""
     yield "begin;\nset local search_path = pg_catalog, pg_temp;\n"
     yield f"{queries.schema_lock().sql.strip() % queries.schema_lock().params};\n\n"
+    yield queries.text("schema_citus")
     yield queries.text("roles/create")
     yield f"\n{queries.roles('become').sql.strip()};\n\n"
     yield queries.text("roles/grant")

@@ -3,14 +3,17 @@
 import multiprocessing
 import re
 import subprocess
+import sys
 import threading
 import uuid
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
+from benchmarks.chaos.cluster import Cluster
 from pgqueue import App, InvalidOption, NotAllowed, SchemaError, SchemaMissing, SchemaTooNew, SchemaTooOld
 from pgqueue.queries import first_line, migrations, pieces, works_with
 from pgqueue.schema import newest, script
@@ -331,3 +334,82 @@ def test_the_schema_may_vanish_under_a_running_app(fresh_dsn: str) -> None:
     app.migrate()
     app.enqueue("t")
     app.close()
+
+
+# What Citus shows of itself and what it refuses, as far as migrate meets it. The product itself is tried outside of these tests.
+CITUS = """
+create function pg_catalog.citus_is_coordinator() returns boolean language sql as $$ select {coordinator} $$;
+create table public.distributed (name text);
+create view pg_catalog.citus_schemas as
+  select oid::regnamespace as schema_name from pg_namespace join public.distributed on nspname = name;
+create function public.spread() returns event_trigger language plpgsql as $$
+begin
+  if tg_tag = 'CREATE SCHEMA' and current_setting('citus.enable_schema_based_sharding', true) is distinct from 'off' then
+    raise 'a schema that is sharded';
+  elsif not {coordinator} and tg_tag in ('CREATE SCHEMA', 'CREATE TYPE', 'CREATE FUNCTION')
+    and current_setting('citus.enable_ddl_propagation', true) is distinct from 'off'
+  then
+    raise 'operation is not allowed on this node';
+  end if;
+end $$;
+"""
+TRIGGER = "create event trigger spread on ddl_command_end execute function public.spread()"
+
+
+@pytest.fixture(scope="module")
+def citus() -> Iterator[Callable[[bool], str]]:
+    """Makes databases with a stand-in for the extension; that takes a server of one's own, PostgreSQL 18."""
+    with Cluster(allow_system_table_mods="on", fsync="off") as cluster:
+        with cluster.connect() as conn:
+            if conn.info.server_version < 180000:
+                pytest.skip("extension_control_path came with PostgreSQL 18")
+        folder = cluster.home / "extension"
+        folder.mkdir()
+        (folder / "citus.control").write_text("default_version = '1'\n")
+        cluster.settings["extension_control_path"] = f"{cluster.home}:$system"
+        cluster.restart()
+
+        def make(coordinator: bool) -> str:
+            (folder / "citus--1.sql").write_text(CITUS.format(coordinator=str(coordinator).lower()))
+            name = f"citus_{uuid.uuid4().hex[:8]}"
+            with cluster.connect() as conn:
+                conn.execute(f"create database {name}")
+            with cluster.connect(name) as conn:
+                conn.execute("create extension citus")
+                conn.execute(TRIGGER)
+            return cluster.dsn(name)
+
+        yield make
+
+
+@pytest.mark.parametrize("coordinator", [True, False])
+def test_on_citus_the_tables_are_local(citus: Callable[[bool], str], coordinator: bool) -> None:
+    dsn = citus(coordinator)
+    with pytest.raises(psycopg.errors.RaiseException, match="a schema that is sharded"):
+        execute(dsn, "create schema pgqueue")
+    app = App(dsn)
+    assert app.migrate() == NAMES and app.enqueue("t").state == "queued"
+    app.close()
+    with psycopg.connect(dsn, autocommit=True) as conn:
+        conn.execute("".join(script(App(dsn, schema="printed").queries)))
+        for name in "citus.enable_schema_based_sharding", "citus.enable_ddl_propagation":  # for the transaction alone
+            assert conn.execute("select nullif(current_setting(%s, true), '')", [name]).fetchone() == (None,)
+
+
+def test_a_schema_that_citus_has_distributed_is_refused(citus: Callable[[bool], str]) -> None:
+    dsn = citus(True)
+    execute(dsn, "drop event trigger spread; create schema pgqueue; insert into public.distributed values ('pgqueue')")
+    said = 'the schema "pgqueue" is distributed by Citus, .*: take another schema .*citus_schema_undistribute'
+    with pytest.raises(SchemaError, match=said):
+        App(dsn).migrate()
+    assert App(dsn, schema="other").migrate() == NAMES
+    execute(dsn, "truncate public.distributed")
+    App(dsn).migrate()
+    execute(dsn, "insert into public.distributed values ('pgqueue')")
+    found = subprocess.run(
+        [sys.executable, "-m", "pgqueue", "doctor"],
+        env={"PGQUEUE_DSN": dsn, "PATH": ""},
+        capture_output=True,
+        text=True,
+    )
+    assert found.returncode == 1 and "is distributed by Citus" in found.stdout

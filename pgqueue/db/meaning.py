@@ -73,6 +73,8 @@ def explain_migration(error: psycopg.Error, *, schema: str, said: Sequence[State
 
     said: the last statement, if there was any.
     """
+    if isinstance(error, psycopg.errors.InvalidSchemaDefinition) and _is_ours(error):
+        return SchemaError(error.diag.message_primary)
     explained = explain(error, schema=schema)
     if isinstance(explained, DatabaseUnavailable) or not said or _is_ours(error):
         return explained or error
@@ -81,7 +83,7 @@ def explain_migration(error: psycopg.Error, *, schema: str, said: Sequence[State
 
 
 def _is_ours(error: psycopg.Error) -> bool:
-    """Whether one of our own blocks has said it (sql/roles/create.sql), in a sentence that needs no more."""
+    """Whether one of our own blocks has said it (sql/roles/create.sql, sql/schema_citus.sql), in a sentence that needs no more."""
     return error.diag.source_function == "exec_stmt_raise" and "inline_code_block" in (error.diag.context or "")
 
 
