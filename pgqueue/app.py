@@ -6,7 +6,7 @@ import re
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, ParamSpec, TypeVar, overload
 
 from pgqueue import db
@@ -25,9 +25,10 @@ from pgqueue.errors import (
     PgQueueError,
     ResultTimeout,
 )
-from pgqueue.job import Job, Jobs, Snapshot, State, new_id
+from pgqueue.job import ID, Job, Jobs, Snapshot, State, new_id
+from pgqueue.listing import Page, Wanted, check_filters, check_id, check_state, listing
 from pgqueue.names import same_function
-from pgqueue.options import MAX_REASON, Options, check_integer, check_name, check_text
+from pgqueue.options import MAX_REASON, Options, check_name, check_text
 from pgqueue.queries import Queries, Row, Statement, Steps
 from pgqueue.redact import MARKS
 from pgqueue.results import CLOSED, FORBIDDEN, End, Waiter
@@ -41,7 +42,6 @@ P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
 
-ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 ENDING = re.compile(r"[0-9a-f]{6,12}", re.IGNORECASE)
 
 
@@ -227,18 +227,26 @@ class App:
         return Job(job_id, _app=self)
 
     def jobs(
-        self, *, state: str | None = None, queue: str | None = None, task: str | None = None, limit: int = 100
-    ) -> list[Snapshot]:
-        """The newest jobs, alive or ended, that fit."""
-        _check_filters(queue, task)
-        check_integer("limit", limit, low=0, high=1_000_000)
-        wanted = None if state is None else _check_state(state)
-        rows = self.run(self.queries.jobs(state=wanted, queue=queue, task=task, limit=limit))
-        return [Snapshot(*row) for row in rows]
+        self,
+        *,
+        state: str | None = None,
+        queue: str | None = None,
+        task: str | None = None,
+        since: float | timedelta | datetime | None = None,
+        after: str | None = None,
+        limit: int = 100,
+    ) -> Page:
+        """The newest jobs, alive or ended, that fit: a list that also says how far was looked for them; see Page.
+
+        since: an aware datetime, or seconds before now: live jobs created, ended ones finished from then on. after: an id; only
+        jobs whose id is smaller, which are older, as `Page.next`. Looks at 10,000 jobs, or at `limit` if that is more.
+        """
+        wanted = Wanted(state=state, queue=queue, task=task, since=since, after=after)
+        return self._database.look(listing(self.queries, wanted, limit=limit))
 
     def snapshot(self, job_id: str) -> Snapshot:
         """One job's row as of now; raises JobNotFound."""
-        look = self.queries.jobs(ids=[_check_id(job_id)])
+        look = self.queries.job(check_id(job_id))
         rows = self.run(look) or self.run(look)  # twice: see retention.py
         if not rows:
             raise _not_found(job_id)
@@ -260,12 +268,12 @@ class App:
 
     def attempts(self, job_id: str) -> list[Row]:
         """The failed attempts of a job: (attempt, started_at, failed_at, worker, cause, error, traceback)."""
-        rows: list[Row] = self.run(self.queries.attempts(_check_id(job_id)))
+        rows: list[Row] = self.run(self.queries.attempts(check_id(job_id)))
         return rows
 
     def audit(self, job_id: str) -> list[Row]:
         """Who cancelled or retried a job, and when: (at, who, action, the state it was in), kept for a year."""
-        rows: list[Row] = self.run(self.queries.audit(_check_id(job_id)))
+        rows: list[Row] = self.run(self.queries.audit(check_id(job_id)))
         return rows
 
     def why(self, job_id: str) -> Why:
@@ -275,14 +283,14 @@ class App:
 
     def cancel(self, job_id: str, *, reason: str = "cancelled by request") -> bool:
         """See Job.cancel."""
-        if self.run(self.queries.cancel(_check_id(job_id), reason=check_text("reason", reason, at_most=MAX_REASON))):
+        if self.run(self.queries.cancel(check_id(job_id), reason=check_text("reason", reason, at_most=MAX_REASON))):
             return True
         self.snapshot(job_id)
         return False
 
     def retry(self, job_id: str) -> bool:
         """See Job.retry."""
-        if self.run(self.queries.retry(_check_id(job_id))):
+        if self.run(self.queries.retry(check_id(job_id))):
             return True
         found = self.snapshot(job_id)
         if State(found.state).ended:
@@ -300,7 +308,7 @@ class App:
             ends.append(end)
             done.set()
 
-        waiter = Waiter(_check_id(job_id), wake)
+        waiter = Waiter(check_id(job_id), wake)
         hub = self._database.hub
         hub.add(waiter)
         try:
@@ -323,7 +331,7 @@ class App:
             with contextlib.suppress(RuntimeError):  # the loop was closed; the hub's thread has others to wake
                 loop.call_soon_threadsafe(arrive, end)
 
-        waiter = Waiter(_check_id(job_id), wake)
+        waiter = Waiter(check_id(job_id), wake)
         hub = await asyncio.to_thread(lambda: self._database.hub)
         hub.add(waiter)
         try:
@@ -359,8 +367,8 @@ class App:
 
     def purge(self, *, state: str, queue: str | None = None, task: str | None = None) -> int:
         """Delete every job in one state (not running), a thousand at a time; returns how many."""
-        _check_filters(queue, task)
-        wanted = _check_state(state)
+        check_filters(queue, task)
+        wanted = check_state(state)
         if wanted is State.RUNNING:
             raise InvalidOption("running jobs cannot be purged: cancel them")
         total = 0
@@ -416,26 +424,6 @@ class Decorator:
     def __call__(self, function: Callable[P, R], /) -> Task[P, R, R]: ...
     def __call__(self, function: Any, /) -> Any:
         raise NotImplementedError
-
-
-def _check_filters(queue: str | None, task: str | None) -> None:
-    for option, name in (("queue", queue), ("task", task)):
-        if name is not None:
-            check_name(option, name)
-
-
-def _check_state(state: str) -> State:
-    if state not in list(State):
-        raise InvalidOption(f"state must be one of {', '.join(State)}, not {state!r}")
-    return State(state)
-
-
-def _check_id(job_id: str) -> str:
-    if not ID.fullmatch(str(job_id)):
-        raise JobNotFound(
-            f"{str(job_id)[:60]!r} is no job id: they look like 01a208e7-51ed-7198-a687-0270704ff6cf", str(job_id)
-        )
-    return str(job_id).lower()  # as the database writes it
 
 
 def _not_found(job_id: str) -> JobNotFound:

@@ -121,6 +121,12 @@ class Database:
         with self.explained(), self.door(None) as (conn, _):
             return db.run(conn, steps)
 
+    def look(self, steps: Steps[T]) -> T:
+        """As `run`, for steps that read and stop when they have enough."""
+        with self.explained(), self.door(None) as (conn, _), db.in_index_order(conn, self.queries):
+            found: T = db.run(conn, steps)
+        return found
+
     def migrate(self, *, roles: bool = False) -> list[str]:
         """Bring the schema up to date; returns the migrations applied. Safe when two run at once.
 

@@ -1,6 +1,7 @@
 """What a job is: its states, a handle to one, a claimed one as it travels to a child, and the outcome that comes back."""
 
 import os
+import re
 import time
 import uuid
 from collections.abc import Sequence
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from pgqueue.app import App
 
 T = TypeVar("T")
+
+ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
 class State(StrEnum):
@@ -102,7 +105,7 @@ class Claimed(NamedTuple):
 
 
 class Snapshot(NamedTuple):
-    """One look at a job's row, in the column order of jobs.sql. Times are aware; args, result and headers are JSON text."""
+    """One look at a job's row, in the column order of job.sql. Times are aware; args, result and headers are JSON text."""
 
     id: str
     state: str
@@ -218,6 +221,12 @@ class Jobs(Sequence[Job[T]]):
 def id_bytes(job_id: str) -> bytes:
     """The 16 bytes of an id."""
     return bytes.fromhex(job_id.replace("-", ""))
+
+
+def first_id(moment: datetime) -> str:
+    """The smallest id that can have been made at a moment, by the clock of whoever made it."""
+    milliseconds = f"{max(0, int(moment.timestamp() * 1000)):012x}"
+    return f"{milliseconds[:8]}-{milliseconds[8:]}-0000-0000-000000000000"
 
 
 def new_id() -> str:

@@ -82,11 +82,11 @@ class Options:
         if self.delay is not None:
             _from_now("delay", self.delay)
         if self.at is not None:
-            _aware("at", self.at)
+            check_aware("at", self.at)
         if self.timeout is not None and seconds("timeout", self.timeout) < MIN_TIMEOUT_S:
             raise InvalidOption(f"timeout must be at least {MIN_TIMEOUT_S} seconds")
         if isinstance(self.expires, datetime):
-            _aware("expires", self.expires)
+            check_aware("expires", self.expires)
         elif self.expires is not None:
             seconds("expires", self.expires)
         if self.on_duplicate is not None and self.on_duplicate not in get_args(OnDuplicate):
@@ -170,7 +170,8 @@ def _shown(value: float) -> str:
     return repr(value) if isinstance(value, float) or value.bit_length() <= 64 else "(a huge number)"
 
 
-def _aware(option: str, value: object) -> None:
+def check_aware(option: str, value: object) -> None:
+    """A datetime that says where it is so late, of these times."""
     if not isinstance(value, datetime):
         raise InvalidOption(f"{option} takes an aware datetime, not a {type(value).__name__}")
     if value.tzinfo is None or value.utcoffset() is None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pgqueue.config import Config, Notify
+from pgqueue.job import State
 
 T = TypeVar("T")
 Row = tuple[Any, ...]
@@ -160,11 +161,24 @@ class Queries:
     def retry(self, job_id: str) -> Statement:
         return self._say("retry", id=job_id)
 
-    def jobs(
-        self, *, ids: Sequence[str] | None = None, state: str | None = None, queue: str | None = None,
-        task: str | None = None, limit: int = 100,
-    ) -> Statement:  # fmt: skip
-        return self._say("jobs", ids=ids, state=state, queue=queue, task=task, limit=limit)
+    def job(self, job_id: str) -> Statement:
+        return self._say("job", id=job_id)
+
+    def jobs_window(self, states: Sequence[State], **wanted: Any) -> Statement:
+        """states: those whose jobs lie in the tables that are looked through."""
+        live = str(any(not state.ended for state in states)).lower()
+        text = self.text("jobs/window", live=live, states=", ".join(f"'{state}'" for state in states))
+        return Statement(text, wanted)
+
+    def jobs_of_state(self, index: str, **wanted: Any) -> Statement:
+        """index: the file that walks along it."""
+        return Statement(self.text("jobs/of_state", source=_file(f"jobs/{index}.sql")), wanted)
+
+    def ago(self, seconds: float) -> Statement:
+        return self._say("jobs/ago", seconds=seconds)
+
+    def in_index_order(self) -> Statement:
+        return self._say("jobs/in_index_order")
 
     def find(self, ending: str) -> Statement:
         return self._say("find", ending=ending)

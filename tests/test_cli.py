@@ -45,7 +45,9 @@ def test_a_job_from_the_command_line_to_its_result(run: Run, app: App, start_wor
     assert "queued" in run("jobs").stdout
     start_worker("-c", "1").ready()
     assert app.job(job_id).result(30) == "hello"
-    (listed,) = json.loads(run("jobs", "--state", "succeeded", "--json").stdout)
+    page = json.loads(run("jobs", "--state", "succeeded", "--json").stdout)
+    (listed,) = page["jobs"]
+    assert (page["looked_at"], page["looked_back_to"], page["next"]) == (1, None, None)
     assert listed["id"] == job_id and listed["result"] == '"hello"'
     assert json.loads(run("show", job_id, "--json").stdout)["attempts"] == []
     assert json.loads(run("health", "--json").stdout)["ok"] is True
@@ -70,6 +72,38 @@ def test_a_failed_job_is_shown_with_its_traceback_and_retried(
     assert job.snapshot().error == "enough"
     assert "1 jobs deleted" in run("purge", "--state", "cancelled", "--yes").stdout
     assert "no job" in one_line(run("show", job.id, code=1))
+
+
+def test_a_list_says_where_to_go_on(run: Run, app: App, conn: psycopg.Connection) -> None:
+    ids = [app.enqueue("old").id] + [app.enqueue("t").id for _ in range(2)]
+    first = run("jobs", "--limit", "2")
+    assert ids[2] in first.stdout and ids[0] not in first.stdout
+    assert first.stderr == f"there are older jobs: --after {ids[1]} goes on\n"
+    second = run("jobs", "--limit", "2", "--after", ids[1], "--since", "2h")
+    assert ids[0] in second.stdout and second.stderr == ""
+    assert run("jobs", "--since", "2099-01-01 12:00").stdout == run("jobs", "--after", ids[0]).stdout == "no jobs\n"
+    conn.execute("insert into pgqueue.job (id, task) select pgqueue.uuid7(), 't' from generate_series(1, 10000)")
+    none = run("jobs", "--task", "old")
+    assert none.stdout == "no jobs among those looked at\n"
+    assert (
+        none.stderr.startswith("looked at 10,000 jobs, back to 20")
+        and "none older was looked at: --after" in none.stderr
+    )
+    page = json.loads(run("jobs", "--task", "old", "--json").stdout)
+    assert page["jobs"] == [] and page["next"] in none.stderr and page["looked_back_to"]
+    assert ids[0] in run("jobs", "--task", "old", "--after", page["next"]).stdout
+
+
+def test_all_dead_jobs_are_retried_but_those_whose_key_is_taken(run: Run, app: App, conn: psycopg.Connection) -> None:
+    conn.execute(
+        "insert into pgqueue.history (id, claim_token, run_at, created_at, state, attempt, crashes, priority, queue, task, args, "
+        "kwargs, unique_key) select pgqueue.uuid7(), 1, now(), now(), 'dead', 1, 0, 0, 'q', 't', '[]', '{}', 'key ' || n "
+        "from generate_series(1, 1005) as n"
+    )
+    app.enqueue("t", unique="key 7")
+    said = run("retry", "--dead", "--queue", "q").stdout
+    assert said == "1004 dead jobs run again; 1 cannot, as live jobs have their unique keys\n"
+    assert len(app.jobs(state="queued", queue="q", limit=2000)) == 1004 and len(app.jobs(state="dead")) == 1
 
 
 def test_a_queue_is_paused_and_resumed(run: Run, conn: psycopg.Connection) -> None:
@@ -125,6 +159,10 @@ def test_the_tasks_of_an_app(run: Run) -> None:
         (["defer", "x", "--delay", "nan"], 2, "delay=nan is no duration"),
         (["defer", "nope", "-A", "tests.tasks"], 2, "tests.tasks has no task 'nope'; it has tests.tasks.ask_again"),
         (["jobs", "--state", "gone"], 2, "is no state; take one of waiting"),
+        (["jobs", "--since", "soon"], 2, "--since soon is no time: write 90s, 15m"),
+        (["jobs", "--since", "99999999999w"], 2, "is no time"),
+        (["jobs", "--since", "999999999w"], 2, "--since 999999999w is no time"),
+        (["jobs", "--after", "12345678"], 2, "after='12345678' is no job id"),
         (["retry"], 2, "give the ids of jobs, or --dead"),
         (["purge", "--state", "running", "--yes"], 2, "running jobs cannot be purged"),
         (["show", "1234"], 1, "is no job id"),

@@ -8,6 +8,8 @@ import psycopg
 import pytest
 
 from pgqueue import App, DuplicateJob, InvalidOption, Job, JobNotFound, Snapshot, State
+from pgqueue.job import first_id
+from pgqueue.listing import STATE_WINDOW, WINDOW, Page
 from tests.conftest import eventually
 from tests.hands import Hands
 
@@ -221,6 +223,11 @@ def test_lists(app: App, worker: Hands) -> None:
         (lambda app: app.jobs(state=""), "state must be one of"),
         (lambda app: app.jobs(limit=-1), "limit=-1 is out of range"),
         (lambda app: app.jobs(limit="5"), "limit takes a whole number, not a str"),
+        (lambda app: app.jobs(since=datetime(2026, 1, 1)), "since=2026-01-01T00:00:00 has no time zone"),
+        (lambda app: app.jobs(since="1h"), "since takes seconds or a timedelta, not a str"),
+        (lambda app: app.jobs(since=-1), "since=-1 is negative"),
+        (lambda app: app.jobs(since=float("nan")), "since=nan is no duration"),
+        (lambda app: app.jobs(after="x"), "after='x' is no job id"),
         (lambda app: app.jobs(queue="a\0"), "queue contains a control character"),
         (lambda app: app.jobs(task="a\0"), "task contains a control character"),
         (lambda app: app.purge(state="failed"), "state must be one of"),
@@ -264,3 +271,116 @@ def test_pause_and_resume(app: App, worker: Hands, conn: psycopg.Connection) -> 
     assert worker.run_all() == [other.id] and job.state == "queued"
     assert app.resume("mail") is True and app.resume("mail") is False and app.resume("never paused") is False
     assert worker.run_all() == [job.id]
+
+
+# -- how far a list looks --
+
+
+def fill(conn: psycopg.Connection, jobs: int, **columns: str) -> list[str]:
+    """Rows with ids in the order in which they are made; returns them newest first."""
+    given = {"task": "t", "state": "queued", **columns}
+    rows = conn.execute(
+        f"insert into pgqueue.job (id, {', '.join(given)}) "
+        f"select pgqueue.uuid7(), {', '.join(['%s'] * len(given))} from generate_series(1, %s) returning id::text",
+        [*given.values(), jobs],
+    ).fetchall()
+    return sorted((id_ for (id_,) in rows), reverse=True)
+
+
+def pages(app: App, **wanted: Any) -> list[Page]:
+    """All pages of a list."""
+    found = [app.jobs(**wanted)]
+    while found[-1].next is not None:
+        found.append(app.jobs(after=found[-1].next, **wanted))
+    return found
+
+
+def test_a_list_that_saw_everything_says_so(app: App, worker: Hands) -> None:
+    made = [a_job(app, worker, state) for state in STATES]
+    for state in (None, *STATES):
+        page = app.jobs(state=state)
+        assert (page.next, page.looked_back_to) == (None, None)
+    assert app.jobs(limit=len(made)).next is None
+    assert app.jobs().looked_at == len(made) and app.jobs(state="waiting") == []
+
+
+@pytest.mark.parametrize("state", [None, *STATES])
+def test_pages_have_every_job_once_newest_first(app: App, worker: Hands, state: str | None) -> None:
+    made = [a_job(app, worker, each).id for each in (STATES if state is None else [state]) for _ in range(7)]
+    shown = pages(app, state=state, limit=3)
+    assert [job.id for page in shown for job in page] == sorted(made, reverse=True)
+    assert all(len(page) == 3 and page.looked_back_to == page[-1].created_at for page in shown[:-1])
+
+
+def test_a_list_looks_at_so_many_jobs_and_says_how_far_back(app: App, conn: psycopg.Connection) -> None:
+    (wanted,) = fill(conn, 1, queue="old", task="other")
+    others = fill(conn, WINDOW + 5)
+    page = app.jobs(task="other")
+    assert page == [] and page.looked_at == WINDOW and page.next == others[WINDOW - 1]
+    assert page.looked_back_to == app.job(page.next).snapshot().created_at
+    assert [[job.id for job in each] for each in pages(app, task="other")] == [[], [wanted]]
+    assert [job.id for job in app.jobs(task="other", limit=WINDOW + 6)] == [wanted]  # so many may be looked at, then
+    assert len(app.jobs(limit=WINDOW + 3)) == WINDOW + 3
+    everything = app.jobs(limit=100_000)
+    assert len(everything) == WINDOW + 6 and everything.next is None
+
+
+def test_few_jobs_of_a_live_state_are_found_below_a_backlog(app: App, worker: Hands, conn: psycopg.Connection) -> None:
+    made = {state: a_job(app, worker, state, queue=state) for state in ("running", "scheduled", "queued")}
+    fill(conn, WINDOW, state="waiting")
+    for state, job in made.items():
+        for page in app.jobs(state=state), app.jobs(state=state, queue=state), app.jobs(state=state, since=3600):
+            assert [each.id for each in page] == [job.id] and page.next is None
+        assert app.jobs(state=state, queue="nobody") == app.jobs(state=state, after=job.id) == []
+
+
+def test_of_many_below_a_backlog_some_are_shown_and_all_are_reached(app: App, conn: psycopg.Connection) -> None:
+    old = fill(conn, STATE_WINDOW + 1)
+    newest = fill(conn, WINDOW - 2, state="waiting")
+    page = app.jobs(state="queued")
+    assert len(page) == 100 and {job.id for job in page} < set(old) and page.looked_at == WINDOW
+    assert page.looked_back_to == app.job(page.next).snapshot().created_at and page.next == old[1] < newest[-1]
+    assert {job.id for each in pages(app, state="queued", limit=3000) for job in each} == set(old)
+
+
+def test_since_is_created_for_live_jobs_and_finished_for_ended_ones(
+    app: App, worker: Hands, conn: psycopg.Connection
+) -> None:
+    made = {state: a_job(app, worker, state).id for state in STATES}
+    conn.execute("update pgqueue.job set created_at = now() - interval '2 hours'")
+    conn.execute("update pgqueue.history set created_at = now() - interval '9 days'")
+    ended = {made[state] for state in ENDED}
+    for hour in (3600, timedelta(hours=1), datetime.now(UTC) - timedelta(hours=1)):
+        assert {job.id for job in app.jobs(since=hour)} == ended
+    assert {job.id for job in app.jobs(since=10_000)} == set(made.values())
+    assert [job.id for job in app.jobs(state="dead", since=60)] == [made["dead"]] and app.jobs(
+        state="queued", since=60
+    ) == []
+    conn.execute("update pgqueue.history set finished_at = now() - interval '30 hours'")
+    assert app.jobs(since=86_400 / 2, state="succeeded") == [] and len(app.jobs(since=timedelta(days=2))) == len(STATES)
+    assert app.jobs(since=datetime.now(UTC) + timedelta(days=400)) == []
+
+
+def test_since_finds_what_clients_with_slow_clocks_made(app: App, conn: psycopg.Connection) -> None:
+    slow = first_id(datetime.now(UTC) - timedelta(minutes=55))[:-1] + "1"
+    conn.execute("insert into pgqueue.job (id, task) values (%s, 't')", [slow])
+    for state in (None, "queued"):
+        assert [job.id for job in app.jobs(since=60, state=state)] == [slow]
+
+
+def test_a_list_in_the_callers_transaction_leaves_it_as_it_was(app: App, dsn: str) -> None:
+    settings = "select current_setting('enable_sort'), current_setting('enable_seqscan')"
+    for autocommit in (False, True):
+        with psycopg.connect(dsn, autocommit=autocommit) as caller, app.using(caller):
+            before = caller.execute(settings).fetchone()
+            job = app.enqueue("t")
+            assert job.id in [each.id for each in app.jobs()]
+            assert caller.execute(settings).fetchone() == before
+            caller.rollback()
+            assert len(app.jobs()) == autocommit
+
+
+def test_a_list_in_a_pipeline(app: App, dsn: str) -> None:
+    app.enqueue("t")
+    with psycopg.connect(dsn) as caller, app.using(caller), caller.pipeline():
+        assert len(app.jobs()) == 1

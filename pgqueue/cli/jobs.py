@@ -6,11 +6,15 @@ from typing import Annotated, Any
 import typer
 
 from pgqueue import redact
-from pgqueue.cli.options import AppName, Json, QueueName, TaskName, chosen_app
-from pgqueue.cli.output import LONGEST, cell, fail, say, say_json, say_table
-from pgqueue.errors import ConfigError, InvalidOption
+from pgqueue.app import App
+from pgqueue.cli.options import AppName, Json, QueueName, TaskName, chosen_app, moment
+from pgqueue.cli.output import LONGEST, cell, fail, note, say, say_json, say_table
+from pgqueue.errors import ConfigError, DuplicateJob, InvalidOption, JobNotFound
 from pgqueue.job import State
+from pgqueue.listing import Page
 from pgqueue.visible import one_line
+
+AT_ONCE = 1000  # dead jobs read with all their columns, to be retried one after the other
 
 Ids = Annotated[list[str], typer.Argument(metavar="ID...", help="Job ids.")]
 SomeIds = Annotated[list[str] | None, typer.Argument(metavar="[ID...]", help="Job ids.")]
@@ -52,24 +56,43 @@ def jobs(
     state: StateName = None,
     queue: QueueName = None,
     task: TaskName = None,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            "--since", metavar="AGO|TIME", help="Live jobs created, ended ones finished since: 2h, 2026-11-20 12:00."
+        ),
+    ] = None,
+    after: Annotated[str | None, typer.Option("--after", metavar="ID", help="Only jobs older than this one.")] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, max=100_000, help="At most so many.")] = 20,
     app: AppName = None,
     as_json: Json = False,
 ) -> None:
-    """List the newest jobs, alive or ended."""
+    """List the newest jobs, alive or ended; looks at 10,000, or --limit, and says where to go on."""
     chosen = chosen_app(app)
-    names = chosen.config.secret_names
-    found = [
-        redact.shown(job, secret_names=names)
-        for job in chosen.jobs(state=_state(state), queue=queue, task=task, limit=limit)
-    ]
+    start = None if since is None else moment("--since", since)
+    page = chosen.jobs(state=_state(state), queue=queue, task=task, since=start, after=after, limit=limit)
+    found = [redact.shown(job, secret_names=chosen.config.secret_names) for job in page]
     if as_json:
-        say_json([job._asdict() for job in found])
+        looked = {"looked_at": page.looked_at, "looked_back_to": page.looked_back_to, "next": page.next}
+        say_json({"jobs": [job._asdict() for job in found], **looked})
         return
     rows = (
         (job.id, job.state, job.task, job.queue, job.attempt, job.created_at, job.error or job.result) for job in found
     )
-    say_table(("ID", "STATE", "TASK", "QUEUE", "ATTEMPT", "CREATED", "RESULT"), rows, empty="no jobs")
+    empty = "no jobs" if page.next is None else "no jobs among those looked at"
+    say_table(("ID", "STATE", "TASK", "QUEUE", "ATTEMPT", "CREATED", "RESULT"), rows, empty=empty)
+    if page.next is not None:
+        note(_how_far(page))
+
+
+def _how_far(page: Page) -> str:
+    """For a page with something older: where to go on, and that what is older was not looked at, or only a part of it."""
+    if page and page[-1].id == page.next:
+        return f"there are older jobs: --after {page.next} goes on"
+    rest = "of older ones, only some are shown" if page and page[-1].id < str(page.next) else "none older was looked at"
+    return (
+        f"looked at {page.looked_at:,} jobs, back to {cell(page.looked_back_to)}; {rest}: --after {page.next} goes on"
+    )
 
 
 def show(job_id: Annotated[str, typer.Argument(metavar="ID")], app: AppName = None, as_json: Json = False) -> None:
@@ -120,14 +143,29 @@ def retry(
     chosen = chosen_app(app)
     if bool(ids) == dead:
         raise ConfigError("give the ids of jobs, or --dead for all that are dead")
-    again = 0
     if dead:
-        again = sum(
-            chosen.retry(job.id) for job in chosen.jobs(state=State.DEAD, queue=queue, task=task, limit=100_000)
-        )
-        say(f"{again} dead jobs run again")
+        say(_retry_dead(chosen, queue=queue, task=task))
     for job_id in ids or []:
         say(f"{job_id}  {'runs again' if chosen.retry(job_id) else 'is queued or running already'}")
+
+
+def _retry_dead(app: App, *, queue: str | None, task: str | None) -> str:
+    """Page by page, however many there are. What dies again meanwhile keeps its id, so it is not met a second time."""
+    again, refused, after = 0, 0, None
+    while True:
+        page = app.jobs(state=State.DEAD, queue=queue, task=task, after=after, limit=AT_ONCE)
+        for job in page:
+            try:
+                again += app.retry(job.id)
+            except DuplicateJob:
+                refused += 1
+            except JobNotFound:  # purged in between
+                continue
+        if (after := page.next) is None:
+            break
+    return f"{again} dead jobs run again" + (
+        f"; {refused} cannot, as live jobs have their unique keys" if refused else ""
+    )
 
 
 def cancel(

@@ -1,13 +1,15 @@
 """Options that several commands share, and the App they mean."""
 
 import os
+import re
+from datetime import datetime, timedelta
 from typing import Annotated
 
 import typer
 
 from pgqueue.app import App
 from pgqueue.config import Config
-from pgqueue.errors import ConfigError
+from pgqueue.errors import ConfigError, InvalidOption
 from pgqueue.finder import find_app
 from pgqueue.options import check_name
 
@@ -15,6 +17,9 @@ AppName = Annotated[str | None, typer.Option("-A", "--app", help="Where the App 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 QueueName = Annotated[str | None, typer.Option("--queue", help="Only this queue.")]
 TaskName = Annotated[str | None, typer.Option("--task", help="Only this task.")]
+
+AGO = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)([smhdw]?)")
+UNITS = {"": "seconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 CORES = os.cpu_count() or 1
 
@@ -37,3 +42,16 @@ def chosen_app(given: str | None) -> App:
 def queue_names(text: str | None) -> tuple[str, ...] | None:
     """`-Q a,b` as a tuple; None for all."""
     return None if text is None else tuple(dict.fromkeys(check_name("-Q", name.strip()) for name in text.split(",")))
+
+
+def moment(option: str, text: str) -> timedelta | datetime:
+    """How long ago, or when: a time without a zone is one of this machine's, as they are printed."""
+    try:
+        if ago := AGO.fullmatch(text):
+            return timedelta(**{UNITS[ago[2]]: float(ago[1])})
+        return datetime.fromisoformat(text).astimezone()
+    except (ValueError, OverflowError):
+        raise InvalidOption(
+            f"{option} {text} is no time: write 90s, 15m, 2h, 3d or 1w for so long ago, or 2026-11-20 12:00, or with a zone "
+            "2026-11-20T12:00Z"
+        ) from None

@@ -18,6 +18,11 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
+def note(text: str) -> None:
+    """One line on standard error, beside what a program may read from standard output."""
+    sys.stderr.write(f"{one_line(text, at_most=LONGEST)}\n")
+
+
 def fail(text: str, *, usage: bool = False) -> NoReturn:
     """One line on standard error, and the exit code: 2 for a wrong call, 1 for a failure."""
     sys.stderr.write(f"pgqueue: {one_line(text, at_most=LONGEST)}\n")

@@ -1,5 +1,7 @@
 """The two doors through which every statement goes, and what a caller's connection tells of itself."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, TypeVar
 from weakref import WeakSet
@@ -40,6 +42,14 @@ def run(conn: Connection, steps: "Steps[T] | Statement") -> Any:
             statement = steps.send(rows)
     except StopIteration as done:
         return done.value
+
+
+@contextmanager
+def in_index_order(conn: Connection, queries: Queries) -> Iterator[None]:
+    """Within the block statements walk along indexes. For reading only: the setting goes as it came, by a rollback."""
+    with conn.transaction(force_rollback=True):
+        run(conn, queries.in_index_order())
+        yield
 
 
 async def run_async(conn: AsyncConnection, steps: "Steps[T] | Statement") -> Any:
