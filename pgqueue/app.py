@@ -281,9 +281,10 @@ class App:
         found: Why = self.run(why(self.queries, self.snapshot(job_id)))
         return found
 
-    def cancel(self, job_id: str, *, reason: str = "cancelled by request") -> bool:
+    def cancel(self, job_id: str, *, reason: str = "cancelled by request", kill: bool = False) -> bool:
         """See Job.cancel."""
-        if self.run(self.queries.cancel(check_id(job_id), reason=check_text("reason", reason, at_most=MAX_REASON))):
+        reason = check_text("reason", reason, at_most=MAX_REASON)
+        if self.run(self.queries.cancel(check_id(job_id), reason=reason, kill=kill)):
             return True
         self.snapshot(job_id)
         return False

@@ -167,12 +167,13 @@ class Job(Generic[T]):
         value: Any = await self._bound.result_async(self.id, timeout_s=timeout)
         return value  # type: ignore[no-any-return]
 
-    def cancel(self, reason: str = "cancelled by request") -> bool:
+    def cancel(self, reason: str = "cancelled by request", *, kill: bool = False) -> bool:
         """Cancel the job: at once if it has not started, else ask the running task to stop.
 
-        False: it had already ended. Raises JobNotFound.
+        kill: a task that has not stopped a second later is ended together with its process; other jobs of that process run
+        elsewhere, and nobody is charged an attempt. False: the job had already ended. Raises JobNotFound.
         """
-        return self._bound.cancel(self.id, reason=reason)
+        return self._bound.cancel(self.id, reason=reason, kill=kill)
 
     def retry(self) -> bool:
         """Run the job again from its first attempt if it ended; a scheduled one becomes due now.

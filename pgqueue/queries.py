@@ -155,8 +155,8 @@ class Queries:
     def live_by_key(self, keys: Sequence[str]) -> Statement:
         return self._say("live_by_key", keys=keys)
 
-    def cancel(self, job_id: str, *, reason: str) -> Statement:
-        return self._say("cancel", id=job_id, reason=reason)
+    def cancel(self, job_id: str, *, reason: str, kill: bool = False) -> Statement:
+        return self._say("cancel", id=job_id, reason=reason, kill=kill)
 
     def retry(self, job_id: str) -> Statement:
         return self._say("retry", id=job_id)

@@ -2,6 +2,7 @@
 
 import asyncio
 import atexit
+import contextlib
 import contextvars
 import ctypes
 import decimal
@@ -467,3 +468,49 @@ async def use_device_async(seconds: float) -> int:
 async def spoil_async(seconds: float) -> None:
     await asyncio.sleep(seconds)
     spoil("device")
+
+
+# -- tasks that heed no cancel --
+
+
+@task(max_attempts=1)
+def sleep_deaf(marker: str) -> None:
+    Path(marker).touch()
+    time.sleep(600)
+
+
+@task(max_attempts=1)
+def hold_the_interpreter(marker: str) -> None:
+    Path(marker).touch()
+    ctypes.PyDLL(None).sleep(600)
+
+
+@task(max_attempts=1)
+async def swallow_cancels(marker: str) -> None:
+    Path(marker).touch()
+    while True:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(600)
+
+
+@task(max_attempts=1)
+def stop_when_asked(marker: str) -> None:
+    Path(marker).touch()
+    while True:
+        time.sleep(0.01)
+        current_job().check()
+
+
+@task(max_attempts=1)
+def wait_beside(marker: str) -> int:
+    """Wait until the file is gone; its process."""
+    while Path(marker).exists():
+        time.sleep(0.01)
+    return os.getpid()
+
+
+@task(max_attempts=1)
+async def wait_beside_async(marker: str) -> int:
+    while Path(marker).exists():  # noqa: ASYNC110 (a file is all that reaches it from outside)
+        await asyncio.sleep(0.01)
+    return os.getpid()

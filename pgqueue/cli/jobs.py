@@ -171,14 +171,14 @@ def _retry_dead(app: App, *, queue: str | None, task: str | None) -> str:
 def cancel(
     ids: Ids,
     reason: Annotated[str, typer.Option("--reason", help="Stored with the job.")] = "cancelled by pgqueue cancel",
+    kill: Annotated[bool, typer.Option("--kill", help="End a task that does not stop, with its process.")] = False,
     app: AppName = None,
 ) -> None:
     """Cancel jobs: at once if they have not started, else their tasks are asked to stop."""
     chosen = chosen_app(app)
+    done = f"cancelled, or asked to stop if it runs{', and killed if it does not' if kill else ''}"
     for job_id in ids:
-        say(
-            f"{job_id}  {'cancelled, or asked to stop if it runs' if chosen.cancel(job_id, reason=reason) else 'had ended already'}"
-        )
+        say(f"{job_id}  {done if chosen.cancel(job_id, reason=reason, kill=kill) else 'had ended already'}")
 
 
 def purge(

@@ -1,4 +1,4 @@
--- Cancel a job: at once if it has not started, else leave word for its worker. Returns what was done, no row if not alive.
+-- Cancel a job: at once if it has not started, else leave word for its worker, which may kill it then. Returns what was done, no row if not alive.
 with target as (
   select id, state, queue, task from {schema}.job where id = %(id)s for update
 ),
@@ -20,13 +20,16 @@ kept as (
 ),
 asked as (
   update {schema}.job
-  set cancel_requested_at = now(), cancel_reason = %(reason)s
+  set
+    cancel_requested_at = now(),
+    cancel_reason = %(reason)s,
+    kill_requested_at = case when %(kill)s then now() else job.kill_requested_at end
   from target
   where job.id = target.id and target.state = 'running'
 ),
 audited as (
   insert into {schema}.audit (action, job_id, queue, task, state)
-  select 'cancel', id, queue, task, state from target
+  select case when %(kill)s then 'kill' else 'cancel' end, id, queue, task, state from target
 ),
 waiter as (
   select count(pg_notify('{results_channel}', ''))

@@ -30,7 +30,8 @@ class Run:
     given_at: float
     started_at: float | None = None
     soft_at: float | None = None
-    cancelled: bool = False
+    cancelled_at: float | None = None  # monotonic, when it was asked to stop
+    kill: bool = False  # to be killed, should it not
 
 
 class Child(asyncio.Protocol):
@@ -52,6 +53,7 @@ class Child(asyncio.Protocol):
         self.busy_since = 0.0
         self.nudged = False
         self.condemned: str | None = None  # the job for whose time limit this child is being killed
+        self.cut = False  # it is being killed for one job's sake; what else it has is not to blame
         self.failed: str | None = None
         self.hopeless = False  # another try would fail likewise
         self.fruitless = False  # it was spoiled before any job succeeded in it

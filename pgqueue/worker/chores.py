@@ -18,10 +18,10 @@ from pgqueue.retention import tidy_partitions
 from pgqueue.worker.crew import Crew
 from pgqueue.worker.finisher import Finisher
 from pgqueue.worker.line import Line, Trouble
+from pgqueue.worker.settings import CANCELS_S
 
 logger = logging.getLogger("pgqueue.worker")
 
-CANCELS_S = 1.0  # how soon a running task hears of a cancel
 # How often the jobs the database thinks we run are compared with those we do. That reads an index entry of every job of ours that
 # ended since the last vacuum, and no claim can pass meanwhile: 100 ms after 450,000 of them, and more beside an old snapshot.
 HELD_S = 300.0
@@ -105,13 +105,8 @@ class Chores:
 
     async def pass_cancels_on(self) -> None:
         """Tell children of running jobs that somebody asked to cancel. Asked of the database, never of a notification alone."""
-        patient = [
-            id_
-            for id_, run in self._crew.running().items()
-            if time.monotonic() - run.given_at > CANCELS_S / 2 and not run.cancelled
-        ]
-        if patient:
-            self._crew.cancel(row[0] for row in await self._line.run(self._queries.cancels(patient)))
+        if ids := self._crew.cancels.open():
+            self._crew.cancels.pass_on(await self._line.run(self._queries.cancels(ids)))
 
     async def compare(self) -> None:
         """Give back jobs that the database counts as ours and nobody here has: the answer to their claim was lost.

@@ -10,6 +10,7 @@ from typing import Any
 from pgqueue.errors import ConfigError
 from pgqueue.job import Claimed, Outcome, Verdict
 from pgqueue.visible import harmless
+from pgqueue.worker.cancels import Cancels
 from pgqueue.worker.children import Child, Run
 from pgqueue.worker.dispatch import Dispatcher, Hand, Pace
 from pgqueue.worker.judgments import Judgments
@@ -44,6 +45,7 @@ class Crew:
         self._setup: dict[str, Any] = {}
         self._keepers: list[asyncio.Task[None]] = []
         self._judgments = Judgments(self.children, deliver=deliver)
+        self.cancels = Cancels(self.children)
         self._stopping = False
         self._starts = Starts()
         self._work = asyncio.Event()  # set while there is anything to look after
@@ -108,7 +110,7 @@ class Crew:
     def _settle_lost(self, child: Child, run: Run) -> None:
         if run.job.id == child.condemned:
             self._judgments.add(run.job, f"the task ran longer than its timeout of {run.timeout_s:g} s and was killed")
-        elif child.condemned is not None or self._stopping or not child.was_running(run):
+        elif child.condemned is not None or child.cut or self._stopping or not child.was_running(run):
             self._release([run.job])
         else:
             self._deliver([_crash(run.job, child.death())])
@@ -269,6 +271,7 @@ class Crew:
                 if run.timeout_s is not None and run.started_at is not None:
                     self._limit(child, run, now)
         self._release(self._dispatcher.stale())
+        self.cancels.look(now)
 
     def release_hand(self) -> None:
         """Give back what has not started."""
@@ -292,15 +295,6 @@ class Crew:
             )
             child.condemned = run.job.id
             child.kill()
-
-    def cancel(self, ids: Iterable[str]) -> None:
-        """Ask these running jobs to stop."""
-        wanted = set(ids)
-        for child in self.children:
-            for run in child.runs:
-                if run.job.id in wanted and not run.cancelled:
-                    run.cancelled = True
-                    child.send("cancel", run.job.id)
 
     # -- the end --
 

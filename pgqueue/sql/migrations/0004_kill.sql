@@ -1,0 +1,3 @@
+-- A cancel that does not wait for the task: its worker ends the process that runs it. An older worker reads it as a plain one.
+
+alter table {schema}.job add column kill_requested_at timestamptz;
