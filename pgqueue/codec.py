@@ -13,6 +13,8 @@ from typing import Any, NoReturn
 
 from pgqueue.errors import InvalidArguments, InvalidResult, PgQueueError, SignatureChanged
 from pgqueue.plain import SCALARS, Reader, Unfit, dump, each, plain, short
+from pgqueue.proof import Check, Lost, check_for, prove, prove_readable
+from pgqueue.proof import optional as optional_check
 from pgqueue.redact import Marks, marks_of
 from pgqueue.restore import as_is, hints_of, optional, reader_for
 from pgqueue.signature import signatures_of
@@ -21,7 +23,7 @@ from pgqueue.signature import signatures_of
 def encode_plain(value: object, *, path: str, max_bytes: int, error: type[PgQueueError] = InvalidArguments) -> str:
     """JSON text of a value without a signature. `path` begins the messages: `shop.send_email: headers`."""
     try:
-        text = _text(value, (value,))
+        text = _text(value, flat=_is_flat((value,)))
     except Unfit as unfit:
         raise error(f"{path}{unfit.path()} {unfit.problem}") from unfit.__cause__
     _check_size(_size(text), max_bytes, path, error)
@@ -33,9 +35,20 @@ def decode_plain(text: str | None) -> object:
     return None if text is None else _load(text)
 
 
-def _text(value: Any, items: Iterable[object]) -> str:
-    """JSON text of `value`. Scalars take no walk: the text itself shows whether one of them needs a closer look."""
-    if SCALARS.issuperset(map(type, items)):
+def _is_flat(items: Iterable[object]) -> bool:
+    """Whether they are scalars, or lists and dicts of scalars."""
+    return all(_is_flat_one(item) for item in items if type(item) not in SCALARS)
+
+
+def _is_flat_one(item: Any) -> bool:
+    if type(item) is dict:
+        return _STR.issuperset(map(type, item)) and SCALARS.issuperset(map(type, item.values()))
+    return type(item) is list and SCALARS.issuperset(map(type, item))
+
+
+def _text(value: Any, *, flat: bool) -> str:
+    """JSON text of `value`. What is flat takes no walk: the text itself shows whether a scalar needs a closer look."""
+    if flat:
         try:
             text = dump(value)
             if "\\u0000" not in text and (text.isascii() or text.encode()):
@@ -66,6 +79,7 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
+_STR = frozenset({str})
 _raw_decode = json.JSONDecoder(parse_float=_finite, parse_constant=_no_constant).raw_decode
 
 
@@ -81,6 +95,9 @@ def _load(text: str) -> Any:
     return value
 
 
+_MAX_PROVEN = 1000  # kinds of calls of one task, which *args makes endless
+
+
 class Codec:
     """Arguments and results of one task. The signature is read at first use: forward references resolve by then."""
 
@@ -90,6 +107,8 @@ class Codec:
         self._function = function
         self._name = name
         self._signature = signature
+        self._proven: set[tuple[Any, ...]] = set()
+        """Calls that need no look, by the types of their arguments and the names of the named ones: scalars only."""
 
     @functools.cached_property
     def _shape(self) -> "_Shape":
@@ -106,10 +125,21 @@ class Codec:
         return self._shape.call
 
     @functools.cached_property
+    def _hints(self) -> dict[str, Any]:
+        return hints_of(inspect.unwrap(self._function))
+
+    @functools.cached_property
+    def _checks(self) -> dict[str, Check]:
+        """By parameter, and "return"; without those that anything fits."""
+        checks = {name: check_for(hint) for name, hint in self._hints.items()}
+        for name in checks.keys() & self._shape.optional:
+            checks[name] = optional_check(checks[name])
+        return {name: check for name, check in checks.items() if check is not None}
+
+    @functools.cached_property
     def _readers(self) -> dict[str, Reader]:
         """By parameter, and "return". Empty, and then decoding is parsing, if all are JSON's own types."""
-        hints = hints_of(inspect.unwrap(self._function))
-        readers = {name: reader_for(hint) for name, hint in hints.items()}
+        readers = {name: reader_for(hint) for name, hint in self._hints.items()}
         for name in readers.keys() & self._shape.optional:
             readers[name] = optional(readers[name])
         return {name: reader for name, reader in readers.items() if reader is not as_is}
@@ -130,23 +160,33 @@ class Codec:
         shape = self._shape
         return bool(shape.extra) or name in shape.keywords or name in shape.positional or name == shape.rest
 
-    def encode(self, args: tuple[object, ...], kwargs: Mapping[str, object], *, max_bytes: int) -> tuple[str, str]:
+    def encode(
+        self, args: tuple[object, ...], kwargs: Mapping[str, object], *, max_bytes: int, check_types: bool = True
+    ) -> tuple[str, str]:
         """A call as a JSON array and object, of `max_bytes` of UTF-8 together.
 
-        Raises TypeError as the function would for such a call, and InvalidArguments for what cannot be stored.
+        Raises TypeError as the function would for such a call, and InvalidArguments for what cannot be stored, is not of the
+        declared type (unless check_types is off and a worker can read it) or would not come back as it is.
         """
+        kinds: tuple[Any, ...] = (*map(type, args), *kwargs, *map(type, kwargs.values()))
+        proven = kinds in self._proven
+        if not proven:
+            try:
+                self._call(*args, **kwargs)
+            except TypeError as error:
+                if self._opaque is not None:
+                    call = self._opaque.encode(args, kwargs, max_bytes=max_bytes, check_types=check_types)
+                    return self._opaque.by_name(call, args)
+                raise TypeError(f"{self._name}: {error}") from None
         try:
-            self._call(*args, **kwargs)
-        except TypeError as error:
-            if self._opaque is not None:
-                return self._opaque.by_name(self._opaque.encode(args, kwargs, max_bytes=max_bytes), args)
-            raise TypeError(f"{self._name}: {error}") from None
-        try:
-            array = _text(args, args) if args else "[]"
-            keywords = _text(dict(kwargs), kwargs.values()) if kwargs else "{}"
+            array = _text(args, flat=proven or _is_flat(args)) if args else "[]"
+            keywords = _text(dict(kwargs), flat=proven or _is_flat(kwargs.values())) if kwargs else "{}"
+            if not proven:
+                self._prove(kinds, args, kwargs, array, keywords, check_types)
         except Unfit as unfit:
             raise self._invalid(unfit) from unfit.__cause__
-        _check_size(_size(array) + _size(keywords), max_bytes, self._name, InvalidArguments)
+        if 4 * (len(array) + len(keywords)) > max_bytes:  # a character takes at most 4 bytes
+            _check_size(_size(array) + _size(keywords), max_bytes, self._name, InvalidArguments)
         return array, keywords
 
     def by_name(self, call: tuple[str, str], args: tuple[object, ...]) -> tuple[str, str]:
@@ -158,6 +198,46 @@ class Codec:
                     "show which parameter takes it: pass it by name"
                 )
         return call
+
+    def _prove(
+        self,
+        kinds: tuple[Any, ...],
+        args: tuple[object, ...],
+        kwargs: Mapping[str, object],
+        array: str,
+        keywords: str,
+        check_types: bool,
+    ) -> None:
+        """Raise Unfit for what would not come back; remember a call of which the types alone say that it does."""
+        values = dict[Any, Any](enumerate(args)) | dict(kwargs)
+        doubtful = {
+            key: (check, value)
+            for key, value in values.items()
+            if (check := self._checks.get(self._shape.parameter(key))) and type(value) not in check.kinds
+        }
+        if not doubtful and SCALARS.issuperset(map(type, values.values())) and len(self._proven) < _MAX_PROVEN:
+            self._proven.add(kinds)
+        stored: dict[Any, Any] = {}
+        for key, (check, value) in doubtful.items():
+            try:
+                if doubt := self._doubt(check, value, check_types):
+                    stored = stored or dict(enumerate(_load(array))) | _load(keywords)
+                    doubt(value, stored[key], self._reader(key))
+            except Unfit as unfit:
+                unfit.steps.append(key)
+                raise
+
+    @staticmethod
+    def _doubt(check: Check, value: object, check_types: bool) -> Callable[[Any, Any, Reader], object] | None:
+        """What has still to be done to a value: to prove that it comes back, or, of another type, that it can be read."""
+        try:
+            return None if check.test(value) else prove
+        except Lost:
+            raise
+        except Unfit:
+            if check_types:
+                raise
+            return prove_readable
 
     def decode(self, args: str, kwargs: str) -> tuple[list[object], dict[str, object]]:
         """The call again, by the annotations. Raises InvalidArguments if it is not JSON or fits the task no more."""
@@ -195,10 +275,24 @@ class Codec:
         return f"{self._name}: signature changed: stored ({short(stored)}), task takes {self._shape.text}"
 
     def encode_result(self, value: object, *, max_bytes: int) -> str:
-        """JSON text of what the task returned. Raises InvalidResult."""
+        """JSON text of what the task returned. Raises InvalidResult.
+
+        The work is done, so another type than declared is stored all the same. But of the declared type, what would come
+        back as something else without a word is refused.
+        """
         if inspect.iscoroutine(value):
             raise InvalidResult(f"{self._name}: the task returned a coroutine: did you forget await?")
-        return encode_plain(value, path=f"{self._name}: result", max_bytes=max_bytes, error=InvalidResult)
+        text = encode_plain(value, path=f"{self._name}: result", max_bytes=max_bytes, error=InvalidResult)
+        check = self._checks.get("return")
+        if check is not None and type(value) not in check.kinds:
+            try:
+                if (doubt := self._doubt(check, value, True)) is not None:
+                    doubt(value, _load(text), self._readers.get("return", as_is))
+            except Lost as lost:
+                raise InvalidResult(f"{self._name}: result{lost.path()} {lost.problem}") from None
+            except Unfit:
+                pass
+        return text
 
     def decode_result(self, text: str | None) -> object:
         """The result again, by the return annotation; None if none was stored. Raises InvalidResult."""

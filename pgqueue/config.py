@@ -44,6 +44,8 @@ class Config:
     """Largest arguments, result or headers of one job: a queue carries references, not files."""
     warn_payload_bytes: int = 64_000
     """Larger arguments are warned of, once a task: above it every claim and every look at a job gets slow."""
+    check_types: bool = True
+    """Whether `defer` refuses an argument of another type than declared, as None for an int; else it need only be readable."""
     secret_names: str = SECRET_NAMES
     """A regular expression: parameters, keys and headers whose name it finds are shown as stars, as are those of `redact=`."""
     keep_succeeded_days: int = 7
@@ -87,6 +89,8 @@ class Config:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise InvalidOption(f"{name} must be a whole number from 1, not {value!r}")
+        if not isinstance(self.check_types, bool):
+            raise InvalidOption(f"check_types must be true or false, not {self.check_types!r}")
         if not isinstance(self.pool_timeout_s, int | float) or not 0 < self.pool_timeout_s < 86_400:
             raise InvalidOption(f"pool_timeout_s must be a number of seconds, not {self.pool_timeout_s!r}")
         try:

@@ -1,8 +1,10 @@
 """A value made plain: JSON's own types only, or an error that says where in it is what cannot be stored.
 
 Made plain without any annotation: datetime, date, time (ISO 8601), timedelta ("PT1.5S"), UUID, Decimal, Path (their
-strings), bytes (base64), Enum (its value), tuple, NamedTuple, set (lists; sets in a stable order), dataclasses and
-pydantic models (objects).
+strings), bytes (base64), Enum (its value), tuple, NamedTuple, deque, set (lists; sets in a stable order), every Mapping,
+dataclasses, attrs classes, msgspec structs and pydantic models (objects). What has no value (NaT), or would lose a part of
+it (a zone, nanoseconds, a secret), is refused here, as no annotation could bring it back. Of a class with fields only what its
+constructor takes is stored, of a model no computed field: the others follow from these.
 """
 
 import base64
@@ -14,12 +16,13 @@ import json
 import math
 import sys
 import types
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from pathlib import PurePath
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 from uuid import UUID
 
 Reader = Callable[[Any], Any]
@@ -28,6 +31,7 @@ _Writer = Callable[[Any, int], Any]
 _MAX_LEVELS = 100  # of nesting: a level costs four Python frames, so this stays well inside Python's default of 1,000
 _MAX_SHOWN = 200  # characters of somebody's data in a message: enough to find it, too little to flood a log
 SCALARS = frozenset({str, int, float, bool, types.NoneType})
+_STARS = "**********"  # what pydantic writes in the place of a secret
 _TOO_DEEP = f"is nested more than {_MAX_LEVELS} levels deep, or contains itself; pass a flatter value"
 
 # Non-ASCII text stays itself: smaller, readable in psql, and a lone surrogate shows, which \u escapes would hide.
@@ -141,6 +145,8 @@ def _as(convert: Callable[[Any], object]) -> _Writer:
     def write(value: object, level: int) -> Any:
         try:
             converted = convert(value)
+        except Unfit:
+            raise
         except Exception as error:  # a model's serializers can raise anything; the cause goes along
             raise Unfit(f"is {a_type(type(value))}, and writing it raised {type(error).__name__}") from error
         return _deeper(level)(converted)
@@ -148,14 +154,108 @@ def _as(convert: Callable[[Any], object]) -> _Writer:
     return write
 
 
-def _plain_dataclass(value: Any, level: int) -> dict[str, Any]:
-    names = (field.name for field in dataclasses.fields(value) if field.init)  # the others follow from these
-    return _plain_dict({name: getattr(value, name) for name in names}, level)
+class Field(NamedTuple):
+    """A field of a class that is made of fields."""
+
+    name: str
+    key: str
+    """How the constructor calls it, and what it is stored under; empty if the constructor does not take it."""
+    counts: bool
+    """Whether two values that differ in it are two values."""
+    default: object
+
+
+def fields_of(cls: Any) -> tuple[Field, ...] | None:
+    """The fields of a dataclass, an attrs class or a msgspec struct, known by what these carry; None for other classes."""
+    return _fields_of(cls)
+
+
+@functools.lru_cache(maxsize=1000)
+def _fields_of(cls: Any) -> tuple[Field, ...] | None:
+    if dataclasses.is_dataclass(cls):
+        return tuple(
+            Field(field.name, field.name if field.init else "", field.init or field.compare, field.default)
+            for field in dataclasses.fields(cls)
+        )
+    if isinstance(attributes := getattr(cls, "__attrs_attrs__", None), tuple):
+        return tuple(
+            Field(a.name, (a.alias or a.name.lstrip("_")) if a.init else "", a.init or bool(a.eq), a.default)
+            for a in attributes
+        )
+    if isinstance(names := getattr(cls, "__struct_fields__", None), tuple):
+        defaults = getattr(cls, "__struct_defaults__", ())  # those of the last fields
+        return tuple(
+            map(Field, names, names, itertools.repeat(True), (*[...] * (len(names) - len(defaults)), *defaults))
+        )
+    return None
+
+
+def _plain_fields(value: Any, level: int) -> dict[str, Any]:
+    try:
+        items = {field.key: getattr(value, field.name) for field in fields_of(type(value)) or () if field.key}
+    except AttributeError as error:
+        raise Unfit(f"is {a_type(type(value))} without a value in every field; set them all") from error
+    return _plain_dict(items, level)
+
+
+def _by_items(value: Mapping[Any, object]) -> dict[Any, object]:
+    items = dict(value.items())
+    if len(items) != len(value):
+        raise Unfit(f"is {a_type(type(value))} that has a key more than once; pass a dict of lists")
+    return items
+
+
+def _dump_of(cls: Any) -> Callable[[Any], Any]:
+    """A model's own dump, by field names, of no more than what makes it again. Older and other models know less to ask for."""
+    known = inspect.signature(cls.model_dump).parameters.values()
+    wanted = {"by_alias": False, "round_trip": True, "warnings": False}  # its warnings show values
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in known):
+        wanted = {name: wanted[name] for name in wanted.keys() & {parameter.name for parameter in known}}
+
+    def dump_model(model: Any) -> Any:
+        dumped = model.model_dump(mode="json", **wanted)
+        if _STARS in repr(dumped):
+            _refuse_secrets(model)
+        return dumped
+
+    return dump_model
+
+
+def _refuse_secrets(value: Any) -> None:
+    """Raise Unfit where the value holds a secret that its model writes as stars."""
+    if hasattr(type(value), "get_secret_value"):
+        raise Unfit(f"is {a_type(type(value))}, which is written as stars; pass an id, or the secret itself as a str")
+    parts = parts_of(value)
+    for _ in each(parts, itertools.repeat(_refuse_secrets), parts.values()):
+        pass
+
+
+def parts_of(value: Any) -> dict[Any, Any]:
+    """What a value is made of, by the step that leads there; empty for what has no parts that we know."""
+    cls = type(value)
+    if isinstance(value, Mapping):
+        return dict(value.items())
+    if isinstance(value, (list, tuple, set, frozenset, deque)):
+        return dict(enumerate(value))
+    if hasattr(cls, "model_dump"):
+        more = {**(getattr(value, "model_extra", None) or {}), **(getattr(value, "__pydantic_private__", None) or {})}
+        return {name: getattr(value, name, None) for name in getattr(cls, "model_fields", ())} | more
+    return {field.name: getattr(value, field.name, None) for field in fields_of(cls) or () if field.counts}
+
+
+def _moment(value: Any) -> str:
+    if value != value:  # pandas' NaT is a datetime by its class
+        raise Unfit(f"is {a_type(type(value))}, which stands for no time; pass None")
+    if getattr(value, "tzinfo", None) is not None and value.utcoffset() is None:
+        raise Unfit("has a time zone whose offset depends on the day, which would be lost; pass a datetime")
+    return value.isoformat()  # type: ignore[no-any-return]
 
 
 def _duration(value: timedelta) -> str:
     """ISO 8601 in seconds. Exact: a float loses microseconds beyond 272 years."""
     seconds, microseconds = divmod(abs(value) // timedelta(microseconds=1), 10**6)
+    if type(value) is not timedelta and timedelta(seconds=seconds, microseconds=microseconds) != abs(value):
+        raise Unfit(f"is {a_type(type(value))} of nanoseconds, which would be lost; round it to microseconds")
     fraction = f".{microseconds:06}".rstrip("0") if microseconds else ""
     return f"{'-' if value < timedelta() else ''}PT{seconds}{fraction}S"
 
@@ -167,9 +267,10 @@ _WRITERS: tuple[tuple[Any, _Writer], ...] = (  # the first match counts: an Enum
     (int, _plain_int),
     (float, _plain_float),
     (dict, _plain_dict),
-    ((list, tuple), _plain_list),
+    ((list, tuple, deque), _plain_list),
     ((set, frozenset), _plain_set),
-    ((datetime, date, time), _as(lambda moment: moment.isoformat())),
+    (Mapping, _as(_by_items)),
+    ((datetime, date, time), _as(_moment)),
     (timedelta, _as(_duration)),
     ((UUID, Decimal, PurePath), _as(str)),
     ((bytes, bytearray), _as(lambda value: base64.b64encode(value).decode())),
@@ -179,7 +280,7 @@ _WRITERS: tuple[tuple[Any, _Writer], ...] = (  # the first match counts: an Enum
 @functools.lru_cache(maxsize=1000)
 def _writer(cls: type) -> _Writer:
     if hasattr(cls, "model_dump"):
-        return _as(lambda model: model.model_dump(mode="json"))
-    if dataclasses.is_dataclass(cls) and not issubclass(cls, Enum):
-        return _plain_dataclass
+        return _as(_dump_of(cls))
+    if fields_of(cls) is not None and not issubclass(cls, Enum):
+        return _plain_fields
     return next((writer for kinds, writer in _WRITERS if issubclass(cls, kinds)), _refuse)

@@ -172,7 +172,7 @@ class Task(Bound[P, R], Generic[P, C, R]):
     def encode(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Call:
         """Check a call against the signature and turn it into JSON."""
         config = self.app.config
-        call = self.codec.encode(args, kwargs, max_bytes=config.max_payload_bytes)
+        call = self.codec.encode(args, kwargs, max_bytes=config.max_payload_bytes, check_types=config.check_types)
         if len(call[0]) + len(call[1]) > config.warn_payload_bytes and not self._warned:
             self._warned = True
             logger.warning(

@@ -80,11 +80,12 @@ def test_the_project_file_is_found_from_a_folder_inside(project: Path, monkeypat
     [
         ('[tool.pgqueue]\nshema = "x"', r"sets 'shema', which is no setting of pgqueue; did you mean 'schema'\?"),
         ("[tool.pgqueue]\npool-size = 1", r"did you mean 'pool_size'\?"),
-        ("[tool.pgqueue]\nzzz = 1", "there are app, dsn, keep_dead_days"),
+        ("[tool.pgqueue]\nzzz = 1", "there are app, check_types, dsn, keep_dead_days"),
         ("[tool.pgqueue]\npool_size = 0", "pool_size must be a whole number from 1, not 0"),
         ("[tool.pgqueue]\npool_size = true", "pool_size must be a whole number"),
         ('[tool.pgqueue]\nnotify = "maybe"', "notify must be one of idle, always, never, not 'maybe'"),
         ("[tool.pgqueue]\npool_timeout_s = nan", "pool_timeout_s must be a number of seconds"),
+        ("[tool.pgqueue]\ncheck_types = 1", "check_types must be true or false, not 1"),
         ("[tool.pgqueue]\ndsn = 5", "dsn must be a connection string"),
         ("[tool.pgqueue]\ndsn = ''", "dsn must be a connection string"),
         ("[tool.pgqueue]\nschema = 'A'", "schema 'A' cannot be used"),
