@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, ParamSpec, TypeVar, overload
 
 from pgqueue import db
@@ -16,6 +17,7 @@ from pgqueue.database import Database
 from pgqueue.enqueue import Call, enqueue_again, enqueue_many, enqueue_one
 from pgqueue.errors import (
     ConfigError,
+    DatabaseUnavailable,
     DuplicateJob,
     InvalidOption,
     JobCancelled,
@@ -31,11 +33,12 @@ from pgqueue.names import same_function
 from pgqueue.options import MAX_REASON, Options, check_name, check_text
 from pgqueue.queries import Queries, Row, Statement, Steps
 from pgqueue.redact import MARKS
-from pgqueue.results import CLOSED, FORBIDDEN, End, Waiter
+from pgqueue.results import AWAY, CLOSED, FORBIDDEN, End, Waiter
 from pgqueue.retry import Strategy
 from pgqueue.spoils import Spoil, check_spoils
 from pgqueue.strategies import cure_for
 from pgqueue.task import AnyTask, Task
+from pgqueue.tries import Tries
 from pgqueue.why import Why, why
 
 P = ParamSpec("P")
@@ -159,55 +162,84 @@ class App:
     def place(self, task: str, call: Call, *, options: Options) -> Job[Any]:
         """Insert one encoded call; Task.defer and enqueue end here."""
         job_id, options = new_id(), self._marked(task, options)
+        allowance = self._database.allowance(silence_s=db.SILENCE_S)
         try:
-            with self._database.door(options.conn) as (conn, ring):
+            with self._database.door(options.conn, allowance) as (conn, ring):
                 steps = enqueue_one(self.queries, task, call, job_id=job_id, options=options, ring=ring)
                 placed = db.run(conn, steps)
         except db.DatabaseError as error:
-            with self._database.explained():
-                for attempt in self._database.again(error, options.conn):
-                    with attempt, self._database.transaction() as (conn, ring):
-                        steps = enqueue_again(self.queries, task, call, job_id=job_id, options=options, ring=ring)
-                        placed = db.run(conn, steps)
+            return self._place_again(task, call, job_id, options, error, allowance)
         return Job(placed.id, task, placed.created, self)
+
+    def _place_again(
+        self, task: str, call: Call, job_id: str, options: Options, error: Any = None, allowance: Any = None
+    ) -> Job[Any]:
+        tries = self._tries(task, call, job_id, options, allowance)
+        with tries, self._database.explained():
+            tries.after(error)
+            for attempt in self._database.again(tries):
+                with attempt, self._database.transaction(tries) as (conn, ring):
+                    steps = enqueue_again(self.queries, task, call, job_id=job_id, options=options, ring=ring)
+                    placed = db.run(conn, steps)
+        return Job(placed.id, task, placed.created, self)
+
+    def _tries(self, task: str, call: Call, job_id: str, options: Options, allowance: Any) -> Tries:
+        repeats = (
+            partial(self._place_again, task, call, job_id, options),
+            partial(self._place_again_async, task, call, job_id, options),
+        )
+        return self._database.tries(options.conn, allowance, job_id=job_id, repeats=repeats)
 
     async def place_async(self, task: str, call: Call, *, options: Options) -> Job[Any]:
         """As `place`, for asyncio."""
         job_id, options = new_id(), self._marked(task, options)
+        allowance = self._database.allowance(silence_s=db.SILENCE_S)
         try:
-            async with self._database.door_async(options.conn) as (conn, ring):
+            async with self._database.door_async(options.conn, allowance) as (conn, ring):
                 steps = enqueue_one(self.queries, task, call, job_id=job_id, options=options, ring=ring)
                 placed = await db.run_async(conn, steps)
         except db.DatabaseError as error:
-            with self._database.explained():
-                async for attempt in self._database.again_async(error, options.conn):
-                    with attempt:
-                        async with self._database.transaction_async() as (conn, ring):
-                            steps = enqueue_again(self.queries, task, call, job_id=job_id, options=options, ring=ring)
-                            placed = await db.run_async(conn, steps)
+            return await self._place_again_async(task, call, job_id, options, error, allowance)
+        return Job(placed.id, task, placed.created, self)
+
+    async def _place_again_async(
+        self, task: str, call: Call, job_id: str, options: Options, error: Any = None, allowance: Any = None
+    ) -> Job[Any]:
+        tries = self._tries(task, call, job_id, options, allowance)
+        with tries, self._database.explained():
+            tries.after(error)
+            async for attempt in self._database.again_async(tries):
+                with attempt:
+                    async with self._database.transaction_async(tries) as (conn, ring):
+                        steps = enqueue_again(self.queries, task, call, job_id=job_id, options=options, ring=ring)
+                        placed = await db.run_async(conn, steps)
         return Job(placed.id, task, placed.created, self)
 
     def place_many(self, task: str, calls: Iterable[Call], *, options: Options) -> Jobs[Any]:
         """Insert many encoded calls, all or none; in the caller's transaction they share a savepoint."""
         options = self._marked(task, options)
-        with self._database.explained(), self._database.door(options.conn) as (conn, ring):
+        tries = self._database.tries(options.conn)
+        with tries, self._database.explained(), self._database.door(options.conn, tries.allowance) as (conn, ring):
             if db.would_begin(conn):
                 db.run(conn, self.queries.begin())
             with conn.transaction():
                 placed = db.run(conn, enqueue_many(self.queries, task, calls, options=options, ring=ring))
+                tries.commit(placed)
         return Jobs(placed.ids, task=task, found=placed.found, app=self)
 
     async def place_many_async(self, task: str, calls: Iterable[Call], *, options: Options) -> Jobs[Any]:
         """As `place_many`, for asyncio."""
         options = self._marked(task, options)
-        with self._database.explained():
-            async with self._database.door_async(options.conn) as (conn, ring):
+        tries = self._database.tries(options.conn)
+        with tries, self._database.explained():
+            async with self._database.door_async(options.conn, tries.allowance) as (conn, ring):
                 if db.would_begin(conn):
                     await db.run_async(conn, self.queries.begin())
                 async with conn.transaction():
                     placed = await db.run_async(
                         conn, enqueue_many(self.queries, task, calls, options=options, ring=ring)
                     )
+                    tries.commit(placed)
         return Jobs(placed.ids, task=task, found=placed.found, app=self)
 
     @contextlib.contextmanager
@@ -349,6 +381,8 @@ class App:
             raise PgQueueError(f"App.close() was called while job {job_id} was waited for; the job itself goes on")
         if end.state == FORBIDDEN:
             raise NotAllowed(str(end.error))
+        if end.state == AWAY:
+            raise DatabaseUnavailable(f"the result of job {job_id} cannot be waited for: {end.error}; ask again later")
         if end.state == State.DEAD:
             raise JobDead(f"job {job_id} ({end.task}) is dead: {end.error}", job_id, end.error)
         if end.state == State.CANCELLED:

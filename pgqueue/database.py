@@ -9,6 +9,7 @@ import contextlib
 import logging
 import os
 import threading
+import time
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
@@ -28,15 +29,17 @@ from tenacity import (
 
 from pgqueue import db, embedded, schema
 from pgqueue.config import Config, Notify, environment
-from pgqueue.errors import ConfigError, SchemaError
+from pgqueue.errors import ConfigError, DatabaseUnavailable, SchemaError
 from pgqueue.queries import Queries, Statement, Steps
 from pgqueue.results import Hub
 from pgqueue.retention import tidy_partitions
+from pgqueue.tries import Tries
 
 logger = logging.getLogger("pgqueue")
 
 T = TypeVar("T")
 
+TIMEOUT_S = 1.0  # a connection that fails sooner was refused: that keeps nobody waiting
 LOCKED_S = 60.0  # a migration gives up after this long: whatever holds the tables is no ordinary transaction
 Loop = asyncio.AbstractEventLoop
 
@@ -64,6 +67,7 @@ class Database:
         self._async_locks: WeakKeyDictionary[Loop, asyncio.Lock] = WeakKeyDictionary()
         self._hub: Hub | None = None
         self._schema_fits = False
+        self._backoff = db.Backoff(self._probe, db.may_pass)
 
     @property
     def config(self) -> Config:
@@ -95,7 +99,7 @@ class Database:
         return dsn
 
     def _migrate(self, dsn: str, *, roles: bool = False) -> list[str]:
-        with db.connect(dsn) as conn:
+        with db.connect(dsn) as conn:  # unhurried: what it does to large tables may take its time
             said: list[Statement] = []
             migrate = partial(schema.migrate, self.queries, schema=self.config.schema, roles=roles)
             try:
@@ -108,12 +112,17 @@ class Database:
 
     @property
     def hub(self) -> Hub:
-        """Where results are waited for."""
+        """Where results are waited for; raises DatabaseUnavailable."""
+        self._backoff.refuse()
         dsn = self.dsn
         with self._lock:
             if self._hub is None:
-                self._check_schema()
-                self._hub = Hub(dsn, self.queries, schema=self.config.schema)
+                with self._opening():
+                    self._check_schema()
+                self._hub = Hub(
+                    dsn, self.queries, schema=self.config.schema,
+                    patience_s=self.config.pool_timeout_s + db.ANSWER_S,                    on_silence=self._backoff.failed,
+                )  # fmt: skip
             return self._hub
 
     def run(self, steps: "Steps[T] | Statement") -> Any:
@@ -143,6 +152,7 @@ class Database:
             if self._hub is not None:
                 self._hub.close()
                 self._hub = None
+            self._backoff.close()
 
     async def close_async(self) -> None:
         """Close the connections opened for the running event loop. asyncio.run() does so by itself at its end."""
@@ -150,11 +160,20 @@ class Database:
         if pool is not None:
             await pool.close()
 
-    def door(self, conn: Any) -> contextlib.AbstractContextManager[tuple[db.Connection, Notify]]:
-        """The connection to use and when to ring: the caller's, that of using(), or one of ours."""
+    def allowance(self, *, silence_s: float | None = None) -> db.Allowance:
+        """How long a call that begins now may wait on connections of ours; silence_s as for db.Allowance."""
+        return db.Allowance(self.config.pool_timeout_s, silence_s=silence_s)
+
+    def door(
+        self, conn: Any, allowance: db.Allowance | None = None
+    ) -> contextlib.AbstractContextManager[tuple[db.Connection, Notify]]:
+        """The connection to use and when to ring: the caller's, that of using(), or one of ours.
+
+        allowance: how long to wait for and on ours; it means nothing to the caller's.
+        """
         conn = conn if conn is not None else self.using.get()
         if conn is None:
-            return db.Borrowed(self._own_pool(), self.config.notify)
+            return db.Borrowed(self._own_pool(), self.config.notify, allowance or self.allowance())
         if db.is_async(conn):
             raise ConfigError("this is an async connection: await defer_async(), enqueue_async() or defer_many_async()")
         if not self._schema_fits:
@@ -163,12 +182,14 @@ class Database:
         return contextlib.nullcontext((conn, self._ring(conn)))
 
     @contextlib.asynccontextmanager
-    async def door_async(self, conn: Any) -> AsyncIterator[tuple[db.AsyncConnection, Notify]]:
+    async def door_async(
+        self, conn: Any, allowance: db.Allowance | None = None
+    ) -> AsyncIterator[tuple[db.AsyncConnection, Notify]]:
         conn = conn if conn is not None else self.using.get()
         if conn is None:
-            async with (await self._own_async_pool()).connection() as own:
-                with db.writable(own):
-                    yield own, self.config.notify
+            allowance = allowance or self.allowance()
+            async with db.borrowed_async(await self._own_async_pool(), allowance) as own:
+                yield own, self.config.notify
         elif not db.is_async(conn):
             raise ConfigError(
                 "this is a sync connection: use defer(), enqueue() or defer_many(), or give an AsyncConnection"
@@ -180,33 +201,34 @@ class Database:
             yield conn, self._ring(conn)
 
     @contextlib.contextmanager
-    def transaction(self) -> Iterator[tuple[db.Connection, Notify]]:
-        """As `door` to a connection of ours, in a transaction."""
-        with self.door(None) as (conn, _), conn.transaction():
+    def transaction(self, tries: Tries) -> Iterator[tuple[db.Connection, Notify]]:
+        """As `door` to a connection of ours, in a transaction, for a further try."""
+        tries.allowance.begin_again()
+        with self.door(None, tries.allowance) as (conn, _), conn.transaction():
             yield conn, self._ring(conn)
 
     @contextlib.asynccontextmanager
-    async def transaction_async(self) -> AsyncIterator[tuple[db.AsyncConnection, Notify]]:
-        async with self.door_async(None) as (conn, _), conn.transaction():
+    async def transaction_async(self, tries: Tries) -> AsyncIterator[tuple[db.AsyncConnection, Notify]]:
+        tries.allowance.begin_again()
+        async with self.door_async(None, tries.allowance) as (conn, _), conn.transaction():
             yield conn, self._ring(conn)
 
-    def again(self, error: db.DatabaseError, conn: Any) -> Iterable[AttemptManager]:
-        """Further attempts at what failed with this error, for as long as a defer waits for a connection.
+    def tries(self, conn: Any, allowance: db.Allowance | None = None, **job: Any) -> Tries:
+        """The tries of what is called with this `conn=`; job as for Tries."""
+        ours = conn is None and self.using.get() is None
+        return Tries(ours=ours, allowance=allowance or self.allowance(), **job)
 
-        Raises the error if there is no use in that, or if it was on the caller's connection: a transaction of his that failed
-        is for him to repeat.
-        """
-        return Retrying(**self._policy(error, conn))
+    def again(self, tries: Tries) -> Iterable[AttemptManager]:
+        """Further attempts at what may be repeated, for as long as a defer waits for a connection."""
+        return Retrying(**self._policy(tries))
 
-    def again_async(self, error: db.DatabaseError, conn: Any) -> AsyncRetrying:
-        return AsyncRetrying(**self._policy(error, conn))
+    def again_async(self, tries: Tries) -> AsyncRetrying:
+        return AsyncRetrying(**self._policy(tries))
 
-    def _policy(self, error: db.DatabaseError, conn: Any) -> dict[str, Any]:
-        if conn is not None or self.using.get() is not None or not db.may_repeat(error):
-            raise error
+    def _policy(self, tries: Tries) -> dict[str, Any]:
         return {
-            "retry": retry_if_exception(db.may_repeat), "wait": wait_random(0, 0.1), "reraise": True,
-            "stop": stop_after_delay(self.config.pool_timeout_s),
+            "retry": retry_if_exception(tries.may_repeat), "wait": wait_random(0, 0.1), "reraise": True,
+            "stop": stop_after_delay(tries.allowance.begin_again()),
         }  # fmt: skip
 
     def _ring(self, conn: db.AnyConnection) -> Notify:
@@ -216,15 +238,42 @@ class Database:
         return self.config.notify
 
     def _own_pool(self) -> Any:
+        if self._backoff.is_down:
+            self._backoff.refuse()
         dsn = self.dsn
         if self._pool is None:
             with self._lock:
                 if self._pool is None:
-                    self._check_schema()
-                    self._pool = db.pool(dsn, size=self.config.pool_size, timeout_s=self.config.pool_timeout_s)
+                    with self._opening():
+                        self._check_schema()
+                        self._pool = db.pool(dsn, **self._pool_settings())
         return self._pool
 
+    def _pool_settings(self) -> dict[str, Any]:
+        return {
+            "size": self.config.pool_size, "timeout_s": self.config.pool_timeout_s, "backoff": self._backoff,
+        }  # fmt: skip
+
+    @contextlib.contextmanager
+    def _opening(self) -> Iterator[None]:
+        """Around the first words to a database, which one caller has with it while others wait for him: if it lets him wait in
+        vain, they need not do the same one after the other.
+        """
+        self._backoff.refuse()
+        began = time.monotonic()
+        try:
+            yield
+        except (DatabaseUnavailable, db.DatabaseError) as error:
+            if time.monotonic() - began >= TIMEOUT_S and db.may_pass(error):
+                self._backoff.failed(error)
+            raise
+
+    def _probe(self) -> None:
+        db.connect(self.dsn, silence_s=db.SILENCE_S).close()
+
     async def _own_async_pool(self) -> Any:
+        if self._backoff.is_down:
+            self._backoff.refuse()
         loop = asyncio.get_running_loop()
         if loop not in self._async_pools:
             async with self._async_locks.setdefault(
@@ -236,16 +285,15 @@ class Database:
 
     async def _open_async_pool(self, loop: Loop) -> None:
         dsn = await asyncio.to_thread(lambda: self.dsn)
-        await asyncio.to_thread(self._check_schema)
         for ended in [other for other in self._async_pools if other.is_closed()]:
             del self._async_pools[ended]
-        self._async_pools[loop] = await db.pool_async(
-            dsn, size=self.config.pool_size, timeout_s=self.config.pool_timeout_s
-        )
+        with self._opening():
+            await asyncio.to_thread(self._check_schema)
+            self._async_pools[loop] = await db.pool_async(dsn, **self._pool_settings())
 
     def _check_schema(self) -> None:
         if not self._schema_fits:
-            with db.connect(self.dsn) as conn:
+            with db.connect(self.dsn, silence_s=db.SILENCE_S) as conn:
                 db.run(conn, schema.check(self.queries, schema=self.config.schema))
             self._schema_fits = True
 
@@ -255,10 +303,19 @@ class Database:
         try:
             yield
         except db.DatabaseError as error:
+            self._heed(error)
             explained = db.explain(error, schema=self.config.schema)
             if explained is None:
                 raise
             raise explained from error
+
+    def _heed(self, error: db.DatabaseError) -> None:
+        """Note that a call waited in vain, if it did. A pool may also be in use by others for so long."""
+        pools = [self._pool, *(life.pool for life in list(self._async_pools.values()))]
+        if isinstance(error, db.Silent) or (
+            db.is_timeout(error) and any(db.is_starved(pool) for pool in pools if pool is not None)
+        ):
+            self._backoff.failed(error)
 
 
 def _patiently(conn: db.Connection, steps: Callable[[], Steps[Any]]) -> Any:

@@ -8,7 +8,8 @@ PgQueueError
 ├── InvalidResult        a task returned what cannot be stored; the attempt fails with it
 ├── DuplicateJob         unique=..., on_duplicate="raise", and such a job is alive
 ├── DatabaseUnavailable  the server does not answer or refuses us (the password is never shown)
-│   └── EmbeddedError        the embedded server cannot be found, started or joined
+│   ├── EmbeddedError        the embedded server cannot be found, started or joined
+│   └── OutcomeUnknown       it got a defer, or may have, and did not answer: the job may be there; carries its id
 ├── NotAllowed           the database role may not do this; the message names those that may
 ├── SchemaError          the tables do not fit this version of the code
 │   ├── SchemaMissing
@@ -22,6 +23,11 @@ PgQueueError
 ├── LeaseLost            this attempt was replaced by another: its writes count for nothing
 └── TimeLimitExceeded    raised inside a task at a safe point after its timeout
 """
+
+from collections.abc import Callable
+from typing import Any
+
+Repeat = Callable[[], Any]
 
 
 class PgQueueError(Exception):
@@ -57,7 +63,42 @@ class DuplicateJob(PgQueueError):
 
 
 class DatabaseUnavailable(PgQueueError):
-    """The database cannot be reached or refuses the connection. The message never contains a password."""
+    """The database cannot be reached, refuses the connection or does not answer. The message never contains a password.
+
+    From a defer: no job was made. Where one may be there it is an OutcomeUnknown.
+    """
+
+
+class OutcomeUnknown(DatabaseUnavailable):
+    """A defer was sent and no answer came: the job may be there, or come to be when a frozen server goes on.
+
+    `job_id` is its id; of `count` jobs of a defer_many it is the first one's, and all are there or none. Ask
+    `app.job(job_id)` later; or call `again()`, which makes this very job unless it is there, and never a second one.
+    """
+
+    def __init__(
+        self, message: str, job_id: str, count: int = 1, repeats: "tuple[Repeat, Repeat] | None" = None
+    ) -> None:
+        super().__init__(message)
+        self.job_id = job_id
+        self.count = count
+        self._repeats = repeats
+
+    def again(self) -> Any:
+        """Try once more to make this job, for as long as a defer does; its Job. Raises what defer raises.
+
+        The jobs of a defer_many cannot be made again by this: their calls are used up.
+        """
+        return self._repeat(0)
+
+    async def again_async(self) -> Any:
+        """As `again`, for asyncio."""
+        return await self._repeat(1)
+
+    def _repeat(self, color: int) -> Any:
+        if self._repeats is None:
+            raise self
+        return self._repeats[color]()
 
 
 class EmbeddedError(DatabaseUnavailable):

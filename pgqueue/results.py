@@ -47,6 +47,7 @@ class End(NamedTuple):
 
 
 FORBIDDEN = "forbidden"  # the state of what waiters get when their role may not wait; the error says why
+AWAY = "away"  # the same when the database has not answered for too long
 CLOSED = End("", "closed", "", None, None)  # what waiters get when their app is closed under them
 
 
@@ -54,7 +55,7 @@ CLOSED = End("", "closed", "", None, None)  # what waiters get when their app is
 class Waiter:
     """One caller waiting for one job. `wake(end)` is called once from the hub's thread; end None: there is no such job.
 
-    CLOSED: nobody looks for its end any more. state FORBIDDEN: this role may not.
+    CLOSED: nobody looks for its end any more. state FORBIDDEN: this role may not. AWAY: there is nobody to ask.
     """
 
     job_id: str
@@ -62,12 +63,21 @@ class Waiter:
 
 
 class Hub:
-    """Wakes waiters when their jobs end."""
+    """Wakes waiters when their jobs end.
 
-    def __init__(self, dsn: str, queries: Queries, *, schema: str) -> None:
+    An outage that is shorter than `patience_s` they do not notice; when it is over they hear that the database is away, and so
+    does `on_silence`.
+    """
+
+    def __init__(
+        self, dsn: str, queries: Queries, *, schema: str, patience_s: float, on_silence: Callable[[BaseException], None]
+    ) -> None:
         self._dsn = dsn
         self._queries = queries
         self._schema = schema
+        self._patience_s = patience_s
+        self._on_silence = on_silence
+        self._answered_at = 0.0
         self._lock = threading.Lock()
         self._waiters: dict[str, list[Waiter]] = {}
         self._fresh: list[str] = []  # ids whose `awaited` row is still to be written
@@ -86,6 +96,7 @@ class Hub:
             self._waiters.setdefault(waiter.job_id, []).append(waiter)
             self._fresh.append(waiter.job_id)
             if self._thread is None or not self._thread.is_alive():
+                self._answered_at = time.monotonic()
                 self._thread = threading.Thread(target=self._serve, name="pgqueue results", daemon=True)
                 self._thread.start()
             self._nudge()  # within the lock: close() may not take the pipe away before
@@ -125,20 +136,29 @@ class Hub:
 
     def _serve(self) -> None:
         while True:
+            began = time.monotonic()
             try:
-                with db.connect(self._dsn, name="pgqueue results") as conn:
+                with db.connect(self._dsn, name="pgqueue results", silence_s=db.SILENCE_S) as conn:
                     self._watch(conn, POLL_S if self._listen(conn) else POLL_ALONE_S)
             except (db.DatabaseError, DatabaseUnavailable) as error:
                 refused = db.explain(error, schema=self._schema) if isinstance(error, db.DatabaseError) else None
                 if isinstance(refused, NotAllowed):  # trying again would not help: who waits would wait for ever
                     self._wake_all(End("", FORBIDDEN, "", None, str(refused)))
                 else:
-                    logger.warning("waiting for results: %s; trying again", error)
-                    time.sleep(RECONNECT_S)
+                    self._endure(error, took_s=time.monotonic() - max(began, self._answered_at))
             with self._lock:
                 if self._closing or not self._waiters:
                     self._thread = None
                     return
+
+    def _endure(self, error: BaseException, *, took_s: float) -> None:
+        """Go on if there is time for another try that takes as long as this one."""
+        if time.monotonic() - self._answered_at + took_s < self._patience_s:
+            logger.warning("waiting for results: %s; trying again", error)
+            time.sleep(RECONNECT_S)
+        else:
+            self._on_silence(error)
+            self._wake_all(End("", AWAY, "", None, (str(error).splitlines() or [type(error).__name__])[0]))
 
     def _listen(self, conn: db.Connection) -> bool:
         """False: a pooler stands between, and whatever the session hears goes to whoever it serves then."""
@@ -158,6 +178,7 @@ class Hub:
             woken = self._look(conn) if self._fresh else 0
             announced = self._announce(conn)
             woken += self._look(conn)
+            self._answered_at = time.monotonic()
             if rung:
                 alarms.answered(for_nothing=not woken)
                 rung = False

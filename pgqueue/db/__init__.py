@@ -1,5 +1,6 @@
 """The only importer of psycopg: connections, pools, and the two doors through which every statement goes."""
 
+from pgqueue.db.backoff import Backoff
 from pgqueue.db.connections import (
     Ear,
     Wire,
@@ -9,6 +10,7 @@ from pgqueue.db.connections import (
     wait_for_bell,
     wire,
 )
+from pgqueue.db.deadlines import ANSWER_S, SILENCE_S, UNHURRIED, Allowance, Silent
 from pgqueue.db.doors import (
     AnyConnection,
     AsyncConnection,
@@ -27,20 +29,36 @@ from pgqueue.db.doors import (
     would_begin,
 )
 from pgqueue.db.dsn import CONNECT_TIMEOUT_S, describe
-from pgqueue.db.meaning import explain, explain_migration, gave_way, is_refusal, may_pass, may_repeat
-from pgqueue.db.pools import Borrowed, PoolLife, pool, pool_async, writable
+from pgqueue.db.meaning import (
+    explain,
+    explain_migration,
+    gave_way,
+    is_lost,
+    is_refusal,
+    is_timeout,
+    may_pass,
+    may_repeat,
+)
+from pgqueue.db.pools import Borrowed, PoolLife, borrowed_async, is_starved, pool, pool_async
 
 __all__ = [
+    "ANSWER_S",
     "CONNECT_TIMEOUT_S",
+    "SILENCE_S",
+    "UNHURRIED",
+    "Allowance",
     "AnyConnection",
     "AsyncConnection",
+    "Backoff",
     "Blocked",
     "Borrowed",
     "Connection",
     "DatabaseError",
     "Ear",
     "PoolLife",
+    "Silent",
     "Wire",
+    "borrowed_async",
     "connect",
     "connect_async",
     "describe",
@@ -51,7 +69,10 @@ __all__ = [
     "is_async",
     "is_idle",
     "is_idle_autocommit",
+    "is_lost",
     "is_refusal",
+    "is_starved",
+    "is_timeout",
     "may_pass",
     "may_repeat",
     "plan_steadily",
@@ -65,5 +86,4 @@ __all__ = [
     "wait_for_bell",
     "wire",
     "would_begin",
-    "writable",
 ]

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import psycopg
 
+from pgqueue.db.deadlines import UNHURRIED, Punctual, limit
 from pgqueue.db.doors import AnyConnection, AsyncConnection, Connection, prepare_nothing, run, run_async
 from pgqueue.db.dsn import CONNECT_TIMEOUT_S, connection_settings, no_connection
 from pgqueue.errors import ConfigError
@@ -17,17 +18,24 @@ from pgqueue.queries import Rows, session, session_of_others
 
 
 def connect(
-    dsn: str, *, timeout_s: float = CONNECT_TIMEOUT_S, name: str = "pgqueue", private: bool = True
+    dsn: str,
+    *,
+    timeout_s: float = CONNECT_TIMEOUT_S,
+    silence_s: float = UNHURRIED,
+    name: str = "pgqueue",
+    private: bool = True,
 ) -> Connection:
     """Open one autocommit connection; raises DatabaseUnavailable with one line and without the password.
 
-    private: no user code runs on it, so that even its search_path is ours.
+    silence_s: how long a statement on it waits for a word of the server, see deadlines. private: no user code runs on it, so
+    that even its search_path is ours.
     """
     try:
         parameters = connection_settings(dsn, timeout_s=timeout_s, name=name, private=private)
-        conn = psycopg.connect(dsn, autocommit=True, **parameters)
+        conn = Punctual.connect(dsn, autocommit=True, **parameters)
         with _closed_unless_ready(conn):
             prepare(conn, private=private)
+        limit(conn, silence_s)
     except psycopg.Error as error:
         raise no_connection(dsn, error) from None
     return conn

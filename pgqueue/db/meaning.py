@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 
 import psycopg
-from psycopg_pool import PoolTimeout
+from psycopg_pool import PoolClosed, PoolTimeout
 
 from pgqueue.db.doors import ReadOnlyDefault
 from pgqueue.db.pools import NotPrimary
@@ -39,10 +39,23 @@ def may_pass(error: BaseException) -> bool:
 
 def may_repeat(error: BaseException) -> bool:
     """Whether a transaction of ours that failed with this may succeed if it is tried again; it may also have been committed."""
-    if isinstance(error, _FOR_REPEATING):
-        return not isinstance(error, ReadOnlyDefault)
-    lost = isinstance(error, psycopg.OperationalError) and (error.sqlstate is None or error.sqlstate[:3] in _GOING_AWAY)
-    return lost and not isinstance(error, PoolTimeout)  # that one has waited already
+    if isinstance(error, ReadOnlyDefault):
+        return False
+    return isinstance(error, (*_FOR_REPEATING, PoolClosed)) or is_lost(error)
+
+
+def is_lost(error: BaseException) -> bool:
+    """Whether a statement was sent, or may have been, and no answer came: nobody knows what became of it.
+
+    Without a connection from the pool nothing was sent.
+    """
+    away = isinstance(error, psycopg.OperationalError) and (error.sqlstate is None or error.sqlstate[:3] in _GOING_AWAY)
+    return away and not isinstance(error, PoolTimeout | PoolClosed)
+
+
+def is_timeout(error: BaseException) -> bool:
+    """Whether a pool had no connection to give for as long as somebody waited."""
+    return isinstance(error, PoolTimeout)
 
 
 def explain(error: psycopg.Error, *, schema: str) -> Exception | None:

@@ -2,16 +2,18 @@
 
 import asyncio
 import select
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, NamedTuple, Self
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, WeakSet
 
 import psycopg
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from pgqueue.config import Notify
+from pgqueue.db.backoff import Backoff
 from pgqueue.db.connections import connect, connect_async, prepare, prepare_async
+from pgqueue.db.deadlines import SILENCE_S, Allowance, Punctual, PunctualAsync, Silent, limit
 from pgqueue.db.doors import AnyConnection, AsyncConnection, Connection, ReadOnlyDefault
 from pgqueue.db.dsn import CONNECT_TIMEOUT_S, connection_settings
 
@@ -19,11 +21,21 @@ from pgqueue.db.dsn import CONNECT_TIMEOUT_S, connection_settings
 # when somebody comes. Left to itself it would try every two minutes when a server was away for some.
 RECONNECT_S = 1.0
 
+AnyPool = ConnectionPool[Any] | AsyncConnectionPool[Any]
+_tried: WeakKeyDictionary[AnyPool, int] = WeakKeyDictionary()  # tries to connect, as of the last one that succeeded
 
-def pool(dsn: str, *, size: int, timeout_s: float) -> ConnectionPool[Connection]:
-    """A pool of autocommit connections, opened when needed. Connects once first, so that a wrong DSN is named at once."""
-    connect(dsn).close()
+
+def pool(dsn: str, *, size: int, timeout_s: float, backoff: Backoff) -> ConnectionPool[Connection]:
+    """A pool of autocommit connections, opened when needed. Connects once first, so that a wrong DSN is named at once.
+
+    backoff: while it says that the database is down, only its probe asks.
+    """
+    connect(dsn, silence_s=SILENCE_S).close()
     settings = {"autocommit": True, **connection_settings(dsn, timeout_s=CONNECT_TIMEOUT_S, name="pgqueue")}
+
+    def note(conn: Connection) -> None:
+        prepare(conn)
+        _arrived(made)
 
     def check(conn: Connection) -> None:
         try:
@@ -33,14 +45,33 @@ def pool(dsn: str, *, size: int, timeout_s: float) -> ConnectionPool[Connection]
             raise
 
     def reconnect(pool: ConnectionPool[Connection]) -> None:
-        if pool.get_stats().get("requests_waiting"):
+        if _is_wanted(pool, backoff):
             pool.check()
 
-    made = ConnectionPool(
+    made: ConnectionPool[Connection] = ConnectionPool(
         dsn, kwargs=settings, min_size=0, max_size=size, timeout=timeout_s, open=True, name="pgqueue",
-        configure=prepare, check=check, reconnect_timeout=RECONNECT_S, reconnect_failed=reconnect,
+        configure=note, check=check, reconnect_timeout=RECONNECT_S, reconnect_failed=reconnect,
+        connection_class=Punctual,
     )  # fmt: skip
     return made
+
+
+def is_starved(pool: AnyPool) -> bool:
+    """Whether tries to connect have failed, or hang, since the last one that succeeded: then it is not just in use."""
+    return _tries(pool) > _tried.get(pool, 0)
+
+
+def _arrived(pool: AnyPool) -> None:
+    _tried[pool] = _tries(pool)
+
+
+def _tries(pool: AnyPool) -> int:
+    return pool.get_stats().get("connections_num", 0)
+
+
+def _is_wanted(pool: AnyPool, backoff: Backoff) -> bool:
+    """Whether a pool that could not connect shall go on. It counts those who wait no more among those who wait."""
+    return bool(pool.get_stats().get("requests_waiting")) and not backoff.is_down
 
 
 class PoolLife(NamedTuple):
@@ -53,14 +84,14 @@ class PoolLife(NamedTuple):
         await self.life.aclose()
 
 
-async def pool_async(dsn: str, *, size: int, timeout_s: float) -> PoolLife:
+async def pool_async(dsn: str, *, size: int, timeout_s: float, backoff: Backoff) -> PoolLife:
     """As `pool`, for the running event loop, and closed with it."""
-    life = _live_pool(dsn, size=size, timeout_s=timeout_s)
+    life = _live_pool(dsn, size=size, timeout_s=timeout_s, backoff=backoff)
     return PoolLife(await anext(life), life)
 
 
 async def _live_pool(
-    dsn: str, *, size: int, timeout_s: float
+    dsn: str, *, size: int, timeout_s: float, backoff: Backoff
 ) -> AsyncGenerator[AsyncConnectionPool[AsyncConnection], None]:
     await (await connect_async(dsn)).close()
     settings = {"autocommit": True, **connection_settings(dsn, timeout_s=CONNECT_TIMEOUT_S, name="pgqueue")}
@@ -70,6 +101,7 @@ async def _live_pool(
         opened.add(conn)
         with _cancelled_for_good():
             await prepare_async(conn)
+        _arrived(made)
 
     async def check(conn: AsyncConnection) -> None:
         try:
@@ -79,7 +111,7 @@ async def _live_pool(
             raise
 
     async def reconnect(pool: AsyncConnectionPool[AsyncConnection]) -> None:
-        if pool.get_stats().get("requests_waiting"):
+        if _is_wanted(pool, backoff):
             await pool.check()
 
     made: AsyncConnectionPool[AsyncConnection] = AsyncConnectionPool(
@@ -98,7 +130,7 @@ async def _live_pool(
                 await conn.close()
 
 
-class _Pooled(psycopg.AsyncConnection[Any]):
+class _Pooled(PunctualAsync):
     """A connection that the pool's own tasks make."""
 
     @classmethod
@@ -151,31 +183,49 @@ class Borrowed:
     pool's among them, it was a tenth of the time that the INSERT takes.
     """
 
-    __slots__ = ("_conn", "_pool", "_ring")
+    __slots__ = ("_allowance", "_conn", "_pool", "_ring")
 
-    def __init__(self, pool: ConnectionPool[Connection], ring: Notify) -> None:
+    def __init__(self, pool: ConnectionPool[Connection], ring: Notify, allowance: Allowance) -> None:
         self._pool = pool
         self._ring = ring
+        self._allowance = allowance
 
     def __enter__(self) -> tuple[Connection, Notify]:
-        self._conn = self._pool.getconn()
+        self._conn = self._pool.getconn(self._allowance.wait_s)
+        self._allowance.grant(self._conn)
         return self._conn, self._ring
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         try:
-            if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
-                raise _not_primary(self._conn, error) from error
+            if error is not None:
+                self._judge(error)
         finally:
+            limit(self._conn, SILENCE_S)
             self._pool.putconn(self._conn)
 
+    def _judge(self, error: BaseException) -> None:
+        if isinstance(error, Silent):
+            self._pool.drain()  # who waited for this one in vain need not try the others that are as old
+        elif isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
+            raise _not_primary(self._conn, error) from error
 
-@contextmanager
-def writable(conn: AnyConnection) -> Iterator[None]:
-    """Close a pooled connection on which nothing can be written: it is healthy, but its server is no longer the primary."""
-    try:
-        yield
-    except psycopg.errors.ReadOnlySqlTransaction as error:
-        raise _not_primary(conn, error) from error
+
+@asynccontextmanager
+async def borrowed_async(
+    pool: AsyncConnectionPool[AsyncConnection], allowance: Allowance
+) -> AsyncIterator[AsyncConnection]:
+    """As Borrowed, for asyncio."""
+    async with pool.connection(allowance.wait_s) as conn:
+        allowance.grant(conn)
+        try:
+            yield conn
+        except Silent:
+            await pool.drain()
+            raise
+        except psycopg.errors.ReadOnlySqlTransaction as error:
+            raise _not_primary(conn, error) from error
+        finally:
+            limit(conn, SILENCE_S)
 
 
 def _not_primary(conn: AnyConnection, error: BaseException) -> psycopg.errors.ReadOnlySqlTransaction:

@@ -1,0 +1,83 @@
+"""What the tries of one defer tell: whether to try again, how long, and whether the job may be there without an answer."""
+
+import uuid
+from types import TracebackType
+
+from pgqueue import db
+from pgqueue.enqueue import PlacedMany
+from pgqueue.errors import DatabaseUnavailable, OutcomeUnknown, Repeat
+
+
+class Tries:
+    """Around the further tries of a `defer`, or the only one of a `defer_many`; a context manager.
+
+    Once what makes a job was sent and not answered, only an answer tells what became of it. That a later try found no connection,
+    or was refused, says nothing of the first; so from then on OutcomeUnknown comes out of the block, with the job's id.
+
+    ours: on a connection of ours. A caller's own, and his transaction with what failed in it, are for him to look after.
+    """
+
+    def __init__(
+        self,
+        *,
+        ours: bool,
+        allowance: db.Allowance,
+        job_id: str = "",
+        repeats: tuple[Repeat, Repeat] | None = None,
+    ) -> None:
+        self._ours = ours
+        self.allowance = allowance
+        self._job_id = job_id
+        self._count = 1
+        self._repeats = repeats
+        self._doubt = ""  # why nobody knows, if nobody does
+
+    def after(self, error: db.DatabaseError | None) -> None:
+        """Further tries come now. error: what the first one failed with; raised if there is no use in another. None: the
+        first ones were some time ago, and their outcome is unknown.
+        """
+        if error is None:
+            self._doubt = "the first try was not answered"
+        elif not (self._ours and self.may_repeat(error)):
+            raise error
+
+    def may_repeat(self, error: BaseException) -> bool:
+        """Whether to try again after one that failed so."""
+        self._learn(error)
+        return db.may_repeat(error)
+
+    def commit(self, placed: PlacedMany) -> None:
+        """All rows of a `defer_many` are with the server, which has taken them; its COMMIT comes next. Before that a loss
+        leaves nothing.
+        """
+        new = (place for place in range(len(placed.ids) // 16) if place not in placed.found)
+        if (first := next(new, None)) is not None:
+            self._job_id = str(uuid.UUID(bytes=placed.ids[first * 16 : first * 16 + 16]))
+            self._count = len(placed.ids) // 16 - len(placed.found)
+
+    def __enter__(self) -> "Tries":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not isinstance(error, db.DatabaseError | DatabaseUnavailable):
+            return
+        self._learn(error.__cause__ or error)
+        if self._doubt:
+            raise OutcomeUnknown(self._told(), self._job_id, self._count, self._repeats) from error
+
+    def _learn(self, error: BaseException) -> None:
+        if self._ours and self._job_id and not self._doubt and db.is_lost(error):
+            self._doubt = (str(error).splitlines() or [type(error).__name__])[0]
+
+    def _told(self) -> str:
+        if self._repeats is None:
+            return (
+                f"nobody knows whether {self._count} jobs were made, all or none: their COMMIT was sent and not answered "
+                f"({self._doubt}). Ask later for the first one, {self._job_id}"
+            )
+        return (
+            f"nobody knows whether job {self._job_id} was made: it was sent and not answered ({self._doubt}). Ask for it "
+            "later, or call again() of this error, which makes this job unless it is there"
+        )
