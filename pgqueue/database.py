@@ -120,8 +120,8 @@ class Database:
                 with self._opening():
                     self._check_schema()
                 self._hub = Hub(
-                    dsn, self.queries, schema=self.config.schema,
-                    patience_s=self.config.pool_timeout_s + db.ANSWER_S,                    on_silence=self._backoff.failed,
+                    dsn, self.queries, schema=self.config.schema, on_silence=self._backoff.failed,
+                    patience_s=self.config.pool_timeout_s + db.ANSWER_S,
                 )  # fmt: skip
             return self._hub
 

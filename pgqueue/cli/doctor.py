@@ -60,7 +60,7 @@ def examine(
     """What may hurt the queue, each with its cure; exit code 1 if a promise is in danger."""
     chosen = chosen_app(app)
     done = _mend(chosen) if fix else []
-    with db.connect(chosen.dsn) as conn:
+    with db.connect(chosen.dsn, silence_s=db.PATIENCE_S) as conn:
         found: list[doctor.Finding] = db.run(conn, doctor.examine(chosen.queries, chosen.config, wire=db.wire(conn)))
         found = [*_tried(conn, chosen), *found]
     if as_json:

@@ -76,7 +76,7 @@ def migrate(
     if as_sql:
         say("".join((schema.roles_script if roles else schema.script)(chosen.queries)))
     elif check:
-        with db.connect(chosen.dsn) as conn:
+        with db.connect(chosen.dsn, silence_s=db.PATIENCE_S) as conn:
             db.run(conn, schema.check(chosen.queries, schema=chosen.config.schema))
         say(f"schema '{chosen.config.schema}' is up to date (version {schema.newest()})")
     else:

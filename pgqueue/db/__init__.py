@@ -10,7 +10,7 @@ from pgqueue.db.connections import (
     wait_for_bell,
     wire,
 )
-from pgqueue.db.deadlines import ANSWER_S, SILENCE_S, UNHURRIED, Allowance, Silent
+from pgqueue.db.deadlines import ANSWER_S, PATIENCE_S, SILENCE_S, UNHURRIED, Allowance, Silent
 from pgqueue.db.doors import (
     AnyConnection,
     AsyncConnection,
@@ -44,6 +44,7 @@ from pgqueue.db.pools import Borrowed, PoolLife, borrowed_async, is_starved, poo
 __all__ = [
     "ANSWER_S",
     "CONNECT_TIMEOUT_S",
+    "PATIENCE_S",
     "SILENCE_S",
     "UNHURRIED",
     "Allowance",

@@ -34,6 +34,7 @@ T = TypeVar("T")
 SILENCE_S = 5.0
 # Beyond the wait for a connection, for the answers: with the ten seconds for that, a call ends within 15.
 ANSWER_S = 4.0
+PATIENCE_S = 14.0  # for a look on a connection of its own, as those of the doctor
 UNHURRIED = math.inf
 
 

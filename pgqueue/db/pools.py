@@ -57,12 +57,19 @@ def pool(dsn: str, *, size: int, timeout_s: float, backoff: Backoff) -> Connecti
 
 
 def is_starved(pool: AnyPool) -> bool:
-    """Whether tries to connect have failed, or hang, since the last one that succeeded: then it is not just in use."""
+    """Whether it is not just in use: one of its connections fell silent, or a try to connect failed or hangs, since the last
+    one that succeeded.
+    """
     return _tries(pool) > _tried.get(pool, 0)
 
 
 def _arrived(pool: AnyPool) -> None:
     _tried[pool] = _tries(pool)
+
+
+def _miss(pool: AnyPool) -> None:
+    """One of its connections fell silent."""
+    _tried[pool] = -1
 
 
 def _tries(pool: AnyPool) -> int:
@@ -205,6 +212,7 @@ class Borrowed:
 
     def _judge(self, error: BaseException) -> None:
         if isinstance(error, Silent):
+            _miss(self._pool)
             self._pool.drain()  # who waited for this one in vain need not try the others that are as old
         elif isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
             raise _not_primary(self._conn, error) from error
@@ -220,6 +228,7 @@ async def borrowed_async(
         try:
             yield conn
         except Silent:
+            _miss(pool)
             await pool.drain()
             raise
         except psycopg.errors.ReadOnlySqlTransaction as error:

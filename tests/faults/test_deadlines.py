@@ -15,6 +15,7 @@ import psycopg
 import pytest
 
 from benchmarks.chaos.cluster import Cluster
+from benchmarks.chaos.proxy import Proxy
 from pgqueue import App, DatabaseUnavailable, OutcomeUnknown, ResultTimeout, stats
 from tests.conftest import eventually
 from tests.faults.conftest import Figure
@@ -336,6 +337,65 @@ def test_f35_nor_a_command(cluster: Cluster, dsn: str, command: list[str]) -> No
     assert (
         ended.returncode == 1 and ended.stderr.count("\n") == 1 and ended.stderr.startswith("pgqueue: cannot connect")
     )
+
+
+def test_f35_a_database_that_is_known_to_be_down_is_asked_once_a_second(
+    cluster: Cluster, dsn: str, proxy: Proxy, figure: Figure
+) -> None:
+    app = App(cluster.dsn("shop", port=proxy.port), pool_timeout_s=0.5)
+    app.enqueue("shop.visit")
+    proxy.cut()
+    with pytest.raises(DatabaseUnavailable):
+        app.enqueue("shop.visit")
+    calls = [app.enqueue, app.cancel, app.result, app.snapshot]
+
+    def ask_on(number: int) -> tuple[int, float]:
+        """How many times it was refused, and how long the longest took."""
+        asked, longest_s, over_at = 0, 0.0, time.monotonic() + 6
+        while (began := time.monotonic()) < over_at:
+            with pytest.raises(DatabaseUnavailable, match=r"known to be down since .+ the next probe is in"):
+                calls[number % len(calls)](UNKNOWN_ID)
+            asked, longest_s = asked + 1, max(longest_s, time.monotonic() - began)
+            time.sleep(0.02)
+        return asked, longest_s
+
+    async def ask_async() -> None:
+        with pytest.raises(DatabaseUnavailable, match="known to be down"):
+            await app.enqueue_async("shop.visit")
+
+    before = proxy.accepted
+    with ThreadPoolExecutor(12) as threads:
+        refusals = list(threads.map(ask_on, range(12)))
+    asyncio.run(ask_async())
+    assert all(asked >= 10 for asked, _ in refusals)
+    figure("refused in", max(longest_s for _, longest_s in refusals) * 1e3, "ms", at_most=100)
+    figure("asked it", proxy.accepted - before, "times in 6 s", at_most=7)
+    assert proxy.accepted > before
+    proxy.heal()
+    began = time.monotonic()
+    eventually(lambda: flows(app), what="defers flow again")
+    figure("defers again", time.monotonic() - began, "s after it answers", at_most=2)
+    app.close()
+
+
+UNKNOWN_ID = "0198f0aa-0000-7000-8000-000000000000"
+
+
+def flows(app: App) -> bool:
+    try:
+        return bool(app.enqueue("shop.visit"))
+    except DatabaseUnavailable:
+        return False
+
+
+def test_a_pool_in_use_is_no_database_that_is_down(dsn: str) -> None:
+    app = App(dsn, pool_size=1, pool_timeout_s=0.1)
+    with app._database.door(None), ThreadPoolExecutor() as threads:
+        for _ in range(3):
+            with pytest.raises(DatabaseUnavailable, match="raise pool_size"):
+                threads.submit(app.enqueue, "shop.visit").result()
+    app.enqueue("shop.visit")
+    app.close()
 
 
 def test_f35_the_callers_own_connection_is_never_cut(cluster: Cluster, dsn: str) -> None:
