@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 
 from benchmarks.chaos.cluster import Cluster
-from pgqueue import DatabaseUnavailable
+from pgqueue import DatabaseUnavailable, OutcomeUnknown
 from tests import tasks
 from tests.conftest import Worker
 
@@ -39,11 +39,14 @@ def nobody_died(cluster: Cluster, *workers: Worker) -> None:
 
 
 class Producer:
-    """Defers jobs from a thread for as long as the block lasts; `acknowledged` are those that the library says are there."""
+    """Defers jobs from a thread for as long as the block lasts; `acknowledged` are those that the library says are there,
+    `unknown` those of which it does not know.
+    """
 
     def __init__(self, pause_s: float) -> None:
         self.acknowledged: list[str] = []
-        self.refused = 0
+        self.unknown: list[str] = []
+        self.refused = 0  # with the unknown ones
         self._pause_s = pause_s
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run)
@@ -60,8 +63,9 @@ class Producer:
         while not self._over.wait(self._pause_s):
             try:
                 self.acknowledged.append(tasks.echo.defer(len(self.acknowledged)).id)
-            except DatabaseUnavailable:
+            except DatabaseUnavailable as error:
                 self.refused += 1
+                self.unknown += [error.job_id] if isinstance(error, OutcomeUnknown) else []
 
 
 @contextmanager

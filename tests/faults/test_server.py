@@ -226,6 +226,15 @@ async def enqueued(app: App, count: int) -> list[str]:
     return [job.id for job in await asyncio.gather(*(app.enqueue_async("shop.visit") for _ in range(count)))]
 
 
+async def enqueued_at_last(app: App) -> str:
+    """When it is no longer refused as the database was known to be down."""
+    while True:
+        try:
+            return (await app.enqueue_async("shop.visit")).id
+        except DatabaseUnavailable:
+            await asyncio.sleep(0.02)
+
+
 def test_f35_a_web_process_sees_nothing_of_a_restart(cluster: Cluster, dsn: str, figure: Figure) -> None:
     async def serve() -> float:
         app = App(dsn)
@@ -255,9 +264,10 @@ def test_f35_a_web_process_recovers_by_itself(cluster: Cluster, dsn: str, figure
             with pytest.raises(DatabaseUnavailable):
                 await app.enqueue_async("shop.visit")
             refused += 1
+            await asyncio.sleep(0.1)
         await asyncio.to_thread(cluster.start)
         began = time.monotonic()
-        ids += await enqueued(app, 20)
+        ids += [await enqueued_at_last(app)] + await enqueued(app, 19)
         took_s = time.monotonic() - began
         assert ask(cluster, "select count(*) from pgqueue.job where id = any (%s::uuid[])", ids) == 40
         await app.close_async()
@@ -298,7 +308,10 @@ def test_f38_the_jobs_table_is_locked(
     figure("all ended", time.monotonic() - began, "s after", at_most=20)
     figure("oldest heartbeat", oldest_s, "s", at_most=4)
     nobody_died(cluster, *workers)
-    assert ask(cluster, "select count(*) from pgqueue.history") == len(producer.acknowledged) + 52
+    # A lock that outlasts a defer's patience leaves jobs behind of which it could not know, and nothing else.
+    made = set(ask(cluster, "select array_agg(id::text) from pgqueue.history"))
+    assert made >= set(producer.acknowledged) and (seconds > 10 or not producer.unknown)
+    assert len(made - set(producer.unknown)) == len(producer.acknowledged) + 52
     figure("run twice", len(ledger.read_text().split()) - 50, "jobs", at_most=0)
 
 
