@@ -17,13 +17,11 @@ from pgqueue.database import Database
 from pgqueue.enqueue import Call, enqueue_again, enqueue_many, enqueue_one
 from pgqueue.errors import (
     ConfigError,
-    DatabaseUnavailable,
     DuplicateJob,
     InvalidOption,
     JobCancelled,
     JobDead,
     JobNotFound,
-    NotAllowed,
     PgQueueError,
     ResultTimeout,
 )
@@ -33,7 +31,7 @@ from pgqueue.names import same_function
 from pgqueue.options import MAX_REASON, Options, check_name, check_text
 from pgqueue.queries import Queries, Row, Statement, Steps
 from pgqueue.redact import MARKS
-from pgqueue.results import AWAY, CLOSED, FORBIDDEN, End, Waiter
+from pgqueue.results import CLOSED, Told, Waiter
 from pgqueue.retry import Strategy
 from pgqueue.spoils import Spoil, check_spoils
 from pgqueue.strategies import cure_for
@@ -335,9 +333,9 @@ class App:
     def result(self, job_id: str, *, timeout_s: float | None = None) -> object:
         """See Job.result."""
         done = threading.Event()
-        ends: list[End | None] = []
+        ends: list[Told] = []
 
-        def wake(end: End | None) -> None:
+        def wake(end: Told) -> None:
             ends.append(end)
             done.set()
 
@@ -354,13 +352,13 @@ class App:
     async def result_async(self, job_id: str, *, timeout_s: float | None = None) -> object:
         """See Job.result_async."""
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[End | None] = loop.create_future()
+        future: asyncio.Future[Told] = loop.create_future()
 
-        def arrive(end: End | None) -> None:
+        def arrive(end: Told) -> None:
             if not future.done():
                 future.set_result(end)
 
-        def wake(end: End | None) -> None:
+        def wake(end: Told) -> None:
             with contextlib.suppress(RuntimeError):  # the loop was closed; the hub's thread has others to wake
                 loop.call_soon_threadsafe(arrive, end)
 
@@ -374,15 +372,13 @@ class App:
         finally:
             hub.remove(waiter)
 
-    def _value(self, job_id: str, end: End | None) -> object:
+    def _value(self, job_id: str, end: Told) -> object:
+        if isinstance(end, PgQueueError):
+            raise type(end)(str(end))  # of its own for each who waits
         if end is None:
             raise _not_found(job_id)
         if end is CLOSED:
             raise PgQueueError(f"App.close() was called while job {job_id} was waited for; the job itself goes on")
-        if end.state == FORBIDDEN:
-            raise NotAllowed(str(end.error))
-        if end.state == AWAY:
-            raise DatabaseUnavailable(f"the result of job {job_id} cannot be waited for: {end.error}; ask again later")
         if end.state == State.DEAD:
             raise JobDead(f"job {job_id} ({end.task}) is dead: {end.error}", job_id, end.error)
         if end.state == State.CANCELLED:

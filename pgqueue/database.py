@@ -117,11 +117,9 @@ class Database:
         dsn = self.dsn
         with self._lock:
             if self._hub is None:
-                with self._opening():
-                    self._check_schema()
                 self._hub = Hub(
-                    dsn, self.queries, schema=self.config.schema, on_silence=self._backoff.failed,
-                    patience_s=self.config.pool_timeout_s + db.ANSWER_S,
+                    dsn, self.queries, schema=self.config.schema, check=self._check_first,
+                    patience_s=self.config.pool_timeout_s + db.ANSWER_S, on_silence=self._backoff.failed,
                 )  # fmt: skip
             return self._hub
 
@@ -290,6 +288,10 @@ class Database:
         with self._opening():
             await asyncio.to_thread(self._check_schema)
             self._async_pools[loop] = await db.pool_async(dsn, **self._pool_settings())
+
+    def _check_first(self) -> None:
+        with self._opening():
+            self._check_schema()
 
     def _check_schema(self) -> None:
         if not self._schema_fits:

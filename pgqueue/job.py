@@ -157,7 +157,8 @@ class Job(Generic[T]):
     def result(self, timeout: float | None = None) -> T:
         """Wait until the job has ended and return what the task returned, decoded by its annotations.
 
-        timeout is in seconds, None waits for ever. Raises ResultTimeout, JobDead, JobCancelled or JobNotFound.
+        timeout is in seconds, None waits for ever. Raises ResultTimeout, JobDead, JobCancelled or JobNotFound, and
+        DatabaseUnavailable when the database has not answered for longer than a defer has patience; then ask again.
         """
         value: Any = self._bound.result(self.id, timeout_s=timeout)
         return value  # type: ignore[no-any-return]

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from pgqueue import db
 from pgqueue.alarms import FalseAlarms
-from pgqueue.errors import DatabaseUnavailable, NotAllowed
+from pgqueue.errors import DatabaseUnavailable, PgQueueError
 from pgqueue.queries import Queries
 
 logger = logging.getLogger("pgqueue.results")
@@ -46,8 +46,7 @@ class End(NamedTuple):
     error: str | None
 
 
-FORBIDDEN = "forbidden"  # the state of what waiters get when their role may not wait; the error says why
-AWAY = "away"  # the same when the database has not answered for too long
+Told = End | PgQueueError | None
 CLOSED = End("", "closed", "", None, None)  # what waiters get when their app is closed under them
 
 
@@ -55,29 +54,37 @@ CLOSED = End("", "closed", "", None, None)  # what waiters get when their app is
 class Waiter:
     """One caller waiting for one job. `wake(end)` is called once from the hub's thread; end None: there is no such job.
 
-    CLOSED: nobody looks for its end any more. state FORBIDDEN: this role may not. AWAY: there is nobody to ask.
+    CLOSED: nobody looks for its end any more. An error: why it cannot be looked for.
     """
 
     job_id: str
-    wake: Callable[[End | None], None]
+    wake: Callable[[Told], None]
 
 
 class Hub:
     """Wakes waiters when their jobs end.
 
-    An outage that is shorter than `patience_s` they do not notice; when it is over they hear that the database is away, and so
-    does `on_silence`.
+    An outage that is shorter than `patience_s` they do not notice; then they hear that the database is away, and so does
+    `on_silence`. `check` comes before the first words: it raises if there is no use in waiting.
     """
 
     def __init__(
-        self, dsn: str, queries: Queries, *, schema: str, patience_s: float, on_silence: Callable[[BaseException], None]
+        self,
+        dsn: str,
+        queries: Queries,
+        *,
+        schema: str,
+        patience_s: float,
+        check: Callable[[], None],
+        on_silence: Callable[[BaseException], None],
     ) -> None:
         self._dsn = dsn
         self._queries = queries
         self._schema = schema
         self._patience_s = patience_s
+        self._check = check
         self._on_silence = on_silence
-        self._answered_at = 0.0
+        self._answered_at = 0.0  # since the thread began; 0: not yet
         self._lock = threading.Lock()
         self._waiters: dict[str, list[Waiter]] = {}
         self._fresh: list[str] = []  # ids whose `awaited` row is still to be written
@@ -96,7 +103,7 @@ class Hub:
             self._waiters.setdefault(waiter.job_id, []).append(waiter)
             self._fresh.append(waiter.job_id)
             if self._thread is None or not self._thread.is_alive():
-                self._answered_at = time.monotonic()
+                self._answered_at = 0.0
                 self._thread = threading.Thread(target=self._serve, name="pgqueue results", daemon=True)
                 self._thread.start()
             self._nudge()  # within the lock: close() may not take the pipe away before
@@ -113,7 +120,7 @@ class Hub:
         os.close(self._wake_fd)
         os.close(self._waker_fd)
 
-    def _wake_all(self, end: End) -> None:
+    def _wake_all(self, end: Told) -> None:
         with self._lock:
             left, self._waiters = self._waiters, {}
         for waiters in left.values():
@@ -138,27 +145,30 @@ class Hub:
         while True:
             began = time.monotonic()
             try:
+                self._check()
                 with db.connect(self._dsn, name="pgqueue results", silence_s=db.SILENCE_S) as conn:
                     self._watch(conn, POLL_S if self._listen(conn) else POLL_ALONE_S)
-            except (db.DatabaseError, DatabaseUnavailable) as error:
-                refused = db.explain(error, schema=self._schema) if isinstance(error, db.DatabaseError) else None
-                if isinstance(refused, NotAllowed):  # trying again would not help: who waits would wait for ever
-                    self._wake_all(End("", FORBIDDEN, "", None, str(refused)))
-                else:
-                    self._endure(error, took_s=time.monotonic() - max(began, self._answered_at))
+            except db.DatabaseError as error:
+                self._answered_at = self._answered_at or began  # it was there
+                told = db.explain(error, schema=self._schema) or DatabaseUnavailable(str(error))
+                self._hear(told, took_s=time.monotonic() - max(began, self._answered_at))
+            except PgQueueError as error:
+                self._hear(error, took_s=time.monotonic() - began)
             with self._lock:
                 if self._closing or not self._waiters:
                     self._thread = None
                     return
 
-    def _endure(self, error: BaseException, *, took_s: float) -> None:
-        """Go on if there is time for another try that takes as long as this one."""
-        if time.monotonic() - self._answered_at + took_s < self._patience_s:
+    def _hear(self, error: PgQueueError, *, took_s: float) -> None:
+        """Bear with an outage, if there is time for another try that takes as long as this one; else tell all who wait."""
+        is_away = isinstance(error, DatabaseUnavailable) and self._answered_at > 0
+        if is_away and time.monotonic() - self._answered_at + took_s < self._patience_s:
             logger.warning("waiting for results: %s; trying again", error)
             time.sleep(RECONNECT_S)
-        else:
+            return
+        if is_away:
             self._on_silence(error)
-            self._wake_all(End("", AWAY, "", None, (str(error).splitlines() or [type(error).__name__])[0]))
+        self._wake_all(error)
 
     def _listen(self, conn: db.Connection) -> bool:
         """False: a pooler stands between, and whatever the session hears goes to whoever it serves then."""

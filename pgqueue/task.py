@@ -42,7 +42,7 @@ class Bound(Generic[P, R]):
         """Insert one job, in the transaction of conn= or using(), else in one of its own; returns its handle.
 
         Raises TypeError for a call the function would refuse and InvalidArguments for what JSON cannot hold, both before
-        anything is written.
+        anything is written; DatabaseUnavailable, and OutcomeUnknown where the job may be there all the same.
         """
         task = self.task
         return cast("Job[R]", task.app.place(task.name, task.encode(args, kwargs), options=self._options))

@@ -8,7 +8,7 @@ from psycopg_pool import PoolClosed, PoolTimeout
 
 from pgqueue.db.doors import ReadOnlyDefault
 from pgqueue.db.pools import NotPrimary
-from pgqueue.errors import DatabaseUnavailable, NotAllowed, SchemaError, SchemaMissing
+from pgqueue.errors import DatabaseUnavailable, NotAllowed, PgQueueError, SchemaError, SchemaMissing
 from pgqueue.queries import Statement, first_line
 
 
@@ -58,7 +58,7 @@ def is_timeout(error: BaseException) -> bool:
     return isinstance(error, PoolTimeout)
 
 
-def explain(error: psycopg.Error, *, schema: str) -> Exception | None:
+def explain(error: psycopg.Error, *, schema: str) -> PgQueueError | None:
     """What a database error means to the user of pgqueue: our own error where there is a cure, else None."""
     if isinstance(error, _NO_TABLES) and schema in str(
         error

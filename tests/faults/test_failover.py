@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -125,6 +126,28 @@ def test_f26_the_primary_is_not_even_there_to_refuse(
         assert [job.result(30) for job in running] == ["done"] * 8
         nobody_died(standby, *workers)
         figure("stolen", ask(standby, "select sum(crashes) from pgqueue.history"), "jobs", at_most=0)
+
+
+@pytest.mark.slow
+def test_f26_the_primary_is_frozen_under_a_program_that_holds_sessions(
+    primary: Cluster, standby: Cluster, figure: Figure
+) -> None:
+    both = primary.dsn("shop", host="127.0.0.1,127.0.0.1", port=f"{primary.port},{standby.port}")
+    app = App(both)
+    with ThreadPoolExecutor(8) as threads, primary.connect("shop") as conn, conn.transaction():
+        conn.execute("lock table pgqueue.job in access exclusive mode")
+        held = [threads.submit(app.enqueue, "shop.visit") for _ in range(8)]
+        waiting = "select count(*) from pg_locks where not granted"
+        eventually(lambda: conn.execute(waiting).fetchone() == (8,), what="each has a session of its own")
+    ids = [deferred.result().id for deferred in held]
+    caught_up(primary)
+    primary.freeze()
+    standby.promote()
+    began = time.monotonic()
+    ids += [app.enqueue("shop.visit").id, app.enqueue("shop.visit").id]
+    figure("defers flow", time.monotonic() - began, "s after the freeze", at_most=15)
+    assert known(standby, ids) == set(ids)
+    app.close()
 
 
 def test_f27_an_asynchronous_standby_that_lags_takes_over(
