@@ -213,8 +213,9 @@ class Database:
 
     def tries(self, conn: Any, allowance: db.Allowance | None = None, **job: Any) -> Tries:
         """The tries of what is called with this `conn=`; job as for Tries."""
-        ours = conn is None and self.using.get() is None
-        return Tries(ours=ours, allowance=allowance or self.allowance(), **job)
+        given = conn if conn is not None else self.using.get()
+        alone = given is None or getattr(given, "autocommit", False)
+        return Tries(ours=given is None, alone=alone, allowance=allowance or self.allowance(), **job)
 
     def again(self, tries: Tries) -> Iterable[AttemptManager]:
         """Further attempts at what may be repeated, for as long as a defer waits for a connection."""

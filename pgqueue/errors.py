@@ -87,7 +87,7 @@ class OutcomeUnknown(DatabaseUnavailable):
     def again(self) -> Any:
         """Try once more to make this job, for as long as a defer does; its Job. Raises what defer raises.
 
-        The jobs of a defer_many cannot be made again by this: their calls are used up.
+        Raises itself for a defer_many, whose calls are used up, and for what was lost on a connection of the caller's.
         """
         return self._repeat(0)
 

@@ -14,18 +14,21 @@ class Tries:
     Once what makes a job was sent and not answered, only an answer tells what became of it. That a later try found no connection,
     or was refused, says nothing of the first; so from then on OutcomeUnknown comes out of the block, with the job's id.
 
-    ours: on a connection of ours. A caller's own, and his transaction with what failed in it, are for him to look after.
+    ours: on a connection of ours. A caller's own, and his transaction with what failed in it, are for him to look after. alone:
+    each statement commits by itself there; else what was lost went with its transaction.
     """
 
     def __init__(
         self,
         *,
         ours: bool,
+        alone: bool,
         allowance: db.Allowance,
         job_id: str = "",
         repeats: tuple[Repeat, Repeat] | None = None,
     ) -> None:
         self._ours = ours
+        self._alone = alone
         self.allowance = allowance
         self._job_id = job_id
         self._count = 1
@@ -38,7 +41,7 @@ class Tries:
         """
         if error is None:
             self._doubt = "the first try was not answered"
-        elif not (self._ours and self.may_repeat(error)):
+        elif not (self.may_repeat(error) and self._ours):
             raise error
 
     def may_repeat(self, error: BaseException) -> bool:
@@ -65,13 +68,19 @@ class Tries:
             return
         self._learn(error.__cause__ or error)
         if self._doubt:
-            raise OutcomeUnknown(self._told(), self._job_id, self._count, self._repeats) from error
+            repeats = self._repeats if self._ours else None
+            raise OutcomeUnknown(self._told(), self._job_id, self._count, repeats) from error
 
     def _learn(self, error: BaseException) -> None:
-        if self._ours and self._job_id and not self._doubt and db.is_lost(error):
+        if self._alone and self._job_id and not self._doubt and db.is_lost(error):
             self._doubt = (str(error).splitlines() or [type(error).__name__])[0]
 
     def _told(self) -> str:
+        if not self._ours:
+            return (
+                f"nobody knows whether job {self._job_id} was made on the given connection: it was sent and not answered "
+                f"({self._doubt}). Ask for it later; if a transaction was open there, it is gone with that"
+            )
         if self._repeats is None:
             return (
                 f"nobody knows whether {self._count} jobs were made, all or none: their COMMIT was sent and not answered "

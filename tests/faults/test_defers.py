@@ -213,6 +213,24 @@ def test_the_callers_transaction_is_never_tried_again(cluster: Cluster, proxy: P
     assert jobs(cluster) == []
 
 
+def test_a_defer_that_was_lost_on_the_callers_autocommit_connection_names_its_job(
+    cluster: Cluster, proxy: Proxy, far: App
+) -> None:
+    with psycopg.connect(cluster.dsn("shop", port=proxy.port), autocommit=True) as caller:
+        defer(far, conn=caller)
+        proxy.request = lambda data: proxy.lose("replies") if b"with given as" in data else None
+        with ThreadPoolExecutor() as threads, far.using(caller):
+            deferred = threads.submit(defer, far, conn=caller)
+            eventually(lambda: len(jobs(cluster)) == 2, what="the server has got it")
+            proxy.heal()
+            with pytest.raises(OutcomeUnknown, match="on the given connection") as unknown:
+                deferred.result(30)
+    assert unknown.value.job_id in jobs(cluster)
+    with pytest.raises(OutcomeUnknown):
+        unknown.value.again()
+    assert len(jobs(cluster)) == 2
+
+
 def test_a_pool_whose_sessions_all_ended_keeps_nobody_waiting(cluster: Cluster, dsn: str, figure: Figure) -> None:
     app = App(dsn)
     with ThreadPoolExecutor(8) as threads, locked(cluster, "job"):
