@@ -226,3 +226,79 @@ def test_a_look_and_a_claim_cost_the_same_with_a_million_jobs(loaded: tuple[psyc
     for (small_blocks, small_ms), (large_blocks, large_ms) in measured.values():
         assert large_blocks < 4 * small_blocks, measured
         assert large_ms < 5 * small_ms, measured
+
+
+OTHER = {
+    "state": "alive", "lease": "1 hour", "queues": None, "tasks": ["t"], "code": "new",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("other", "job", "given_back"),
+    [
+        ({}, "", True),
+        ({"queues": ["q", "default"]}, "", True),
+        ({"code": None}, "", True),  # a version of ours that does not tell
+        ({}, "handed_back_at = now() - interval '59 minutes'", True),
+        (None, "", False),
+        ({"code": "old"}, "", False),
+        ({"queues": ["q"]}, "", False),
+        ({"tasks": ["u"]}, "", False),
+        ({"state": "draining"}, "", False),
+        ({"state": "dead"}, "", False),
+        ({"lease": "-1 seconds"}, "", False),
+        ({}, "handed_back_at = now() - interval '61 minutes'", False),
+        ({}, "cancel_requested_at = now()", False),
+        ({}, "claim_token = claim_token + 1", False),
+        ({}, "worker = gen_random_uuid()", False),
+    ],
+)
+def test_a_job_that_this_code_cannot_take_goes_back_to_those_who_may(
+    conn: psycopg.Connection, app: App, queries: Queries, worker: str, claim: Callable[..., list[Claimed]],
+    other: dict[str, Any] | None, job: str, given_back: bool,
+) -> None:  # fmt: skip
+    conn.execute("update pgqueue.worker set code = 'old', tasks = '{t}'")
+    if other is not None:
+        conn.execute(
+            "insert into pgqueue.worker (id, lease_until, pid, concurrency, name, version, app, state, queues, tasks, code) "
+            "values (gen_random_uuid(), now() + %(lease)s::interval, 1, 1, '', '', '', %(state)s, %(queues)s, %(tasks)s, %(code)s)",
+            OTHER | other,
+        )
+    app.enqueue("t")
+    (claimed,) = claim()
+    if job:
+        conn.execute(f"update pgqueue.job set {job}")
+    before = conn.execute("select * from pgqueue.job").fetchall()
+    rows = db.run(conn, queries.hand_back(worker=worker, job_id=claimed.id, token=claimed.token))
+    if not given_back:
+        assert rows == [] and conn.execute("select * from pgqueue.job").fetchall() == before
+        return
+    look = (
+        "select state::text, attempt, worker, crashes, seq, run_at > now(), handed_back_at is not null from pgqueue.job"
+    )
+    assert conn.execute(look).fetchall() == [("scheduled", 0, None, 0, claimed.seq, True, True)]
+    assert rows[0][0] == "t" and 1 <= rows[0][1] <= 60
+
+
+def test_it_waits_as_long_as_it_waited_so_far(
+    conn: psycopg.Connection, app: App, queries: Queries, worker: str, claim: Callable[..., list[Claimed]]
+) -> None:
+    conn.execute("update pgqueue.worker set code = 'old'")
+    other = sign_in(conn)
+    conn.execute("update pgqueue.worker set tasks = '{t}' where id = %s", [other])
+    app.enqueue("t")
+    waits = []
+    for past_s in (0, 0.3, 5, 50, 100, 3000):
+        (claimed,) = claim()
+        conn.execute("update pgqueue.job set handed_back_at = handed_back_at - %s * interval '1 second'", [past_s])
+        ((_, delay_s),) = db.run(conn, queries.hand_back(worker=worker, job_id=claimed.id, token=claimed.token))
+        waits.append(round(delay_s))
+        conn.execute("update pgqueue.job set state = 'queued'")
+    assert waits == [1, 1, 5, 55, 60, 60]
+
+
+def test_a_replaced_job_has_not_been_given_back_yet(conn: psycopg.Connection, app: App) -> None:
+    app.enqueue("t", unique="k")
+    conn.execute("update pgqueue.job set handed_back_at = now()")
+    app.enqueue("t", [1], unique="k", on_duplicate="replace")
+    assert conn.execute("select handed_back_at from pgqueue.job").fetchall() == [(None,)]

@@ -37,6 +37,7 @@ LATER_LOOK = 4  # times as long until the next look, up to a poll: on a slow dis
 BELL_AHEAD_S = 10.0  # insert.sql rings for jobs that are due within this time
 LOCKED_LOOK_S = 0.05  # until the next look for a due job that somebody else has locked
 DUE_NOISE_S = 0.01  # two looks at one due time differ by a round trip
+GIVE_WAY_S = 2.0  # for others to take a job that falls due; who is busy for longer gets it when it falls due again
 AWAKE_S = 0.5  # busy for this long without a pause: the mark comes off
 BURST_POLL_S = 0.2  # a burst ends soon after the last job, which may be another worker's
 
@@ -62,6 +63,7 @@ class Claimer:
         self._unknown: set[str] = set()
         self._full: frozenset[str] = frozenset()
         self._before: dict[Pair, int] = {}  # the cursors when these became full
+        self._left_until: dict[str, float] = {}  # monotonic, by task
         self._cursors = Cursors()
         self.scout = Scout(
             line, aside, queries, self._cursors,
@@ -224,6 +226,24 @@ class Claimer:
             )  # fmt: skip
             self._unknown.add(job.task)
         self._deliver([Outcome(job.id, job.token, Verdict.RELEASE)])
+
+    def give_way(self, task: str, due_s: float) -> None:
+        """A job went back because our code does not take its arguments: others go first when it falls due.
+
+        Who gave it back is the first to know of that, and would take it again before anybody else hears the bell.
+        """
+        asyncio.get_running_loop().call_later(max(0.0, due_s - DUE_NOISE_S), self._leave_alone, task)
+        self.due_in(due_s)
+
+    def _leave_alone(self, task: str) -> None:
+        self._unknown.add(task)
+        self._left_until[task] = time.monotonic() + GIVE_WAY_S
+        asyncio.get_running_loop().call_later(GIVE_WAY_S, self._take_again, task)
+
+    def _take_again(self, task: str) -> None:
+        if time.monotonic() >= self._left_until[task] - DUE_NOISE_S:  # it was not left alone once more in the meantime
+            self._unknown.discard(task)
+            self.bell.set()
 
     async def promote(self) -> None:
         """Make due jobs runnable and learn when the next ones fall due."""

@@ -46,6 +46,7 @@ class Finisher:
         worker: Callable[[], str],
         worker_name: str,
         due_in: Callable[[float], None],
+        give_way: Callable[[str, float], None],
         on_room: Callable[[], None],
     ) -> None:
         self._line = line
@@ -53,6 +54,7 @@ class Finisher:
         self._worker = worker
         self._worker_name = worker_name
         self._due_in = due_in
+        self._give_way = give_way
         self._on_room = on_room
         self._pending: list[Outcome] = []
         self._bytes = 0  # of texts, pending and being written
@@ -205,7 +207,7 @@ class Finisher:
                 "job %s (%s) is given back for %.1f s to workers with other code: %s",
                 outcome.job_id, task, delay_s, outcome.error,
             )  # fmt: skip
-            self._due_in(delay_s)
+            self._give_way(task, delay_s)
             self._written([outcome])
         else:
             failed = outcome._replace(verdict=outcome.otherwise or Verdict.DEAD)

@@ -168,7 +168,8 @@ class Station:
         )  # fmt: skip
         self.finisher = Finisher(
             self.line, queries, worker=lambda: self.lease.worker, worker_name=self._name,
-            due_in=lambda seconds: self.claimer.due_in(seconds), on_room=lambda: self.claimer.stirred.set(),
+            due_in=lambda seconds: self.claimer.due_in(seconds),
+            give_way=lambda task, seconds: self.claimer.give_way(task, seconds), on_room=lambda: self.claimer.stirred.set(),
         )  # fmt: skip
         self.claimer = Claimer(
             self.line, self._aside, queries, crew, settings,
