@@ -92,11 +92,12 @@ class App:
 
         name: default module.function. queue, priority, timeout (seconds an attempt may take), expires: defaults of its jobs.
         max_attempts, retry, stop, wait: when a failed attempt is repeated (tenacity strategies; default: any exception, 20
-        attempts, exponential from 2 s to 1 h). atomic: the job's result commits together with what the task writes through
-        current_job().conn. keep=0: a success leaves nothing, neither a result nor a row in history, and nobody can ask for it;
-        what fails is kept all the same. redact: names of arguments that nobody who looks at jobs is shown, beside those that look
-        like a password, token or key by their name (setting secret_names). spoils: as those of App, for this task alone. Raises
-        ConfigError at import for what cannot work.
+        attempts, exponential from 2 s to 1 h); a result that retry refuses, as retry_if_result may, is a failed attempt.
+        atomic: the job's result commits together with what the task writes through current_job().conn. keep=0: a success
+        leaves nothing, neither a result nor a row in history, and nobody can ask for it; what fails is kept all the same.
+        redact: names of arguments that nobody who looks at jobs is shown, beside those that look like a password, token or key
+        by their name (setting secret_names). spoils: as those of App, for this task alone. Raises ConfigError at import for what
+        cannot work.
         """
         if function:
             return self._register(*function)

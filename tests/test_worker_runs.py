@@ -9,6 +9,8 @@ import psycopg
 import pytest
 
 from pgqueue import App, JobCancelled, JobDead, JobNotFound
+from pgqueue.job import Claimed, new_id
+from pgqueue.worker.executor import Attempt
 from tests import tasks
 from tests.conftest import Worker, eventually
 
@@ -321,3 +323,18 @@ def test_a_policy_that_breaks_on_a_result_is_told(start_worker: Start, conn: psy
     with pytest.raises(JobDead, match="KeyError: 'there is no such key'"):
         job.result(10)
     assert attempts(conn, job.id) == [(1, "retry policy", "KeyError: 'there is no such key'")]
+
+
+@pytest.mark.parametrize(("attempt", "otherwise"), [(1, "retry"), (2, "dead")])
+def test_a_commit_without_an_answer_that_did_not_happen_is_judged_by_the_policy(attempt: int, otherwise: str) -> None:
+    """By what the child said, not by whether there is a traceback: the last attempt was run once more."""
+    task = tasks.count_to.app.task(name="t", atomic=True, max_attempts=2)(tasks.now.function)
+    job = Claimed(new_id(), 1, "t", "[]", "{}", attempt, None, 0, "default", 0, 1, None, None, 0.1, None)
+    ran = Attempt(job, task, None, worker="w")  # type: ignore[arg-type]
+    ran.committing = True
+    try:
+        raise ConnectionError("no answer")
+    except ConnectionError as error:
+        outcome = ran.failed(error)
+    del task.app.tasks["t"]
+    assert (outcome.verdict, outcome.otherwise) == ("unsure", otherwise) and outcome.traceback is not None
