@@ -24,6 +24,7 @@ from pgqueue.errors import (
     SchemaMissing,
     SchemaTooNew,
     SchemaTooOld,
+    SignatureChanged,
     TimeLimitExceeded,
 )
 from pgqueue.job import Job, Jobs, Snapshot, State
@@ -64,6 +65,7 @@ __all__ = [
     "SchemaMissing",
     "SchemaTooNew",
     "SchemaTooOld",
+    "SignatureChanged",
     "Snapshot",
     "Snooze",
     "State",
