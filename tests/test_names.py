@@ -21,6 +21,8 @@ if __name__ == "__main__":
     print(buy.name)
 """
 
+TYPED = "import pgqueue\ndef buy(): pass\n\npgqueue.task(buy)\n"
+
 # The parent prints its own name and that of a process which it starts.
 POOL = """
 import multiprocessing
@@ -156,8 +158,8 @@ def test_b46_a_script_is_called_as_a_worker_imports_it(shop: Path, cwd: str, com
     [
         (["-c", SCRIPT], None, "buy is defined at a prompt, where no worker can import it: write it into a module"),
         (["-"], SCRIPT, "buy is defined at a prompt, where no worker can import it"),
-        (["-m", "asyncio"], "import pgqueue\n@pgqueue.task\ndef buy(): pass\n\n", "buy is defined at a prompt"),
-        (["-m", "code"], "import pgqueue\n@pgqueue.task\ndef buy(): pass\n\n", "buy is defined at a prompt"),
+        (["-m", "asyncio"], TYPED, "buy is defined at a prompt"),
+        (["-m", "code"], TYPED, "buy is defined at a prompt"),
         (["my-shop.py"], None, "buy is defined in my-shop.py, which no worker can import: call the file my_shop.py, or give name="),
         (["wordless"], None, "buy is defined in wordless, which no worker can import: call the file wordless.py, or give name="),
         (["shop.pyz"], None, "buy is defined in __main__.py, which no worker can import: move it into a module beside that"),
