@@ -100,6 +100,8 @@ class Database:
 
     def _migrate(self, dsn: str, *, roles: bool = False) -> list[str]:
         with db.connect(dsn) as conn:  # unhurried: what it does to large tables may take its time
+            if told := db.narrow_encoding(conn):
+                logger.warning("%s", told)
             said: list[Statement] = []
             migrate = partial(schema.migrate, self.queries, schema=self.config.schema, roles=roles)
             try:

@@ -157,7 +157,8 @@ def _insert_chunk(
 ) -> Steps[list[Placed]]:
     # One statement must not meet a key twice: the first of a key wins, the last when replacing.
     inserted = {row["unique_key"]: row for row in (rows if options.on_duplicate == "replace" else reversed(rows))}
-    text = json.dumps(list(inserted.values()), default=str)
+    # Letters as they are: an escape can be read in a database of UTF8 alone.
+    text = json.dumps(list(inserted.values()), default=str, ensure_ascii=False)
     return (
         yield from _insert_unique(
             lambda conflict: queries.insert_many(text, on_duplicate=conflict, ring=ring),

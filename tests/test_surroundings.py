@@ -17,7 +17,8 @@ from psycopg.conninfo import make_conninfo
 from benchmarks.chaos import pooler
 from benchmarks.chaos.cluster import Cluster
 from benchmarks.chaos.pooler import Pooler
-from pgqueue import App, ConfigError, NotAllowed, db, stats
+from pgqueue import App, ConfigError, InvalidArguments, NotAllowed, db, stats
+from pgqueue.db import narrow
 from pgqueue.db.doors import ROOM_FOR_A_BELL
 from pgqueue.job import Job
 from pgqueue.queries import Queries
@@ -386,6 +387,52 @@ def test_each_bell_asks_for_room_first() -> None:
     }
     assert sum(bells for bells, _ in counts.values()) >= 10
     assert {name for name, (bells, asks) in counts.items() if bells != asks} == set()
+
+
+@pytest.fixture(params=["LATIN1", "SQL_ASCII", "WIN1252", "EUC_JP"])
+def narrow_dsn(server_dsn: str, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A migrated database in another encoding."""
+    name = f"narrow_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(server_dsn, autocommit=True) as admin:
+        admin.execute(f"create database {name} encoding '{request.param}' locale 'C' template template0")
+        yield make_conninfo(server_dsn, dbname=name)
+        admin.execute(f"drop database {name} with (force)")
+
+
+HARD = "\u20ac \U0001f600 \u65e5\u672c \u00e4"  # no encoding but UTF8 has all of them
+
+
+def test_an_encoding_that_cannot_hold_every_text(
+    narrow_dsn: str, start_worker: Callable[..., Worker], caplog: pytest.LogCaptureFixture
+) -> None:
+    with psycopg.connect(narrow_dsn) as conn:
+        encoding = str(conn.info.parameter_status("server_encoding"))
+    warned = f"the database's encoding is {encoding}, which cannot hold every text"
+    escaped = HARD.encode("unicode_escape").decode()
+    assert App(narrow_dsn).migrate() and warned in caplog.text
+    send = shop(narrow_dsn)
+    refused = 0
+    for bulk in (False, True):
+        for unique in (False, True):
+            sends = send.options(unique=unique)
+            try:
+                (job,) = sends.defer_many([(HARD + str(bulk),)]) if bulk else [sends.defer(HARD)]
+                assert json.loads(job.snapshot().args) == [HARD + (str(bulk) if bulk else "")]
+            except InvalidArguments as error:
+                refused += 1
+                assert "\n" not in str(error) and "create the database anew with encoding UTF8" in str(error)
+    assert refused == (0 if encoding == "SQL_ASCII" else 4)
+    errs, tells = (send.app.enqueue("tests.tasks.tell", [escaped, how]) for how in ("error", "note"))
+    worker = start_worker("-c", "2", "--burst", dsn=narrow_dsn)
+    noted = eventually(lambda: tells.snapshot().progress_note, what="the note came through")
+    assert worker.wait() == 0 and warned in worker.output and "trying again" not in worker.output
+    assert errs.state == "dead" and tells.state == "succeeded"
+    shown = HARD.encode(narrow._codec(encoding), "backslashreplace").decode(narrow._codec(encoding))
+    assert r"\U0001f600" in shown and (noted, errs.snapshot().error) == (shown, f"ValueError: {shown}")
+    late = send.options(delay=60).defer("x")
+    assert late.cancel(reason=HARD) and late.snapshot().error == shown
+    assert send.app.run(stats.gather(send.app.queries)).to_json()
+    send.app.close()
 
 
 @pytest.mark.skipif(pooler.find() is None, reason="pgbouncer is not installed (Debian: apt-get install pgbouncer)")

@@ -39,6 +39,7 @@ from pgqueue.db.meaning import (
     may_pass,
     may_repeat,
 )
+from pgqueue.db.narrow import narrow_encoding
 from pgqueue.db.pools import Borrowed, PoolLife, borrowed_async, is_starved, pool, pool_async
 
 __all__ = [
@@ -76,6 +77,7 @@ __all__ = [
     "is_timeout",
     "may_pass",
     "may_repeat",
+    "narrow_encoding",
     "plan_steadily",
     "pool",
     "pool_async",

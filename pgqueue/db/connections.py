@@ -13,6 +13,7 @@ import psycopg
 from pgqueue.db.deadlines import UNHURRIED, Punctual, limit
 from pgqueue.db.doors import AnyConnection, AsyncConnection, Connection, prepare_nothing, run, run_async
 from pgqueue.db.dsn import CONNECT_TIMEOUT_S, connection_settings, no_connection
+from pgqueue.db.narrow import remember_encoding
 from pgqueue.errors import ConfigError
 from pgqueue.queries import Rows, session, session_of_others
 
@@ -69,12 +70,14 @@ def _closed_unless_ready(conn: AnyConnection) -> Iterator[None]:
 
 
 def prepare(conn: Connection, *, private: bool = True) -> None:
+    remember_encoding(conn)
     if not run(conn, session(backend_pid=conn.info.backend_pid, private=private)):
         prepare_nothing(conn)
         _heed(run(conn, session_of_others()))
 
 
 async def prepare_async(conn: AsyncConnection, *, private: bool = True) -> None:
+    remember_encoding(conn)
     if not await run_async(conn, session(backend_pid=conn.info.backend_pid, private=private)):
         prepare_nothing(conn)
         _heed(await run_async(conn, session_of_others()))

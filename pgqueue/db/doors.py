@@ -10,6 +10,7 @@ import psycopg
 from psycopg import pq
 from psycopg.rows import tuple_row
 
+from pgqueue.db.narrow import fitting
 from pgqueue.errors import ConfigError
 from pgqueue.queries import Queries, Rows, Statement, Steps
 
@@ -77,7 +78,9 @@ def _execute(conn: Connection, statement: Statement) -> Rows:
                         copy.write_row(row)
                 return []
             prepare = _prepare(conn, statement)
-            cursor.execute(_trusted(conn, statement), statement.params or None, prepare=prepare, binary=BINARY)
+            cursor.execute(
+                _trusted(conn, statement), fitting(conn, statement.params) or None, prepare=prepare, binary=BINARY
+            )
             if _in_pipeline(conn):  # the answer has not been read yet, not even whether there are rows
                 with conn.pipeline() as pipeline:
                     pipeline.sync()
@@ -96,7 +99,9 @@ async def _execute_async(conn: AsyncConnection, statement: Statement) -> Rows:
                         await copy.write_row(row)
                 return []
             prepare = _prepare(conn, statement)
-            await cursor.execute(_trusted(conn, statement), statement.params or None, prepare=prepare, binary=BINARY)
+            await cursor.execute(
+                _trusted(conn, statement), fitting(conn, statement.params) or None, prepare=prepare, binary=BINARY
+            )
             if _in_pipeline(conn):
                 async with conn.pipeline() as pipeline:
                     await pipeline.sync()

@@ -8,7 +8,14 @@ from psycopg_pool import PoolClosed, PoolTimeout
 
 from pgqueue.db.doors import ReadOnlyDefault
 from pgqueue.db.pools import NotPrimary
-from pgqueue.errors import DatabaseUnavailable, NotAllowed, PgQueueError, SchemaError, SchemaMissing
+from pgqueue.errors import (
+    DatabaseUnavailable,
+    InvalidArguments,
+    NotAllowed,
+    PgQueueError,
+    SchemaError,
+    SchemaMissing,
+)
 from pgqueue.queries import Statement, first_line
 
 
@@ -73,6 +80,11 @@ def explain(error: psycopg.Error, *, schema: str) -> PgQueueError | None:
     if isinstance(error, psycopg.OperationalError) and (error.sqlstate is None or error.sqlstate[:3] in _GOING_AWAY):
         return DatabaseUnavailable(
             f"the database went away: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+        )
+    if isinstance(error, psycopg.errors.UntranslatableCharacter | psycopg.errors.CharacterNotInRepertoire):
+        reason = (str(error).splitlines() or [""])[0]
+        return InvalidArguments(
+            f"the database cannot hold this text ({reason}): leave it out, or create the database anew with encoding UTF8"
         )
     if isinstance(error, ReadOnlyDefault):
         return NotAllowed(str(error))

@@ -189,6 +189,8 @@ class Station:
         async with await db.connect_async(self._app.dsn) as conn:
             await db.run_async(conn, schema.check(self._app.queries, schema=self._app.config.schema))
             ((allowed,),) = await db.run_async(conn, self._app.queries.connections_allowed())
+            if told := db.narrow_encoding(conn):
+                logger.warning("%s", told)
         await self.lease.start()
         for line in advice(self._settings, self._hello, connections_allowed=allowed):
             logger.warning("%s", line)
