@@ -399,6 +399,44 @@ def narrow_dsn(server_dsn: str, request: pytest.FixtureRequest) -> Iterator[str]
         admin.execute(f"drop database {name} with (force)")
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "permission denied for table job",
+        "keine Berechtigung für Tabelle job",
+        "droit refusé pour la table « job »",
+        "テーブルjobへのアクセスが拒否されました",
+        "对表 job 权限不够",
+        "нет доступа к таблице job",
+    ],
+)
+def test_a_right_that_is_missing_is_told_in_any_language_of_the_server(said: str) -> None:
+    (ours,) = {type(db.explain(psycopg.errors.InsufficientPrivilege(said), schema="pgqueue"))}
+    theirs = psycopg.errors.InsufficientPrivilege(said.replace("job", "jobs_of_mine"))
+    assert ours is NotAllowed and db.explain(theirs, schema="pgqueue") is None
+
+
+def test_roles_for_a_login_that_becomes_another_role(fresh_dsn: str) -> None:
+    dsn, role = role_of(fresh_dsn, {})
+    schema, group = f"as_{uuid.uuid4().hex[:8]}", f"{role}_group"
+    with psycopg.connect(fresh_dsn, autocommit=True) as conn:
+        conn.execute(f"create role {group} createrole")
+        conn.execute(f"grant {group} to {role}")
+        conn.execute(f"grant create on database {conn.info.dbname} to {group}")
+        conn.execute(f"alter role {role} noinherit; alter role {role} set role = '{group}'")
+    app = App(dsn, schema=schema)
+    try:
+        assert app.migrate(roles=True) and app.migrate(roles=True) == []
+        assert app.enqueue("t").state == "queued"
+        app.close()
+    finally:
+        with psycopg.connect(fresh_dsn, autocommit=True) as conn:
+            for name in app.config.roles.values():
+                conn.execute(f"drop owned by {name} cascade; drop role {name}")
+            conn.execute(f"drop owned by {group} cascade; drop role {group}")
+        drop_role(fresh_dsn, role)
+
+
 HARD = "\u20ac \U0001f600 \u65e5\u672c \u00e4"  # no encoding but UTF8 has all of them
 
 
