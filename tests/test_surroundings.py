@@ -135,6 +135,23 @@ def test_a_setting_of_the_database(odd: str) -> None:
 CALLERS = {name: value for name, value in SETTINGS.items() if "timeout" not in name}  # a caller's own is his own
 
 
+@pytest.mark.parametrize("odd", [SETTINGS], ids=["all"], indirect=True)
+def test_our_own_sessions_are_as_we_need_them(odd: str) -> None:
+    with db.connect(odd) as line, db.connect(odd, private=False) as tasks:
+        shown = {name: line.execute(f"select current_setting('{name}', true)").fetchone()[0] for name in SETTINGS}
+        theirs = {name: tasks.execute(f"select current_setting('{name}', true)").fetchone()[0] for name in SETTINGS}
+    assert {name: value for name, value in shown.items() if "timeout" in name and value not in ("0", None)} == {}
+    assert (shown["default_transaction_isolation"], shown["array_nulls"], shown["TimeZone"]) == (
+        "read committed",
+        "on",
+        "UTC",
+    )
+    assert (shown["DateStyle"], shown["search_path"]) == ("ISO, YMD", "pg_catalog, pg_temp")
+    assert {
+        name: value for name, value in theirs.items() if value not in (SETTINGS[name], None)
+    } == {}  # user code runs there
+
+
 @pytest.mark.parametrize("odd", [CALLERS], ids=["all"], indirect=True)
 def test_all_of_them_on_a_callers_connection_which_stays_as_it_was(odd: str) -> None:
     shown = "select name, setting from pg_settings order by name"
