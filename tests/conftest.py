@@ -11,7 +11,7 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -126,12 +126,18 @@ class Worker:
     """A real `pgqueue worker` process."""
 
     def __init__(
-        self, dsn: str, *options: str, app: str = "tests.tasks", cwd: Path = ROOT, env: Mapping[str, str] | None = None
+        self,
+        dsn: str,
+        *options: str,
+        app: str = "tests.tasks",
+        cwd: Path = ROOT,
+        env: Mapping[str, str] | None = None,
+        prefix: Sequence[str] = (),
     ) -> None:
         self.lines: list[str] = []
         self._changed = threading.Condition()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "pgqueue", "worker", "-A", app, *options],
+            [*prefix, sys.executable, "-m", "pgqueue", "worker", "-A", app, *options],
             env={**os.environ, "PGQUEUE_DSN": dsn, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT), **(env or {})},
             cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
         )  # fmt: skip

@@ -514,3 +514,28 @@ async def wait_beside_async(marker: str) -> int:
     while Path(marker).exists():  # noqa: ASYNC110 (a file is all that reaches it from outside)
         await asyncio.sleep(0.01)
     return os.getpid()
+
+
+# -- orphans --
+
+
+@task
+def leave_an_orphan(marker: str) -> int:
+    """Its process id; it ends when the file is there."""
+    script = '(while [ ! -e "$1" ]; do sleep 0.05; done) >/dev/null & echo $!'
+    return int(subprocess.check_output(["sh", "-c", script, "sh", marker]))
+
+
+@task
+def parent_and_state(pid: int) -> list[str]:
+    """As the kernel counts processes here: (its parent, its state), of a worker's child; empty when it is gone."""
+    try:
+        state, parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:2]
+    except FileNotFoundError:
+        return []
+    return ["the worker" if int(parent) == os.getppid() else parent, state]
+
+
+@task(max_attempts=1)
+def exit_with(code: int) -> None:
+    os._exit(code)

@@ -27,6 +27,7 @@ from pgqueue.worker.crew import Crew
 from pgqueue.worker.finisher import Finisher
 from pgqueue.worker.lease import Lease, session_name
 from pgqueue.worker.line import Line, Patience, Trouble, Troubles
+from pgqueue.worker.reaper import Reaper, adopts
 from pgqueue.worker.settings import FALSE_ALARMS, Settings
 
 logger = logging.getLogger("pgqueue.worker")
@@ -86,7 +87,8 @@ class Supervisor:
 
     async def _serve(self, station: "Station") -> None:
         """Run all parts until it is time to stop; an exception in one of them is a bug and ends the worker."""
-        claiming, *others = tasks = [asyncio.create_task(part) for part in (*station.parts(), self._crew.tick())]
+        own = [self._crew.tick(), *([Reaper().run()] if adopts() else [])]
+        claiming, *others = tasks = [asyncio.create_task(part) for part in (*station.parts(), *own)]
         stopping = asyncio.create_task(self._signalled.wait())
         try:
             await asyncio.wait({stopping, *tasks}, return_when=asyncio.FIRST_COMPLETED)
