@@ -25,6 +25,7 @@ class CurrentJob:
     """Whether somebody asked for this job to be cancelled; a long loop looks at it and returns or raises Cancel."""
     time_over: bool = field(default=False, repr=False)
     connection: Any = field(default=None, repr=False)
+    waits: Callable[["CurrentJob", str], None] = field(default=lambda *_: None, repr=False)
     give_up: Callable[["CurrentJob", str], None] = field(default=lambda *_: None, repr=False)
 
     @property
@@ -61,6 +62,11 @@ class CurrentJob:
 
 
 _current: ContextVar[CurrentJob | None] = ContextVar("pgqueue_current_job", default=None)
+
+
+def running_job() -> CurrentJob | None:
+    """As `current_job`, but None outside of one."""
+    return _current.get()
 
 
 def current_job() -> CurrentJob:

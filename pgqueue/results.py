@@ -13,11 +13,12 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from pgqueue import db
 from pgqueue.alarms import FalseAlarms
+from pgqueue.context import CurrentJob, running_job
 from pgqueue.errors import DatabaseUnavailable, PgQueueError
 from pgqueue.queries import Queries
 
@@ -30,6 +31,8 @@ LINGER_S = 30.0  # the connection is kept this long after the last waiter
 # `awaited` rows live an hour; but only a write tells that the server behind this connection is no longer the primary.
 RENEW_S = 30.0
 RECONNECT_S = 0.5
+WORRY_S = 1.0  # a job that waits for another tells its worker after so long
+WORRY_AGAIN_S = 10.0  # and again, as the worker may have had a free place
 FALSE_ALARMS = (
     100  # a second: with more bells for nothing (other processes' results, or a flood) they are read in bunches
 )
@@ -59,6 +62,10 @@ class Waiter:
 
     job_id: str
     wake: Callable[[Told], None]
+    inside: CurrentJob | None = field(default_factory=running_job)
+    """The job that waits for this one, if it is one."""
+    tell_at: float = field(default_factory=lambda: time.monotonic() + WORRY_S)
+    """When its worker is told next that it still waits: the two may wait for each other."""
 
 
 class Hub:
@@ -234,7 +241,17 @@ class Hub:
                 db.run(conn, self._queries.unawait(sorted(told)))
                 self._announced -= told
             self._wake(over, ends)
+        self._tell_workers()
         return len(over)
+
+    def _tell_workers(self) -> None:
+        now = time.monotonic()
+        with self._lock:
+            inside = [each for waiters in self._waiters.values() for each in waiters if each.inside is not None]
+        for waiter in inside:
+            if waiter.inside is not None and now >= waiter.tell_at:
+                waiter.tell_at = now + WORRY_AGAIN_S
+                waiter.inside.waits(waiter.inside, waiter.job_id)
 
     def _wake(self, over: Sequence[str], ends: dict[str, End]) -> None:
         for job_id in over:

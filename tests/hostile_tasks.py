@@ -539,3 +539,21 @@ def parent_and_state(pid: int) -> list[str]:
 @task(max_attempts=1)
 def exit_with(code: int) -> None:
     os._exit(code)
+
+
+# -- jobs that wait for jobs --
+
+
+@task(max_attempts=1)
+def wait_for_another(timeout: float) -> Any:
+    return echo.defer("waited for").result(timeout)
+
+
+@task(max_attempts=1)
+async def wait_for_another_async(timeout: float) -> Any:
+    return await (await echo.defer_async("waited for")).result_async(timeout)
+
+
+@task(max_attempts=1)
+def wait_for_running(job_id: str, timeout: float) -> Any:
+    return wait_for_another.app.job(job_id).result(timeout)

@@ -11,7 +11,7 @@ import pytest
 from pgqueue import App, JobCancelled, JobDead, JobNotFound
 from pgqueue.job import Claimed, new_id
 from pgqueue.worker.executor import Attempt
-from tests import tasks
+from tests import hostile_tasks, tasks
 from tests.conftest import Worker, eventually
 
 Start = Callable[..., Worker]
@@ -338,3 +338,43 @@ def test_a_commit_without_an_answer_that_did_not_happen_is_judged_by_the_policy(
         outcome = ran.failed(error)
     del task.app.tasks["t"]
     assert (outcome.verdict, outcome.otherwise) == ("unsure", otherwise) and outcome.traceback is not None
+
+
+# -- jobs that wait for jobs --
+
+STUCK = "and every place of this worker is taken"
+
+
+@pytest.mark.parametrize("sync", [True, False], ids=["sync", "async"])
+def test_a_job_that_waits_for_one_that_finds_no_place_is_warned_of_once(
+    start_worker: Start, tmp_path: Path, sync: bool
+) -> None:
+    worker = start_worker("-c", "1", app="tests.hostile_tasks").ready()
+    if sync:
+        jobs = [hostile_tasks.wait_for_another.defer(3) for _ in range(2)]
+        for job in jobs:
+            with pytest.raises(JobDead, match=r"has not ended within 3\.0 s"):
+                job.result(60)
+    else:  # an async job takes no place from what it waits for; something else does here
+        blocking = hostile_tasks.wait_for.defer(str(tmp_path / "go"))
+        eventually((tmp_path / "go.running").exists, what="the only place is taken")
+        waiting = hostile_tasks.wait_for_another_async.defer(60)
+        worker.said(STUCK)
+        (tmp_path / "go").touch()
+        assert blocking.result(30) == "done" and waiting.result(30) == "waited for"
+    warning = worker.said(STUCK)
+    assert "task tests.hostile_tasks.wait_for_another" in warning and "(-Q)" in warning
+    assert worker.output.count(STUCK) == 1
+
+
+def test_a_job_that_waits_for_one_that_runs_or_for_a_free_place_is_not_warned_of(
+    start_worker: Start, tmp_path: Path
+) -> None:
+    worker = start_worker("-c", "2", app="tests.hostile_tasks").ready()
+    assert hostile_tasks.wait_for_another.defer(30).result(30) == "waited for"
+    awaited = hostile_tasks.wait_for.defer(str(tmp_path / "go"))
+    eventually((tmp_path / "go.running").exists, what="it runs")
+    waiting = hostile_tasks.wait_for_running.defer(awaited.id, 2.5)
+    with pytest.raises(JobDead, match=r"has not ended within 2\.5 s"):
+        waiting.result(60)
+    assert STUCK not in worker.output

@@ -232,7 +232,15 @@ class Child:
 
         headers = _headers(job.headers)
         current = CurrentJob(
-            job.id, job.token, job.task, job.queue, job.attempt, headers, report, give_up=self._replace
+            job.id,
+            job.token,
+            job.task,
+            job.queue,
+            job.attempt,
+            headers,
+            report,
+            waits=self._tell_of_waiting,
+            give_up=self._replace,
         )
         attempt = Attempt(job, self._app.tasks[job.task], current, worker=self._setup["worker"])
         return attempt
@@ -255,6 +263,10 @@ class Child:
             self._spoiler = job_id
         self._send(["spent", why, self._useful])
         self._give_back()
+
+    def _tell_of_waiting(self, current: CurrentJob, awaited: str) -> None:
+        """A job waits for another one's result: whether that one can run, only the supervisor knows."""
+        self._send(["waits", current.task, awaited])
 
     def _replace(self, current: CurrentJob, reason: str) -> None:
         """A task says that this process is of no more use."""

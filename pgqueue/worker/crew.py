@@ -16,6 +16,7 @@ from pgqueue.worker.dispatch import Dispatcher, Hand, Pace
 from pgqueue.worker.judgments import Judgments
 from pgqueue.worker.settings import CRASH_CAP, EXIT_S, HARD_GRACE_S, START_TRIES, STUCK_S, TICK_S, Settings
 from pgqueue.worker.starts import Starts
+from pgqueue.worker.waits import Waits
 
 logger = logging.getLogger("pgqueue.worker")
 
@@ -46,6 +47,7 @@ class Crew:
         self._keepers: list[asyncio.Task[None]] = []
         self._judgments = Judgments(self.children, deliver=deliver)
         self.cancels = Cancels(self.children)
+        self._waits = Waits(self.children)
         self._stopping = False
         self._starts = Starts()
         self._work = asyncio.Event()  # set while there is anything to look after
@@ -129,6 +131,8 @@ class Crew:
                 self._given(child, ids)
             case ["progress", job_id, token, fraction, note]:
                 self._report(job_id, token, fraction, note)
+            case ["waits", task, awaited]:
+                self._waits.heard(task, awaited)
             case ["hello", hello]:
                 self._welcome(child, hello)
             case ["failed", reason, trace]:

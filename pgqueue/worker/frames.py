@@ -3,7 +3,7 @@
 Supervisor to child: ["setup", {...}] first, then ["run", [job, ...]], ["nudge"], ["soft", id], ["cancel", id],
 ["judge", job, cause, error], ["stop"]. Child to supervisor: ["hello", {...}] or ["failed", reason] first, then
 ["done", [[outcome, microseconds], ...], rss_mb], ["spent", why, whether any job succeeded], ["given", [id, ...]],
-["progress", id, token, fraction, note].
+["progress", id, token, fraction, note], ["waits", task, awaited id].
 Nothing is pickled: a child that runs hostile data can at worst say wrong things about its own jobs.
 """
 
