@@ -81,10 +81,11 @@ def jobs_flowing() -> Iterator[None]:
 
 def second_migration(app: App, monkeypatch: pytest.MonkeyPatch) -> str:
     """Give the code the next version of the schema, which needs the table of jobs for itself; its name."""
-    name = "0002_wider.sql"
-    monkeypatch.setattr(schema, "migrations", lambda: [*migrations(), (2, name)])
+    number = schema.newest() + 1
+    name = f"{number:04}_wider.sql"
+    monkeypatch.setattr(schema, "migrations", lambda: [*migrations(), (number, name)])
     text = f'alter table "{app.config.schema}".job add column wider integer default 7'
-    monkeypatch.setitem(app.queries._texts, "migrations/0002_wider", text)
+    monkeypatch.setitem(app.queries._texts, f"migrations/{number:04}_wider", text)
     return name
 
 
