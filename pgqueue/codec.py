@@ -7,6 +7,7 @@ import functools
 import inspect
 import json
 import math
+import typing
 from collections.abc import Callable, Iterable, Mapping
 from itertools import count
 from typing import Any, NoReturn
@@ -16,7 +17,7 @@ from pgqueue.plain import SCALARS, Reader, Unfit, dump, each, plain, short
 from pgqueue.proof import Check, Lost, check_for, prove, prove_readable
 from pgqueue.proof import optional as optional_check
 from pgqueue.redact import Marks, marks_of
-from pgqueue.restore import as_is, hints_of, optional, reader_for
+from pgqueue.restore import anatomy, as_is, hints_of, optional, reader_for
 from pgqueue.signature import signatures_of
 
 
@@ -126,7 +127,18 @@ class Codec:
 
     @functools.cached_property
     def _hints(self) -> dict[str, Any]:
-        return hints_of(inspect.unwrap(self._function))
+        """By parameter, and "return"; those of `**options: Unpack[Options]` each as "**name"."""
+        hints = hints_of(inspect.unwrap(self._function))
+        extra = hints.get(self._shape.extra)
+        if typing.get_origin(extra) is typing.Unpack:
+            ((kind, arguments),) = map(anatomy, typing.get_args(extra))
+            hints |= {f"**{name}": hint for name, hint in hints_of(kind, arguments).items()}
+        return hints
+
+    def _parameter(self, key: int | str) -> str:
+        """The parameter whose annotation an argument is read by."""
+        name = self._shape.parameter(key)
+        return f"**{key}" if name == self._shape.extra and f"**{key}" in self._hints else name
 
     @functools.cached_property
     def _checks(self) -> dict[str, Check]:
@@ -168,7 +180,9 @@ class Codec:
         Raises TypeError as the function would for such a call, and InvalidArguments for what cannot be stored, is not of the
         declared type (unless check_types is off and a worker can read it) or would not come back as it is.
         """
-        kinds: tuple[Any, ...] = (*map(type, args), *kwargs, *map(type, kwargs.values()))
+        kinds: tuple[Any, ...] = (*map(type, args),)
+        if kwargs:
+            kinds = (*kinds, *kwargs, *map(type, kwargs.values()))
         proven = kinds in self._proven
         if not proven:
             try:
@@ -213,7 +227,7 @@ class Codec:
         doubtful = {
             key: (check, value)
             for key, value in values.items()
-            if (check := self._checks.get(self._shape.parameter(key))) and type(value) not in check.kinds
+            if (check := self._checks.get(self._parameter(key))) and type(value) not in check.kinds
         }
         if not doubtful and SCALARS.issuperset(map(type, values.values())) and len(self._proven) < _MAX_PROVEN:
             self._proven.add(kinds)
@@ -264,7 +278,7 @@ class Codec:
             raise self._invalid(unfit) from unfit.__cause__
 
     def _reader(self, key: int | str) -> Reader:
-        return self._readers.get(self._shape.parameter(key), as_is)
+        return self._readers.get(self._parameter(key), as_is)
 
     def _invalid(self, unfit: Unfit) -> InvalidArguments:
         where = f"argument {short(self._shape.argument(unfit.steps.pop()))}" if unfit.steps else "the call"
@@ -323,7 +337,7 @@ class _Shape:
         self.call.__qualname__ = getattr(function, "__qualname__", name)
 
     def parameter(self, key: int | str) -> str:
-        """The parameter that takes the argument: the annotation to read it by."""
+        """The parameter that takes the argument."""
         if isinstance(key, int):
             return self.positional[key] if key < len(self.positional) else self.rest
         return key if key in self.keywords else self.extra

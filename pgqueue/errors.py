@@ -3,7 +3,7 @@
 PgQueueError
 ├── ConfigError          an option, an app, a task or a setting is wrong: nothing was written
 │   └── InvalidOption        also a ValueError
-├── InvalidArguments     arguments that JSON or the limits cannot hold; also a ValueError
+├── InvalidArguments     arguments that cannot be stored, or not be read back as declared; also a ValueError
 │   └── SignatureChanged     a stored call does not fit the task as this worker's code has it
 ├── InvalidResult        a task returned what cannot be stored; the attempt fails with it
 ├── DuplicateJob         unique=..., on_duplicate="raise", and such a job is alive
@@ -43,7 +43,10 @@ class InvalidOption(ConfigError, ValueError):
 
 
 class InvalidArguments(PgQueueError, ValueError):
-    """An argument of a job cannot be stored; the message gives task, path and type, never the whole value."""
+    """An argument of a job cannot be stored, is not of the declared type or would not come back as it is.
+
+    The message gives task, path and types, never a value.
+    """
 
 
 class SignatureChanged(InvalidArguments):

@@ -165,13 +165,8 @@ class Field(NamedTuple):
     default: object
 
 
-def fields_of(cls: Any) -> tuple[Field, ...] | None:
-    """The fields of a dataclass, an attrs class or a msgspec struct, known by what these carry; None for other classes."""
-    return _fields_of(cls)
-
-
-@functools.lru_cache(maxsize=1000)
 def _fields_of(cls: Any) -> tuple[Field, ...] | None:
+    """The fields of a dataclass, an attrs class or a msgspec struct, known by what these carry; None for other classes."""
     if dataclasses.is_dataclass(cls):
         return tuple(
             Field(field.name, field.name if field.init else "", field.init or field.compare, field.default)
@@ -179,7 +174,12 @@ def _fields_of(cls: Any) -> tuple[Field, ...] | None:
         )
     if isinstance(attributes := getattr(cls, "__attrs_attrs__", None), tuple):
         return tuple(
-            Field(a.name, (a.alias or a.name.lstrip("_")) if a.init else "", a.init or bool(a.eq), a.default)
+            Field(
+                a.name,
+                (getattr(a, "alias", None) or a.name.lstrip("_")) if a.init else "",
+                a.init or bool(a.eq),
+                a.default,
+            )
             for a in attributes
         )
     if isinstance(names := getattr(cls, "__struct_fields__", None), tuple):
@@ -188,6 +188,9 @@ def _fields_of(cls: Any) -> tuple[Field, ...] | None:
             map(Field, names, names, itertools.repeat(True), (*[...] * (len(names) - len(defaults)), *defaults))
         )
     return None
+
+
+fields_of: Callable[[Any], tuple[Field, ...] | None] = functools.lru_cache(maxsize=1000)(_fields_of)
 
 
 def _plain_fields(value: Any, level: int) -> dict[str, Any]:
@@ -225,22 +228,31 @@ def _refuse_secrets(value: Any) -> None:
     """Raise Unfit where the value holds a secret that its model writes as stars."""
     if hasattr(type(value), "get_secret_value"):
         raise Unfit(f"is {a_type(type(value))}, which is written as stars; pass an id, or the secret itself as a str")
-    parts = parts_of(value)
-    for _ in each(parts, itertools.repeat(_refuse_secrets), parts.values()):
+    parts = parts_of(type(value))
+    found = parts(value) if parts else {}
+    for _ in each(found, itertools.repeat(_refuse_secrets), found.values()):
         pass
 
 
-def parts_of(value: Any) -> dict[Any, Any]:
-    """What a value is made of, by the step that leads there; empty for what has no parts that we know."""
-    cls = type(value)
-    if isinstance(value, Mapping):
-        return dict(value.items())
-    if isinstance(value, (list, tuple, set, frozenset, deque)):
-        return dict(enumerate(value))
-    if hasattr(cls, "model_dump"):
-        more = {**(getattr(value, "model_extra", None) or {}), **(getattr(value, "__pydantic_private__", None) or {})}
-        return {name: getattr(value, name, None) for name in getattr(cls, "model_fields", ())} | more
-    return {field.name: getattr(value, field.name, None) for field in fields_of(cls) or () if field.counts}
+def _parts_of(cls: Any) -> Callable[[Any], dict[Any, Any]] | None:
+    """What gives the parts of a value of this class, by the step that leads there; None if it has none that we know."""
+    if issubclass(cls, Mapping):
+        return lambda value: dict(value.items())
+    if issubclass(cls, (list, tuple, set, frozenset, deque)):
+        return lambda value: dict(enumerate(value))
+    if hasattr(cls, "model_fields"):
+        return lambda model: {
+            **{name: getattr(model, name, None) for name in cls.model_fields},
+            **(getattr(model, "model_extra", None) or {}),
+            **(getattr(model, "__pydantic_private__", None) or {}),
+        }
+    if (fields := fields_of(cls)) is not None:
+        names = [field.name for field in fields if field.counts]
+        return lambda value: {name: getattr(value, name, None) for name in names}
+    return None
+
+
+parts_of: Callable[[Any], Callable[[Any], dict[Any, Any]] | None] = functools.lru_cache(maxsize=1000)(_parts_of)
 
 
 def _moment(value: Any) -> str:

@@ -19,7 +19,8 @@ import itertools
 import types
 import typing
 from collections import ChainMap, abc, defaultdict, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
@@ -266,10 +267,11 @@ def _test_fields(cls: Any, arguments: tuple[Any, ...], hint: Any, value: Any) ->
     given: Any = type(value)
     if given is not cls:
         raise Lost(f"is {a_type(given)}, which would come back as {a_type(cls)}; declare its own class")
-    checks = _field_checks(cls, arguments)
-    items = [getattr(value, name) for name in checks]
-    for _ in each(checks, [check.passes for check in checks.values()], items):
-        pass
+    for name, check in _field_checks(cls, arguments).items():
+        part = getattr(value, name)
+        if type(part) not in check.kinds:
+            with _step(name):
+                check.test(part)
     return False
 
 
@@ -304,21 +306,39 @@ def _compare(opaque: list[object], given: Any, back: Any) -> None:
     cls = type(back)
     if not _is_same_class(type(given), cls):
         raise Lost(f"is {a_type(type(given))}, which would come back as {a_type(cls)}; declare its own class")
-    if isinstance(back, (set, frozenset)) or not (_has_parts(cls)):
+    parts = None if issubclass(cls, (set, frozenset)) else parts_of(cls)
+    if parts is None:
         if not _is_same(opaque, given, back):
             raise _other(given)
         return
-    ours, theirs = parts_of(given), parts_of(back)
-    if list(ours) != list(theirs) or (issubclass(cls, _FRAMED) and _frame(given) != _frame(back)):
+    ours, theirs = parts(given) if type(given) is cls else _parts(given), parts(back)
+    if list(ours) != list(theirs) or (_is_framed(cls) and _frame(given) != _frame(back)):  # type: ignore[arg-type]
         raise _other(given)
-    for _ in each(ours, [functools.partial(_compare, opaque, part) for part in ours.values()], theirs.values()):
-        pass
+    for step, part in ours.items():
+        other = theirs[step]
+        if part is not other and (type(part) is not type(other) or type(part) not in SCALARS or part != other):
+            with _step(step):
+                _compare(opaque, part, other)
 
 
-def _has_parts(cls: Any) -> bool:
-    return (
-        issubclass(cls, (list, tuple, deque, abc.Mapping)) or hasattr(cls, "model_fields") or fields_of(cls) is not None
-    )
+@contextmanager
+def _step(step: object) -> Iterator[None]:
+    """What goes wrong inside learns where it was."""
+    try:
+        yield
+    except Unfit as unfit:
+        unfit.steps.append(step)
+        raise
+
+
+def _parts(value: Any) -> dict[Any, Any]:
+    parts = parts_of(type(value))
+    return parts(value) if parts else {}
+
+
+@functools.lru_cache(maxsize=1000)
+def _is_framed(cls: Any) -> bool:
+    return issubclass(cls, (ChainMap, deque, defaultdict))
 
 
 def _frame(value: Any) -> object:
@@ -375,6 +395,5 @@ _EXACT: dict[Any, frozenset[Any]] = {
     date: frozenset({date, datetime}),
     Path: frozenset({type(Path())}),
 }
-_FRAMED = (ChainMap, deque, defaultdict)
 _VALUES = (*_EXACT, PurePath)
 _BASES = frozenset({*_EXACT, list, tuple, set, frozenset, deque, dict})

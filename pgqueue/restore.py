@@ -64,6 +64,8 @@ def _meanings(owner: Any, arguments: tuple[Any, ...]) -> dict[Any, dict[Any, Any
 
 
 def _substituted(hint: Any, known: Mapping[Any, Any]) -> Any:
+    if not known:
+        return hint
     if hint in known:
         return known[hint]
     parameters = getattr(hint, "__parameters__", ())

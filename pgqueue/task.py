@@ -41,8 +41,9 @@ class Bound(Generic[P, R]):
     def defer(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
         """Insert one job, in the transaction of conn= or using(), else in one of its own; returns its handle.
 
-        Raises TypeError for a call the function would refuse and InvalidArguments for what JSON cannot hold, both before
-        anything is written; DatabaseUnavailable, and OutcomeUnknown where the job may be there all the same.
+        Raises TypeError for a call the function would refuse and InvalidArguments for what cannot be stored, or not be read
+        back as declared, both before anything is written;
+        DatabaseUnavailable, and OutcomeUnknown where the job may be there all the same.
         """
         task = self.task
         return cast("Job[R]", task.app.place(task.name, task.encode(args, kwargs), options=self._options))

@@ -27,6 +27,7 @@ from typing import (
     TypedDict,
     TypeVar,
     Union,
+    Unpack,
 )
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -789,6 +790,25 @@ def test_the_line_names_the_task_the_argument_the_types_and_the_cure() -> None:
     assert told(1, to=("a",)) == f"shop.charge: argument to is a tuple, but list[str] is declared{cure}"
     assert told(1, key=CANARY) == f"shop.charge: argument key is a str, but UUID is declared{cure}"
     assert codec.encode((1, DAY), {"to": None, "key": ID}, max_bytes=LIMIT)[0] == '[1,"2024-01-02"]'
+
+
+class Options(TypedDict, total=False):
+    at: datetime
+    count: int
+
+
+def test_named_options_of_a_typed_dict() -> None:
+    def crawl(at: str, /, **options: Unpack[Options]) -> None: ...
+
+    codec = Codec(crawl, name="shop.crawl")
+    args, kwargs = ("x",), {"at": NOON, "count": 3}
+    assert codec.decode(*codec.encode(args, kwargs, max_bytes=LIMIT)) == (["x"], kwargs)
+    with pytest.raises(InvalidArguments, match=r"argument at is a str, but datetime is declared"):
+        codec.encode(args, {"at": "2024-01-01"}, max_bytes=LIMIT)
+
+
+def test_stars_that_hide_nothing_are_a_text_like_any_other() -> None:
+    assert there_and_back(Animal, Animal(name="**********")).name == "**********"
 
 
 def test_a_default_of_none_lets_none_pass() -> None:
