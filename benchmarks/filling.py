@@ -40,6 +40,13 @@ class Filling:
             jobs,
         )  # fmt: skip
 
+    def wait(self, jobs: int) -> None:
+        """Jobs that wait for something else than a time."""
+        self._run(
+            "insert into {schema}.job (id, task, queue, state) select {id}, 't', 'q0', 'waiting' from generate_series(1, %s)",
+            jobs,
+        )  # fmt: skip
+
     def schedule_at_once(self, jobs: int, *, task: str, in_s: float) -> None:
         """Jobs without arguments that fall due in the same moment."""
         self._run(

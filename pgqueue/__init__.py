@@ -28,6 +28,7 @@ from pgqueue.errors import (
     TimeLimitExceeded,
 )
 from pgqueue.job import Job, Jobs, Snapshot, State
+from pgqueue.listing import Page
 from pgqueue.retry import Cancel, Retry, Snooze
 from pgqueue.task import Task
 
@@ -58,6 +59,7 @@ __all__ = [
     "LeaseLost",
     "NotAllowed",
     "OutcomeUnknown",
+    "Page",
     "PgQueueError",
     "ResultTimeout",
     "Retry",

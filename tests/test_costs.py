@@ -2,11 +2,13 @@
 no noise of the machine moves it.
 """
 
+import itertools
 import json
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, NamedTuple
 
 import psycopg
@@ -17,9 +19,10 @@ from benchmarks.filling import Filling
 from benchmarks.session import Session
 from pgqueue import App, db
 from pgqueue.enqueue import COPY_CHUNK, enqueue_one
-from pgqueue.job import new_id
+from pgqueue.job import State, new_id
+from pgqueue.listing import Page, Wanted, listing
 from pgqueue.options import Options
-from pgqueue.queries import Queries, Statement
+from pgqueue.queries import Queries, Statement, Steps
 from pgqueue.worker.settings import CLAIM_MAX, FRESH_S, GRACE_S, LEASE_S
 from tests import tasks
 from tests.conftest import Worker, eventually
@@ -278,6 +281,8 @@ class Loaded(NamedTuple):
     conn: psycopg.Connection
     queries: Queries
     session: Session
+    browser: Session
+    """Of somebody who looks at lists, with one plan for whatever he asks."""
     known: Known
 
 
@@ -289,8 +294,16 @@ def loaded(request: pytest.FixtureRequest) -> Iterator[Loaded]:
             conn.execute("create database million")
         app = App(cluster.dsn("million"))
         app.migrate()
-        with cluster.connect("million") as conn, cluster.connect("million") as line:
+        with (
+            cluster.connect("million") as conn,
+            cluster.connect("million") as line,
+            cluster.connect("million") as other,
+        ):
             conn.prepare_threshold = None
+            browser = Session(other, app.queries)
+            other.execute(
+                "set enable_sort = off"
+            )  # the rest of in_index_order.sql is set in every session that plans steadily
             if request.param == "vacuumed while empty":
                 conn.execute("vacuum analyze")
             alive, dead = (_sign_in(conn, app.queries) for _ in range(2))
@@ -302,7 +315,9 @@ def loaded(request: pytest.FixtureRequest) -> Iterator[Loaded]:
                 "update pgqueue.worker set state = 'dead', heartbeat_at = now() - interval '2 days' where id = %s",
                 [dead],
             )
-            yield Loaded(conn, app.queries, session, Known(alive, dead, *_some_ids(conn, alive), _first_due(conn)))
+            yield Loaded(
+                conn, app.queries, session, browser, Known(alive, dead, *_some_ids(conn, alive), _first_due(conn))
+            )
         app.close()
 
 
@@ -384,7 +399,7 @@ def callers_say(queries: Queries, known: Known) -> dict[str, Statement]:
         "cancel": queries.cancel(known.ids[0], reason="r"),
         "retry": queries.retry(known.ended[0]),
         "ends": queries.ends([*known.ids, *known.ended, NOBODY]),
-        "one job": queries.jobs(ids=[known.ids[0]]),
+        "one job": queries.job(known.ids[0]),
     }
 
 
@@ -441,7 +456,7 @@ def test_a_look_reads_dead_entries_once(
 
 
 def _look(loaded: Loaded, when: str) -> list[str]:
-    conn, queries, session, known = loaded
+    conn, queries, session, known = loaded.conn, loaded.queries, loaded.session, loaded.known
     line = {name: Plan(session.plan(each)) for name, each in line_says(queries, known).items()}
     pooled = {f"{name}, pooled": each for name, each in line_says(queries, known).items() if name in POOLED}
     others = lease_says(queries, known) | callers_say(queries, known) | pooled
@@ -452,6 +467,61 @@ def _look(loaded: Loaded, when: str) -> list[str]:
         f"{when}: {name} {fault}" for name, plan in plans.items() for fault in _faults(plan, allowed=allowed[name])
     ]
     return faults + [f"{when}: {name} is parallel" for name, plan in line.items() if plan.parallel]
+
+
+# -- what a list of jobs reads --
+
+LISTED = 25_000  # blocks, of a list of twenty jobs whatever it is asked for
+FILTERS: list[dict[str, Any]] = [
+    {}, {"queue": "nobody's"}, {"task": "nobody's"}, {"since": timedelta(days=40)},
+    {"queue": "q0", "task": "nobody's", "since": datetime.now(UTC) - timedelta(minutes=10)},
+]  # fmt: skip
+
+
+def test_no_list_of_jobs_reads_more_than_a_window(loaded: Loaded) -> None:
+    """With a million in each of the seven states, before and after anything is known of the new rows.
+
+    No wish has an index that serves it, and most of these are for nothing, or for jobs far below a million others.
+    """
+    tables = Filling(loaded.conn, "pgqueue")
+    tables.wait(EACH)
+    tables.end(EACH, state="cancelled")
+    if len(loaded.conn.execute("select from pgqueue.job where state = 'running' limit 21").fetchall()) < 21:
+        tables.start(EACH, workers=[str(uuid.uuid4()) for _ in range(EACH // CLAIM_MAX)])
+    conn, browser = loaded.conn, loaded.browser
+    faults = _listed(loaded, "new", plan_of=partial(fresh, conn))
+    conn.execute("analyze")
+    faults += _listed(loaded, "analyzed", plan_of=partial(fresh, conn))
+    faults += _listed(loaded, "planned for anything", plan_of=lambda each: Plan(browser.plan(each)))
+    assert not faults, "\n".join(faults)
+
+
+def _listed(loaded: Loaded, when: str, *, plan_of: Callable[[Statement], Plan]) -> list[str]:
+    """What lists of twenty jobs read too much: each wish in each state, and the pages from some id in the middle on."""
+    wishes = [*FILTERS, {"after": loaded.known.ended[0]}]
+    faults = []
+    for state, wish in itertools.product([None, *State], wishes):
+        with db.in_index_order(loaded.conn, loaded.queries):
+            steps = listing(loaded.queries, Wanted(state=state, **wish), limit=20)
+            plans, page = _plans_of(loaded.conn, steps, plan_of=plan_of)
+        blocks = sum(plan.blocks for plan in plans)
+        if blocks > LISTED or page.looked_at > 10_000 or any(plan.scanned or plan.parallel for plan in plans):
+            faults.append(f"{when}: {state} {wish} reads {blocks} blocks, looks at {page.looked_at} jobs")
+    return faults
+
+
+def _plans_of(
+    conn: psycopg.Connection, steps: Steps[Page], *, plan_of: Callable[[Statement], Plan]
+) -> tuple[list[Plan], Page]:
+    """The plans of all that steps say, and what they return."""
+    plans = []
+    try:
+        statement = next(steps)
+        while True:
+            plans.append(plan_of(statement))
+            statement = steps.send(db.run(conn, statement))
+    except StopIteration as done:
+        return plans, done.value
 
 
 def _faults(plan: Plan, *, allowed: set[str]) -> list[str]:

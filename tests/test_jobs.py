@@ -7,9 +7,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from pgqueue import App, DuplicateJob, InvalidOption, Job, JobNotFound, Snapshot, State
+from pgqueue import App, DuplicateJob, InvalidOption, Job, JobNotFound, Page, Snapshot, State
 from pgqueue.job import first_id
-from pgqueue.listing import STATE_WINDOW, WINDOW, Page
+from pgqueue.listing import STATE_WINDOW, WINDOW
 from tests.conftest import eventually
 from tests.hands import Hands
 
