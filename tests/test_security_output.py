@@ -47,6 +47,20 @@ def run(dsn: str, tmp_path: Path) -> Run:
     return command
 
 
+@pytest.fixture
+def run_plain(dsn: str, tmp_path: Path) -> Callable[..., str]:
+    """Run a command on a terminal that may know few characters; everything it prints."""
+
+    def command(*words: str, **terminal: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "pgqueue", *words], cwd=tmp_path, capture_output=True, timeout=60, check=False, input=b"n\n",
+            env={**os.environ, "PGQUEUE_DSN": dsn, "PYTHONPATH": str(ROOT), "COLUMNS": "200", **terminal},
+        )  # fmt: skip
+        return (done.stdout + done.stderr).decode(terminal.get("PYTHONIOENCODING", "ascii").partition(":")[0], "strict")
+
+    return command
+
+
 def is_harmless(text: str) -> bool:
     return not any(char != "\n" and unicodedata.category(char) in HIDDEN for char in text)
 
@@ -103,6 +117,71 @@ def test_s13_no_command_sends_a_control_character(run: Run, hostile_rows: list[s
     shown = "".join(outputs)
     assert "[red]bold[/red]" in shown  # as it was written, never as markup
     assert "\\x1b]0;owned\\x07" in shown
+
+
+# Terminals and logs without UTF-8: what a person meets in LANG=C, in an old container, over an old ssh.
+PLAIN = [
+    {"PYTHONIOENCODING": "ascii"},
+    {"PYTHONIOENCODING": "latin-1"},
+    {"PYTHONIOENCODING": "cp1252:strict"},
+    {"LC_ALL": "C", "LANG": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+]
+FAR = "caf\u00e9 5 \u20ac \u6f22\u5b57"
+
+
+@pytest.fixture
+def far_rows(conn: psycopg.Connection, app: App) -> str:
+    """Rows of people who write in their own language; the id of a dead job."""
+    for state in ("queued", "running", "scheduled"):
+        conn.execute(
+            "insert into pgqueue.job (id, worker, task, queue, state, progress_note, args) "
+            "values (pgqueue.uuid7(), gen_random_uuid(), %s, %s, %s, %s, %s)", [FAR, FAR, state, FAR, json.dumps([FAR])],
+        )  # fmt: skip
+    conn.execute(
+        "insert into pgqueue.worker (id, lease_until, pid, concurrency, name, version, app, queues, tasks) "
+        "select worker, now() + interval '1 hour', 1, 1, %s, '1', %s, %s, %s from pgqueue.job where state = 'running'",
+        [FAR, FAR, [FAR], [FAR]],
+    )
+    conn.execute("insert into pgqueue.throughput values (now() - interval '1 minute', gen_random_uuid(), 9, 1, 1, 0)")
+    app.pause(FAR)
+    job_id = app.enqueue(FAR, [FAR]).id
+    conn.execute(
+        "insert into pgqueue.attempt (job_id, claim_token, attempt, task, queue, worker_name, cause, error, traceback)"
+        " values (%s, 1, 1, %s, %s, %s, 'exception', %s, %s)", [job_id, FAR, FAR, FAR, FAR, f"Traceback: {FAR}"],
+    )  # fmt: skip
+    app.cancel(job_id, reason=FAR)
+    return job_id
+
+
+@pytest.mark.parametrize("terminal", PLAIN, ids=str)
+def test_s13_a_terminal_without_utf_8_shows_escapes(
+    run_plain: Callable[..., str], far_rows: str, terminal: dict[str, str]
+) -> None:
+    for words in (
+        ("jobs",), ("jobs", "--queue", FAR), ("jobs", "--json"), ("show", far_rows), ("show", far_rows, "--json"),
+        ("why", far_rows), ("stats", "--once"), ("stats", "--json"), ("workers",), ("workers", "--json"), ("doctor",), ("health",),
+        ("--help",), ("jobs", "--help"), ("jobs", "--state", FAR), ("jobs", "--limit", FAR), ("pause", FAR), ("resume", FAR),
+        (FAR,),
+        ("tasks", "-A", "tests.tasks"), ("worker", "-A", FAR), ("worker", "-A", "tests.tasks", "-l", FAR), ("cancel", FAR),
+        ("purge", "--state", "queued", "--queue", FAR), ("migrate",), ("defer", FAR, "--args", json.dumps([FAR])),
+        ("retry", "--dead", "--queue", FAR), ("migrate", "--sql"),
+    ):  # fmt: skip
+        shown = run_plain(*words, **terminal)
+        assert shown and "UnicodeEncodeError" not in shown and ("Traceback" in shown) == (words[0] == "show"), shown
+    for words in ("jobs",), ("show", far_rows), ("stats", "--once"), ("workers",), ("why", far_rows):
+        assert "\\u6f22\\u5b57" in run_plain(*words, **terminal)
+
+
+@pytest.mark.parametrize("terminal", [PLAIN[0], PLAIN[-1]], ids=str)
+def test_s13_the_log_of_a_worker_without_utf_8_shows_escapes(
+    task_app: App, start_worker: Callable[..., Worker], terminal: dict[str, str]
+) -> None:
+    worker = start_worker("-c", "1", app="tests.hostile_tasks", env=terminal).ready()
+    job = task_app.enqueue("tests.hostile_tasks.log_and_raise", [FAR])
+    with pytest.raises(JobDead):
+        job.result(60)
+    worker.said("\\u6f22\\u5b57")
+    assert worker.stop() == 0 and "UnicodeEncodeError" not in worker.output
 
 
 def test_s13_cells_are_bounded(run: Run, hostile_rows: list[str]) -> None:

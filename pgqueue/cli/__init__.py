@@ -13,7 +13,7 @@ import typer
 import pgqueue
 from pgqueue import db
 from pgqueue.cli import bench, demo, doctor, jobs, queues, server, worker
-from pgqueue.cli.output import fail, say
+from pgqueue.cli.output import fail, say, show_everything
 from pgqueue.errors import ConfigError, PgQueueError
 from pgqueue.visible import harmless
 
@@ -49,6 +49,7 @@ def _options(
 
 def main() -> None:
     """The console script."""
+    show_everything()
     try:
         cli()
     except KeyboardInterrupt:

@@ -8,7 +8,7 @@ import typer
 from pgqueue import redact
 from pgqueue.app import App
 from pgqueue.cli.options import AppName, Json, QueueName, TaskName, chosen_app, moment
-from pgqueue.cli.output import LONGEST, cell, fail, note, say, say_json, say_table
+from pgqueue.cli.output import LONGEST, as_written, cell, fail, note, say, say_json, say_table
 from pgqueue.errors import ConfigError, DuplicateJob, InvalidOption, JobNotFound
 from pgqueue.job import State
 from pgqueue.listing import Page
@@ -16,8 +16,8 @@ from pgqueue.visible import one_line
 
 AT_ONCE = 1000  # dead jobs read with all their columns, to be retried one after the other
 
-Ids = Annotated[list[str], typer.Argument(metavar="ID...", help="Job ids.")]
-SomeIds = Annotated[list[str] | None, typer.Argument(metavar="[ID...]", help="Job ids.")]
+Ids = Annotated[list[str], typer.Argument(metavar="ID", help="Job ids.")]
+SomeIds = Annotated[list[str] | None, typer.Argument(metavar="ID", help="Job ids.")]
 StateName = Annotated[str | None, typer.Option("--state", help=f"One of {', '.join(State)}.")]
 
 
@@ -193,7 +193,7 @@ def purge(
     """Delete all jobs in one state. There is no way back."""
     wanted = _state(state)
     chosen = chosen_app(app)
-    if not yes and not typer.confirm(f"Delete every {wanted} job{f' of queue {queue}' if queue else ''}?"):
+    if not yes and not typer.confirm(as_written(f"Delete every {wanted} job{f' of queue {queue}' if queue else ''}?")):
         fail("nothing was deleted")
     say(f"{chosen.purge(state=str(wanted), queue=queue, task=task)} jobs deleted")
 

@@ -1,15 +1,45 @@
 """How the command line prints: lines, tables and JSON. What comes from the database is made harmless to a terminal first."""
 
+import codecs
 import json
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from io import TextIOWrapper
 from typing import Any, NoReturn
 
 from pgqueue.visible import harmless, one_line
 
 WIDEST = 80  # characters of one cell
 LONGEST = 2_000  # characters of an error
+
+# What we and rich draw with, one character for one so that columns stay in line, for terminals that lack them.
+PLAINER = {
+    **dict(zip("▁▂▃▄▅▆▇█", "_..::=+#", strict=True)),
+    **dict.fromkeys("─━\u2013\u2014", "-"),
+    **dict.fromkeys("│┃", "|"),
+    **dict.fromkeys("╭╮╰╯┌┐└┘├┤┬┴┼┡┩╇", "+"),
+    **{"…": "~", "·": ".", "•": "*"},
+}
+
+
+def show_everything() -> None:
+    """From now on what a terminal cannot show (LANG=C, Latin-1) is written as an escape: it used to end in UnicodeEncodeError."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="pgqueue.plainer")
+
+
+def _plainer(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    missing = error.object[error.start : error.end]
+    return "".join(
+        PLAINER.get(char) or char.encode("ascii", "backslashreplace").decode() for char in missing
+    ), error.end
+
+
+codecs.register_error("pgqueue.plainer", _plainer)
 
 
 def say(text: str) -> None:
@@ -51,8 +81,14 @@ def cell(value: Any) -> str:
         return "-"
     if isinstance(value, datetime):
         return value.astimezone().strftime("%Y-%m-%d %H:%M:%S")
-    text = harmless(str(value)[: WIDEST + 1].replace("\n", " "))
+    text = as_written(harmless(str(value)[: WIDEST + 1].replace("\n", " ")))
     return text if len(text) <= WIDEST else f"{text[: WIDEST - 1]}…"
+
+
+def as_written(text: str) -> str:
+    """With its escapes, so that columns are as wide as they will be."""
+    encoding = sys.stdout.encoding or "utf-8"
+    return text.encode(encoding, "pgqueue.plainer").decode(encoding)
 
 
 def _plain(value: Any) -> Any:
