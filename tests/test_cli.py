@@ -300,3 +300,10 @@ def test_measuring_needs_the_right_to_make_a_schema_and_no_other(run: Run, conn:
     finally:
         conn.execute(f"drop owned by {role}")
         conn.execute(f"drop role {role}")
+
+
+def test_the_help_of_every_command_reads_as_one_types_it(run: Run) -> None:
+    assert "retry [OPTIONS] [ID]..." in run("retry", "--help").stdout
+    for command in ("retry", "cancel", "show", "why", "defer", "pause", "resume", "jobs", "purge"):
+        shown = run(command, "--help").stdout
+        assert "[[" not in shown and "...]" not in shown and "...}" not in shown, shown
