@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import re
 import threading
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -241,15 +241,14 @@ class App:
                     tries.commit(placed)
         return Jobs(placed.ids, task=task, found=placed.found, app=self)
 
-    @contextlib.contextmanager
-    def using(self, conn: db.AnyConnection) -> Iterator[None]:
-        """Within the block, defers of this thread or asyncio task go into this connection's transaction."""
+    def using(self, conn: db.AnyConnection) -> contextlib.AbstractContextManager[None]:
+        """Within the block, defers of this thread or asyncio task go into this connection's transaction.
+
+        Also of what is started inside (asyncio tasks, asyncio.to_thread), until the block ends. A FastAPI dependency with `yield`
+        may hold the block, sync or async: its endpoint is inside. Raises ConfigError where it could not be.
+        """
         db.is_async(conn)
-        token = self._database.using.set(conn)
-        try:
-            yield
-        finally:
-            self._database.using.reset(token)
+        return self._database.using.block(conn)
 
     # -- asking about jobs --
 

@@ -12,7 +12,6 @@ import threading
 import time
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
-from contextvars import ContextVar
 from functools import partial
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -34,6 +33,7 @@ from pgqueue.queries import Queries, Statement, Steps
 from pgqueue.results import Hub
 from pgqueue.retention import tidy_partitions
 from pgqueue.tries import Tries
+from pgqueue.using import Using
 
 logger = logging.getLogger("pgqueue")
 
@@ -52,7 +52,7 @@ class Database:
 
     def __init__(self, overrides: Mapping[str, Any]) -> None:
         self._overrides = overrides
-        self.using: ContextVar[Any] = ContextVar("pgqueue_using", default=None)
+        self.using = Using()
         self.forget()
         _all.add(self)
 

@@ -1,0 +1,91 @@
+"""The connection that `app.using` names, for as long as its block lasts and wherever its context was copied to."""
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from contextvars import Context, ContextVar
+from inspect import CO_GENERATOR
+from types import FrameType
+from typing import Any
+
+from pgqueue.errors import ConfigError
+
+THREAD_POOLS = ("anyio._backends._asyncio", "concurrent.futures.thread")
+
+
+class _Block:
+    """One `with app.using(conn)`. What it was copied to outlives it, as the context of a task that was started inside: so it is
+    marked when it is over, and nobody's job gets into a transaction that is no longer his.
+    """
+
+    __slots__ = ("conn", "outer", "over")
+
+    def __init__(self, conn: Any, outer: "_Block | None") -> None:
+        self.conn = conn
+        self.outer = outer
+        self.over = False
+
+
+class Using:
+    """The innermost block that is not over, of this thread or asyncio task."""
+
+    def __init__(self) -> None:
+        self._innermost: ContextVar[_Block | None] = ContextVar("pgqueue_using", default=None)
+
+    def get(self) -> Any:
+        """Its connection, None outside of all."""
+        block = self._innermost.get()
+        while block is not None and block.over:
+            block = block.outer
+        return None if block is None else block.conn
+
+    @contextlib.contextmanager
+    def block(self, conn: Any) -> Iterator[None]:
+        """Within it, `get` gives this connection."""
+        block = _Block(conn, self._innermost.get())
+        home = _home(sys._getframe())
+        token = self._innermost.set(block)
+        if home is not None:
+            home.run(self._innermost.set, block)
+        try:
+            yield
+        finally:
+            block.over = True
+            with contextlib.suppress(ValueError):  # it ends in another context than it began in, which may be gone
+                self._innermost.reset(token)
+            if home is not None:
+                with contextlib.suppress(RuntimeError):  # the request was cancelled and goes on beside us
+                    home.run(self._restore, block)
+
+    def _restore(self, block: _Block) -> None:
+        if self._innermost.get() is block:
+            self._innermost.set(block.outer)
+
+
+def _home(frame: FrameType) -> Context | None:
+    """The context of the request that a dependency works for which is entered here in a thread of a pool; None: it is ours.
+
+    FastAPI enters a sync dependency with `yield` in such a thread, in a copy of the request's context that is thrown away before
+    the endpoint runs: what is set there reaches nobody. (It leaves it in another thread, so that a reset raises.) The request
+    waits for the thread meanwhile, and its future names the context in which it will wake up. No public way leads there.
+    Raises ConfigError when there is none: a job outside of the transaction would be worse.
+    """
+    inner: FrameType = frame
+    outer: FrameType | None = frame
+    while outer is not None and (outer.f_code.co_flags & CO_GENERATOR or _module(outer) == "contextlib"):
+        inner, outer = outer, outer.f_back
+    # A generator that the pool's thread runs to its end by itself is not entered: what it does inside, it does here.
+    if outer is None or _module(outer) not in THREAD_POOLS or _module(inner) != "contextlib":
+        return None
+    waiting = getattr(outer.f_locals.get("future"), "_callbacks", None) or ()
+    for _, context in waiting:
+        if isinstance(context, Context):
+            return context
+    raise ConfigError(
+        "using() in a sync dependency, entered in a thread of its own: the endpoint could not see it, and its jobs would not be "
+        "in the transaction; make the dependency `async def`, or defer by task.options(conn=conn).defer(...)"
+    )
+
+
+def _module(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__"))
