@@ -568,6 +568,43 @@ def test_status_and_psql(actor, project):
     assert not project.place.sockets.exists()
 
 
+@pytest.fixture
+def own() -> Iterator[Project]:
+    """A project of ours that was never started."""
+    project = make_project(os.geteuid())
+    yield project
+    project.clean()
+
+
+def test_who_waits_for_a_start_is_told_on_standard_error_once(own: Project) -> None:
+    """Not of a library: a program's standard error is its own."""
+    env = environment_for(own.uid) | {"PGQUEUE_DATA_DIR": str(own.home), "COLUMNS": "300"}
+
+    def call(*words: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [sys.executable, *words],
+            cwd=REPOSITORY.parent,
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+
+    first = call("-m", "pgqueue", "jobs", "--json")
+    assert json.loads(first.stdout)["jobs"] == []
+    (line,) = first.stderr.splitlines()
+    assert line.startswith("making and starting (once, for some seconds) this project's own PostgreSQL in")
+    assert str(own.place.folder) in line and line.endswith("`pgqueue server stop` ends it")
+    page = call("-m", "pgqueue", "stats", "--once")
+    assert page.stderr == "" and f"{own.home} (its own PostgreSQL)" in page.stdout and "/tmp/pgq-" not in page.stdout
+    call("-m", "pgqueue", "server", "stop")
+    assert call("-m", "pgqueue", "server", "start").stderr.startswith("starting this project's own PostgreSQL in")
+    call("-m", "pgqueue", "server", "stop")
+    deferred = call("-c", "from pgqueue import App; App().enqueue('t')")
+    assert (deferred.stdout, deferred.stderr) == ("", "")
+
+
 def test_looking_creates_nothing(actor, empty):
     assert not actor.call("status", empty.home)["running"]
     assert actor.call("stop", empty.home) is False

@@ -4,6 +4,7 @@ Errors for people are one line that says what to do; exit code 2 for a wrong cal
 traceback instead.
 """
 
+import logging
 import sys
 import traceback
 from typing import Annotated
@@ -13,7 +14,7 @@ import typer
 import pgqueue
 from pgqueue import db
 from pgqueue.cli import bench, demo, doctor, jobs, queues, server, worker
-from pgqueue.cli.output import fail, say, show_everything
+from pgqueue.cli.output import Notes, fail, say, show_everything
 from pgqueue.errors import ConfigError, PgQueueError
 from pgqueue.visible import harmless
 
@@ -50,6 +51,10 @@ def _options(
 def main() -> None:
     """The console script."""
     show_everything()
+    starts = logging.getLogger("pgqueue.embedded")
+    starts.addHandler(Notes(logging.INFO))
+    starts.setLevel(logging.INFO)
+    starts.propagate = False  # a worker's own log would say it again
     try:
         cli()
     except KeyboardInterrupt:

@@ -6,7 +6,8 @@ import sys
 import typer
 from rich.console import Console
 
-from pgqueue import dashboard, db, stats
+from pgqueue import dashboard, stats
+from pgqueue.cli.options import place_of
 from pgqueue.cli.output import say
 
 
@@ -16,7 +17,7 @@ def demo() -> None:
 
     app.migrate()
     jobs = defer_all()
-    say(f"{len(jobs)} jobs are in {db.describe(app.dsn)}; the same worker by hand: pgqueue worker -A pgqueue.demo -c 4")
+    say(f"{len(jobs)} jobs are in {place_of(app)}; the same worker by hand: pgqueue worker -A pgqueue.demo -c 4")
     worker = subprocess.Popen(
         [sys.executable, "-m", "pgqueue", "worker", "-A", "pgqueue.demo", "-c", "4", "-l", "critical"]
     )

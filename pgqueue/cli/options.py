@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from pgqueue import db, embedded
 from pgqueue.app import App
 from pgqueue.config import Config
 from pgqueue.errors import ConfigError, InvalidOption
@@ -37,6 +38,11 @@ def app_spec(given: str | None) -> str:
 def chosen_app(given: str | None) -> App:
     """The App that -A names, else one with the settings of the environment: no user code is imported without -A."""
     return find_app(given) if given else App()
+
+
+def place_of(app: App) -> str:
+    """Where an app's jobs are, for people: nobody knows an embedded server by its socket."""
+    return db.describe(app.dsn) if app.config.dsn else f"{embedded.project()} (its own PostgreSQL)"
 
 
 def queue_names(text: str | None) -> tuple[str, ...] | None:

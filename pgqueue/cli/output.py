@@ -2,6 +2,7 @@
 
 import codecs
 import json
+import logging
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -40,6 +41,14 @@ def _plainer(error: UnicodeError) -> tuple[str, int]:
 
 
 codecs.register_error("pgqueue.plainer", _plainer)
+
+
+class Notes(logging.Handler):
+    """What the library tells, as notes: for what a person should know who has not set up any logging."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Beside what a program may read."""
+        note(record.getMessage())
 
 
 def say(text: str) -> None:

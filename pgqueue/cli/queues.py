@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 
 from pgqueue import dashboard, db, schema, stats
-from pgqueue.cli.options import AppName, Json, chosen_app
+from pgqueue.cli.options import AppName, Json, chosen_app, place_of
 from pgqueue.cli.output import say, say_json, say_table
 
 QueueArgument = Annotated[str, typer.Argument(metavar="QUEUE")]
@@ -21,7 +21,7 @@ def stats_(
 ) -> None:
     """The dashboard: queues, workers, throughput, failures. `q` leaves it."""
     chosen = chosen_app(app)
-    title = f"{db.describe(chosen.dsn)} · {chosen.config.schema}"
+    title = f"{place_of(chosen)} · {chosen.config.schema}"
 
     def fetch() -> stats.Stats:
         found: stats.Stats = chosen.run(stats.gather(chosen.queries))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pgqueue.embedded.binaries import Binaries
     from pgqueue.embedded.server import Server
 
-__all__ = ["Status", "ensure", "psql_command", "status", "stop"]
+__all__ = ["Status", "ensure", "project", "psql_command", "status", "stop"]
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,13 @@ def status(root: Path | None = None, *, data_dir: Path | None = None) -> Status:
             binaries=binaries.folder,
             clients=clients or 0,
         )
+
+
+def project() -> str:
+    """For people: whose server it is, the project's folder, or the data's where PGQUEUE_DATA_DIR says so."""
+    from pgqueue.embedded import places
+
+    return places.read_environment().data_dir or str(places.project_root())
 
 
 def stop(root: Path | None = None, *, data_dir: Path | None = None) -> bool:

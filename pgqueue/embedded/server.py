@@ -14,6 +14,7 @@ Starting, with start.lock held, meets one of these:
     run.lock is held, nobody listens         backends whose postmaster was killed: end them, then start
 """
 
+import logging
 import os
 import signal
 import sys
@@ -39,6 +40,8 @@ SILENCE_S = 0.3
 STUBBORN_S = 5.0  # PostgreSQL itself gives its children this long after SIGQUIT
 IDLE_S = 600.0  # a coffee break must not cost a start; not measured
 
+logger = logging.getLogger("pgqueue.embedded")
+
 SQL = Path(__file__).parents[1] / "sql" / "embedded"
 
 
@@ -61,6 +64,7 @@ class Server:
             run_fd = self._claim()
             if run_fd is not None:
                 idle_s = IDLE_S if idle_s is None else idle_s
+                self._tell()
                 self._start(binaries, run_fd, idle_s=idle_s, fsync=fsync)
             self._join_new(idle_s)
         return self.place.dsn()
@@ -186,6 +190,11 @@ class Server:
             os.close(fd)
 
     # -- starting --
+
+    def _tell(self) -> None:
+        """Whoever waits some seconds for his first job learns why, and that something goes on running."""
+        what = "starting" if self.place.data.exists() else "making and starting (once, for some seconds)"
+        logger.info("%s this project's own PostgreSQL in %s; `pgqueue server stop` ends it", what, self.place.folder)
 
     def _claim(self) -> int | None:
         """Get run.lock (a descriptor), or None if the server answers; waits, or ends what is left of a server."""
