@@ -204,6 +204,12 @@ def gather(queries: Queries, *, count_limit: int = COUNT_LIMIT) -> Steps[Stats]:
     )
 
 
+def workers(queries: Queries) -> Steps[list[dict[str, Any]]]:
+    """The workers alone, as in `Stats.to_json`."""
+    found, _ = yield from _workers(queries, count_limit=COUNT_LIMIT)
+    return [_plain_fields(worker) for worker in found]
+
+
 # -- counts, and estimates where counting was given up --
 
 

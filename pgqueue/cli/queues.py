@@ -38,7 +38,7 @@ def stats_(
 def workers(app: AppName = None, as_json: Json = False) -> None:
     """List the workers that hold a lease."""
     chosen = chosen_app(app)
-    found = chosen.run(stats.gather(chosen.queries)).to_json()["workers"]
+    found = chosen.run(stats.workers(chosen.queries))
     if as_json:
         say_json(found)
     else:
