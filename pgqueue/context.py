@@ -1,8 +1,11 @@
 """The job as the running task sees it: `current_job()`."""
 
+import math
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from decimal import Decimal
+from numbers import Real
 from typing import Any
 
 from pgqueue.errors import ConfigError, TimeLimitExceeded
@@ -40,9 +43,7 @@ class CurrentJob:
 
         Costs no round trip. A safe point: see `check`.
         """
-        if fraction is not None and not 0 <= fraction <= 1:
-            raise ValueError(f"progress takes a fraction from 0 to 1, not {fraction!r}")
-        self.report(fraction, note)
+        self.report(None if fraction is None else _fraction(fraction), note)
         self.check()
 
     def replace_process(self, reason: str = "is of no more use, says a task") -> None:
@@ -59,6 +60,14 @@ class CurrentJob:
             raise TimeLimitExceeded("the task's timeout is over")
         if self.cancel_requested:
             raise Cancel("cancelled while running, at a safe point")
+
+
+def _fraction(value: object) -> float:
+    """As a float, whatever kind of number it came as."""
+    number = float(value) if isinstance(value, Real | Decimal) and not isinstance(value, bool) else math.nan
+    if not 0 <= number <= 1:
+        raise ValueError(f"progress takes a fraction from 0 to 1, not {value!r:.100}")
+    return number
 
 
 _current: ContextVar[CurrentJob | None] = ContextVar("pgqueue_current_job", default=None)

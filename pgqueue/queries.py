@@ -50,6 +50,11 @@ def _texts(values: Iterable[str | None]) -> str:
     return _array('""' if text is None else f'"{text.translate(_QUOTED)}"' for text in values)
 
 
+def _columns(cursors: Sequence[tuple[str, int, int]]) -> dict[str, list[Any]]:
+    queues, priorities, seqs = zip(*cursors, strict=True) if cursors else ((), (), ())
+    return {"queues": list(queues), "priorities": list(priorities), "cursors": list(seqs)}
+
+
 @cache
 def _file(name: str) -> str:
     return (_FOLDER / name).read_text("utf-8")
@@ -219,10 +224,17 @@ class Queries:
         self, *, worker: str, cursors: Sequence[tuple[str, int, int]], unknown: Sequence[str], limit: int
     ) -> Statement:
         """cursors: (queue, priority, seq), the best first."""
-        queues, priorities, seqs = zip(*cursors, strict=True) if cursors else ((), (), ())
         return self._say(
-            "claim", worker=worker, unknown=unknown, limit=limit, most_bytes=CLAIM_BYTES,
-            queues=list(queues), priorities=list(priorities), cursors=list(seqs),
+            "claim", worker=worker, unknown=unknown, limit=limit, most_bytes=CLAIM_BYTES, **_columns(cursors)
+        )
+
+    def set_aside(
+        self, *, worker: str, worker_name: str, cursors: Sequence[tuple[str, int, int]], unknown: Sequence[str],
+        cause: str, error: str,
+    ) -> Statement:  # fmt: skip
+        return self._say(
+            "set_aside", worker=worker, worker_name=worker_name, unknown=unknown, cause=cause, error=error,
+            **_columns(cursors),
         )  # fmt: skip
 
     def finish(

@@ -1,10 +1,13 @@
 """When a failed attempt is tried again, and after how long: tenacity's strategies, asked and never run. Pure."""
 
 import inspect
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from decimal import Decimal
+from numbers import Real
 from typing import Any, NamedTuple
 
 from tenacity import RetryCallState, Retrying, TryAgain
@@ -28,14 +31,14 @@ class Retry(Exception):
         self, reason: str = "the task asked for another attempt", *, delay: float | timedelta | None = None
     ) -> None:
         super().__init__(reason)
-        self.delay_s = None if delay is None else _seconds(delay)
+        self.delay_s = None if delay is None else _asked(delay)
 
 
 class Snooze(Exception):
     """Raise in a task to run it again after `delay` seconds; this costs no attempt."""
 
     def __init__(self, delay: float | timedelta) -> None:
-        self.delay_s = _seconds(delay)
+        self.delay_s = _asked(delay)
         super().__init__(f"snoozed for {self.delay_s} s")
 
 
@@ -56,11 +59,23 @@ class ResultRefused(Exception):
 
 
 def _seconds(delay: object) -> float:
+    """Always a float: no statement takes a list that is half of another kind of number."""
     if isinstance(delay, timedelta):
         return delay.total_seconds()
-    if isinstance(delay, bool) or not isinstance(delay, int | float):
+    if isinstance(delay, bool) or not isinstance(delay, Real | Decimal):
         raise TypeError(f"delay takes seconds or a timedelta, not a {type(delay).__name__}")
-    return delay
+    try:
+        return float(delay)
+    except OverflowError:  # an int of 400 digits
+        return math.copysign(math.inf, -1 if delay < 0 else 1)
+
+
+def _asked(delay: float | timedelta) -> float:
+    """What a task itself asks for, refused where it does so."""
+    delay_s = _seconds(delay)
+    if math.isnan(delay_s):
+        raise ValueError("delay takes seconds or a timedelta, not NaN")
+    return clamp_delay(delay_s)
 
 
 # BaseException: a task that calls sys.exit() has failed like any other.
@@ -123,14 +138,14 @@ class Policy:
 
     def _wait_s(self, state: RetryCallState) -> float:
         try:
-            return float(_seconds(_answer("wait", self.wait(state))))
+            return _seconds(_answer("wait", self.wait(state)))
         except OverflowError:  # an exponential at attempt 5,000
             return MAX_DELAY_S
 
 
 def clamp_delay(delay_s: float) -> float:
     """A delay the database can hold: no negative, no NaN, no more than a month."""
-    return min(max(delay_s, 0.0), MAX_DELAY_S) if delay_s == delay_s else 0.0
+    return float(min(max(delay_s, 0.0), MAX_DELAY_S)) if delay_s == delay_s else 0.0
 
 
 def policy(

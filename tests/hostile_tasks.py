@@ -19,12 +19,16 @@ import threading
 import time
 from collections.abc import Callable
 from contextvars import ContextVar
+from datetime import timedelta
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy
 from tenacity import wait_fixed
 
-from pgqueue import Snooze, current_job, task
+from pgqueue import Retry, Snooze, current_job, task
 
 SOON = wait_fixed(0.05)
 
@@ -32,6 +36,10 @@ SOON = wait_fixed(0.05)
 @task
 def echo(value: Any) -> Any:
     return value
+
+
+def echo_error() -> None:
+    raise ValueError("not this time")
 
 
 @task(max_attempts=1)
@@ -229,6 +237,67 @@ def log_and_raise(text: str) -> None:
     except KeyError:
         logging.getLogger("shop").exception("and here is why")
     raise ValueError(text)
+
+
+ASKS: dict[str, Callable[[], BaseException]] = {
+    "int": lambda: Snooze(300),
+    "timedelta": lambda: Snooze(timedelta(minutes=5)),
+    "decimal": lambda: Snooze(Decimal("300.5")),  # type: ignore[arg-type]
+    "fraction": lambda: Snooze(Fraction(601, 2)),  # type: ignore[arg-type]
+    "numpy int": lambda: Snooze(numpy.int64(300)),  # type: ignore[arg-type]
+    "numpy float": lambda: Snooze(numpy.float32(300)),  # type: ignore[arg-type]
+    "endless": lambda: Snooze(math.inf),
+    "long int": lambda: Snooze(10**400),
+    "retry int": lambda: Retry(delay=300),
+    "retry numpy": lambda: Retry(delay=numpy.int32(300)),  # type: ignore[arg-type]
+    "text": lambda: Snooze("300"),  # type: ignore[arg-type]
+    "bool": lambda: Snooze(True),
+    "nan": lambda: Snooze(math.nan),
+    "retry nan": lambda: Retry(delay=math.nan),
+    "retry list": lambda: Retry(delay=[300]),  # type: ignore[arg-type]
+}
+
+
+@task(max_attempts=3, wait=wait_fixed(400))
+def ask_for(kind: str) -> None:
+    raise ASKS[kind]()
+
+
+WAITS: dict[str, Callable[[Any], Any]] = {
+    "int": lambda _: 300,
+    "decimal": lambda _: Decimal(300),
+    "timedelta": lambda _: timedelta(minutes=5),
+    "numpy": lambda _: numpy.int64(300),
+    "endless": lambda _: math.inf,
+    "float": lambda _: 300.0,
+}
+waits = {kind: task(name=f"wait.{kind}", wait=wait)(echo_error) for kind, wait in WAITS.items()}
+
+FRACTIONS: dict[str, Any] = {
+    "int": 1, "float": 0.5, "decimal": Decimal("0.5"), "fraction": Fraction(1, 2), "numpy": numpy.float32(0.5),
+    "none": None,
+}  # fmt: skip
+
+
+@task
+def report_oddly(kind: str, marker: str) -> None:
+    current_job().progress(FRACTIONS[kind], 5 if kind == "int" else "\0 \udcff \u20ac")  # type: ignore[arg-type]
+    while not os.path.exists(marker):
+        time.sleep(0.01)
+
+
+@task(max_attempts=1)
+def report_wrongly(kind: str) -> None:
+    wrong = {"text": "half", "bool": True, "nan": math.nan, "large": 2, "decimal nan": Decimal("nan"), "list": [1]}
+    current_job().progress(wrong[kind])  # type: ignore[arg-type]
+
+
+@task(max_attempts=1)
+def say_euro(how: str) -> str:
+    current_job().progress(0.5, "\u20ac")
+    if how == "raise":
+        raise ValueError("100 \u20ac")
+    return "100 \u20ac" if how == "return" else "nothing"
 
 
 @task

@@ -61,7 +61,9 @@ def counted() -> Iterator[Cluster]:
 def dsn(counted: Cluster) -> str:
     with counted.connect("shop") as conn:
         conn.execute("truncate pgqueue.job, pgqueue.history, pgqueue.attempt, pgqueue.worker")
-        conn.execute("select pgqueue.tidy(7, 30)")  # or the first worker after midnight makes the partitions of one more day
+        conn.execute(
+            "select pgqueue.tidy(7, 30)"
+        )  # or the first worker after midnight makes the partitions of one more day
         conn.execute("select pg_stat_reset()")
     return counted.dsn("shop")
 

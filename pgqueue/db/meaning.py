@@ -44,6 +44,29 @@ def may_pass(error: BaseException) -> bool:
     return isinstance(error, OSError)
 
 
+def is_of_values(error: BaseException) -> bool:
+    """Whether it is the values of a statement that were refused: psycopg could not write them, or the server not take them.
+
+    To say the same again is no use, and the session is as good as before.
+    """
+    if not isinstance(error, psycopg.Error):
+        return not isinstance(
+            error, DatabaseUnavailable | OSError
+        )  # raised by a value that is none of its column's kind
+    if error.sqlstate is None:
+        return isinstance(error, _UNWRITTEN)
+    return error.sqlstate[:2] in _OF_VALUES and error.sqlstate != _NO_MORE_NUMBERS
+
+
+def is_of_the_moment(error: BaseException) -> bool:
+    """Whether the same statement may pass when it is sent again: the server is away, full or busy, or took another's side."""
+    if not isinstance(error, psycopg.Error):
+        return isinstance(error, DatabaseUnavailable | OSError)
+    if error.sqlstate is None:
+        return not isinstance(error, _UNWRITTEN)
+    return error.sqlstate[:2] in _OF_THE_MOMENT or error.sqlstate == _NO_MORE_NUMBERS
+
+
 def may_repeat(error: BaseException) -> bool:
     """Whether a transaction of ours that failed with this may succeed if it is tried again; it may also have been committed."""
     if isinstance(error, ReadOnlyDefault):
@@ -132,6 +155,13 @@ _FOR_REPEATING = (
     psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected, psycopg.errors.ReadOnlySqlTransaction,
 )  # fmt: skip
 _NO_TABLES = psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName, psycopg.errors.UndefinedObject
+_UNWRITTEN = (
+    psycopg.DataError, psycopg.ProgrammingError, psycopg.NotSupportedError, psycopg.InterfaceError,
+)  # fmt: skip
+_OF_VALUES = ("21", "22", "54")  # how many they are, what they say, how large they are
+# Connections; transaction states, as of a server that takes no writes; deadlocks; room; locks; an administrator; the system.
+_OF_THE_MOMENT = ("08", "25", "40", "53", "55", "57", "58")
+_NO_MORE_NUMBERS = "2200H"  # a sequence is at its end: of class 22, and no value's fault
 _GOING_AWAY = ("57P", "080")  # shutdown, crash or start of the server; connection exceptions
 # libpq tells no code for a connection that was refused; other languages' words count as a refusal.
 _PASSING = (

@@ -9,22 +9,28 @@ rings, or was committed in time for that look. A defer that looked before the ma
 by a second look a moment later, or by those that follow in longer and longer distances, up to that of the polls. After each
 bell that brought nothing they begin anew: the job it was for may have been locked for the moment. The mark stays on while
 jobs come in only now and then.
+
+A job that cannot be claimed, as its text is none in our encoding or a number in it is at its end, would stop all that come
+after it. So a claim that is refused for values is made smaller until it brings something, or is for a single job: that one is
+set aside, dead with the reason. Where one after the other is refused it is not their fault, and the claimer waits.
 """
 
 import asyncio
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 
 from pgqueue.alarms import FalseAlarms
 from pgqueue.job import Claimed, Outcome, Verdict
 from pgqueue.plain import short
-from pgqueue.queries import CLAIM_BYTES, Queries
+from pgqueue.queries import CLAIM_BYTES, Queries, Rows
 from pgqueue.worker.crew import Crew
-from pgqueue.worker.cursors import Cursors, Pair
+from pgqueue.worker.cursors import Cursors, Pair, Place
 from pgqueue.worker.line import Line, Patience, Trouble
 from pgqueue.worker.scout import Scout
 from pgqueue.worker.settings import CLAIM_MAX, POLL_ALONE_S, POLL_S, Settings
+from pgqueue.worker.sieve import REFUSED, Refused, say
 
 logger = logging.getLogger("pgqueue.worker")
 
@@ -39,6 +45,7 @@ LOCKED_LOOK_S = 0.05  # until the next look for a due job that somebody else has
 DUE_NOISE_S = 0.01  # two looks at one due time differ by a round trip
 GIVE_WAY_S = 2.0  # for others to take a job that falls due; who is busy for longer gets it when it falls due again
 AWAKE_S = 0.5  # busy for this long without a pause: the mark comes off
+MOST_SET_ASIDE = 10  # jobs that cannot be claimed, one after the other; more of them, and it is not their fault
 BURST_POLL_S = 0.2  # a burst ends soon after the last job, which may be another worker's
 
 
@@ -49,7 +56,7 @@ class Claimer:
         self, line: Line, aside: Line, queries: Queries, crew: Crew, settings: Settings,
         *, worker: Callable[[], str], may_claim: Callable[[], bool], listens: Callable[[], bool],
         deliver: Callable[[list[Outcome]], None],
-        alarms: FalseAlarms,
+        name: str, alarms: FalseAlarms,
     ) -> None:  # fmt: skip
         self._line = line
         self._queries = queries
@@ -60,6 +67,7 @@ class Claimer:
         self._worker = worker
         self._may_claim = may_claim
         self._deliver = deliver
+        self._name = name
         self._unknown: set[str] = set()
         self._full: frozenset[str] = frozenset()
         self._before: dict[Pair, int] = {}  # the cursors when these became full
@@ -74,6 +82,7 @@ class Claimer:
         self._rate_done = 0
         self._trip_s = 0.0  # a claim's, with the wait for its turn on the line
         self._mean_bytes = 1.0  # of the arguments of the jobs claimed last
+        self._set_aside = 0  # since a claim was last taken
         self._busy_since: float | None = None
         self._look_in_s = SECOND_LOOK_S
         self._rung = False
@@ -93,7 +102,7 @@ class Claimer:
                 if await self._step():
                     return
                 patience.passed()
-            except Trouble as error:
+            except (*Trouble, Refused) as error:
                 await patience.wait("claim", error)
 
     def ring(self) -> None:
@@ -182,9 +191,7 @@ class Claimer:
 
     async def _take(self, limit: int) -> int:
         worker, places, began = self._worker(), self._cursors.places(), time.monotonic()
-        rows = await self._line.run(
-            self._queries.claim(worker=worker, cursors=places, unknown=self._without(), limit=limit)
-        )
+        rows = await self._rows(worker, places, limit)
         self._trip_s += (time.monotonic() - began - self._trip_s) * 0.5
         if worker != self._worker():
             return 0  # we were declared dead while the answer travelled: these jobs are being rescued
@@ -196,6 +203,33 @@ class Claimer:
         held = self._crew.holds() if self._line.lost else ()
         self._crew.take(job for job in jobs if job.id not in held and self._startable(job))
         return len(jobs)
+
+    async def _rows(self, worker: str, places: list[Place], limit: int) -> Rows:
+        """What a claim brings, of fewer jobs if there is one among them that cannot be claimed."""
+        try:
+            claim = partial(self._queries.claim, worker=worker, cursors=places, unknown=self._without(), limit=limit)
+            rows = await say(self._line, claim)
+        except Refused as refused:
+            if not refused.of_values or self._set_aside >= MOST_SET_ASIDE:
+                raise
+            if limit > 1:
+                return await self._rows(worker, places, limit // 2)
+            return await self._set_one_aside(worker, places, refused)
+        self._set_aside = 0
+        return rows
+
+    async def _set_one_aside(self, worker: str, places: list[Place], refused: Refused) -> Rows:
+        rows = await say(
+            self._line,
+            lambda: self._queries.set_aside(
+                worker=worker, worker_name=self._name, cursors=places, unknown=self._without(), cause=REFUSED,
+                error=f"this job cannot be claimed: the database refused to hand it out ({refused.line})",
+            ),
+        )  # fmt: skip
+        for (job_id,) in rows:
+            self._set_aside += 1
+            logger.error("job %s is dead: it cannot be claimed: %s", job_id, refused.line)
+        return await self._rows(worker, places, 1)
 
     def _heed_full(self) -> None:
         """Leave tasks alone that have no place, as long as others have some; then go back to those that were passed by."""

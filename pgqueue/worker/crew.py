@@ -164,7 +164,8 @@ class Crew:
             outcome = Outcome(*fields)
             run = child.pop(outcome.job_id)
             if run is None:
-                self._judgments.answered(outcome.job_id)
+                if not self._judgments.answered(outcome.job_id):
+                    continue  # it has no say in this job (any more): we were declared dead, and start over
             elif run.job.task in self.tasks:
                 self.tasks[run.job.task].measured(run_us / 1e6)
             outcomes.append(outcome)

@@ -3,17 +3,33 @@
 An outcome counts only if the database still gives this worker and this claim token the job; what does not come back
 belongs to somebody else by now. Outcomes are kept through a loss of the database and written when it is back: if the
 lease stood that long they count, else they are refused, and in both cases nothing runs twice unseen.
+
+Refusals. Most failures pass: the server is away, a lock is held, a disk is full. The same batch is sent until it does. What no
+repeat can cure must not stop all others, and not be blamed on those who did nothing wrong. So:
+
+* The client cannot write a value, or the server does not take it (`db.is_of_values`): the batch is sent in halves until the one
+  outcome stands alone, and all others are recorded.
+* Any other refusal, as of a right that was revoked or a table that is just being renamed, may concern every outcome alike. So
+  the statement is first sent without any: if that is refused too, the whole batch waits, and nobody is blamed. Else it is
+  halved, and what is left over has an error of its own if at least one other passed before it was refused once more, or
+  itself passes in plain words.
+* What was found is recorded as a failed attempt in plain words, of values that no database refuses: the same texts in ASCII
+  first, then a sentence of ours. If that is refused as well while others pass, it is given up with an error in the log: the job
+  counts as running until it is rescued, or given back as one that nobody has. If nothing at all passes, everything waits.
+* Each kind of statement stands for itself: while one is refused the others are written. Progress comes last, as it may be lost.
 """
 
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 from pgqueue.job import Outcome, State, Verdict
-from pgqueue.queries import Queries
+from pgqueue.queries import Queries, Rows, Statement
+from pgqueue.retry import clamp_delay
 from pgqueue.worker.line import Line, Patience, Trouble
+from pgqueue.worker.sieve import REFUSED, Refused, in_ascii, say, sift
 
 logger = logging.getLogger("pgqueue.worker")
 
@@ -31,6 +47,11 @@ AFTER = {
     Verdict.CANCELLED: (State.CANCELLED, 0, 0),
 }
 
+
+# Of a failed attempt; all others run again anyway, or ended as somebody wished.
+_FAILED = (Verdict.RETRY, Verdict.DEAD, Verdict.CANCELLED, Verdict.CRASH, Verdict.QUARANTINE)
+
+Report = tuple[str, int, float | None, str | None]  # job, token, fraction, note
 
 _LEVELS = {State.DEAD: logging.ERROR, State.CANCELLED: logging.INFO}
 
@@ -58,10 +79,12 @@ class Finisher:
         self._on_room = on_room
         self._pending: list[Outcome] = []
         self._bytes = 0  # of texts, pending and being written
-        self._progress: dict[str, tuple[int, float | None, str | None]] = {}
+        self._progress: dict[str, Report] = {}
         self._writing: Sequence[Outcome] = ()
         self._repeated = False  # the batch was sent before, and its answer may have been lost
         self._came = asyncio.Event()
+        self._given_up = 0
+        self._reason = ""  # why the last batch was not written
         self.counts: Counter[str] = Counter()
 
     def deliver(self, outcomes: Sequence[Outcome]) -> None:
@@ -72,12 +95,19 @@ class Finisher:
 
     def report(self, job_id: str, token: int, fraction: float | None, note: str | None) -> None:
         """Take a progress report; the latest of a job is written soon."""
-        self._progress[job_id] = token, fraction, note
+        self._progress[job_id] = job_id, token, fraction, note
         self._came.set()
 
     def holds(self) -> set[str]:
         """The jobs whose outcome is not yet recorded."""
         return {outcome.job_id for outcome in (*self._pending, *self._writing)}
+
+    @property
+    def unrecorded(self) -> str | None:
+        """What could not be recorded so far and why, for people."""
+        count = self._given_up + len(self._pending) + len(self._writing)
+        reason = self._reason or "there was no time for it"
+        return f"could not record the end of {count} job{'s' * (count != 1)}: {reason}" if count else None
 
     @property
     def full(self) -> bool:
@@ -107,9 +137,11 @@ class Finisher:
                     await self._write()
                     self._repeated = False
                     patience.passed()
-                except Trouble as error:
+                except (*Trouble, Refused) as error:
                     self._pending[:0] = self._writing
-                    self._repeated = True
+                    # A refusal is an answer: nothing of it was written.
+                    self._repeated |= not isinstance(error, Refused)
+                    self._reason = (str(error).splitlines() or [type(error).__name__])[0]
                     await patience.wait("recording results", error)
                 finally:
                     self._writing = ()
@@ -126,19 +158,78 @@ class Finisher:
 
     async def _write(self) -> None:
         """Write what stands in _writing, kind by kind; what a failure leaves there is tried again."""
-        await self._write_progress()
-        for outcome in self._of(Verdict.UNSURE):
-            await self._resolve(outcome)
-            self._written([outcome])
-        for outcome in self._of(Verdict.MISFIT):
-            await self._hand_back(outcome)
+        self._note(self._of(Verdict.COMMITTED, Verdict.LOST))
+        refusals: list[Refused] = []
+        for ask, kind in ((self._resolve, Verdict.UNSURE), (self._hand_back, Verdict.MISFIT)):
+            for outcome in self._of(kind):
+                try:
+                    await ask(outcome)
+                except Refused as error:
+                    refusals.append(error)
         for write, kinds in ((self._finish, [Verdict.SUCCEEDED]), (self._settle, list(AFTER))):
             if outcomes := self._of(*kinds):
-                await write(outcomes)
-                self._written(outcomes)
-        self.counts["succeeded"] += len(self._of(Verdict.COMMITTED))
-        for outcome in self._of(Verdict.LOST):
-            _tell_lost(outcome)
+                try:
+                    await self._record(write, outcomes)
+                except Refused as error:
+                    refusals.append(error)
+        await self._write_progress()
+        for refused in refusals:
+            raise refused
+        for outcome in self._writing:
+            self._give_up(outcome, Refused(ValueError(f"there is no verdict {outcome.verdict!r:.100}")))
+
+    async def _record(self, write: "Write", outcomes: Sequence[Outcome]) -> None:
+        """Write all of one kind; raises Refused if none of them passes, not even in plain words."""
+        found = await sift(write, outcomes)
+        passed = len(found) < len(outcomes)
+        if found and not passed and write != self._settle and not any(refused.of_values for _, refused in found):
+            raise found[0][1]  # what is plain goes by another statement, and would prove nothing
+        left = []
+        for outcome, refused in found:
+            # What was wrong may have ended just now, and be what let the others pass.
+            again = refused.of_values or await sift(write, [outcome])
+            if not again or await self._plainly(outcome, refused):
+                passed = True
+            else:
+                left.append((outcome, refused))
+        if left and not passed:
+            raise left[0][1]
+        for outcome, refused in left:
+            self._give_up(outcome, refused)
+
+    async def _plainly(self, outcome: Outcome, refused: Refused) -> bool:
+        """Record an outcome that was refused as a failed attempt, in words that no database refuses."""
+        for words in in_plain_words(outcome, refused):
+            try:
+                rows = await self._settled([words])
+            except Refused:
+                continue
+            if rows:
+                logger.warning(
+                    "job %s: the database refused the end of its attempt (%s): %s; it is recorded as a failed one",
+                    outcome.job_id, outcome.verdict, refused.line,
+                )  # fmt: skip
+            await self._came_back([outcome], rows)
+            return True
+        return False
+
+    def _give_up(self, outcome: Outcome, refused: Refused) -> None:
+        logger.error(
+            "job %s: the end of its attempt (%s) cannot be recorded: %s; it counts as running until it is given back",
+            outcome.job_id, outcome.verdict, refused.line,
+        )  # fmt: skip
+        self._given_up += 1
+        self._reason = refused.line
+        self._written([outcome])
+
+    def _note(self, ended: Sequence[Outcome]) -> None:
+        """Of these nothing is left to be written."""
+        for outcome in ended:
+            if outcome.verdict == Verdict.LOST:
+                _tell_lost(outcome)
+            else:
+                self.counts["succeeded"] += 1
+        self._written(ended)
 
     def _of(self, *kinds: Verdict) -> list[Outcome]:
         return [outcome for outcome in self._writing if outcome.verdict in kinds]
@@ -151,35 +242,47 @@ class Finisher:
         self._writing = [outcome for outcome in self._writing if (outcome.job_id, outcome.token) not in attempts]
 
     async def _finish(self, done: Sequence[Outcome]) -> None:
-        done = sorted(done)  # by id: two statements that lock the same rows take them in one order
-        rows = await self._line.run(
-            self._queries.finish(
-                worker=self._worker(),
-                ids=[outcome.job_id for outcome in done],
-                tokens=[outcome.token for outcome in done],
-                results=[outcome.result for outcome in done],
-            )
-        )
+        # By id: two statements that lock the same rows take them in one order.
+        rows = await say(self._line, lambda: self._finishing(sorted(done)))
         self.counts["succeeded"] += len(rows)
-        if len(rows) < len(done):
-            await self._account_for(done, rows, recorded=self._repeated)
+        await self._came_back(done, rows)
+
+    def _finishing(self, done: Sequence[Outcome]) -> Statement:
+        return self._queries.finish(
+            worker=self._worker(),
+            ids=[outcome.job_id for outcome in done],
+            tokens=[outcome.token for outcome in done],
+            results=[outcome.result for outcome in done],
+        )
 
     async def _settle(self, ended: Sequence[Outcome]) -> None:
-        rows = await self._line.run(
-            self._queries.settle(worker=self._worker(), worker_name=self._worker_name, columns=_columns(ended))
+        await self._came_back(ended, await self._settled(ended))
+
+    async def _settled(self, ended: Sequence[Outcome]) -> Rows:
+        rows = await say(
+            self._line,
+            lambda: self._queries.settle(worker=self._worker(), worker_name=self._worker_name, columns=_columns(ended)),
         )
         settled = {row[0]: row[1:3] for row in rows}
         for outcome in ended:
             if outcome.job_id in settled:
                 self._count(outcome, *settled[outcome.job_id])
-        if len(rows) < len(ended):
-            await self._account_for(ended, rows, recorded=self._repeated)
+        return rows
+
+    async def _came_back(self, batch: Sequence[Outcome], rows: Rows) -> None:
+        """These are recorded; account for those of the batch that are not among them."""
+        if len(rows) < len(batch):
+            kept = {row[0] for row in rows}
+            self._written([outcome for outcome in batch if outcome.job_id in kept])
+            batch = [outcome for outcome in batch if outcome.job_id not in kept]
+            await self._account_for(batch, recorded=self._repeated)
+        self._written(batch)
 
     def _count(self, outcome: Outcome, state: str, task: str) -> None:
         if outcome.cause is not None:
             self.counts["failed"] += 1
         if state in (State.SCHEDULED, State.QUEUED):  # the doorbell is rung for others only
-            self._due_in(outcome.delay_s)
+            self._due_in(float(outcome.delay_s))
         if state in (State.DEAD, State.CANCELLED):
             self.counts[state] += 1
             logger.log(_LEVELS[State(state)], "job %s (%s) is %s: %s", outcome.job_id, task, state, outcome.error)
@@ -188,18 +291,23 @@ class Finisher:
 
     async def _resolve(self, outcome: Outcome) -> None:
         """An atomic task's COMMIT got no answer. If the row still stands as ours it did not happen, and the attempt failed."""
-        rows = await self._line.run(
-            self._queries.revoke(worker=self._worker(), job_id=outcome.job_id, token=outcome.token)
+        rows = await say(
+            self._line,
+            lambda: self._queries.revoke(worker=self._worker(), job_id=outcome.job_id, token=outcome.token),
         )
         if rows:
-            await self._settle([outcome._replace(token=rows[0][0], verdict=outcome.otherwise or Verdict.DEAD)])
+            failed = outcome._replace(token=rows[0][0], verdict=outcome.otherwise or Verdict.DEAD)
+            # It is settled with the others, and goes by its new token, also if that has to be repeated.
+            self._writing = [failed if other is outcome else other for other in self._writing]
         else:
-            await self._account_for([outcome], rows, recorded=True)
+            await self._account_for([outcome], recorded=True)
+            self._written([outcome])
 
     async def _hand_back(self, outcome: Outcome) -> None:
         """Our code does not take the arguments. Where no other worker's may, the attempt failed and is settled with the others."""
-        rows = await self._line.run(
-            self._queries.hand_back(worker=self._worker(), job_id=outcome.job_id, token=outcome.token)
+        rows = await say(
+            self._line,
+            lambda: self._queries.hand_back(worker=self._worker(), job_id=outcome.job_id, token=outcome.token),
         )
         if rows:
             task, delay_s = rows[0]
@@ -216,26 +324,35 @@ class Finisher:
     async def _write_progress(self) -> None:
         reports, self._progress = self._progress, {}
         if reports:
-            ids = sorted(reports)
-            tokens, fractions, notes = zip(*(reports[id_] for id_ in ids), strict=True)
-            await self._line.run(
-                self._queries.progress(
-                    worker=self._worker(), ids=ids, tokens=list(tokens), fractions=list(fractions), notes=list(notes)
-                )
-            )
+            try:
+                found = await sift(self._progressed, sorted(reports.values()))
+            except Refused as error:
+                self._line.troubles.tell("progress reports", error, then="they are left out")
+            else:
+                for (job_id, *_), refused in found:
+                    self._line.troubles.tell(f"job {job_id}: its progress report", refused, then="it is left out")
 
-    async def _account_for(self, batch: Sequence[Outcome], rows: Sequence[Sequence[Any]], *, recorded: bool) -> None:
-        """Tell of outcomes that were refused. recorded: they may be, by a statement or a COMMIT whose answer was lost."""
-        kept = {row[0] for row in rows}
-        missing = [outcome for outcome in batch if outcome.job_id not in kept]
+    async def _progressed(self, reports: Sequence[Report]) -> None:
+        ids, tokens, fractions, notes = map(list, zip(*reports, strict=True)) if reports else ([], [], [], [])
+        await say(
+            self._line,
+            lambda: self._queries.progress(
+                worker=self._worker(), ids=ids, tokens=tokens, fractions=fractions, notes=notes
+            ),
+        )
+
+    async def _account_for(self, missing: Sequence[Outcome], *, recorded: bool) -> None:
+        """Tell of outcomes that were not taken. recorded: they may be, by a statement or a COMMIT whose answer was lost."""
+        kept = set()
         if recorded:
-            found = await self._line.run(
-                self._queries.recorded(
+            found = await say(
+                self._line,
+                lambda: self._queries.recorded(
                     worker=self._worker(),
                     ids=[outcome.job_id for outcome in missing],
                     tokens=[outcome.token for outcome in missing],
                     kept=[outcome.keeps for outcome in missing],
-                )
+                ),
             )
             for job_id, state in found:
                 kept.add(job_id)
@@ -245,12 +362,35 @@ class Finisher:
                 _tell_lost(outcome)
 
 
+Write = Callable[[Sequence[Outcome]], Awaitable[None]]
+
+
+def in_plain_words(outcome: Outcome, refused: Refused) -> Iterator[Outcome]:
+    """The same attempt as a failed one, of values that no database refuses; the most telling first. None of one that never ran."""
+    if outcome.verdict == Verdict.RELEASE:
+        return
+    if outcome.verdict in _FAILED:
+        yield outcome._replace(
+            result=None,
+            delay_s=clamp_delay(outcome.delay_s) if isinstance(outcome.delay_s, int | float) else 0.0,
+            cause=None if outcome.cause is None else in_ascii(outcome.cause),
+            error=None if outcome.error is None else in_ascii(outcome.error),
+            traceback=None if outcome.traceback is None else in_ascii(outcome.traceback),
+        )
+    what = "the task succeeded, but its result" if outcome.verdict == Verdict.SUCCEEDED else "the end of this attempt"
+    error = f"{what} could not be recorded: the database refused it ({refused.line})"
+    yield Outcome(outcome.job_id, outcome.token, Verdict.DEAD, cause=REFUSED, error=error)
+
+
 def _tell_lost(outcome: Outcome) -> None:
     logger.warning("job %s: lease lost; this attempt's end (%s) counts for nothing", outcome.job_id, outcome.verdict)
 
 
 def _size(outcome: Outcome) -> int:
-    return len(outcome.result or "") + len(outcome.traceback or "")
+    try:
+        return len(outcome.result or "") + len(outcome.traceback or "")
+    except TypeError:  # no texts: the database will refuse them
+        return 0
 
 
 def _columns(ended: Sequence[Outcome]) -> dict[str, list[Any]]:
@@ -260,7 +400,7 @@ def _columns(ended: Sequence[Outcome]) -> dict[str, list[Any]]:
         "ids": [outcome.job_id for outcome in ended],
         "tokens": [outcome.token for outcome in ended],
         "states": [str(state) for state, _, _ in after],
-        "delays": [outcome.delay_s for outcome in ended],
+        "delays": [float(outcome.delay_s) for outcome in ended],
         "refunds": [refund for _, refund, _ in after],
         "crashes": [crash for _, _, crash in after],
         "causes": [outcome.cause for outcome in ended],

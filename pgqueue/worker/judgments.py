@@ -47,9 +47,9 @@ class Judgments:
             self._asked[case.job.id] = case
             child.send("judge", case.job, CAUSE, case.error)
 
-    def answered(self, job_id: str) -> None:
-        """The outcome of this job came."""
-        self._asked.pop(job_id, None)
+    def answered(self, job_id: str) -> bool:
+        """The outcome of this job came. False: nobody asked for it."""
+        return self._asked.pop(job_id, None) is not None
 
     def buried(self, child: Child) -> None:
         """A child has ended: ask another, unless it is the policy that ends them."""

@@ -138,16 +138,20 @@ class Lease:
 
     async def stop(self) -> None:
         """Sign out: the row goes if no job is left under it."""
-        try:
-            if self._conn is not None:
-                self._beat_at = 0.0  # the last counts are still to be told
-                if await self._beat_if_due():
-                    await within(
-                        self._conn, BEAT_DEADLINE_S, db.run_async(self._conn, self._queries.depart(worker=self.worker))
-                    )
-        except Trouble as error:
-            logger.warning("signing out: %s; the lease runs out by itself", error)
+        self._beat_at = 0.0  # the last counts are still to be told
+        for step in self._beat_if_due, self._depart:
+            try:
+                if self._conn is not None:
+                    await step()
+            except Trouble as error:
+                logger.warning("signing out: %s; the lease runs out by itself", error)
+                if db.is_of_the_moment(error):
+                    break
         await self._close()
+
+    async def _depart(self) -> None:
+        assert self._conn is not None
+        await self._say(self._conn, self._queries.depart(worker=self.worker))
 
     async def _close(self) -> None:
         conn, self._conn = self._conn, None
@@ -253,9 +257,16 @@ class Lease:
             settled=time.monotonic() >= self._settled_at, **says,
         )  # fmt: skip
         try:
-            ((state, expired, sessionless, next_due_s, orphaning),) = await self._say(conn, beat(look=look))
+            answer = await self._say(conn, beat(look=look))
         except db.Blocked:
-            ((state, expired, sessionless, next_due_s, orphaning),) = await self._say(conn, beat(look=False))
+            answer = await self._say(conn, beat(look=False))
+        except db.DatabaseError as error:
+            if not (news and db.is_of_values(error)):
+                raise
+            # A lease must not hang on figures.
+            logger.warning("counting %s: %s; they are left out of the figures", dict(news), error)
+            answer = await self._say(conn, beat(look=False, **dict.fromkeys(says, 0)))
+        ((state, expired, sessionless, next_due_s, orphaning),) = answer
         if state is None:
             await self._lost()
             return False
@@ -298,8 +309,11 @@ class Lease:
         if gone := sorted({*expired, *orphaning}):
             try:
                 await self._rescue(conn, gone)
-            except db.Blocked as error:  # who looks at the jobs next finds them again
-                logger.warning("taking back the jobs of dead workers: %s; trying again", error)
+            except db.DatabaseError as error:
+                if db.is_of_the_moment(error) and not isinstance(error, db.Blocked):
+                    raise
+                # Who looks at the jobs next finds them again; meanwhile this worker's lease goes on.
+                self._troubles.tell("taking back the jobs of dead workers", error)
 
     async def _rescue(self, conn: db.AsyncConnection, workers: list[str]) -> None:
         while True:

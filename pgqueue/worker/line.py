@@ -39,14 +39,14 @@ class Troubles:
     def __init__(self) -> None:
         self._told_at: dict[str, float] = {}
 
-    def tell(self, what: str, error: BaseException) -> None:
+    def tell(self, what: str, error: BaseException, *, then: str = "trying again") -> None:
         """Log one line, unless this error was told of just now."""
         now = time.monotonic()
         self._told_at = {told: at for told, at in self._told_at.items() if now - at < TELL_S}
         text = str(error).splitlines()[0] if str(error) else type(error).__name__
         if text not in self._told_at:
             self._told_at[text] = now
-            logger.warning("%s: %s; trying again", what, text)
+            logger.warning("%s: %s; %s", what, text, then)
 
 
 class Patience:
@@ -95,14 +95,18 @@ class Line:
             db.sever(self._conn)
 
     async def run(self, steps: "Steps[Any] | Statement", *, transaction: bool = False) -> Any:
-        """Drive steps, in a transaction of their own if asked to; raises one of Trouble and forgets the connection then."""
+        """Drive steps, in a transaction of their own if asked to; raises one of Trouble and forgets the connection then.
+
+        Not where values were refused: that harms no connection.
+        """
         async with self._turn:
             try:
                 conn = await self._connected()
                 return await within(conn, DEADLINE_S, self._drive(conn, steps, transaction=transaction))
-            except Trouble:
-                self.lost += 1
-                await self.close()
+            except Trouble as error:
+                if not db.is_of_values(error):
+                    self.lost += 1
+                    await self.close()
                 raise
 
     async def _drive(self, conn: db.AsyncConnection, steps: "Steps[Any] | Statement", *, transaction: bool) -> Any:

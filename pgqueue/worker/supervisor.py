@@ -19,6 +19,7 @@ import pgqueue
 from pgqueue import db, schema
 from pgqueue.alarms import FalseAlarms
 from pgqueue.app import App
+from pgqueue.errors import PgQueueError
 from pgqueue.job import Outcome
 from pgqueue.worker.advice import advice, check_descriptors
 from pgqueue.worker.chores import Chores
@@ -48,12 +49,16 @@ class Supervisor:
         self._settings = settings
         self._greet = greet
         self._signals = 0
+        self._left: str | None = None  # what could not be recorded
         self._signalled = asyncio.Event()
         self._station: Station | None = None
         self._crew = Crew(settings, deliver=self._deliver, report=self._report, stirred=self._stirred)
 
     async def run(self) -> None:
-        """Work until a signal or the end of a burst; raises ConfigError, DatabaseUnavailable or SchemaError if it cannot start."""
+        """Work until a signal or the end of a burst; raises ConfigError, DatabaseUnavailable or SchemaError if it cannot start.
+
+        A burst raises PgQueueError if the end of some job could not be recorded.
+        """
         check_descriptors(self._settings)
         self._heed_signals()
         worker = str(uuid.uuid4())
@@ -64,10 +69,18 @@ class Supervisor:
                 if await self._signed_in(self._station):
                     self._greet(self._station.facts())
                     await self._serve(self._station)
+                    self._account()
         finally:
             await self._crew.stop()
             if self._station is not None:
                 await self._station.close()
+
+    def _account(self) -> None:
+        """Tell what was done and could not be recorded, by the exit code too where somebody waits for it."""
+        if self._left is not None:
+            if self._settings.burst:
+                raise PgQueueError(self._left)
+            logger.error("%s", self._left)
 
     async def _signed_in(self, station: "Station") -> bool:
         """Sign in, however long the database is still away: workers and servers of one deployment start together.
@@ -112,7 +125,10 @@ class Supervisor:
         self._crew.recall()
         await _until(lambda: self._crew.idle or self._signals > 1, self._settings.shutdown_timeout_s)
         await self._crew.stop()
-        await _until(lambda: station.finisher.idle, LAST_WORDS_S)
+        # A burst is in no hurry: whoever started it relies on its exit code.
+        patient = self._settings.burst and not self._signals
+        await _until(lambda: station.finisher.idle, self._settings.shutdown_timeout_s if patient else LAST_WORDS_S)
+        self._left = station.finisher.unrecorded
 
     def _heed_signals(self) -> None:
         heed = asyncio.get_running_loop().add_signal_handler
@@ -176,7 +192,7 @@ class Station:
         self.claimer = Claimer(
             self.line, self._aside, queries, crew, settings,
             worker=lambda: self.lease.worker, may_claim=self._may_claim, listens=lambda: self.lease.listens,
-            deliver=self.finisher.deliver, alarms=self._alarms,
+            deliver=self.finisher.deliver, name=self._name, alarms=self._alarms,
         )  # fmt: skip
         self.chores = Chores(
             self.line, queries, self._app.config, crew=crew, finisher=self.finisher, worker=lambda: self.lease.worker

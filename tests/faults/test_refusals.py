@@ -1,0 +1,448 @@
+"""Something in what a worker writes is refused: it stands alone, in plain words, and all others are recorded as ever."""
+
+import asyncio
+import contextlib
+import json
+import logging
+import math
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from pgqueue import App
+from pgqueue.job import Claimed, Outcome, Verdict
+from pgqueue.queries import Queries
+from pgqueue.worker.finisher import Finisher
+from pgqueue.worker.line import Line, Troubles
+from pgqueue.worker.sieve import REFUSED
+from tests import hostile_tasks, tasks
+from tests.conftest import Worker, eventually
+from tests.hands import Hands
+
+
+@pytest.fixture
+def dsn(shared_dsn: str) -> str:
+    """Nothing is done to the server."""
+    return shared_dsn
+
+
+@contextlib.asynccontextmanager
+async def finishing(dsn: str, queries: Queries, worker: str) -> AsyncIterator[Finisher]:
+    """A finisher at work in the name of a worker."""
+    line = Line(dsn, queries, name="finishing", troubles=Troubles())
+    finisher = Finisher(
+        line, queries, worker=lambda: worker, worker_name="by hand", due_in=lambda _: None, on_room=lambda: None
+    )
+    running = asyncio.create_task(finisher.run())
+    try:
+        yield finisher
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
+        await line.close()
+
+
+async def until(condition: Callable[[], Any], *, what: str) -> None:
+    await asyncio.to_thread(eventually, condition, what=what)
+
+
+def ended(job: Claimed, verdict: Verdict, **fields: Any) -> Outcome:
+    failed = {"cause": "exception", "error": "ValueError: no luck", "traceback": "here"}
+    return Outcome(
+        job.id, job.token, verdict, **((failed if verdict in (Verdict.RETRY, Verdict.DEAD) else {}) | fields)
+    )
+
+
+def write(app: App, conn: psycopg.Connection, poison: Callable[[Claimed], Outcome]) -> tuple[str, Finisher]:
+    """Claim 50 jobs and let one of them end as told among others that end in every way; its id."""
+    for _ in range(50):
+        app.enqueue("t", max_attempts=3)
+    hands = Hands(conn, app.queries)
+    jobs = hands.claim()
+    kinds = [Verdict.SUCCEEDED, Verdict.RETRY, Verdict.DEAD, Verdict.SNOOZE, Verdict.CANCELLED, Verdict.RELEASE]
+    outcomes = [
+        ended(job, kinds[n % 6], **({"result": "1"} if n % 6 == 0 else {"delay_s": 300.0} if n % 6 in (1, 3) else {}))
+        for n, job in enumerate(jobs)
+    ]
+    outcomes[25] = poison(jobs[25])
+
+    async def run() -> Finisher:
+        async with finishing(app.dsn, app.queries, hands.id) as finisher:
+            finisher.deliver(outcomes)
+            await until(lambda: finisher.idle, what="all is written")
+            assert not finisher._bytes and not finisher.full
+        return finisher
+
+    finisher = asyncio.run(run())
+    states = dict(conn.execute("select id::text, state::text from pgqueue.jobs").fetchall())
+    after = ["succeeded", "scheduled", "dead", "scheduled", "cancelled", "queued"]
+    assert {job.id: states[job.id] for job in jobs} | {jobs[25].id: ""} == {
+        job.id: after[n % 6] for n, job in enumerate(jobs)
+    } | {jobs[25].id: ""}
+    assert finisher.counts["succeeded"] == 9
+    return jobs[25].id, finisher
+
+
+NO_TEXT = [object(), {"a": 1}, "\0", "\ud800"]
+OF_COLUMNS: dict[str, list[tuple[Verdict, Any]]] = {
+    "result": [(Verdict.SUCCEEDED, value) for value in [*NO_TEXT, 5, b"x", ["a"]]],
+    "delay_s": [
+        (verdict, value)
+        for verdict in (Verdict.RETRY, Verdict.SNOOZE)
+        for value in (math.nan, math.inf, 1e300, "soon", None, object(), [1])
+    ],
+    "cause": [(Verdict.RETRY, value) for value in NO_TEXT],
+    "error": [(verdict, value) for verdict in (Verdict.RETRY, Verdict.DEAD, Verdict.CANCELLED) for value in NO_TEXT],
+    "traceback": [(Verdict.DEAD, value) for value in NO_TEXT],
+}
+POISONS = [(field, verdict, value) for field, poisons in OF_COLUMNS.items() for verdict, value in poisons]
+
+
+@pytest.mark.parametrize(("field", "verdict", "value"), POISONS, ids=lambda value: repr(value)[:20])
+def test_a_refused_value_becomes_a_failed_attempt_in_plain_words(
+    app: App, conn: psycopg.Connection, caplog: pytest.LogCaptureFixture, field: str, verdict: Verdict, value: Any
+) -> None:
+    job_id, finisher = write(app, conn, lambda job: ended(job, verdict, **{field: value}))
+    assert finisher.unrecorded is None
+    state = {Verdict.RETRY: "scheduled", Verdict.CANCELLED: "cancelled"}.get(verdict, "dead")
+    assert conn.execute("select state::text from pgqueue.jobs where id = %s", [job_id]).fetchone() == (state,)
+    if verdict in (Verdict.SUCCEEDED, Verdict.SNOOZE):
+        ((cause, error),) = conn.execute("select cause, error from pgqueue.attempt where job_id = %s", [job_id])
+        assert cause == REFUSED and "could not be recorded: the database refused it (" in error
+    (warning,) = told(caplog, logging.WARNING)
+    assert warning.startswith(f"job {job_id}: the database refused the end of its attempt ({verdict}): ")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("job_id", "no id"), ("token", "x"), ("token", 2**70), ("verdict", "what?")]
+)
+def test_what_cannot_be_recorded_at_all_is_told_of_and_left_to_the_rescue(
+    app: App, conn: psycopg.Connection, caplog: pytest.LogCaptureFixture, field: str, value: Any
+) -> None:
+    job_id, finisher = write(app, conn, lambda job: ended(job, Verdict.RETRY)._replace(**{field: value}))
+    assert conn.execute("select state::text from pgqueue.jobs where id = %s", [job_id]).fetchone() == ("running",)
+    assert str(finisher.unrecorded).startswith("could not record the end of 1 job: ")
+    (error,) = [text for text in told(caplog, logging.ERROR) if "is dead" not in text]
+    assert "cannot be recorded" in error and "until it is given back" in error
+
+
+def told(caplog: pytest.LogCaptureFixture, level: int) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno == level]
+
+
+@pytest.mark.parametrize("fraction", ["half", object(), 1e300, {}])
+@pytest.mark.parametrize("note", ["fine", "\0"])
+def test_a_refused_progress_report_is_left_out(
+    app: App, conn: psycopg.Connection, caplog: pytest.LogCaptureFixture, fraction: Any, note: str
+) -> None:
+    for _ in range(20):
+        app.enqueue("t")
+    hands = Hands(conn, app.queries)
+    jobs = hands.claim()
+
+    async def run() -> None:
+        async with finishing(app.dsn, app.queries, hands.id) as finisher:
+            for number, job in enumerate(jobs):
+                finisher.report(
+                    job.id, job.token, fraction if number == 7 else number % 2 / 2 or 1, note if number == 7 else "on"
+                )
+            await until(lambda: len(told(caplog, logging.WARNING)) == 1, what="it is told")
+
+    asyncio.run(run())
+    assert f"job {jobs[7].id}: its progress report: " in told(caplog, logging.WARNING)[0]
+    reported = "select id::text from pgqueue.job where progress_note = 'on'"
+    assert {id_ for (id_,) in conn.execute(reported)} == {job.id for job in jobs} - {jobs[7].id}
+
+
+def test_an_atomic_end_without_an_answer_stands_for_itself(app: App, conn: psycopg.Connection) -> None:
+    """Asking about it takes other statements; a poisoned one among several does not keep them from being asked."""
+    for _ in range(3):
+        app.enqueue("t")
+    hands = Hands(conn, app.queries)
+    first, poisoned, last = hands.claim()
+
+    async def run() -> None:
+        async with finishing(app.dsn, app.queries, hands.id) as finisher:
+            unsure = {"cause": "commit", "error": "lost", "traceback": "here", "delay_s": 5.0}
+            finisher.deliver([
+                Outcome(first.id, first.token, Verdict.UNSURE, **unsure),  # type: ignore[arg-type]
+                Outcome("no id", poisoned.token, Verdict.UNSURE, **unsure),  # type: ignore[arg-type]
+                Outcome(last.id, last.token, Verdict.UNSURE, **unsure),  # type: ignore[arg-type]
+            ])  # fmt: skip
+            scheduled = "select count(*) from pgqueue.job where state = 'scheduled'"
+            await until(lambda: conn.execute(scheduled).fetchone() == (2,), what="the others are settled")
+            assert finisher.holds() == {"no id"}
+
+    asyncio.run(run())
+
+
+# -- what is nobody's fault --
+
+
+@pytest.fixture
+def outsider(conn: psycopg.Connection, shared_dsn: str) -> Iterator[str]:
+    """The DSN of a role that may what it is granted."""
+    role = f"outsider_{uuid.uuid4().hex[:8]}"
+    conn.execute(f"create role {role} login password 'secret'")
+    conn.execute(f"grant usage on schema pgqueue to {role}")
+    conn.execute(f"grant all on all tables in schema pgqueue to {role}")
+    conn.execute(f"grant all on all sequences in schema pgqueue to {role}")
+    yield make_conninfo(shared_dsn, user=role, password="secret")
+    conn.execute(f"drop owned by {role}")
+    conn.execute(f"drop role {role}")
+
+
+MOMENTS = {
+    "a right on history": ("revoke insert on pgqueue.history from {role}", "grant insert on pgqueue.history to {role}"),
+    "a right on jobs": ("revoke delete on pgqueue.job from {role}", "grant delete on pgqueue.job to {role}"),
+    "a right to update": ("revoke update on pgqueue.job from {role}", "grant update on pgqueue.job to {role}"),
+    "a renamed table": ("alter table pgqueue.attempt rename to aside", "alter table pgqueue.aside rename to attempt"),
+    "a renamed column": (
+        "alter table pgqueue.history rename result to aside", "alter table pgqueue.history rename aside to result",
+    ),
+    "a trigger of theirs": (
+        "create function pgqueue.broken() returns trigger language plpgsql as "
+        "$$ begin perform 1 from nowhere; return new; end $$; "
+        "create trigger broken before insert on pgqueue.history for each row execute function pgqueue.broken()",
+        "drop function pgqueue.broken() cascade",
+    ),
+}  # fmt: skip
+
+
+MIXED = (Verdict.SUCCEEDED, Verdict.RETRY, Verdict.RELEASE) * 10
+CASES = [  # each where its statement touches what is wrong
+    *((moment, MIXED) for moment in MOMENTS if "trigger" not in moment),
+    ("a right on history", (Verdict.SUCCEEDED,)),
+    ("a right on jobs", (Verdict.SUCCEEDED,)),
+    ("a renamed column", (Verdict.SUCCEEDED,)),
+    ("a trigger of theirs", (Verdict.SUCCEEDED,)),
+    ("a right on history", (Verdict.RETRY,)),
+    ("a right to update", (Verdict.RETRY,)),
+    ("a renamed table", (Verdict.RETRY,)),
+    ("a trigger of theirs", (Verdict.SUCCEEDED,) * 100),
+    ("a trigger of theirs", (Verdict.DEAD,)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("moment", "kinds"), CASES, ids=lambda value: value if isinstance(value, str) else str(len(value))
+)
+def test_nobody_is_blamed_for_what_concerns_all(
+    app: App,
+    conn: psycopg.Connection,
+    outsider: str,
+    caplog: pytest.LogCaptureFixture,
+    moment: str,
+    kinds: Sequence[Verdict],
+) -> None:
+    begin, end = (text.format(role=conninfo_to_dict(outsider)["user"]) for text in MOMENTS[moment])
+    for _ in kinds:
+        app.enqueue("t")
+    hands = Hands(conn, app.queries)
+    jobs = hands.claim()
+
+    async def run() -> None:
+        async with finishing(outsider, app.queries, hands.id) as finisher:
+            conn.execute(begin)
+            try:
+                finisher.deliver([
+                    ended(job, kind, **({"result": "1"} if kind == Verdict.SUCCEEDED else {"delay_s": 60.0}))
+                    for job, kind in zip(jobs, kinds, strict=True)
+                ])  # fmt: skip
+                lost = finisher._line.lost
+                await until(lambda: finisher._line.lost > lost + 8, what="it was tried again and again")
+            finally:
+                conn.execute(end)
+            await until(lambda: finisher.idle, what="all is recorded")
+            assert finisher.unrecorded is None
+
+    asyncio.run(run())
+    assert not [text for text in told(caplog, logging.ERROR) if "no luck" not in text]
+    after = {
+        Verdict.SUCCEEDED: "succeeded",
+        Verdict.RETRY: "scheduled",
+        Verdict.RELEASE: "queued",
+        Verdict.DEAD: "dead",
+    }
+    states = dict(conn.execute("select id::text, state::text from pgqueue.jobs").fetchall())
+    assert states == {job.id: after[kind] for job, kind in zip(jobs, kinds, strict=True)}
+
+
+def test_a_row_that_nothing_can_change_does_not_hold_up_the_others(
+    app: App, conn: psycopg.Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Somebody's own foreign key or trigger on one job: the error is of that row, though it is not of its values."""
+    for _ in range(20):
+        app.enqueue("t")
+    hands = Hands(conn, app.queries)
+    jobs = hands.claim()
+    conn.execute(
+        "create function pgqueue.keep() returns trigger language plpgsql as "
+        f"$$ begin if old.id = '{jobs[3].id}' then perform 1 from nowhere; end if; return coalesce(new, old); end $$"
+    )
+    conn.execute(
+        "create trigger keep before delete or update on pgqueue.job for each row execute function pgqueue.keep()"
+    )
+
+    async def run() -> Finisher:
+        async with finishing(app.dsn, app.queries, hands.id) as finisher:
+            finisher.deliver([ended(job, Verdict.SUCCEEDED, result="1") for job in jobs])
+            await until(lambda: finisher.idle, what="all that can be written is written")
+        return finisher
+
+    try:
+        finisher = asyncio.run(run())
+    finally:
+        conn.execute("drop function pgqueue.keep() cascade")
+    assert finisher.counts["succeeded"] == 19
+    assert finisher.unrecorded == 'could not record the end of 1 job: relation "nowhere" does not exist'
+    assert "until it is given back" in told(caplog, logging.ERROR)[0]
+
+
+# -- whole workers --
+
+Start = Callable[..., Worker]
+
+
+def errors(conn: psycopg.Connection) -> dict[str, str]:
+    """The last error of each job, by its argument."""
+    found = conn.execute("select args, attempt.error from pgqueue.jobs join pgqueue.attempt on job_id = id")
+    return {json.loads(args)[0]: error for args, error in found if args != "[]"}
+
+
+def test_delays_of_every_kind_of_number_are_heeded_beside_failures(
+    start_worker: Start, conn: psycopg.Connection, task_app: App
+) -> None:
+    for kind in hostile_tasks.ASKS:
+        hostile_tasks.ask_for.defer(kind)
+        hostile_tasks.fail_with.defer("unprintable")
+    for task in hostile_tasks.waits.values():
+        task.defer()
+    start_worker("-c", "2", app="tests.hostile_tasks").ready()
+    busy = "select count(*) from pgqueue.job where state in ('queued', 'running')"
+    eventually(lambda: conn.execute(busy).fetchone() == (0,), what="each attempt's end is recorded")
+    counted = "select state::text, count(*) from pgqueue.jobs group by state"
+    odd = len(hostile_tasks.ASKS)
+    assert dict(conn.execute(counted).fetchall()) == {"scheduled": odd + len(hostile_tasks.WAITS), "dead": odd}
+    refused = {
+        kind: error for kind, error in errors(conn).items() if kind in hostile_tasks.ASKS and "Retry" not in error
+    }
+    assert refused == {
+        "text": "TypeError: delay takes seconds or a timedelta, not a str",
+        "bool": "TypeError: delay takes seconds or a timedelta, not a bool",
+        "nan": "ValueError: delay takes seconds or a timedelta, not NaN",
+        "retry nan": "ValueError: delay takes seconds or a timedelta, not NaN",
+        "retry list": "TypeError: delay takes seconds or a timedelta, not a list",
+    }
+    late = "select args, extract(epoch from run_at - now()) from pgqueue.job where task like '%ask_for'"
+    delays = {json.loads(args)[0]: float(delay_s) for args, delay_s in conn.execute(late)}
+    assert all(200 < delays[kind] <= 400 for kind in delays.keys() - {"endless", "long int"})
+    assert delays["endless"] > 86_400 < delays["long int"]
+
+
+def test_progress_of_every_kind_of_number_is_seen_and_the_wrong_is_refused_where_it_is_reported(
+    start_worker: Start, conn: psycopg.Connection, task_app: App, tmp_path: Path
+) -> None:
+    for kind in hostile_tasks.FRACTIONS:
+        hostile_tasks.report_oddly.defer(kind, str(tmp_path / "go"))
+    wrong = ["text", "bool", "nan", "large", "decimal nan", "list"]
+    for kind in wrong:
+        hostile_tasks.report_wrongly.options(priority=1).defer(kind)
+    start_worker("-c", "1", "--threads", "8", app="tests.hostile_tasks").ready()
+    seen = "select args, progress, progress_note from pgqueue.job where progress_note is not null"
+    eventually(lambda: len(conn.execute(seen).fetchall()) == len(hostile_tasks.FRACTIONS), what="all is seen")
+    reports = {json.loads(args)[0]: (progress, note) for args, progress, note in conn.execute(seen)}
+    assert reports.pop("int") == (1.0, "5") and reports.pop("none")[0] is None
+    assert set(reports.values()) == {(0.5, "\\x00 \\udcff \u20ac")}
+    (tmp_path / "go").touch()
+    eventually(
+        lambda: conn.execute("select not exists (select from pgqueue.job)").fetchone() == (True,), what="the end"
+    )
+    said = errors(conn)
+    assert said.keys() == set(wrong)
+    assert all(error.startswith("ValueError: progress takes a fraction from 0 to 1, not ") for error in said.values())
+
+
+@pytest.fixture
+def latin1(server_dsn: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A database that cannot hold every text, or does not look at what it holds."""
+    name = f"pgqueue_text_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(server_dsn, autocommit=True) as admin:
+        admin.execute(
+            f"create database {name} encoding '{getattr(request, 'param', 'LATIN1')}' template template0 locale 'C'"
+        )
+        dsn = make_conninfo(server_dsn, dbname=name)
+        own = App(dsn)
+        own.migrate()
+        own.close()
+        yield dsn
+        admin.execute(f"drop database {name} with (force)")
+
+
+def test_a_text_that_the_database_cannot_hold_concerns_its_own_job_only(start_worker: Start, latin1: str) -> None:
+    app = App(latin1)
+    kinds = ["return", "raise", "neither"] * 10
+    for kind in kinds:
+        app.enqueue("tests.hostile_tasks.say_euro", [kind])
+    worker = start_worker("-c", "2", "--burst", app="tests.hostile_tasks", dsn=latin1)
+    assert worker.wait() == 0, worker.output
+    with psycopg.connect(latin1, autocommit=True, client_encoding="utf8") as conn:
+        counted = "select args::json ->> 0, state::text, count(*) from pgqueue.jobs group by 1, 2 order by 1"
+        assert conn.execute(counted).fetchall() == [
+            ("neither", "succeeded", 10), ("raise", "dead", 10), ("return", "dead", 10),
+        ]  # fmt: skip
+        said = errors(conn)
+    app.close()
+    assert said["raise"] == "ValueError: 100 \\u20ac"
+    assert said["return"].startswith(
+        "the task succeeded, but its result could not be recorded: the database refused it ("
+    )
+    assert "progress report" in worker.output and "it is left out" in worker.output
+    assert "Traceback" not in worker.output
+
+
+@pytest.mark.parametrize("latin1", ["SQL_ASCII"], indirect=True)
+def test_a_job_that_cannot_be_claimed_is_set_aside_and_stops_no_other(start_worker: Start, latin1: str) -> None:
+    app = App(latin1)
+    ids = [app.enqueue("tests.tasks.echo", [number]).id for number in range(40)]
+    with psycopg.connect(latin1, autocommit=True, client_encoding="utf8") as conn:
+        conn.execute("update pgqueue.job set args = convert_from('\\xe9', 'SQL_ASCII') where id = %s", [ids[7]])
+        conn.execute("update pgqueue.job set attempt = 2147483647 where id = %s", [ids[20]])
+        conn.execute("update pgqueue.job set claim_token = 9223372036854775807 where id = %s", [ids[21]])
+    worker = start_worker("-c", "2", "--burst", dsn=latin1)
+    assert worker.wait() == 0, worker.output
+    app.close()
+    with psycopg.connect(latin1, autocommit=True, client_encoding="utf8") as conn:
+        states = dict(conn.execute("select id::text, state::text from pgqueue.jobs").fetchall())
+        causes = {error for (error,) in conn.execute("select error from pgqueue.attempt")}
+    dead = {ids[7], ids[20], ids[21]}
+    assert states == {id_: "dead" if id_ in dead else "succeeded" for id_ in ids}
+    assert len(causes) == 3 and all(
+        cause.startswith("this job cannot be claimed: the database refused") for cause in causes
+    )
+    assert worker.output.count("it cannot be claimed") == 3
+
+
+def test_a_burst_tells_by_its_exit_code_what_it_could_not_record(
+    start_worker: Start, conn: psycopg.Connection, task_app: App
+) -> None:
+    jobs = tasks.echo.defer_many((number,) for number in range(40))
+    conn.execute(
+        "create function pgqueue.keep() returns trigger language plpgsql as "
+        f"$$ begin if old.id = '{jobs[3].id}' then raise 'not this one'; end if; return old; end $$"
+    )
+    conn.execute("create trigger keep before delete on pgqueue.job for each row execute function pgqueue.keep()")
+    try:
+        worker = start_worker("-c", "2", "--burst")
+        assert worker.wait() == 1
+    finally:
+        conn.execute("drop function pgqueue.keep() cascade")
+    assert worker.lines[-1] == "pgqueue: could not record the end of 1 job: not this one"
+    assert "Traceback" not in worker.output
+    states = dict(conn.execute("select id::text, state::text from pgqueue.jobs").fetchall())
+    assert states == {job.id: "running" if job.id == jobs[3].id else "succeeded" for job in jobs}
