@@ -82,7 +82,8 @@ class RunningJob:
 class WorkerStats:
     """One worker: alive, draining (asked to stop), suspect (its session or its lease is gone) or lost (declared dead).
 
-    `queues` is None for a worker that serves all. `jobs` holds the longest running of its `busy` ones.
+    `queues` is None for a worker that serves all. `busy` is above `concurrency` only while it runs async jobs; those that it
+    claims ahead for a moment are not in it. `jobs` holds the longest running ones.
     """
 
     id: str

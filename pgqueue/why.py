@@ -40,6 +40,8 @@ class Facts(NamedTuple):
     cause: str | None
     error: str | None
     failed_s: float | None
+    full: list[tuple[str, int, int, int, str, float]] | None
+    """Workers without a free place: name, places, jobs, tasks of these, the most frequent one, since when no job is new."""
 
 
 class Why(NamedTuple):
@@ -108,16 +110,27 @@ def _no_worker(facts: Facts) -> Iterator[str]:
 
 def _waits(facts: Facts) -> Iterator[str]:
     before = facts.larger + facts.earlier
-    if not before:
+    if before:
+        yield _behind(facts)
+    else:
         yield f"it is next in line: {_places(facts)}, all busy, or it starts now"
-        return
+    for name, places, jobs, tasks, task, held_s in facts.full or ():
+        others = f" and {_many(tasks - 1, 'other task')}" if tasks > 1 else ""
+        if jobs > places:  # some are async, and need no place of their own
+            yield f"worker {name} runs {_many(jobs, 'job')} of {task}{others}, and has begun no other for {span(held_s)}"
+        else:
+            held = "the place" if places == 1 else f"all {places} places"
+            yield f"{held} of worker {name} {'is' if places == 1 else 'are'} held by {task}{others}, for {span(held_s)}"
+
+
+def _behind(facts: Facts) -> str:
     parts = [
         _many(facts.larger, "job", limit=COUNT_LIMIT) + " of higher priority" if facts.larger else "",
         _many(facts.earlier, "earlier job", limit=COUNT_LIMIT) + f" of priority {facts.priority}"
         if facts.earlier
         else "",
     ]
-    yield f"it waits behind {' and '.join(filter(None, parts))}, for {_places(facts)}"
+    return f"it waits behind {' and '.join(filter(None, parts))}, for {_places(facts)}"
 
 
 def _places(facts: Facts) -> str:

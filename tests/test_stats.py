@@ -3,7 +3,7 @@
 import json
 import uuid
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
@@ -250,6 +250,17 @@ def test_a_worker_shows_its_longest_running_jobs(conn: Connection, queries: Quer
     assert (worker.jobs[0].progress, worker.jobs[0].note, worker.jobs[0].attempt) == (0.5, "half", 2)
     ages = [job.running_s for job in worker.jobs]
     assert ages == sorted(ages, reverse=True)
+
+
+def test_what_is_claimed_ahead_takes_no_place(conn: Connection, queries: Queries) -> None:
+    me = add_worker(conn, "me")
+    for _ in range(20):
+        add_jobs(conn, 1, state="running", worker=me, started_at=datetime.now(UTC) + timedelta(hours=1))
+    (worker,) = look(conn, queries).workers
+    assert (worker.busy, worker.concurrency) == (8, 8)
+    conn.execute("update job set started_at = now() - interval '2 s'")
+    (worker,) = look(conn, queries).workers
+    assert worker.busy == 20  # so long nothing lies in hand: they are async
 
 
 def test_workers_beyond_what_is_shown_are_counted(

@@ -80,6 +80,35 @@ def test_it_is_next(app: App, worker: Hands) -> None:
     assert first(app, app.enqueue("t")).startswith("it is next in line: 3 places at 1 worker")
 
 
+def test_what_holds_the_places_and_for_how_long(app: App, worker: Hands, conn: psycopg.Connection) -> None:
+    for _ in range(3):
+        app.enqueue("shop.slow")
+    worker.claim()
+    job = app.enqueue("t")
+    assert app.why(job.id).reasons == ["it is next in line: 3 places at 1 worker, all busy, or it starts now"], (
+        "they may only have been claimed ahead"
+    )
+    conn.execute("update pgqueue.job set started_at = now() - interval '250 s' where state = 'running'")
+    assert app.why(job.id).reasons[1] == "all 3 places of worker by hand are held by shop.slow, for 4 min"
+    conn.execute("update pgqueue.job set task = 'shop.slower' where id = (select min(id::text)::uuid from pgqueue.job)")
+    said = "all 3 places of worker by hand are held by shop.slow and 1 other task, for 4 min"
+    assert app.why(job.id).reasons[1] == said
+    conn.execute("update pgqueue.worker set concurrency = 1")
+    said = "worker by hand runs 3 jobs of shop.slow and 1 other task, and has begun no other for 4 min"
+    assert app.why(job.id).reasons[1] == said
+    conn.execute("update pgqueue.worker set concurrency = 4")
+    assert len(app.why(job.id).reasons) == 1, "there is a free place"
+
+
+def test_the_one_place(app: App, worker: Hands, conn: psycopg.Connection) -> None:
+    app.enqueue("shop.slow")
+    worker.claim()
+    conn.execute("update pgqueue.job set started_at = now() - interval '3 h'")
+    conn.execute("update pgqueue.worker set concurrency = 1")
+    job = app.enqueue("t")
+    assert app.why(job.id).reasons[1] == "the place of worker by hand is held by shop.slow, for 3 h"
+
+
 def test_it_runs(app: App, worker: Hands, conn: psycopg.Connection) -> None:
     job = app.enqueue("t")
     worker.claim()

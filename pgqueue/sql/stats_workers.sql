@@ -6,7 +6,8 @@ select
   extract(epoch from now() - worker.started_at)::float8,
   extract(epoch from now() - worker.heartbeat_at)::float8,
   worker.concurrency,
-  busy.count,
+  -- Beyond its places a worker claims ahead for a moment; what has been with it for longer does run, as async jobs may.
+  least(busy.count, greatest(worker.concurrency, busy.lasting)),
   worker.queues,
   left(worker.app, 200),
   left(worker.version, 50),
@@ -21,9 +22,9 @@ cross join lateral (
     end as state
 ) as condition
 cross join lateral (
-  select count(*)
+  select count(*), count(*) filter (where started_at < now() - interval '1 second') as lasting
   from (
-    select
+    select started_at
     from {schema}.job
     where job.state = 'running' and job.worker = worker.id
     order by job.worker

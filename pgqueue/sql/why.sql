@@ -12,6 +12,29 @@ live as (
   cross join target
   where worker.state <> 'dead' and worker.lease_until > now()
 ),
+-- What holds the places of those that would claim it. A job that was claimed within the last second may not have begun.
+full_worker as (
+  select live.name, live.concurrency, held.*
+  from live
+  cross join lateral (
+    select
+      count(*) as jobs,
+      count(distinct task) as tasks,
+      mode() within group (order by task) as task,
+      extract(epoch from now() - max(started_at))::float8 as held_s
+    from (
+      select task, started_at
+      from {schema}.job
+      where job.state = 'running' and job.worker = live.id
+      order by job.worker
+      limit 1000
+    ) as running
+    where started_at < now() - interval '1 second'
+  ) as held
+  where serves and knows and live.state = 'alive' and held.jobs >= live.concurrency
+  order by held_s desc
+  limit 3
+),
 failure as (
   select attempt.*
   from {schema}.attempt
@@ -64,7 +87,11 @@ select
   extract(epoch from holder.lease_until - now())::float8,
   failure.cause,
   failure.error,
-  extract(epoch from now() - failure.failed_at)::float8
+  extract(epoch from now() - failure.failed_at)::float8,
+  (
+    select jsonb_agg(jsonb_build_array(name, concurrency, jobs, tasks, task, held_s) order by held_s desc)
+    from full_worker
+  )
 from target
 left join {schema}.queue on queue.name = target.queue
 left join {schema}.worker as holder on holder.id = target.worker and target.state = 'running'
