@@ -52,14 +52,15 @@ async def say(line: Line, statement: Callable[[], Statement]) -> Rows:
 async def sift(send: Callable[[Sequence[T]], Awaitable[None]], batch: Sequence[T]) -> list[tuple[T, Refused]]:
     """Send a batch, in parts if it must be, and return what was refused.
 
-    Where the error is not one of values the statement is sent with nothing first, and raises this if that is refused as well;
-    also if so many parts of one were refused and nothing has passed.
+    Where the error is not one of values, or there is but one in the batch, the statement is sent with nothing first, and raises
+    this if that is refused as well; also if so many parts of one were refused and nothing has passed.
     """
     try:
         await send(batch)
     except Refused as refused:
-        if not refused.of_values:
+        if not refused.of_values or len(batch) == 1:
             await send([])
+        if not refused.of_values:
             batch = random.sample(batch, len(batch))  # so that those who would pass are met some time
         elif len(batch) == 1:
             return [(batch[0], refused)]

@@ -1,10 +1,13 @@
 """Something in what a worker writes is refused: it stands alone, in plain words, and all others are recorded as ever."""
 
+import ast
 import asyncio
 import contextlib
 import json
 import logging
 import math
+import re
+import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
@@ -14,6 +17,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+import pgqueue
 from pgqueue import App
 from pgqueue.job import Claimed, Outcome, Verdict
 from pgqueue.queries import Queries
@@ -446,3 +450,86 @@ def test_a_burst_tells_by_its_exit_code_what_it_could_not_record(
     assert "Traceback" not in worker.output
     states = dict(conn.execute("select id::text, state::text from pgqueue.jobs").fetchall())
     assert states == {job.id: "running" if job.id == jobs[3].id else "succeeded" for job in jobs}
+
+
+WORKER = Path(pgqueue.__file__).parent / "worker"
+NOT_SAID = {
+    "register": "said once, before any job is taken: a refusal ends the worker with its message",
+    "connections_allowed": "as register",
+    "steady_plans": "without a value",
+    "lock_patience": "without a value",
+    "prune": "without a value",
+    "recorded": "after a lost answer: test_outcomes",
+    "revoke": "after a lost answer: above",
+    "set_aside": "for a job that cannot be claimed: above",
+    "suspect": "for a worker without a session: test_workers",
+    "drained": "in a burst: above",
+    "partitions": "in a transaction of tidy",
+    "held": "every five minutes, or after a lost connection",
+}
+
+
+def statements_of_the_worker() -> set[tuple[str, str]]:
+    """Each value of each statement that some part of the supervisor says, from the sources: a new one cannot be forgotten."""
+    said = set()
+    for path in WORKER.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Attribute | ast.Name):
+                of = node.value.attr if isinstance(node.value, ast.Attribute) else node.value.id
+                if of in ("_queries", "queries") and path.name != "executor.py":
+                    said.add(node.attr)
+    sql = Path(pgqueue.__file__).parent / "sql"
+    found = set()
+    for name in said:
+        file = sql / f"{name}.sql"
+        found |= {(name, place) for place in re.findall(r"%\((\w+)\)s", file.read_text())} if file.exists() else set()
+    return found
+
+
+def test_each_value_of_each_statement_may_be_refused(
+    start_worker: Start, conn: psycopg.Connection, task_app: App, tmp_path: Path
+) -> None:
+    """A whole worker goes on: every job ends as it would have, none is charged for it, and it signs out."""
+    wanted = {(name, place) for name, place in statements_of_the_worker() if name not in NOT_SAID}
+    assert {name for name, _ in wanted} >= {
+        "claim",
+        "finish",
+        "settle",
+        "progress",
+        "beat",
+        "sleep",
+        "promote",
+        "heads",
+    }
+    dead = Hands(conn, task_app.queries)
+    lost = tasks.echo.defer("lost")
+    dead.claim()
+    conn.execute("update pgqueue.worker set lease_until = now() - interval '1 hour'")
+    running = tasks.report.defer(str(tmp_path / "go"))
+    worker = start_worker("-c", "2", program="tests.faults.refusing").ready()
+    refused: set[tuple[str, str]] = set()
+
+    def told() -> set[tuple[str, str]]:
+        lines = [line for line in worker.lines if line.startswith("refused: ")]
+        return {tuple(line.removeprefix("refused: ").split(".")) for line in lines}  # type: ignore[misc]
+
+    jobs = []
+    deadline = time.monotonic() + 150
+    while (left := wanted - told()) - {("depart", "worker")} and time.monotonic() < deadline:
+        jobs += [
+            tasks.echo.defer(1),
+            tasks.fail_until.defer(2),
+            tasks.echo_later.defer(2),
+            tasks.report.defer(__file__),
+        ]
+        time.sleep(0.2)
+    assert left <= {("depart", "worker")}
+    (tmp_path / "go").touch()
+    for job in (*jobs, running, lost):
+        job.result(60)
+    assert worker.stop() == 0, worker.output
+    refused = told()
+    assert refused >= wanted
+    assert "Traceback" not in worker.output
+    attempts = "select cause, count(*) from pgqueue.attempt group by 1"
+    assert dict(conn.execute(attempts).fetchall()) == {"exception": len(jobs) // 4, "worker lost": 1}
