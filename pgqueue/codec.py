@@ -96,6 +96,7 @@ def _load(text: str) -> Any:
     return value
 
 
+_EXACT_DIGITS = 15  # of an int that every float equals; its text has no more characters
 _MAX_PROVEN = 1000  # kinds of calls of one task, which *args makes endless
 
 
@@ -108,8 +109,9 @@ class Codec:
         self._function = function
         self._name = name
         self._signature = signature
-        self._proven: set[tuple[Any, ...]] = set()
-        """Calls that need no look, by the types of their arguments and the names of the named ones: scalars only."""
+        self._proven: dict[tuple[Any, ...], int] = {}
+        """Calls of scalars that need no look, by the types of the arguments and the names of the named ones, and up to which
+        length of text."""
 
     @functools.cached_property
     def _shape(self) -> "_Shape":
@@ -183,7 +185,7 @@ class Codec:
         kinds: tuple[Any, ...] = (*map(type, args),)
         if kwargs:
             kinds = (*kinds, *kwargs, *map(type, kwargs.values()))
-        proven = kinds in self._proven
+        proven = self._proven.get(kinds, 0)
         if not proven:
             try:
                 self._call(*args, **kwargs)
@@ -193,9 +195,9 @@ class Codec:
                     return self._opaque.by_name(call, args)
                 raise TypeError(f"{self._name}: {error}") from None
         try:
-            array = _text(args, flat=proven or _is_flat(args)) if args else "[]"
-            keywords = _text(dict(kwargs), flat=proven or _is_flat(kwargs.values())) if kwargs else "{}"
-            if not proven:
+            array = _text(args, flat=bool(proven) or _is_flat(args)) if args else "[]"
+            keywords = _text(dict(kwargs), flat=bool(proven) or _is_flat(kwargs.values())) if kwargs else "{}"
+            if len(array) + len(keywords) > proven:
                 self._prove(kinds, args, kwargs, array, keywords, check_types)
         except Unfit as unfit:
             raise self._invalid(unfit) from unfit.__cause__
@@ -229,8 +231,6 @@ class Codec:
             for key, value in values.items()
             if (check := self._checks.get(self._parameter(key))) and type(value) not in check.kinds
         }
-        if not doubtful and SCALARS.issuperset(map(type, values.values())) and len(self._proven) < _MAX_PROVEN:
-            self._proven.add(kinds)
         stored: dict[Any, Any] = {}
         for key, (check, value) in doubtful.items():
             try:
@@ -240,6 +240,11 @@ class Codec:
             except Unfit as unfit:
                 unfit.steps.append(key)
                 raise
+        if SCALARS.issuperset(map(type, values.values())) and len(self._proven) < _MAX_PROVEN:
+            if not doubtful:
+                self._proven[kinds] = sys.maxsize
+            elif all(type(value) is int and float in check.kinds for check, value in doubtful.values()):
+                self._proven[kinds] = _EXACT_DIGITS
 
     @staticmethod
     def _doubt(check: Check, value: object, check_types: bool) -> Callable[[Any, Any, Reader], object] | None:

@@ -55,6 +55,8 @@ def test_arguments_of_built_in_types_are_proven_by_type_alone() -> None:
 
     def many(ids: list[int]) -> None: ...
 
+    def wait(seconds: float) -> None: ...
+
     def nested(by_day: dict[str, tuple[date, ...]]) -> None: ...
 
     def taken(function: Callable[..., None], *args: Any) -> int:
@@ -64,6 +66,7 @@ def test_arguments_of_built_in_types_are_proven_by_type_alone() -> None:
 
     # 13, 13 and 34 when this was written; 20, 20 and 328 before there were any proofs
     assert taken(one, 5) <= 20 and taken(two, "a", None) <= 20 and taken(many, [1] * 100) <= 60
+    assert taken(wait, 5) <= 20 and taken(wait, 5.5) <= 20
     assert taken(many, [1] * 100) == taken(many, [1])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("pgqueue.codec.prove", None)  # nothing is read back

@@ -453,7 +453,7 @@ def test_no_plan_is_kept_that_grows_wrong_with_the_tables(
     caller.prepare_threshold = threshold
     with app.using(caller):
         for n in range(10):
-            job = send.defer(n)
+            job = send.defer(f"{n}")
             assert job.state == "queued"  # a few jobs; later there may be a million, and this connection still open
             db.run(caller, app.queries.finish(worker=str(uuid.uuid4()), ids=[job.id], tokens=[1], results=["1"]))
     kept = caller.execute("select statement from pg_prepared_statements", prepare=False).fetchall()

@@ -693,6 +693,7 @@ LOST = [
     (str | datetime, NOON, "is a datetime, which would come back as a str"),
     (float, 10**400, "is an int that no float equals; pass a float, or declare int"),
     (list[float], [2**53 + 1], "value[0] is an int that no float equals"),
+    (Decimal | float, 3, "is an int, which would come back as a Decimal"),
     (PurePath, Path("a"), "is a PosixPath, which would come back as a PurePosixPath"),
 ]
 
@@ -843,6 +844,10 @@ def test_equal_calls_are_equal_texts_however_often_they_were_seen() -> None:
         codec.encode(("fine",), {}, max_bytes=LIMIT)
         with pytest.raises(InvalidArguments):
             codec.encode((value,), {}, max_bytes=LIMIT)
+    number = codec_of(float)
+    assert [number.encode((n,), {}, max_bytes=LIMIT)[0] for n in (3, 3, 10**18)] == ["[3]", "[3]", f"[{10**18}]"]
+    with pytest.raises(InvalidArguments, match="is an int that no float equals"):
+        number.encode((2**53 + 1,), {}, max_bytes=LIMIT)
     with pytest.raises(InvalidArguments, match="more than the limit of 10"):
         codec.encode(("x" * 10,), {}, max_bytes=10)
     with pytest.raises(TypeError):
