@@ -78,6 +78,29 @@ def test_it_is_refused_by_path_and_the_callers_transaction_goes_on(
     assert conn.execute("select 1 from pg_namespace where nspname = 'shop'").fetchone()
 
 
+def charge(order: int, at: datetime | None = None) -> None:
+    """Another task that nobody runs."""
+
+
+def test_another_type_than_declared_is_refused_before_anything_is_written(
+    app: App, dsn: str, conn: psycopg.Connection
+) -> None:
+    task = app.task(name="shop.charge")(charge)
+    told = "shop.charge: argument order is None, but int is declared"
+    with pytest.raises(InvalidArguments, match=told):
+        task.defer(None)  # type: ignore[arg-type]
+    with pytest.raises(InvalidArguments, match=told):
+        task.defer_many([(1,), {"order": None}])
+    with pytest.raises(InvalidArguments, match="argument at is a str, but datetime is declared"):
+        task.options(unique=True).defer(1, at="2030-01-01")  # type: ignore[arg-type]
+    assert conn.execute("select count(*) from pgqueue.jobs").fetchone() == (0,)
+    app.enqueue("shop.charge", [None])  # by name nothing is known
+    lenient = App(dsn, check_types=False)
+    lenient.task(name="shop.charge")(charge).defer(None)  # type: ignore[arg-type]
+    lenient.close()
+    assert conn.execute("select args from pgqueue.jobs").fetchall() == [("[null]",)] * 2
+
+
 def _refusal(task: Task[Any, Any, Any], value: Any) -> str:
     with pytest.raises(InvalidArguments) as refused:
         task.encode((value,), {})
