@@ -7,6 +7,7 @@ import functools
 import inspect
 import json
 import math
+import sys
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from itertools import count

@@ -3,13 +3,12 @@ select relname::text
 from pg_catalog.pg_class
 where
   relnamespace = to_regnamespace('{schema}')
-  and (
-    relname = any (array[
-      'migration', 'job_seq', 'job', 'job_claim', 'job_due', 'job_running', 'job_unique', 'worker', 'queue', 'throughput',
-      'awaited', 'audit', 'failures', 'jobs'
-    ])
-    or relname ~ '^(history(_succeeded|_ended)?|attempt)(_rest|_[0-9]{8}|_id|_job_id|_(finished|failed)_at)?$'
-  )
+  and relname = any (array[
+    'migration', 'job_seq', 'job', 'job_claim', 'job_due', 'job_running', 'job_unique', 'history', 'history_id',
+    'history_succeeded', 'history_succeeded_rest', 'history_ended', 'history_ended_finished_at', 'history_ended_rest',
+    'attempt', 'attempt_job_id', 'attempt_failed_at', 'attempt_rest', 'worker', 'queue', 'throughput', 'awaited', 'audit',
+    'audit_at', 'audit_job_id', 'failures', 'jobs'
+  ])
 union
 select typname::text
 from pg_catalog.pg_type
