@@ -23,7 +23,7 @@ from hypothesis.stateful import (
 from pgqueue import DuplicateJob, db
 from pgqueue.job import Outcome, Verdict
 from tests.model.model import DAY, LIVE, SECOND, WAITING, Job
-from tests.model.producers import Order, Producer, enqueue_alone, many_keys
+from tests.model.producers import Order, Producer, enqueue_alone, falls_due, many_keys
 from tests.model.stations import Attempt, Station
 from tests.model.world import World
 
@@ -556,6 +556,10 @@ class Queue(RuleBasedStateMachine):
                 assert self.world.app.retry(job.id) == expected
             except DuplicateJob:
                 assert expected is None, "refused, but nobody has the key"
+            if expected:  # counted from the statement
+                due = falls_due(self.world.eye, job.id) + self.world.offset
+                assert now <= due <= self.world.clock()
+                self.model.jobs[job.id].run_at = due
 
     @rule(queue=st.sampled_from(QUEUES), claim=st.booleans())
     def pause_or_resume(self, queue: str, claim: bool) -> None:

@@ -46,6 +46,8 @@ class Frame:
     jobs: dict[str, Job] = field(default_factory=dict)
     siblings: set[str] = field(default_factory=set)
     locked: set[str] = field(default_factory=set)
+    since: dict[str, int] = field(default_factory=dict)
+    """Of each job the world's offset when it was written: the times in its row are from then."""
 
 
 class Producer:
@@ -56,14 +58,12 @@ class Producer:
         self.conn = world.session("producer")
         self.conn.autocommit = False
         self.frames = [Frame()]
-        self.since = world.offset
         # Or else the library's first statement begins the transaction.
         self.now = world.opened(self.conn) if begins_itself else None
 
     def _begun(self) -> int:
         if self.now is None:
             self.now = self.world.opened(self.conn)
-            self.since = self.world.offset
         return self.now
 
     def born(self) -> list[Job]:
@@ -88,7 +88,7 @@ class Producer:
 
     def enqueue(self, order: Order, *, by_name: bool) -> None:
         """One job, if its key is free, or else what on_duplicate says."""
-        world = self.world
+        world, before = self.world, self.world.clock()
         try:
             if by_name:
                 job = world.app.enqueue(order.task, [1], conn=self.conn, **order.options())
@@ -101,7 +101,7 @@ class Producer:
             assert holder is not None and holder.id == refused.job_id
             return
         self._begun()
-        self._expect([(job.id, job.created, order.key)], order)
+        self._expect([(job.id, job.created, order.key)], order, after=before)
 
     def enqueue_many(self, order: Order, count: int, *, unique: bool) -> None:
         """Several jobs of one task, all or none; unique=True makes the keys of the arguments, two of which are equal."""
@@ -109,6 +109,7 @@ class Producer:
         options = order._replace(key=None).options()
         if unique:
             options |= {"unique": True, "on_duplicate": order.on_duplicate}
+        before = self.world.clock()
         try:
             jobs = self.world.tasks[order.task].options(conn=self.conn, **options).defer_many(calls)
         except DuplicateJob:
@@ -118,7 +119,7 @@ class Producer:
             return
         self._begun()
         keys = many_keys(order.task, count) if unique else [None] * count
-        self._expect([(job.id, job.created, key) for job, key in zip(jobs, keys, strict=True)], order)
+        self._expect([(job.id, job.created, key) for job, key in zip(jobs, keys, strict=True)], order, after=before)
         if not unique:
             seqs = [self.frames[-1].jobs[job.id].seq or 0 for job in jobs]
             assert seqs == sorted(seqs), "not in the order of the calls"
@@ -131,19 +132,21 @@ class Producer:
             self.world.app.enqueue(order.task, [1], conn=self.conn, **order.options())
         self.conn.execute("rollback to savepoint vain; release savepoint vain")
 
-    def _expect(self, placed: Iterable[tuple[str, bool, str | None]], order: Order) -> None:
-        """Write into the model what the calls did, and compare what they answered."""
-        frame, now = self.frames[-1], self._begun()
+    def _expect(self, placed: Iterable[tuple[str, bool, str | None]], order: Order, *, after: int) -> None:
+        """Write into the model what the calls did, and compare what they answered. after: the clock before them."""
+        frame, before = self.frames[-1], self.world.clock()
         born: dict[str, Job] = {}
         for id_, created, key in placed:
             holder = None if key is None else self._holder(key)
             if holder is None or holder.id in born:
                 assert created == (id_ not in born), "found, but nobody had the key"
+                now = self._said_at(id_, order)
+                assert after <= now <= before, "it counts from the transaction's begin, or from nowhere"
                 born[id_] = frame.jobs[id_] = order.job(id_, key=key, now=now)
                 continue
             assert (id_, created) == (holder.id, False), f"two jobs for the key {key}"
             if order.on_duplicate == "replace":
-                self._replace(holder, order, now=now)
+                self._replace(holder, order)
         for id_ in born:
             self.conn.execute("insert into shop.sibling values (%s)", [id_])
             frame.siblings.add(id_)
@@ -151,14 +154,19 @@ class Producer:
         seen = self.conn.execute("select id::text, seq from pgqueue.job where id = any (%s::uuid[])", [ids]).fetchall()
         self.world.model.adopt(dict(seen), jobs=frame.jobs)
 
-    def _replace(self, holder: Job, order: Order, *, now: int) -> None:
+    def _said_at(self, id_: str, order: Order) -> int:
+        """When the statement came by which the job got its times."""
+        self.frames[-1].since[id_] = self.world.offset
+        return falls_due(self.conn, id_) + self.world.offset - (order.delay or 0) * SECOND
+
+    def _replace(self, holder: Job, order: Order) -> None:
         """The holder gets this call's options if it waits; its row is locked even if it does not."""
         frame = self.frames[-1]
         if holder.id in self.world.model.jobs and not any(holder.id in other.locked for other in self.frames):
             frame.locked.add(holder.id)
             self.world.hold([holder.id])
         if holder.state in WAITING:
-            fresh = order.job(holder.id, key=holder.unique_key, now=now)
+            fresh = order.job(holder.id, key=holder.unique_key, now=self._said_at(holder.id, order))
             frame.jobs[holder.id] = replace(
                 fresh, token=holder.token, attempt=holder.attempt, crashes=holder.crashes, cancel=holder.cancel
             )
@@ -178,6 +186,7 @@ class Producer:
         whole.jobs |= part.jobs
         whole.siblings |= part.siblings
         whole.locked |= part.locked
+        whole.since |= part.since
 
     def roll_back_part(self) -> None:
         """The part never was."""
@@ -222,8 +231,8 @@ class Producer:
     def _before_commit(self) -> None:
         while len(self.frames) > 1:
             self.release()
-        if self.now is not None:
-            self.world.catch_up(self.frames[0].jobs.keys(), since=self.since, conn=self.conn)
+        for id_, since in self.frames[0].since.items():
+            self.world.catch_up([id_], since=since, conn=self.conn)
 
     def _committed(self) -> None:
         (whole,) = self.frames
@@ -241,6 +250,13 @@ def many_keys(task: str, count: int) -> list[str]:
     return [unique_key(True, task=task, call=(f"[{n // 2}]", "{}")) or "" for n in range(count)]
 
 
+def falls_due(conn: psycopg.Connection, job_id: str) -> int:
+    """When, on the server's clock."""
+    due = "select (extract(epoch from run_at) * 1000000)::bigint from pgqueue.job where id = %s"
+    ((at,),) = conn.execute(due, [job_id]).fetchall()
+    return int(at)
+
+
 def enqueue_alone(world: World, order: Order) -> None:
     """One job by itself, on a connection of the library's own."""
     model = world.model
@@ -255,12 +271,9 @@ def enqueue_alone(world: World, order: Order) -> None:
         assert placed.id == holder.id and holder.state in LIVE
         if order.on_duplicate != "replace" or holder.state not in WAITING:
             return
-    # Its now() is not known here; the time at which it falls due tells it, and has been compared where it is known.
-    row = world.eye.execute(
-        "select (extract(epoch from run_at) * 1000000)::bigint from pgqueue.job where id = %s", [placed.id]
-    ).fetchone()
-    assert row is not None
-    job = order.job(placed.id, key=order.key, now=row[0] + world.offset - (order.delay or 0) * SECOND)
+    # When the statement came is not known here; the time at which it falls due tells it, and has been compared where it is known.
+    now = falls_due(world.eye, placed.id) + world.offset - (order.delay or 0) * SECOND
+    job = order.job(placed.id, key=order.key, now=now)
     if holder is not None:
         job = replace(job, token=holder.token, attempt=holder.attempt, crashes=holder.crashes)
     model.jobs[job.id] = job

@@ -171,6 +171,11 @@ class World:
         ((now,),) = cursor.fetchall()
         return int(now) + self.offset
 
+    def clock(self) -> int:
+        """The time, which goes on within a transaction too."""
+        ((now,),) = self.eye.execute(f"select {EPOCH.format('clock_timestamp()')}").fetchall()
+        return int(now) + self.offset
+
     def ended(self, conn: psycopg.Connection) -> None:
         """No transaction is open any more."""
         self.expected_open.discard(conn.info.backend_pid)
