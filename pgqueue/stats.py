@@ -82,8 +82,9 @@ class RunningJob:
 class WorkerStats:
     """One worker: alive, draining (asked to stop), suspect (its session or its lease is gone) or lost (declared dead).
 
-    `queues` is None for a worker that serves all. `busy` is above `concurrency` only while it runs async jobs; those that it
-    claims ahead for a moment are not in it. `jobs` holds the longest running ones.
+    `claimed` are all jobs in its hands, `busy` those that run as far as one can see: a worker claims ahead for a moment, so
+    beyond its places only jobs count that it has had for a second, as async ones. `queues` is None for a worker that serves
+    all. `jobs` holds the longest running ones.
     """
 
     id: str
@@ -93,6 +94,7 @@ class WorkerStats:
     heartbeat_age_s: float
     concurrency: int
     busy: int
+    claimed: int
     queues: tuple[str, ...] | None
     app: str
     version: str
@@ -161,8 +163,8 @@ class Stats:
          "throughput": [{"at", "succeeded_per_s", "failed_per_s"}],
          "queues": [{"name", "depth", "depth_is_exact", "oldest_age_s", "running", "paused", "served"}],
          "queues_not_shown",
-         "workers": [{"id", "name", "state", "uptime_s", "heartbeat_age_s", "concurrency", "busy", "queues", "app",
-                      "version",
+         "workers": [{"id", "name", "state", "uptime_s", "heartbeat_age_s", "concurrency", "busy", "claimed",
+                      "queues", "app", "version",
                       "jobs": [{"id", "task", "queue", "attempt", "running_s", "progress", "note"}]}],
          "workers_not_shown",
          "upcoming": [{"id", "task", "queue", "run_at", "due_in_s", "attempt", "max_attempts"}],
@@ -301,9 +303,10 @@ def _workers(queries: Queries, *, count_limit: int) -> Steps[tuple[tuple[WorkerS
 
 
 def _worker(row: Row, *, jobs: Sequence[RunningJob]) -> WorkerStats:
-    id_, name, state, uptime_s, heartbeat_age_s, concurrency, busy, queues, app, version, _ = row
+    id_, name, state, uptime_s, heartbeat_age_s, concurrency, claimed, lasting, queues, app, version, _ = row
+    busy = min(claimed, max(concurrency, lasting))
     return WorkerStats(
-        id_, name, state, uptime_s, heartbeat_age_s, concurrency, busy,
+        id_, name, state, uptime_s, heartbeat_age_s, concurrency, busy, claimed,
         None if queues is None else tuple(queues), app, version, tuple(jobs),
     )  # fmt: skip
 

@@ -65,7 +65,9 @@ def make_stats(text: str | None = None, *, rows: int = 3) -> Stats:
         queues=tuple(QueueStats(name(f"q{i}"), Count(99 - i), 5.0, 1, i == 1, i != 2) for i in range(rows)),
         queues_not_shown=0,
         workers=tuple(
-            WorkerStats(ID, name(f"host:{i}"), "alive", 9e4, 1.2, 8, 3, (name("q"),), name("shop"), "1.0", (job,) * 3)
+            WorkerStats(
+                ID, name(f"host:{i}"), "alive", 9e4, 1.2, 8, 3, 3, (name("q"),), name("shop"), "1.0", (job,) * 3
+            )
             for i in range(rows)
         ),
         workers_not_shown=0,

@@ -257,7 +257,7 @@ def test_what_is_claimed_ahead_takes_no_place(conn: Connection, queries: Queries
     for _ in range(20):
         add_jobs(conn, 1, state="running", worker=me, started_at=datetime.now(UTC) + timedelta(hours=1))
     (worker,) = look(conn, queries).workers
-    assert (worker.busy, worker.concurrency) == (8, 8)
+    assert (worker.busy, worker.concurrency, worker.claimed) == (8, 8, 20)
     conn.execute("update job set started_at = now() - interval '2 s'")
     (worker,) = look(conn, queries).workers
     assert worker.busy == 20  # so long nothing lies in hand: they are async

@@ -1,4 +1,5 @@
--- The workers with their number of running jobs, those in trouble first; lost ones are shown for an hour.
+-- The workers with the number of jobs that each has claimed, and has had for a while; those in trouble first. Lost ones are
+-- shown for an hour.
 select
   worker.id::text,
   left(worker.name, 200),
@@ -6,8 +7,8 @@ select
   extract(epoch from now() - worker.started_at)::float8,
   extract(epoch from now() - worker.heartbeat_at)::float8,
   worker.concurrency,
-  -- Beyond its places a worker claims ahead for a moment; what has been with it for longer does run, as async jobs may.
-  least(busy.count, greatest(worker.concurrency, busy.lasting)),
+  claimed.count,
+  claimed.lasting,
   worker.queues,
   left(worker.app, 200),
   left(worker.version, 50),
@@ -30,7 +31,7 @@ cross join lateral (
     order by job.worker
     limit %(count_limit)s
   ) as running
-) as busy
-where worker.state <> 'dead' or worker.heartbeat_at > now() - interval '1 hour' or busy.count > 0
+) as claimed
+where worker.state <> 'dead' or worker.heartbeat_at > now() - interval '1 hour' or claimed.count > 0
 order by condition.state = 'suspect' desc, condition.state = 'lost', worker.name, worker.id
 limit %(limit)s

@@ -310,8 +310,10 @@ class World:
             {job.queue for job in jobs if job.state in ("queued", "running")} - {q.name for q in seen.queues},
             set(),
         )
-        busy = {worker.id: worker.busy for worker in seen.workers if worker.busy}
-        _same("busy workers", busy, {id_: n for id_ in self.model.leases if (n := len(self.model.running(id_)))})
+        claimed = {worker.id: worker.claimed for worker in seen.workers if worker.claimed}
+        _same("busy workers", claimed, {id_: n for id_ in self.model.leases if (n := len(self.model.running(id_)))})
+        # Which of those beyond its places run is told by how long it has had them.
+        assert all(min(w.claimed, w.concurrency) <= w.busy <= w.claimed for w in seen.workers)
         counted = self.eye.execute(COUNTED).fetchone()
         _same("counts", counted, tuple(self.model.counts[k] for k in ("succeeded", "failed", "dead", "cancelled")))
 
