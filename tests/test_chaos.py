@@ -96,6 +96,7 @@ def without(kind: str) -> Callable[[History], History]:
         ("theft", without("fault")),
         ("theft", lambda history: replace(history, failures=[each._replace(failed_at=60.0) for each in history.failures])),
         ("blame", lambda history: replace(history, failures=[each._replace(cause="crash") for each in history.failures])),
+        ("stranger", lambda history: replace(history, failures=[Failure("ext", 1, "exception", 4.5)])),
         ("leak", lambda history: replace(history, leaks={"sessions": 1})),
     ],
 )  # fmt: skip

@@ -3,7 +3,7 @@
 Multisets as in a total-queue test: what was acknowledged must have ended, what was rolled back must not have run, what is
 unknown may be either, but wholly. Of every job: each token starts at most once, the result comes from the token that the
 row ended with, a transactional effect is there exactly once if it succeeded and never otherwise, other effects at least
-once and at most once per token; and nobody lost a job to a rescue that no fault explains.
+once and at most once per token; nobody lost a job to a rescue that no fault explains, and none failed by what it never raises.
 """
 
 from collections import Counter, defaultdict
@@ -78,7 +78,9 @@ class Verdict:
 def check(history: History) -> Verdict:
     """All rules over one run."""
     found: dict[str, list[str]] = defaultdict(list)
-    for rule in (_enqueues, _ends, _tokens, _transactional, _outside, _uniqueness, _crashes, _thefts, _blames, _leaks):
+    for rule in (
+        _enqueues, _ends, _tokens, _transactional, _outside, _uniqueness, _crashes, _thefts, _blames, _strangers, _leaks,
+    ):  # fmt: skip
         for kind, text in rule(history):
             found[kind].append(text)
     return Verdict(dict(found), _figures(history))
@@ -228,6 +230,24 @@ def _blames(history: History) -> Found:
         explained = any(begin <= failure.failed_at <= end + AFTERMATH_S for _, begin, end in spans)
         if failure.cause == "crash" and failure.job not in poison and not explained:
             yield "blame", f"{failure.job} is charged with a crash without any fault"
+
+
+def _strangers(history: History) -> Found:
+    """An exception in a task that raises none came from another job, or from a copy of its process."""
+    tasks = {row.id: row.task.rpartition(".")[2] for row in history.rows}
+    for failure in history.failures:
+        if failure.cause == "exception" and tasks.get(failure.job) in (
+            "ext",
+            "long",
+            "snooze",
+            "report",
+            "fork",
+            "context",
+        ):
+            yield (
+                "stranger",
+                f"{failure.job} ({tasks[failure.job]}) failed with token {failure.token}, and raises nothing itself",
+            )
 
 
 def _leaks(history: History) -> Found:

@@ -16,6 +16,16 @@ from pgqueue.errors import DatabaseUnavailable
 ROLLBACK = 0.05
 KEYED = 0.33  # have a unique key, and try again when the outcome is unknown
 POISON = 0.001
+FAMILIES = {
+    "tx": 8,
+    "ext": 8,
+    "fail": 4,
+    "uniq": 4,
+    "snooze": 1,
+    "report": 1,
+    "fork": 1,
+    "context": 1,
+}  # how often, beside each other
 UNIQUE_KEYS = 200
 BULK_SIZE = 60
 
@@ -103,11 +113,13 @@ class Producer(threading.Thread):
             return _one(tasks.long, key, round(chance.uniform(0.3, 1) * self._long_s, 2)), "long"
         if drawn < POISON + self._long_share + self._bulk_share:
             return self._many(key), "uniq"
-        family = chance.choice(["tx", "tx", "ext", "ext", "fail", "uniq"])
+        (family,) = chance.choices(list(FAMILIES), list(FAMILIES.values()))
         if family == "uniq":
             return self._many(key, size=1), "uniq"
-        if family == "fail":
-            return _one(tasks.fail, key, chance.randint(1, 3)), "fail"
+        if family in ("fail", "snooze"):
+            return _one(getattr(tasks, family), key, chance.randint(1, 3)), family
+        if family == "fork":
+            return _one(tasks.fork, key, chance.choice(["return", "raise", "exit"])), family
         return _one(getattr(tasks, family), key), family
 
     def _many(self, key: str, *, size: int = BULK_SIZE) -> Callable[..., Any]:

@@ -1,21 +1,26 @@
 """The jobs of a chaos run. Each returns its claim token, so that the result says which attempt it came from.
 
 `tx` writes in its own transaction, `ext` outside of the database, `fail` fails some times first, `poison` kills its process,
-`long` takes seconds. What runs, and how it ends, goes into the ledger.
+`long` takes seconds. `snooze` puts itself off, `report` tells how far it is, `fork` makes a copy of its process that must never
+answer for it, `context` leaves behind what the next job must not find. What runs, and how it ends, goes into the ledger.
 """
 
+import decimal
 import functools
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable
+from contextvars import ContextVar
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from tenacity import stop_after_attempt, wait_fixed
 
 from benchmarks.chaos.ledger import Ledger
-from pgqueue import App, current_job
+from pgqueue import App, Snooze, current_job
 
 app = App()
 PATIENT = {"wait": wait_fixed(0.3), "stop": stop_after_attempt(500)}  # a database that is away fails many attempts
@@ -75,3 +80,48 @@ def long(key: str, seconds: float) -> None:
 @recorded
 def poison(key: str) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+SNOOZES = (0, 0.2, timedelta(milliseconds=100))  # each kind of number that a delay may be
+
+
+@app.task(**PATIENT)
+@recorded
+def snooze(key: str, times: int) -> None:
+    token = current_job().token  # a snooze costs no attempt, but each claim has a token of its own
+    if token <= times:
+        raise Snooze(SNOOZES[token % len(SNOOZES)])
+
+
+@app.task(**PATIENT)
+@recorded
+def report(key: str) -> None:
+    for step in range(5):
+        current_job().progress(step if step < 2 else step / 5, f"step {step} of {key}")
+        time.sleep(WORK_S / 5)
+
+
+@app.task(**PATIENT)
+@recorded
+def fork(key: str, how: str) -> None:
+    if pid := os.fork():
+        os.waitpid(pid, 0)
+        return
+    current_job().token = -1  # what this copy says is known by it
+    if how == "raise":
+        raise RuntimeError("a copy of the process has failed")
+    if how == "exit":
+        sys.exit(0)
+
+
+TENANT: ContextVar[str] = ContextVar("tenant", default="")
+
+
+@app.task(**PATIENT)
+@recorded
+def context(key: str) -> None:
+    left, digits = TENANT.get(), decimal.getcontext().prec
+    TENANT.set(key)
+    decimal.getcontext().prec = 5
+    if left or digits == 5:
+        raise RuntimeError(f"{key} finds what {left or 'another job'} left behind")
