@@ -34,6 +34,7 @@ class Tries:
         self._count = 1
         self._repeats = repeats
         self._doubt = ""  # why nobody knows, if nobody does
+        self._was_read_only = False
 
     def after(self, error: db.DatabaseError | None) -> None:
         """Further tries come now. error: what the first one failed with; raised if there is no use in another. None: the
@@ -45,8 +46,14 @@ class Tries:
             raise error
 
     def may_repeat(self, error: BaseException) -> bool:
-        """Whether to try again after one that failed so."""
+        """Whether to try again after one that failed so.
+
+        A session that has been open may be that of a primary which is one no more; only a new one tells whether it is the setting.
+        """
         self._learn(error)
+        if isinstance(error, db.ReadOnlyDefault):
+            before, self._was_read_only = self._was_read_only, True
+            return not before
         return db.may_repeat(error)
 
     def commit(self, placed: PlacedMany) -> None:

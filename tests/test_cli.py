@@ -157,7 +157,7 @@ def test_the_tasks_of_an_app(run: Run) -> None:
         (["defer", "x", "--args", "{}"], 2, "--args takes a JSON array"),
         (["defer", "x", "--kwargs", "[1"], 2, "--kwargs is no JSON"),
         (["defer", "x", "--delay", "nan"], 2, "delay=nan is no duration"),
-        (["defer", "nope", "-A", "tests.tasks"], 2, "tests.tasks has no task 'nope'; it has tests.tasks.ask_again"),
+        (["defer", "nope", "-A", "tests.tasks"], 2, "tests.tasks has no task 'nope'; it has tests.tasks.answer_atomically"),
         (["jobs", "--state", "gone"], 2, "is no state; take one of waiting"),
         (["jobs", "--since", "soon"], 2, "--since soon is no time: write 90s, 15m"),
         (["jobs", "--since", "99999999999w"], 2, "is no time"),
@@ -195,7 +195,7 @@ def test_what_the_parser_refuses_ends_with_2(run: Run, words: list[str]) -> None
         ("postgresql://me:hunter2@127.0.0.1:1/x", 1, "cannot connect to me@127.0.0.1:1/x: Connection refused"),
         ("host=/nowhere user=me password=hunter2", 1, "cannot connect to me@/nowhere"),
         ("postgresql://me:hunter2@[oops", 2, "the DSN cannot be read"),
-        ("bananas=1 password=hunter2", 2, "the DSN cannot be read"),
+        ("bananas=1 password=hunter2", 2, "the DSN has the parameter bananas"),
     ],
 )
 def test_b52_s17_a_wrong_dsn_is_one_line_without_the_password(
@@ -207,10 +207,16 @@ def test_b52_s17_a_wrong_dsn_is_one_line_without_the_password(
     assert "hunter2" not in done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("dsn", ["postgresql://me:hunter2@[oops", "bananas=1 password=hunter2"])
-def test_b52_a_worker_does_not_wait_for_a_dsn_that_cannot_be_read(run: Run, dsn: str) -> None:
+@pytest.mark.parametrize(
+    ("dsn", "told"),
+    [
+        ("postgresql://me:hunter2@[oops", "the DSN cannot be read"),
+        ("bananas=1 password=hunter2", "the DSN has the parameter bananas"),
+    ],
+)
+def test_b52_a_worker_does_not_wait_for_a_dsn_that_cannot_be_read(run: Run, dsn: str, told: str) -> None:
     done = run("worker", "-A", "tests.tasks", "-c", "1", code=2, PGQUEUE_DSN=dsn)
-    assert "the DSN cannot be read" in one_line(done)
+    assert told in one_line(done)
     assert "hunter2" not in done.stdout + done.stderr
 
 

@@ -233,5 +233,5 @@ def test_a_worker_runs_what_every_process_of_a_script_defers(dsn: str, tmp_path:
     for command in ["goods.py", *methods], ["-m", "goods", *methods], ["-m", "cProfile", "-o", "out", "goods.py"]:
         ran(*command)
     ran("-m", "pgqueue", "worker", "-A", "goods", "-c", "1", "--burst")
-    jobs = json.loads(ran("-m", "pgqueue", "jobs", "--json"))
+    jobs = json.loads(ran("-m", "pgqueue", "jobs", "--json"))["jobs"]
     assert [(job["task"], job["state"]) for job in jobs] == [("goods.add", "succeeded")] * len(jobs) and len(jobs) == 10

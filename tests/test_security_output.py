@@ -229,7 +229,7 @@ def test_s14_a_worker_logs_no_line_that_others_wrote(
     assert "forged" in worker.output and is_harmless(worker.output)
     assert not any(line.startswith("2026-01-01") for line in worker.lines)
     # What stands at the beginning of a line is ours: a date, the banner, or the mark of a line that goes on.
-    begins = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} [A-Z]+ +[\w.]+: |  \| |pgqueue |  [a-z-]* +")
+    begins = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}Z [A-Z]+ +[\w.]+: |  \| |pgqueue |  [a-z-]* +")
     assert [line for line in worker.lines if not begins.match(line)] == []
 
 

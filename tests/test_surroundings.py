@@ -266,7 +266,7 @@ def test_a_read_only_default_is_named_with_its_cure(fresh_dsn: str, start_worker
 
 
 RESULT_TYPES = {
-    "bigint", "bigint[]", "boolean", "date", "double precision", "integer", "smallint", "smallint[]", "text", "text[]",
+    "bigint", "bigint[]", "boolean", "date", "double precision", "integer", "jsonb", "smallint", "smallint[]", "text", "text[]",
     "timestamp with time zone", "uuid", "void",
 }  # fmt: skip
 
@@ -297,7 +297,9 @@ def test_all_answers_are_of_types_that_are_read_from_binary(app: App, conn: psyc
         conn.execute("deallocate asked")
         assert set(types or ()) <= RESULT_TYPES, name
         seen.add(name)
-    assert {"claim", "heads", "jobs", "beat", "finish", "why", "stats_queues", "doctor/server"} <= seen, seen
+    assert {"claim", "heads", "job", "jobs/window", "beat", "finish", "why", "stats_queues", "doctor/server"} <= seen, (
+        seen
+    )
 
 
 def _prepared(queries: Queries, name: str) -> str:
@@ -305,6 +307,8 @@ def _prepared(queries: Queries, name: str) -> str:
         "insert": {"source": (SQL / "insert_source_one.sql").read_text(), "on_conflict": ""},
         "beat": {"jobs": (SQL / "beat_asks_jobs.sql").read_text()},
         "schema_applied": {"version": "1", "name": "x", "works_with": "null"},
+        "jobs/of_state": {"source": (SQL / "jobs" / "by_due.sql").read_text()},
+        "jobs/window": {"live": "true", "states": "'dead'"},
     }
     text = queries.text(name, **pieces.get(name, {}))
     text = "\n".join(line for line in text.splitlines() if not line.startswith("--")).strip().rstrip(";")

@@ -215,6 +215,7 @@ class Borrowed:
             _miss(self._pool)
             self._pool.drain()  # who waited for this one in vain need not try the others that are as old
         elif isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
+            self._pool.drain()  # the others lead to the same server
             raise _not_primary(self._conn, error) from error
 
 
@@ -232,6 +233,7 @@ async def borrowed_async(
             await pool.drain()
             raise
         except psycopg.errors.ReadOnlySqlTransaction as error:
+            await pool.drain()
             raise _not_primary(conn, error) from error
         finally:
             limit(conn, SILENCE_S)
