@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 from numbers import Real
+from types import TracebackType
 from typing import Any, NamedTuple
 
 from tenacity import RetryCallState, Retrying, TryAgain
@@ -27,6 +28,8 @@ Strategy = Callable[[RetryCallState], Any]
 class Retry(Exception):
     """Raise in a task to fail this attempt and try again after `delay` seconds (None: as the policy says)."""
 
+    delay_s: float | None = None  # of a subclass whose __init__ does not call this one
+
     def __init__(
         self, reason: str = "the task asked for another attempt", *, delay: float | timedelta | None = None
     ) -> None:
@@ -36,6 +39,8 @@ class Retry(Exception):
 
 class Snooze(Exception):
     """Raise in a task to run it again after `delay` seconds; this costs no attempt."""
+
+    delay_s: float | None = None  # as in Retry
 
     def __init__(self, delay: float | timedelta) -> None:
         self.delay_s = _asked(delay)
@@ -77,6 +82,34 @@ def _asked(delay: float | timedelta) -> float:
         raise ValueError("delay takes seconds or a timedelta, not NaN")
     return clamp_delay(delay_s)
 
+
+class BadDelay(TypeError):
+    """A task raised something that asks for a delay, and names none that can be kept."""
+
+
+def asked_s(error: Retry | Snooze) -> float | None:
+    """The delay that an exception asks for, None: it names none. Subclasses are user code: raises BadDelay."""
+    try:
+        return None if error.delay_s is None else _asked(error.delay_s)
+    except Exception as broken:
+        raise BadDelay(f"{type(error).__qualname__}.delay_s cannot be used: {broken}") from broken
+
+
+def snoozed_s(error: Snooze) -> float:
+    """As asked_s, of one that must name a delay."""
+    delay_s = asked_s(error)
+    if delay_s is None:
+        raise BadDelay(f"{type(error).__qualname__} has no delay_s: its __init__ must call super().__init__(delay)")
+    return delay_s
+
+
+def traceback_of(error: BaseException) -> TracebackType | None:
+    """What the interpreter keeps, whatever the class of the error makes of the name."""
+    kept: TracebackType | None = _TRACEBACK.__get__(error)
+    return kept
+
+
+_TRACEBACK = vars(BaseException)["__traceback__"]
 
 # BaseException: a task that calls sys.exit() has failed like any other.
 _ANY = retry_if_exception_type(BaseException)
@@ -126,12 +159,12 @@ class Policy:
         if isinstance(error, ResultRefused):
             state.set_result(error.value)
         else:
-            state.set_exception((type(error), error, error.__traceback__))
+            state.set_exception((type(error), error, traceback_of(error)))
         decided = isinstance(error, Retry | TryAgain | ResultRefused)
         if not decided and not _answer("retry", self.retry(state)):
             return None
-        asked_s = error.delay_s if isinstance(error, Retry) else None
-        delay_s = clamp_delay(self._wait_s(state) if asked_s is None else asked_s)
+        asked = asked_s(error) if isinstance(error, Retry) else None
+        delay_s = clamp_delay(self._wait_s(state) if asked is None else asked)
         state.upcoming_sleep = delay_s  # before the stop, as in tenacity: stop_before_delay looks at it
         over = attempt >= max_attempts if max_attempts is not None else _answer("stop", self.stop(state))
         return None if over else delay_s

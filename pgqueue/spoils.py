@@ -72,16 +72,17 @@ def _name_of(spoil: object, problem: str) -> str:
 def culprit(error: BaseException, names: frozenset[str] = frozenset()) -> str | None:
     """The name of what spoils the process, in the error or in what it was raised from; None: nothing does.
 
+    The interpreter is asked for classes, not the errors, which may say of themselves what they like.
     Also where `raise ... from None` hides it: that is about what people shall read, and the process is none the better.
     """
     for each in _chain(error):
-        if isinstance(each, _MEANT):
+        if issubclass(type(each), _MEANT):
             continue
         for cls in type(each).__mro__:
             name = _full_name(cls)
             if name in names or (name in KNOWN and _says(each, KNOWN[name], alone=cls is type(each))):
                 return _full_name(type(each))
-        if any(isinstance(each, _loaded(name)) for name in names):
+        if any(issubclass(type(each), _loaded(name)) for name in names):
             return _full_name(type(each))
     return None
 
@@ -116,5 +117,5 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
             continue
         seen.add(id(each))
         yield each
-        members = each.exceptions if isinstance(each, BaseExceptionGroup) else ()
+        members = each.exceptions if issubclass(type(each), BaseExceptionGroup) else ()  # type: ignore[attr-defined]
         waiting += [cause for cause in (*members, each.__cause__, each.__context__) if cause is not None]

@@ -28,7 +28,7 @@ from typing import Any
 import numpy
 from tenacity import wait_fixed
 
-from pgqueue import Retry, Snooze, current_job, task
+from pgqueue import Cancel, Retry, Snooze, current_job, task
 
 SOON = wait_fixed(0.05)
 
@@ -87,6 +87,56 @@ class Unpicklable(Exception):
         raise TypeError("cannot be pickled")
 
 
+class BareSnooze(Snooze):
+    def __init__(self) -> None: ...
+
+
+class BareRetry(Retry):
+    def __init__(self) -> None: ...
+
+
+class BareCancel(Cancel):
+    def __init__(self) -> None: ...
+
+
+def asking(error: Any, delay_s: object) -> BaseException:
+    """A delay that its author has set by hand."""
+    error.delay_s = delay_s
+    return error  # type: ignore[no-any-return]
+
+
+def misbehaving(name: str, base: type[BaseException] = Exception, *, by: type[BaseException] = ValueError) -> Any:
+    """An exception class that raises when it is asked for this attribute, or calls this method."""
+
+    def refuse(_: object) -> Any:
+        raise by("not for you")
+
+    return type("Misbehaving", (base,), {name: refuse if name in ("__str__", "__repr__") else property(refuse)})
+
+
+class OddText(str):
+    def __format__(self, _: str) -> str:
+        raise ValueError("no format for you")
+
+    def __len__(self) -> int:
+        raise ValueError("no length for you")
+
+
+class OddlyTold(Exception):
+    def __str__(self) -> str:
+        return OddText("told oddly")
+
+
+class Nameless(type):
+    def __getattribute__(cls, name: str) -> Any:
+        if name == "__qualname__":
+            raise ValueError("no name for you")
+        return super().__getattribute__(name)
+
+
+class OfNoName(Exception, metaclass=Nameless): ...
+
+
 ERRORS: dict[str, Callable[[], BaseException]] = {
     "huge message": lambda: ValueError("x" * 100_000_000),
     "deep traceback": deep_traceback,
@@ -98,7 +148,37 @@ ERRORS: dict[str, Callable[[], BaseException]] = {
     "unpicklable": Unpicklable,
     "recursion": RecursionError,
     "ansi": lambda: ValueError("\x1b[2J\x1b]0;owned\x07 \0 \udcff \u202e"),
+    "bare snooze": BareSnooze,
+    "snooze set to text": lambda: asking(Snooze(1), "soon"),
+    "snooze set to nan": lambda: asking(Snooze(1), math.nan),
+    "snooze set to none": lambda: asking(Snooze(1), None),
+    "snooze property": lambda: misbehaving("delay_s", BareSnooze)(),
+    "bare retry": BareRetry,
+    "retry set to a list": lambda: asking(Retry(), [1]),
+    "retry property": lambda: misbehaving("delay_s", BareRetry)(),
+    "odd text": OddlyTold,
+    "no name": lambda: OfNoName("nobody"),
+    **{
+        f"{name} of {base.__name__} by {by.__name__}": functools.partial(misbehaving(name, base, by=by))
+        for name in ("__class__", "__traceback__", "__str__", "__cause__", "__context__", "__notes__", "__dict__")
+        for base, by in ((Exception, ValueError), (BaseException, SystemExit))
+    },
 }
+
+
+@task(max_attempts=1)
+async def fail_async_with(kind: str) -> None:
+    raise ERRORS[kind]()
+
+
+@task(max_attempts=1, atomic=True)
+def fail_atomic_with(kind: str) -> None:
+    raise ERRORS[kind]()
+
+
+@task(max_attempts=1)
+def cancel_barely() -> None:
+    raise BareCancel
 
 
 @task(max_attempts=1)

@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from pgqueue import App, JobDead
+from pgqueue import App, JobCancelled, JobDead
 from tests import hostile_tasks as tasks
 from tests.conftest import Worker, eventually
 
@@ -61,6 +61,44 @@ def test_an_exception_is_stored_cut_and_clean(start: Start, conn: psycopg.Connec
     assert cause == "exception" and told in error and len(error) < 65_000 and len(trace) < 65_000
     assert tasks.echo.defer(1).result(30) == 1 and worker.children() == children
     assert all(len(line) < 5_000 for line in worker.lines)
+
+
+@pytest.mark.parametrize("task", [tasks.fail_with, tasks.fail_async_with, tasks.fail_atomic_with], ids=lambda t: t.name)
+def test_an_exception_that_cannot_be_asked_is_a_failed_attempt(
+    start: Start, conn: psycopg.Connection, task: Any
+) -> None:
+    """Its class is user code, and what a task raises is looked at in a child that others share."""
+    told = {
+        "bare snooze": "BadDelay: BareSnooze has no delay_s: its __init__ must call super().__init__(delay)",
+        "snooze set to text": "BadDelay: Snooze.delay_s cannot be used: delay takes seconds or a timedelta, not a str",
+        "snooze set to nan": "BadDelay: Snooze.delay_s cannot be used: delay takes seconds or a timedelta, not NaN",
+        "snooze set to none": "BadDelay: Snooze has no delay_s: its __init__ must call super().__init__(delay)",
+        "snooze property": "BadDelay: Misbehaving.delay_s cannot be used: not for you",
+        "bare retry": "BareRetry",
+        "retry set to a list": "BadDelay: Retry.delay_s cannot be used: delay takes seconds or a timedelta, not a list",
+        "retry property": "BadDelay: Misbehaving.delay_s cannot be used: not for you",
+        "odd text": "OddlyTold: told oddly",
+        "no name": "RuntimeError: OfNoName cannot be handled: ValueError: no name for you",
+    }
+    kinds = [*told, *(kind for kind in tasks.ERRORS if kind.startswith("__"))]
+    worker = start("-c", "1").ready()
+    children = worker.children()
+    jobs = {kind: task.defer(kind) for kind in kinds}
+    for kind, job in jobs.items():
+        died_of(job)
+        cause, error, trace = failure(conn, job.id)
+        assert (cause, job.snapshot().crashes) == ("exception", 0), kind
+        # What surrounds the task may ask it too, as a transaction does, and raise what that gave.
+        assert error == told[kind] if kind in told else "Misbehaving" in error or "not for you" in error, (kind, error)
+        assert "hostile_tasks" in trace or "cannot be had" in trace, (kind, trace)
+    assert tasks.echo.defer(1).result(30) == 1 and worker.children() == children
+
+
+def test_a_cancel_without_a_reason_is_told_by_its_name(start: Start) -> None:
+    start("-c", "1")
+    job = tasks.cancel_barely.defer()
+    with pytest.raises(JobCancelled, match="was cancelled: BareCancel"):
+        job.result(60)
 
 
 def test_b41_a_recursion_without_end_is_a_failed_attempt(start: Start, conn: psycopg.Connection) -> None:

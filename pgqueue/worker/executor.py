@@ -14,7 +14,7 @@ from pgqueue.errors import InvalidArguments, InvalidResult, LeaseLost, Signature
 from pgqueue.job import Claimed, Outcome, Verdict
 from pgqueue.queries import Statement
 from pgqueue.redact import Secrets
-from pgqueue.retry import Cancel, Invocation, ResultRefused, Snooze, clamp_delay
+from pgqueue.retry import BadDelay, Cancel, Invocation, ResultRefused, Retry, Snooze, asked_s, snoozed_s, traceback_of
 from pgqueue.spoils import MEMORY, culprit
 from pgqueue.task import AnyTask
 
@@ -135,9 +135,18 @@ class Attempt:
     # -- what an exception means --
 
     def failed(self, error: BaseException) -> Outcome:
-        """The outcome of an attempt that raised."""
+        """The outcome of an attempt that raised. What a task raises is user code: one that cannot be asked is a failure too."""
         if self.copied:
             raise error
+        try:
+            return self._meaning(error)
+        except BaseException as broken:
+            told: Exception = RuntimeError(f"{kind(error)} cannot be handled: {describe(broken)}")
+            if isinstance(broken, BadDelay):
+                told = broken
+            return self._meaning(told.with_traceback(traceback_of(error)))
+
+    def _meaning(self, error: BaseException) -> Outcome:
         if self.committing and not db.is_refusal(error):
             # Either it committed or this is what shall become of it: the finisher asks the database.
             unsure = self.judged(error, cause="commit")
@@ -151,7 +160,10 @@ class Attempt:
             case LeaseLost():
                 return self._outcome(Verdict.LOST)
             case Snooze():
-                return self._outcome(Verdict.SNOOZE, delay_s=clamp_delay(error.delay_s))
+                return self._outcome(Verdict.SNOOZE, delay_s=snoozed_s(error))
+            case Retry():
+                asked_s(error)  # not by the policy, which would end the job for what is no fault of its own
+                return self.judged(error, cause="exception")
             case Cancel():
                 return self._outcome(Verdict.CANCELLED, error=self.mask(describe(error, name=False)))
             case TimeLimitExceeded():
@@ -190,7 +202,7 @@ class Attempt:
                 error, attempt=job.attempt, max_attempts=job.max_attempts, age_s=job.age_s, call=self._invocation()
             )
             # Of a result there is none: the task returned.
-            told = error.__traceback__ is not None and not isinstance(error, ResultRefused)
+            told = traceback_of(error) is not None and not isinstance(error, ResultRefused)
             trace = format_trace(error) if told else None
         except BaseException as broken:  # a policy is user code
             delay_s, cause, error = None, "retry policy", broken
@@ -221,7 +233,7 @@ class Attempt:
 
     def _why_cancelled(self, error: BaseException) -> BaseException:
         if self.current.time_over:
-            return TimeLimitExceeded("the task's timeout is over").with_traceback(error.__traceback__)
+            return TimeLimitExceeded("the task's timeout is over").with_traceback(traceback_of(error))
         if self.current.cancel_requested:
             return Cancel("cancelled while running")
         return error
@@ -233,22 +245,37 @@ class Attempt:
 def describe(error: BaseException, *, name: bool = True) -> str:
     """An exception as one storable line: `ValueError: what it said`."""
     try:
-        text = str(error)
-    except Exception as broken:
-        text = f"<its text cannot be had: {type(broken).__name__}>"
-    if name:
-        text = f"{type(error).__qualname__}: {text}" if text else type(error).__qualname__
+        text = str.__str__(str(error))  # of its own class it may be still
+    except BaseException as broken:
+        text = f"<its text cannot be had: {kind(broken)}>"
+    if name or not text:
+        text = f"{kind(error)}: {text}" if text else kind(error)
     return clean(text)
+
+
+def kind(error: BaseException) -> str:
+    """The name of its class, whatever a metaclass makes of it."""
+    name: str = _QUALNAME.__get__(type(error))
+    return name
+
+
+_QUALNAME = vars(type)["__qualname__"]
 
 
 def format_trace(error: BaseException) -> str:
     """The traceback from the task's own frame on, without values of variables."""
     try:
-        # The frame of this module is ours; the task's begins behind it.
-        own = cast("Any", error.__traceback__)
-        shown = traceback.TracebackException(type(error), error, own.tb_next or own, compact=True, max_group_width=10)
+        return _trace(error)
     except RecursionError:
         return "<the traceback is too deep to be written down>"
+    except BaseException as broken:  # it looks at what the class may have made its own
+        return f"<the traceback cannot be had: {kind(broken)}>"
+
+
+def _trace(error: BaseException) -> str:
+    # The frame of this module is ours; the task's begins behind it.
+    own = cast("Any", traceback_of(error))
+    shown = traceback.TracebackException(type(error), error, own.tb_next or own, compact=True, max_group_width=10)
     text = io.StringIO()
     for part in shown.format():
         text.write(part[:MAX_TEXT])
