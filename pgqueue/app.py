@@ -26,9 +26,10 @@ from pgqueue.errors import (
     ResultTimeout,
 )
 from pgqueue.job import ID, Job, Jobs, Snapshot, State, new_id
-from pgqueue.listing import Page, Wanted, check_filters, check_id, check_state, listing
+from pgqueue.listing import Page, Wanted, check_id, listing
 from pgqueue.names import same_function
 from pgqueue.options import MAX_REASON, Options, check_name, check_text
+from pgqueue.purge import purge
 from pgqueue.queries import Queries, Row, Statement, Steps
 from pgqueue.redact import MARKS
 from pgqueue.results import CLOSED, Told, Waiter
@@ -397,17 +398,8 @@ class App:
         return bool(self.run(self.queries.resume(check_name("queue", queue))))
 
     def purge(self, *, state: str, queue: str | None = None, task: str | None = None) -> int:
-        """Delete every job in one state (not running), a thousand at a time; returns how many."""
-        check_filters(queue, task)
-        wanted = check_state(state)
-        if wanted is State.RUNNING:
-            raise InvalidOption("running jobs cannot be purged: cancel them")
-        total = 0
-        while gone := self.run(
-            self.queries.purge(state=wanted, queue=queue, task=task, limit=1000, ended=wanted.ended)
-        ):
-            total += len(gone)
-        return total
+        """Delete every job in one state (not running), a thousand at a time; returns how many. Raises InvalidOption."""
+        return purge(self._database, state=state, queue=queue, task=task)
 
     # -- the database --
 

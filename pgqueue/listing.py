@@ -83,7 +83,7 @@ class Wanted:
         return {
             **self.columns(),
             "state": state,
-            "states": _beside(state),
+            "states": beside(state),
             "first": first_id(since - SKEW if since else datetime.fromtimestamp(0, UTC)),
             # Whole partitions are left out by it. A closer time would only skip jobs without counting them.
             "day": since.replace(hour=0, minute=0, second=0, microsecond=0) if since else EVER,
@@ -107,7 +107,7 @@ def listing(queries: Queries, wanted: Wanted, *, limit: int) -> Steps[Page]:
     return page
 
 
-def _beside(state: State | None) -> Sequence[State]:
+def beside(state: State | None) -> Sequence[State]:
     """The states of the jobs that lie in the same tables as those of this one."""
     if state is None or state is State.SUCCEEDED:
         return tuple(State) if state is None else (state,)

@@ -50,6 +50,10 @@ def _texts(values: Iterable[str | None]) -> str:
     return _array('""' if text is None else f'"{text.translate(_QUOTED)}"' for text in values)
 
 
+def _listed(states: Iterable[State]) -> str:
+    return ", ".join(f"'{state}'" for state in states)
+
+
 def _columns(cursors: Sequence[tuple[str, int, int]]) -> dict[str, list[Any]]:
     queues, priorities, seqs = zip(*cursors, strict=True) if cursors else ((), (), ())
     return {"queues": list(queues), "priorities": list(priorities), "cursors": list(seqs)}
@@ -172,7 +176,7 @@ class Queries:
     def jobs_window(self, states: Sequence[State], **wanted: Any) -> Statement:
         """states: those whose jobs lie in the tables that are looked through."""
         live = str(any(not state.ended for state in states)).lower()
-        text = self.text("jobs/window", live=live, states=", ".join(f"'{state}'" for state in states))
+        text = self.text("jobs/window", live=live, states=_listed(states))
         return Statement(text, wanted)
 
     def jobs_of_state(self, index: str, **wanted: Any) -> Statement:
@@ -212,8 +216,18 @@ class Queries:
     def resume(self, queue: str) -> Statement:
         return self._say("resume", queue=queue)
 
-    def purge(self, *, state: str, queue: str | None, task: str | None, limit: int, ended: bool) -> Statement:
-        return self._say("purge_history" if ended else "purge", state=state, queue=queue, task=task, limit=limit)
+    def purge_window(self, state: State, states: Sequence[State], **wanted: Any) -> Statement:
+        """states: as in jobs_window."""
+        table, finished_at = ("history", "finished_at") if state.ended else ("job", "null::timestamptz")
+        text = self.text("jobs/purge_window", table=table, finished_at=finished_at, states=_listed(states))
+        return Statement(text, {"state": state, **wanted})
+
+    def purge(self, ids: Sequence[str], **wanted: Any) -> Statement:
+        return self._say("purge", ids=list(ids), **wanted)
+
+    def purge_history(self, ids: Sequence[str], times: Sequence[datetime], **wanted: Any) -> Statement:
+        """times: when they ended."""
+        return self._say("purge_history", ids=list(ids), times=list(times), **wanted)
 
     # -- the path of a job through a worker --
 

@@ -20,9 +20,10 @@ from benchmarks.session import Session
 from pgqueue import App, db
 from pgqueue.enqueue import COPY_CHUNK, enqueue_one
 from pgqueue.job import State, new_id
-from pgqueue.listing import Page, Wanted, listing
+from pgqueue.listing import WINDOW, Wanted, listing
 from pgqueue.options import Options
-from pgqueue.queries import Queries, Statement, Steps
+from pgqueue.purge import OLDER_THAN_ALL, deletions, window
+from pgqueue.queries import Queries, Statement, Steps, T
 from pgqueue.worker.settings import CLAIM_MAX, FRESH_S, GRACE_S, LEASE_S
 from tests import tasks
 from tests.conftest import Worker, eventually
@@ -498,6 +499,31 @@ def test_no_list_of_jobs_reads_more_than_a_window(loaded: Loaded) -> None:
     assert not faults, "\n".join(faults)
 
 
+@pytest.mark.parametrize("known", ["new", "analyzed"])
+def test_no_statement_of_a_purge_reads_more_than_a_window(loaded: Loaded, known: str) -> None:
+    """Whatever is purged: jobs side by side, some that lie behind a million others, or none at all."""
+    if known == "analyzed":
+        loaded.conn.execute("analyze")
+    conn, queries = loaded.conn, loaded.queries
+    faults = []
+    for state, wish in itertools.product(State, [{}, {"queue": "q0"}, {"task": "nobody's"}]):
+        first = conn.execute(
+            "select id::text from pgqueue.jobs where state = %s order by id limit 1", [state]
+        ).fetchone()
+        for after in {OLDER_THAN_ALL, *(first or ())} if state != "running" else ():
+            filters: dict[str, Any] = {"queue": None, "task": None, **wish}
+            with db.in_index_order(conn, queries):
+                plans, rows = _plans_of(
+                    conn, window(queries, state, after=after, **filters), plan_of=partial(fresh, conn)
+                )
+            plans += [fresh(conn, each) for each in itertools.islice(deletions(queries, state, rows, **filters), 2)]
+            assert len(plans) > 1 or after == OLDER_THAN_ALL or wish
+            read = [plan.blocks for plan in plans]
+            if max(read) > LISTED or len(rows) > WINDOW or any(plan.scanned or plan.parallel for plan in plans):
+                faults.append(f"{state} {wish} after {after} reads {read} blocks, {[plan.scanned for plan in plans]}")
+    assert not faults, "\n".join(faults)
+
+
 def _listed(loaded: Loaded, when: str, *, plan_of: Callable[[Statement], Plan]) -> list[str]:
     """What lists of twenty jobs read too much: each wish in each state, and the pages from some id in the middle on."""
     wishes = [*FILTERS, {"after": loaded.known.ended[0]}]
@@ -513,8 +539,8 @@ def _listed(loaded: Loaded, when: str, *, plan_of: Callable[[Statement], Plan]) 
 
 
 def _plans_of(
-    conn: psycopg.Connection, steps: Steps[Page], *, plan_of: Callable[[Statement], Plan]
-) -> tuple[list[Plan], Page]:
+    conn: psycopg.Connection, steps: Steps[T], *, plan_of: Callable[[Statement], Plan]
+) -> tuple[list[Plan], T]:
     """The plans of all that steps say, and what they return."""
     plans = []
     try:

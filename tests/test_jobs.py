@@ -10,6 +10,7 @@ import pytest
 from pgqueue import App, DuplicateJob, InvalidOption, Job, JobNotFound, Page, Snapshot, State
 from pgqueue.job import first_id
 from pgqueue.listing import STATE_WINDOW, WINDOW
+from pgqueue.purge import OLDER_THAN_ALL, deletions, window
 from tests.conftest import eventually
 from tests.hands import Hands
 
@@ -258,6 +259,29 @@ def test_purge(app: App, worker: Hands) -> None:
 def test_purge_of_thousands(app: App, conn: psycopg.Connection) -> None:
     conn.execute("select pgqueue.enqueue('t', queue => 'q' || n % 2) from generate_series(1, 4500) as n")
     assert app.purge(state="queued", queue="q1") == 2250 and app.purge(state="queued") == 2250
+
+
+def test_purge_of_what_lies_behind_many_others(app: App, conn: psycopg.Connection) -> None:
+    """A look goes through ten thousand at most: it goes on where it stopped, and the caller's settings stay as they are."""
+    conn.execute("select pgqueue.enqueue('t', queue => 'q0') from generate_series(1, 10001)")
+    conn.execute("select pgqueue.enqueue('t', queue => 'q1') from generate_series(1, 1500)")
+    conn.execute("select pgqueue.enqueue('t', queue => 'q0') from generate_series(1, 10000)")
+    conn.execute("select pgqueue.enqueue('t', queue => 'q1')")
+    with conn.transaction(), app.using(conn):
+        assert app.purge(state="queued", queue="q1") == 1501
+        assert conn.execute("show enable_sort").fetchone() == ("on",)
+    assert conn.execute("select distinct queue, count(*) from pgqueue.job group by 1").fetchall() == [("q0", 20_001)]
+
+
+def test_purge_leaves_what_somebody_locks_and_what_has_changed(app: App, dsn: str, conn: psycopg.Connection) -> None:
+    locked, moved, gone = (app.enqueue("t") for _ in range(3))
+    rows = app.run(window(app.queries, State.QUEUED, after=OLDER_THAN_ALL, queue=None, task=None))
+    conn.execute("update pgqueue.job set state = 'waiting' where id = %s", [moved.id])
+    with psycopg.connect(dsn) as other:
+        other.execute("select from pgqueue.job where id = %s for update", [locked.id])
+        (statement,) = deletions(app.queries, State.QUEUED, rows, queue=None, task=None)
+        assert app.run(statement) == [(gone.id,)]
+    assert {job.id for job in app.jobs()} == {locked.id, moved.id}
 
 
 def test_pause_and_resume(app: App, worker: Hands, conn: psycopg.Connection) -> None:

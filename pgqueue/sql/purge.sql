@@ -1,22 +1,29 @@
--- Delete up to `limit` jobs in one state, with what is kept of their failed attempts; running ones are never touched.
-with gone as (
-  delete from {schema}.job
-  where id in (
+-- Delete these jobs, if they still are what was asked for, with what is kept of their failed attempts; running ones are never
+-- touched.
+with held as (
+  select kept.id
+  from unnest(%(ids)s::uuid[]) as wanted (id)
+  -- One by one, by the limit: asked for all, the planner may read the index of a whole state as well.
+  cross join lateral (
     select id
     from {schema}.job
     where
-      state = %(state)s and state <> 'running'
+      id = wanted.id
+      and state = %(state)s and state <> 'running'
       and (%(queue)s::text is null or queue = %(queue)s)
       and (%(task)s::text is null or task = %(task)s)
-    order by id
-    limit %(limit)s
+    limit 1
     for update skip locked
-  )
+  ) as kept
+),
+gone as (
+  delete from {schema}.job
+  where id = any (array(select id from held))
   returning id
 ),
 forgotten as (
   delete from {schema}.attempt
-  where job_id in (select id from gone)
+  where job_id = any (array(select id from gone))
 ),
 audited as (
   insert into {schema}.audit (action, queue, task, state, jobs)

@@ -1,0 +1,47 @@
+"""Deletes jobs at a bounded cost a statement: each looks at a window of them by id, or deletes some that were found so.
+
+Looking and deleting are apart, since a look may walk along the ids whatever the server knows of the table, by settings that a
+rollback takes back (see db.in_index_order); the deletion asks again for what the look has seen.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from pgqueue.database import Database
+from pgqueue.errors import InvalidOption
+from pgqueue.job import State
+from pgqueue.listing import WINDOW, beside, check_filters, check_state
+from pgqueue.queries import Queries, Rows, Statement, Steps
+
+BATCH = 1_000  # jobs deleted by one statement
+OLDER_THAN_ALL = "00000000-0000-0000-0000-000000000000"
+
+
+def purge(database: Database, *, state: str, queue: str | None, task: str | None) -> int:
+    """Delete every job in one state; returns how many. Raises InvalidOption."""
+    check_filters(queue, task)
+    wanted = check_state(state)
+    if wanted is State.RUNNING:
+        raise InvalidOption("running jobs cannot be purged: cancel them")
+    total, after = 0, OLDER_THAN_ALL
+    while rows := database.look(window(database.queries, wanted, after=after, queue=queue, task=task)):
+        for statement in deletions(database.queries, wanted, rows, queue=queue, task=task):
+            total += len(database.run(statement))
+        after = rows[-1][0]
+    return total
+
+
+def window(queries: Queries, state: State, **wanted: Any) -> Steps[Rows]:
+    """The jobs of one window that are wanted: (id, True, finished_at), and always the last one; no rows: there are no more."""
+    return (yield queries.purge_window(state, beside(state), **wanted, window=WINDOW))
+
+
+def deletions(queries: Queries, state: State, rows: Rows, **wanted: Any) -> Iterator[Statement]:
+    """The statements that delete what a window has found."""
+    found = [(id_, finished_at) for id_, is_wanted, finished_at in rows if is_wanted]
+    for start in range(0, len(found), BATCH):
+        ids, times = zip(*found[start : start + BATCH], strict=True)
+        if state.ended:
+            yield queries.purge_history(ids, times, state=state, **wanted)
+        else:
+            yield queries.purge(ids, state=state, **wanted)
