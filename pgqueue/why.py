@@ -42,6 +42,8 @@ class Facts(NamedTuple):
     failed_s: float | None
     full: list[tuple[str, int, int, int, str, float]] | None
     """Workers without a free place: name, places, jobs, tasks of these, the most frequent one, since when no job is new."""
+    handed_back_s: float | None
+    """Since it was given back for the first time, if its last attempt has not failed."""
 
 
 class Why(NamedTuple):
@@ -82,6 +84,11 @@ def _live(facts: Facts) -> Iterator[str]:
         return
     if facts.state == State.SCHEDULED and facts.due_s > 0:
         yield f"it is not due before {span(facts.due_s)} from now{_because(facts)}"
+    if facts.state == State.SCHEDULED and facts.handed_back_s is not None:
+        yield (
+            f"it was first given back {span(facts.handed_back_s)} ago by a worker whose code does not take its arguments: "
+            "it waits for one with other code"
+        )
     if facts.paused_s is not None:
         by = f" by {facts.paused_by}" if facts.paused_by else ""
         yield f"queue {facts.queue} is paused, since {span(facts.paused_s)}{by}: `pgqueue resume {facts.queue}`"
@@ -91,6 +98,8 @@ def _live(facts: Facts) -> Iterator[str]:
 
 
 def _because(facts: Facts) -> str:
+    if facts.handed_back_s is not None:
+        return ""  # and is told in a sentence of its own
     if facts.failed_s is None:
         return ": scheduled, or put off by the task itself (snooze)"
     return f": attempt {facts.attempt} failed {span(facts.failed_s)} ago ({facts.cause}: {facts.error})"

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import psycopg
 import pytest
 
-from pgqueue import App, Job
+from pgqueue import App, Job, db
 from pgqueue.why import span
 from tests.conftest import Worker
 from tests.hands import Hands
@@ -63,6 +63,27 @@ def test_it_waits_for_another_try(app: App, worker: Hands) -> None:
     worker.settle(worker.claim()[0], "scheduled", "no luck", delay_s=300)
     assert first(app, job).startswith("it is not due before 5 min from now: attempt 1 failed 0.")
     assert "(exception: no luck)" in first(app, job)
+
+
+def test_a_worker_of_other_code_gave_it_back(app: App, worker: Hands, conn: psycopg.Connection) -> None:
+    said = "given back 0.0 s ago by a worker whose code does not take its arguments: it waits for one with other code"
+    new = Hands(conn, app.queries, queues=["default"])
+    conn.execute("update pgqueue.worker set tasks = '{t}', code = id::text")
+    job = app.enqueue("t")
+    (claimed,) = worker.claim()
+    db.run(conn, app.queries.hand_back(worker=worker.id, job_id=claimed.id, token=claimed.token))
+    due, given_back = app.why(job.id).reasons
+    assert due in ("it is not due before 1.0 s from now", "it is not due before 0.9 s from now")
+    assert given_back.split(" ago ")[1] == said.split(" ago ")[1] and given_back.startswith(
+        "it was first given back 0."
+    )
+    conn.execute("update pgqueue.job set run_at = now()")
+    assert "it waits for one with other code" in first(app, job), "due, and not yet promoted"
+    conn.execute("update pgqueue.job set state = 'queued'")
+    assert first(app, job).startswith("it is next in line")
+    (claimed,) = new.claim()
+    new.settle(claimed, "scheduled", "no luck", delay_s=300)
+    assert "no luck" in first(app, job) and "given back" not in str(app.why(job.id).reasons)
 
 
 def test_others_come_first(app: App, worker: Hands) -> None:

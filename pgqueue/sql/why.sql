@@ -91,7 +91,12 @@ select
   (
     select jsonb_agg(jsonb_build_array(name, concurrency, jobs, tasks, task, held_s) order by held_s desc)
     from full_worker
-  )
+  ),
+  -- The token is that of its last claim: where that one has failed, it was not given back.
+  case
+    when failure.claim_token is distinct from target.claim_token
+    then extract(epoch from now() - target.handed_back_at)::float8
+  end
 from target
 left join {schema}.queue on queue.name = target.queue
 left join {schema}.worker as holder on holder.id = target.worker and target.state = 'running'
