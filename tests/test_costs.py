@@ -17,7 +17,7 @@ import pytest
 from benchmarks.chaos.cluster import Cluster
 from benchmarks.filling import Filling
 from benchmarks.session import Session
-from pgqueue import App, db
+from pgqueue import App, db, stats
 from pgqueue.enqueue import COPY_CHUNK, enqueue_one
 from pgqueue.job import State, new_id
 from pgqueue.listing import WINDOW, Wanted, listing
@@ -522,6 +522,19 @@ def test_no_statement_of_a_purge_reads_more_than_a_window(loaded: Loaded, known:
             if max(read) > LISTED or len(rows) > WINDOW or any(plan.scanned or plan.parallel for plan in plans):
                 faults.append(f"{state} {wish} after {after} reads {read} blocks, {[plan.scanned for plan in plans]}")
     assert not faults, "\n".join(faults)
+
+
+@pytest.mark.parametrize("known", ["new", "analyzed"])
+def test_no_statement_of_stats_reads_more_than_it_may(loaded: Loaded, known: str) -> None:
+    """With a million in a state and where no page is known to be visible to all, so that each entry counted costs a page."""
+    if known == "analyzed":
+        loaded.conn.execute("analyze")
+    elif len(loaded.conn.execute("select from pgqueue.job where state = 'running' limit 21").fetchall()) < 21:
+        Filling(loaded.conn, "pgqueue").start(EACH, workers=[str(uuid.uuid4()) for _ in range(EACH // CLAIM_MAX)])
+    with db.in_index_order(loaded.conn, loaded.queries):
+        plans, _ = _plans_of(loaded.conn, stats.gather(loaded.queries), plan_of=partial(fresh, loaded.conn))
+    read = [plan.blocks for plan in plans]
+    assert len(read) == 9 and max(read) <= LISTED and not any(plan.parallel for plan in plans), read
 
 
 def _listed(loaded: Loaded, when: str, *, plan_of: Callable[[Statement], Plan]) -> list[str]:

@@ -106,6 +106,14 @@ def test_s22_beyond_the_limit_a_count_is_an_estimate_near_the_truth(conn: Connec
     assert found.scheduled == Count(900, exact=False)
 
 
+def test_more_running_jobs_than_are_counted_are_an_estimate(conn: Connection, queries: Queries) -> None:
+    add_jobs(conn, 900, state="running", worker=uuid.uuid4(), queue="busy")
+    add_jobs(conn, 7, state="running", worker=uuid.uuid4())
+    found = look(conn, queries, count_limit=200)
+    assert found.running == Count(907, exact=False)
+    assert {queue.name: queue.running for queue in found.queues}["busy"] == 900
+
+
 def test_beyond_a_hundred_priorities_the_depth_is_not_called_exact(conn: Connection, queries: Queries) -> None:
     conn.execute("insert into job (id, task, priority) select uuid7(), 't', i from generate_series(1, 99) as i")
     assert look(conn, queries).queued == Count(99)

@@ -23,7 +23,7 @@ def demo() -> None:
     )
     try:
         wait_for(jobs)
-        found: stats.Stats = app.run(stats.gather(app.queries))
+        found: stats.Stats = app.look(stats.gather(app.queries))
         Console().print(dashboard.page(found, title="demo"))
     finally:
         worker.terminate()

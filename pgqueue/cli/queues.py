@@ -24,7 +24,7 @@ def stats_(
     title = f"{place_of(chosen)} · {chosen.config.schema}"
 
     def fetch() -> stats.Stats:
-        found: stats.Stats = chosen.run(stats.gather(chosen.queries))
+        found: stats.Stats = chosen.look(stats.gather(chosen.queries))
         return found
 
     if as_json:
@@ -38,7 +38,7 @@ def stats_(
 def workers(app: AppName = None, as_json: Json = False) -> None:
     """List the workers that hold a lease."""
     chosen = chosen_app(app)
-    found = chosen.run(stats.workers(chosen.queries))
+    found = chosen.look(stats.workers(chosen.queries))
     if as_json:
         say_json(found)
     else:
