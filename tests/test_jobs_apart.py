@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from pgqueue import App
+from pgqueue import App, JobDead
 from tests import hostile_tasks as tasks
 from tests.conftest import Worker, alive, eventually
 
@@ -138,6 +138,17 @@ def test_processes_that_python_forks_for_a_task_are_as_ever(start: Start, tmp_pa
     assert tasks.fork_before_exec.defer("before exec", str(tmp_path / "exec")).result(30) == 0
     assert (tmp_path / "exec").read_text() == "before exec" and worker.stop() == 0
     assert COPY not in worker.output
+
+
+def test_a_job_that_closes_the_descriptors_of_its_process_is_quarantined(start: Start) -> None:
+    jobs = [tasks.close_all.defer(), tasks.close_all.defer()]
+    worker = start("-c", "1").ready()
+    for job in jobs:
+        with pytest.raises(JobDead, match="quarantined"):
+            job.result(60)
+    worker.said("a task has closed file descriptors that are not its own")
+    assert isinstance(tasks.pid.defer().result(30), int) and worker.stop() == 0
+    assert "Traceback" not in worker.output
 
 
 def test_a_copy_runs_what_it_has_registered_for_its_end_and_not_what_the_original_has(

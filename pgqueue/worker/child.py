@@ -8,6 +8,7 @@ whatever it runs; on Linux the kernel sees to it even if user code holds the int
 
 import asyncio
 import ctypes
+import errno
 import json
 import logging
 import os
@@ -20,7 +21,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from pgqueue import db
 from pgqueue.app import App
@@ -162,9 +163,10 @@ class Child:
             if attempt.spoiled or self._spoiler:
                 outcome = self._excused(attempt, outcome)
             self._emit(outcome, now - began)
-            self._board.wipe(line)
             if attempt.spoiled or not self._unstarted or now - self._flushed_at > FLUSH_S:
                 self.flush()
+            # Only now: a job whose end cannot be sent would be given back for ever, and charged nothing.
+            self._board.wipe(line)
 
     def _connection(self) -> db.Connection:
         """This thread's connection for atomic tasks, kept between jobs while it is healthy."""
@@ -302,8 +304,8 @@ class Child:
         with self._out:
             try:
                 self._sock.sendall(data)
-            except OSError:
-                os._exit(1)  # no supervisor, no one to work for: it or its successor runs the job again
+            except OSError as error:
+                _cut_off(error)
 
 
 def _headers(text: str | None) -> dict[str, Any]:
@@ -337,8 +339,19 @@ def _die_with_parent(parent_pid: int) -> None:
 
 def _frames(sock: socket.socket) -> Iterator[list[Any]]:
     unpacker = Unpacker()
-    while data := sock.recv(1 << 16):
-        yield from unpacker.feed(data)
+    try:
+        while data := sock.recv(1 << 16):
+            yield from unpacker.feed(data)
+    except OSError as error:
+        _cut_off(error)
+
+
+def _cut_off(error: OSError) -> NoReturn:
+    """No supervisor, no one to work for: it or its successor runs the job again."""
+    if error.errno in (errno.EBADF, errno.ENOTSOCK):
+        logger.error("a task has closed file descriptors that are not its own: this process can work no more")
+        flush()
+    os._exit(1)
 
 
 def _hello(app: App) -> dict[str, Any]:
