@@ -34,9 +34,7 @@ class Using:
 
     def get(self) -> Any:
         """Its connection, None outside of all."""
-        block = self._innermost.get()
-        while block is not None and block.over:
-            block = block.outer
+        block = _still_open(self._innermost.get())
         return None if block is None else block.conn
 
     @contextlib.contextmanager
@@ -44,22 +42,28 @@ class Using:
         """Within it, `get` gives this connection."""
         block = _Block(conn, self._innermost.get())
         home = _home(sys._getframe())
-        token = self._innermost.set(block)
+        self._innermost.set(block)
         if home is not None:
             home.run(self._innermost.set, block)
         try:
             yield
         finally:
             block.over = True
-            with contextlib.suppress(ValueError):  # it ends in another context than it began in, which may be gone
-                self._innermost.reset(token)
+            self._restore(block)
             if home is not None:
                 with contextlib.suppress(RuntimeError):  # the request was cancelled and goes on beside us
                     home.run(self._restore, block)
 
     def _restore(self, block: _Block) -> None:
+        """Not by a token: the block may end in another context than it began in, or before one that was entered inside it."""
         if self._innermost.get() is block:
-            self._innermost.set(block.outer)
+            self._innermost.set(_still_open(block.outer))
+
+
+def _still_open(block: _Block | None) -> _Block | None:
+    while block is not None and block.over:
+        block = block.outer
+    return block
 
 
 def _home(frame: FrameType) -> Context | None:

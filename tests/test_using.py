@@ -163,3 +163,16 @@ def test_blocks_nest(app: App, dsn: str) -> None:
         one.commit()
         two.rollback()
     assert [job.task for job in app.jobs()] == ["outer"]
+
+
+def test_a_block_that_ends_before_one_inside_it_leaves_that_one_open(app: App, dsn: str) -> None:
+    with psycopg.connect(dsn) as one, psycopg.connect(dsn) as two:
+        outer, inner = app.using(one), app.using(two)
+        outer.__enter__()
+        inner.__enter__()
+        outer.__exit__(None, None, None)
+        app.enqueue("inner")
+        inner.__exit__(None, None, None)
+        two.rollback()
+        app.enqueue("by itself")
+    assert [job.task for job in app.jobs()] == ["by itself"]
