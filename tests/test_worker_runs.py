@@ -378,3 +378,13 @@ def test_a_job_that_waits_for_one_that_runs_or_for_a_free_place_is_not_warned_of
     with pytest.raises(JobDead, match=r"has not ended within 2\.5 s"):
         waiting.result(60)
     assert STUCK not in worker.output
+
+
+def test_a_burst_that_ends_amid_a_chore_says_nothing_of_it(
+    start_worker: Start, conn: psycopg.Connection, dsn: str
+) -> None:
+    with psycopg.connect(dsn) as other:
+        other.execute("lock pgqueue.audit in access exclusive mode")  # the first chore of a worker waits for it
+        worker = start_worker("-c", "1", "--burst")
+        assert worker.wait() == 0
+    assert [line for line in worker.lines if "WARNING" in line or "Error" in line or "psycopg" in line] == []

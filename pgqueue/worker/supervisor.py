@@ -34,6 +34,7 @@ from pgqueue.worker.settings import FALSE_ALARMS, Settings
 logger = logging.getLogger("pgqueue.worker")
 
 LOOK_S = 0.01  # how often a shutdown looks whether it is through
+CALLED_OFF_S = 1.0  # a server that is there calls a statement off in a millisecond
 LAST_WORDS_S = 5.0  # for writing outcomes back at the end; what is not written is rescued by others
 
 Facts = dict[str, Any]
@@ -113,6 +114,8 @@ class Supervisor:
             stopping.cancel()
             for task in (claiming, *others):
                 task.cancel()
+            # What a chore was just asking is called off at the server, before its connection is closed under it.
+            await asyncio.wait([claiming, *others], timeout=CALLED_OFF_S)
 
     async def _shut_down(self, station: "Station", claiming: "asyncio.Task[None]") -> None:
         """Stop claiming, give back what waits, let the rest finish within the timeout, then release it."""
