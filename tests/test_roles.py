@@ -916,8 +916,9 @@ def test_s4_a_role_that_was_there_and_may_more_is_refused(site: House, statement
 # -- and without --roles --
 
 
-def test_without_them_nothing_is_granted_and_nothing_runs_as_another(dsn: str) -> None:
-    with psycopg.connect(dsn) as conn:
+def test_without_them_nothing_is_granted_and_nothing_runs_as_another(fresh_dsn: str) -> None:
+    App(fresh_dsn).migrate()
+    with psycopg.connect(fresh_dsn) as conn:
         roles = conn.execute("select count(*) from pg_roles where starts_with(rolname, 'pgqueue_')").fetchone()
         acls = conn.execute(
             "select count(*) from pg_class where relnamespace = 'pgqueue'::regnamespace and relacl is not null"

@@ -309,6 +309,7 @@ def _prepared(queries: Queries, name: str) -> str:
         "schema_applied": {"version": "1", "name": "x", "works_with": "null"},
         "jobs/of_state": {"source": (SQL / "jobs" / "by_due.sql").read_text()},
         "jobs/window": {"live": "true", "states": "'dead'"},
+        "jobs/purge_window": {"table": "history_ended", "finished_at": "finished_at", "states": "'dead'"},
     }
     text = queries.text(name, **pieces.get(name, {}))
     text = "\n".join(line for line in text.splitlines() if not line.startswith("--")).strip().rstrip(";")

@@ -97,13 +97,16 @@ def test_a_superseded_attempt_changes_nothing(app: App, conn: psycopg.Connection
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_deploy_lets_jobs_finish_and_gives_back_the_rest(
-    start_worker: Start, conn: psycopg.Connection, number: int
+    start_worker: Start, conn: psycopg.Connection, tmp_path: Path, number: int
 ) -> None:
     worker = start_worker("-c", "1").ready()
-    running = tasks.sleep.defer(1)
+    running = tasks.report.defer(str(tmp_path / "go"))
     waiting = [tasks.sleep.defer(1) for _ in range(3)]
-    eventually(lambda: running.state == "running", what="the first runs")
+    # Not when the row says so: from there to its first line the job can still be given back.
+    eventually(lambda: running.snapshot().progress, what="the first runs")
     worker.process.send_signal(number)
+    worker.said("stopping: 1 jobs may finish")
+    (tmp_path / "go").touch()
     assert worker.wait() == 0, worker.output
     assert running.state == "succeeded"
     assert [(job.state, job.snapshot().attempt, job.snapshot().crashes) for job in waiting] == [("queued", 0, 0)] * 3
