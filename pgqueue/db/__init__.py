@@ -10,7 +10,7 @@ from pgqueue.db.connections import (
     wait_for_bell,
     wire,
 )
-from pgqueue.db.deadlines import ANSWER_S, PATIENCE_S, SILENCE_S, UNHURRIED, Allowance, Silent
+from pgqueue.db.deadlines import ANSWER_S, PATIENCE_S, SILENCE_S, Allowance, Silent
 from pgqueue.db.doors import (
     AnyConnection,
     AsyncConnection,
@@ -50,7 +50,6 @@ __all__ = [
     "CONNECT_TIMEOUT_S",
     "PATIENCE_S",
     "SILENCE_S",
-    "UNHURRIED",
     "Allowance",
     "AnyConnection",
     "AsyncConnection",

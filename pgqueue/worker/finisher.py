@@ -158,7 +158,8 @@ class Finisher:
 
     async def _write(self) -> None:
         """Write what stands in _writing, kind by kind; what a failure leaves there is tried again."""
-        self._note(self._of(Verdict.COMMITTED, Verdict.LOST))
+        if ended := self._of(Verdict.COMMITTED, Verdict.LOST):
+            self._note(ended)
         refusals: list[Refused] = []
         for ask, kind in ((self._resolve, Verdict.UNSURE), (self._hand_back, Verdict.MISFIT)):
             for outcome in self._of(kind):
