@@ -1,14 +1,12 @@
 """The job as the running task sees it: `current_job()`."""
 
-import math
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from decimal import Decimal
-from numbers import Real
 from typing import Any
 
 from pgqueue.errors import ConfigError, TimeLimitExceeded
+from pgqueue.numeric import as_float
 from pgqueue.retry import Cancel
 
 
@@ -64,8 +62,8 @@ class CurrentJob:
 
 def _fraction(value: object) -> float:
     """As a float, whatever kind of number it came as."""
-    number = float(value) if isinstance(value, Real | Decimal) and not isinstance(value, bool) else math.nan
-    if not 0 <= number <= 1:
+    number = as_float(value)
+    if number is None or not 0 <= number <= 1:
         raise ValueError(f"progress takes a fraction from 0 to 1, not {value!r:.100}")
     return number
 

@@ -8,6 +8,7 @@ from typing import Any, Literal, Self, get_args
 
 from pgqueue.codec import encode_plain
 from pgqueue.errors import InvalidOption
+from pgqueue.numeric import as_float, as_int
 
 OnDuplicate = Literal["ignore", "replace", "raise"]
 
@@ -74,9 +75,9 @@ class Options:
         if self.queue is not None:
             check_name("queue", self.queue)
         if self.priority is not None:
-            check_integer("priority", self.priority, low=SMALLINT[0], high=SMALLINT[1])
+            self._own("priority", check_integer("priority", self.priority, low=SMALLINT[0], high=SMALLINT[1]))
         if self.max_attempts is not None:
-            check_integer("max_attempts", self.max_attempts, low=1, high=MAX_ATTEMPTS)
+            self._own("max_attempts", check_integer("max_attempts", self.max_attempts, low=1, high=MAX_ATTEMPTS))
         if self.delay is not None and self.at is not None:
             raise InvalidOption("give delay= or at=, not both")
         if self.delay is not None:
@@ -99,6 +100,10 @@ class Options:
             check_text("unique", self.unique)
         elif self.unique is not None and not isinstance(self.unique, bool):
             raise InvalidOption(f"unique takes a string or True, not a {type(self.unique).__name__}")
+
+    def _own(self, name: str, number: int) -> None:
+        """A statement takes no numpy.int64, nor a policy."""
+        object.__setattr__(self, name, number)
 
     def columns(self, *, where: str) -> dict[str, Any]:
         """The columns of a job row that these options fill, in database units; unique_key is left to the caller."""
@@ -147,27 +152,28 @@ def _from_now(option: str, value: object) -> float:
 
 
 def _number(option: str, value: object) -> float:
-    if isinstance(value, timedelta):
-        value = value.total_seconds()
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    number = value.total_seconds() if isinstance(value, timedelta) else as_float(value)
+    if number is None:
         hint = "; an absolute time goes into at=" if isinstance(value, datetime) and option == "delay" else ""
         raise InvalidOption(f"{option} takes seconds or a timedelta, not a {type(value).__name__}{hint}")
-    if not abs(value) <= MAX_SECONDS:  # NaN is not either
-        raise InvalidOption(f"{option}={_shown(value)} is no duration in seconds between 0 and ten years")
-    return float(value)
+    if not abs(number) <= MAX_SECONDS:  # NaN is not either
+        raise InvalidOption(f"{option}={_shown(number)} is no duration in seconds between 0 and ten years")
+    return number
 
 
-def check_integer(option: str, value: object, *, low: int, high: int) -> None:
-    """A whole number within limits."""
-    if isinstance(value, bool) or not isinstance(value, int):
+def check_integer(option: str, value: object, *, low: int, high: int) -> int:
+    """A whole number within limits, as Python's own."""
+    number = as_int(value)
+    if number is None:
         raise InvalidOption(f"{option} takes a whole number, not a {type(value).__name__}")
-    if not low <= value <= high:
-        raise InvalidOption(f"{option}={_shown(value)} is out of range: {low} to {high}")
+    if not low <= number <= high:
+        raise InvalidOption(f"{option}={_shown(number)} is out of range: {low} to {high}")
+    return number
 
 
-def _shown(value: float) -> str:
+def _shown(number: float) -> str:
     """A number in a message. Python refuses to write very long ones, and nobody wants to read them."""
-    return repr(value) if isinstance(value, float) or value.bit_length() <= 64 else "(a huge number)"
+    return repr(number) if isinstance(number, float) or number.bit_length() <= 64 else "(a huge number)"
 
 
 def check_aware(option: str, value: object) -> None:

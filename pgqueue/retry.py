@@ -6,8 +6,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from decimal import Decimal
-from numbers import Real
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -17,6 +15,7 @@ from tenacity.stop import stop_after_attempt
 from tenacity.wait import wait_exponential, wait_random
 
 from pgqueue.errors import InvalidOption
+from pgqueue.numeric import as_float
 from pgqueue.strategies import check, judges_results
 
 DEFAULT_MAX_ATTEMPTS = 20  # with the waits below: about half a day of trying
@@ -67,12 +66,10 @@ def _seconds(delay: object) -> float:
     """Always a float: no statement takes a list that is half of another kind of number."""
     if isinstance(delay, timedelta):
         return delay.total_seconds()
-    if isinstance(delay, bool) or not isinstance(delay, Real | Decimal):
+    number = as_float(delay)
+    if number is None:
         raise TypeError(f"delay takes seconds or a timedelta, not a {type(delay).__name__}")
-    try:
-        return float(delay)
-    except OverflowError:  # an int of 400 digits
-        return math.copysign(math.inf, -1 if delay < 0 else 1)
+    return number
 
 
 def _asked(delay: float | timedelta) -> float:

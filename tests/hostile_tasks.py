@@ -369,6 +369,7 @@ def report_oddly(kind: str, marker: str) -> None:
 @task(max_attempts=1)
 def report_wrongly(kind: str) -> None:
     wrong = {"text": "half", "bool": True, "nan": math.nan, "large": 2, "decimal nan": Decimal("nan"), "list": [1]}
+    wrong["long int"] = 10**400
     current_job().progress(wrong[kind])  # type: ignore[arg-type]
 
 

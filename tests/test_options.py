@@ -1,11 +1,13 @@
 """Every wrong option is refused by name, with its cure in one line, before anything is written."""
 
-import decimal
 import enum
 import math
 from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
+import numpy
 import psycopg
 import pytest
 
@@ -43,7 +45,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"delay": timedelta.max}, "no duration"),
     ({"delay": True}, "delay takes seconds or a timedelta, not a bool"),
     ({"delay": "5m"}, "not a str"),
-    ({"delay": decimal.Decimal(5)}, "not a Decimal"),
+    ({"delay": Decimal("inf")}, "no duration"),
     ({"delay": datetime(2030, 1, 1, tzinfo=UTC)}, "an absolute time goes into at="),
     ({"at": datetime(2030, 1, 1)}, "has no time zone: add one"),
     ({"at": datetime.max}, "has no time zone"),
@@ -155,6 +157,17 @@ def test_enum_members_are_their_values(app: App, task: AnyTask, conn: psycopg.Co
     assert conn.execute("select distinct queue, priority from pgqueue.job").fetchall() == [("mail", 9)]
     app.pause(Queue.MAIL)
     assert conn.execute("select name from pgqueue.queue").fetchall() == [("mail",)]
+
+
+def test_numbers_of_every_kind_are_taken(task: AnyTask, conn: psycopg.Connection) -> None:
+    odd = {"delay": Decimal("60.5"), "timeout": numpy.float32(2.5), "expires": Fraction(7201, 2)}
+    task.options(priority=numpy.int64(7), max_attempts=numpy.int16(3), **odd).defer(1)
+    task.options(priority=numpy.int64(7), max_attempts=numpy.int16(3), **odd).defer_many([(2,)])
+    found = (
+        "select distinct priority, max_attempts, timeout_s, extract(epoch from expires_at - run_at)::float8 "
+        "from pgqueue.job"
+    )
+    assert conn.execute(found).fetchall() == [(7, 3, 2.5, 3540.0)]
 
 
 @pytest.mark.parametrize("queue", ["", "a\0b", " a", "x" * 129, None, 5])

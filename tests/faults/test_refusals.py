@@ -358,7 +358,7 @@ def test_progress_of_every_kind_of_number_is_seen_and_the_wrong_is_refused_where
 ) -> None:
     for kind in hostile_tasks.FRACTIONS:
         hostile_tasks.report_oddly.defer(kind, str(tmp_path / "go"))
-    wrong = ["text", "bool", "nan", "large", "decimal nan", "list"]
+    wrong = ["text", "bool", "nan", "large", "decimal nan", "list", "long int"]
     for kind in wrong:
         hostile_tasks.report_wrongly.options(priority=1).defer(kind)
     start_worker("-c", "1", "--threads", "8", app="tests.hostile_tasks").ready()
