@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from pgqueue.plain import SCALARS, Reader, Unfit, a_type, dump, each, fields_of, parts_of, plain, short
-from pgqueue.restore import LISTS, anatomy, hints_of, is_typed_dict, key_and_item, meaning
+from pgqueue.restore import LISTS, anatomy, hints_of, is_typed_dict, key_and_item, meaning, required_keys
 
 
 class Lost(Unfit):
@@ -257,6 +257,9 @@ def _union_check(hint: Any, arguments: tuple[Any, ...]) -> Check | None:
 
 def _test_typed_dict(cls: Any, arguments: tuple[Any, ...], hint: Any, value: Any) -> bool:
     _test_class(dict, hint, value)
+    if missing := sorted(required_keys(cls) - value.keys()):
+        named = short(cls.__name__)
+        raise Unfit(f"lacks the key {missing[0]!r}, but {named} is declared; add it, or declare it NotRequired")
     checks = _field_checks(cls, arguments)
     passed = all([*each(value, (checks.get(name, _ANYTHING).passes for name in value), value.values())])
     return passed and type(value) is dict and value.keys() <= checks.keys()

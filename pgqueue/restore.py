@@ -75,13 +75,26 @@ def _substituted(hint: Any, known: Mapping[Any, Any]) -> Any:
 
 
 def anatomy(hint: Any) -> tuple[Any, tuple[Any, ...]]:
-    """What a hint is and its arguments, without what says nothing about values: Annotated, NewType, NotRequired."""
+    """What a hint is and its arguments, without what says nothing about values: Annotated, NewType, NotRequired.
+
+    A type variable that nothing was put in for is what it is bound to.
+    """
     kind, arguments = typing.get_origin(hint) or hint, typing.get_args(hint)
+    if isinstance(kind, typing.TypeVar):
+        return anatomy(_bound(kind))
     if isinstance(kind, typing.NewType):
         return anatomy(kind.__supertype__)
     if kind is typing.Annotated or getattr(kind, "_name", None) in ("Required", "NotRequired", "ReadOnly", "Final"):
         return anatomy(arguments[0]) if arguments else (Any, ())
     return kind, arguments
+
+
+def _bound(variable: typing.TypeVar) -> Any:
+    with suppress(Exception):  # `def task[T: Model](...)` is evaluated only here, and text may be for type checkers
+        limits = variable.__constraints__ or (variable.__bound__ or Any,)
+        written = types.SimpleNamespace(__annotations__={"limit": typing.Union[limits]})  # noqa: UP007  # some know no |
+        return typing.get_type_hints(written, globalns=vars(sys.modules[variable.__module__]))["limit"]
+    return Any
 
 
 def meaning(alias: Any, arguments: tuple[Any, ...]) -> Any:
@@ -158,6 +171,15 @@ def _span(cls: Any, span: timedelta) -> Any:
 def is_typed_dict(cls: Any) -> bool:
     """typing's or typing_extensions'."""
     return issubclass(cls, dict) and hasattr(cls, "__required_keys__")
+
+
+@functools.cache
+def required_keys(cls: Any) -> frozenset[str]:
+    """Of a TypedDict. Where annotations are text, it has not seen what they say of it."""
+    texts = {name: str(getattr(hint, "__forward_arg__", "")) for name, hint in _annotations_of(cls).items()}
+    wrong = {name for name, text in texts.items() if "NotRequired[" in text}
+    missed = {name for name, text in texts.items() if re.search(r"\bRequired\[", text)}
+    return (cls.__required_keys__ | missed) - wrong  # type: ignore[no-any-return]
 
 
 def key_and_item(cls: Any, arguments: tuple[Any, ...]) -> tuple[Any, Any]:

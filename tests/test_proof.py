@@ -410,6 +410,10 @@ class TripOf(TypedDict, Generic[T]):
     x: T
 
 
+Of_ = TypeVar("Of_", bound="Item")
+Either = TypeVar("Either", int, date)
+
+
 class Visit(NamedTuple):
     who: UUID
     when: date = DAY
@@ -748,7 +752,11 @@ WRONG: list[tuple[Any, list[object]]] = [
     (OrderedDict[str, int], [{"a": 1}, OrderedDict(a=None)]),
     (Counter[str], [{"a": 1}, ["a"]]),
     (types.MappingProxyType[str, int], [{"a": 1}]),
-    (Trip, [None, {"at": "2024-01-01"}, {"at": NOON, "until": 5}, [NOON]]),
+    (Trip, [None, {"at": "2024-01-01"}, {"at": NOON, "until": 5}, [NOON], {}, {"until": DAY}]),
+    (LongTrip, [{"at": NOON}, {"price": Decimal(1)}]),
+    (OtherTrip, [{}, {"at": NOON}]),
+    (Of_, [None, Alias(userId=1)]),
+    (Either, [None, "x", 1.5]),
     (Visit, [(ID, DAY), [ID], Visit("x"), Visit(ID, None)]),  # type: ignore[arg-type]
     (Event, [None, 1, {"id": 1}, Event(None), Event("x"), Event(1.5)]),  # type: ignore[arg-type]
     (Basket, [Basket(None), Basket(Event("x")), Basket(Event(1), [Event(None)]), Basket(Event(1), (Event(1),))]),  # type: ignore[arg-type]
