@@ -175,6 +175,8 @@ class App:
         self, task: str, call: Call, job_id: str, options: Options, error: Any = None, allowance: Any = None
     ) -> Job[Any]:
         tries = self._tries(task, call, job_id, options, allowance)
+        if error is None:
+            self._database.ask()
         with tries, self._database.explained():
             tries.after(error)
             for attempt in self._database.again(tries):
@@ -206,6 +208,8 @@ class App:
         self, task: str, call: Call, job_id: str, options: Options, error: Any = None, allowance: Any = None
     ) -> Job[Any]:
         tries = self._tries(task, call, job_id, options, allowance)
+        if error is None:
+            await asyncio.to_thread(self._database.ask)
         with tries, self._database.explained():
             tries.after(error)
             async for attempt in self._database.again_async(tries):

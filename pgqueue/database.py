@@ -269,6 +269,10 @@ class Database:
                 self._backoff.failed(error)
             raise
 
+    def ask(self) -> None:
+        """Whether a database that is known to be down answers now, for who was told that his job may be there."""
+        self._backoff.ask()
+
     def _probe(self) -> None:
         db.connect(self.dsn, silence_s=db.SILENCE_S).close()
 

@@ -58,6 +58,11 @@ class Backoff:
             f"{max(0.0, self._next_at - now):.1f} s. The last call that waited: {self._reason}"
         )
 
+    def ask(self) -> None:
+        """Probe now if it is down, for who would rather know than be refused; up to as long as a probe takes."""
+        if self.is_down and self._answers():
+            self.close()
+
     def close(self) -> None:
         """Probe no more and refuse nobody; a probe that is under way ends by itself."""
         with self._lock:

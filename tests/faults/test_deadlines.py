@@ -390,6 +390,32 @@ def test_f35_a_database_that_is_known_to_be_down_is_asked_once_a_second(
     app.close()
 
 
+@pytest.mark.parametrize("color", ["sync", "async"])
+def test_f35_who_would_know_what_became_of_a_job_is_not_refused(
+    cluster: Cluster, dsn: str, proxy: Proxy, color: str
+) -> None:
+    """Between two probes of a database that is back: every other call is still told that it is down."""
+    app = App(cluster.dsn("shop", port=proxy.port), pool_timeout_s=0.5)
+    app.enqueue("shop.visit")
+    cluster.freeze()
+    try:
+        with pytest.raises(OutcomeUnknown) as unknown:
+            app.enqueue("shop.visit")
+        with pytest.raises(DatabaseUnavailable):
+            app.enqueue("shop.visit")
+        with pytest.raises(DatabaseUnavailable, match="known to be down"):
+            app.enqueue("shop.visit")
+        with pytest.raises(OutcomeUnknown):
+            unknown.value.again()
+        asked = proxy.accepted
+        eventually(lambda: proxy.accepted > asked, what="the next probe begins")
+    finally:
+        cluster.thaw()
+    again = unknown.value.again() if color == "sync" else asyncio.run(unknown.value.again_async())
+    assert again.id == unknown.value.job_id
+    app.close()
+
+
 UNKNOWN_ID = "0198f0aa-0000-7000-8000-000000000000"
 
 
