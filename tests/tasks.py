@@ -348,6 +348,11 @@ def until_told(folder: str) -> int:
     return os.getppid()
 
 
+@task(wait=lambda _: "soon")
+def wait_for_nonsense() -> None:
+    raise ValueError("the task's own")
+
+
 @task(atomic=True)
 def wait_in_the_database(seconds: float) -> None:
     current_job().conn.execute("select pg_sleep(%s)", [seconds])

@@ -317,6 +317,16 @@ def test_a_result_that_the_policy_refuses_is_a_failed_attempt(
     assert conn.execute("select attempt from shop.seen").fetchall() == ([(2,)] if task.atomic else [])
 
 
+def test_a_policy_that_breaks_on_an_error_hides_it_from_nobody(start_worker: Start, conn: psycopg.Connection) -> None:
+    job = tasks.wait_for_nonsense.defer()
+    start_worker("-c", "1", "--burst").wait()
+    error = (
+        "TypeError: delay takes seconds or a timedelta, not a str; it was asked because of ValueError: the task's own"
+    )
+    assert attempts(conn, job.id) == [(1, "retry policy", error)]
+    assert "in wait_for_nonsense" in conn.execute("select traceback from pgqueue.attempt").fetchone()[0]
+
+
 def test_a_policy_that_breaks_on_a_result_is_told(start_worker: Start, conn: psycopg.Connection) -> None:
     job = tasks.break_its_policy.defer()
     start_worker("-c", "1", "--burst").wait()

@@ -194,7 +194,7 @@ class Attempt:
     def judged(self, error: BaseException, *, cause: str) -> Outcome:
         """A failed attempt, by the task's policy: another one after a delay, or dead."""
         job = self.job
-        trace = None
+        trace, after = None, ""
         try:
             if error is self._broken:
                 raise error
@@ -205,10 +205,13 @@ class Attempt:
             told = traceback_of(error) is not None and not isinstance(error, ResultRefused)
             trace = format_trace(error) if told else None
         except BaseException as broken:  # a policy is user code
+            if error is not self._broken:
+                after = f"; it was asked because of {describe(error)}"
+                trace = None if traceback_of(error) is None else format_trace(error)
             delay_s, cause, error = None, "retry policy", broken
         return self._outcome(
             Verdict.DEAD if delay_s is None else Verdict.RETRY,
-            delay_s=delay_s or 0.0, cause=cause, error=self.mask(describe(error)),
+            delay_s=delay_s or 0.0, cause=cause, error=self.mask(describe(error) + after),
             traceback=None if trace is None else self.mask(trace),
         )  # fmt: skip
 

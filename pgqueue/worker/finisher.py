@@ -286,7 +286,9 @@ class Finisher:
             self._due_in(float(outcome.delay_s))
         if state in (State.DEAD, State.CANCELLED):
             self.counts[state] += 1
-            logger.log(_LEVELS[State(state)], "job %s (%s) is %s: %s", outcome.job_id, task, state, outcome.error)
+            # A reason that was given with the cancel stands in the row.
+            why = f": {outcome.error}" if outcome.error else ""
+            logger.log(_LEVELS[State(state)], "job %s (%s) is %s%s", outcome.job_id, task, state, why)
         elif outcome.cause is not None:
             logger.info("job %s (%s) failed, again in %.1f s: %s", outcome.job_id, task, outcome.delay_s, outcome.error)
 
