@@ -25,7 +25,10 @@ def libpq(dsn: str, *, source: str) -> str:
 
     Whether libpq knows all that is in it is seen when it is first used.
     """
-    url = _URL.fullmatch(dsn.strip())
+    dsn = dsn.strip()
+    if len(dsn) > 1 and dsn[0] == dsn[-1] and dsn[0] in "'\"":  # as Docker hands on what its env file has in quotes
+        dsn = dsn[1:-1]
+    url = _URL.fullmatch(dsn)
     if url is None:
         return dsn
     dialect = url["dialect"].lower()

@@ -149,6 +149,8 @@ def test_in_production_nothing_is_started_by_itself(monkeypatch: pytest.MonkeyPa
         ("postgresql+psycopg2:///db?host=/var/run/x%20y", {"host": "/var/run/x y", "dbname": "db"}),
         ("postgresql://h/db?schema=shop", {"options": "-csearch_path=shop"}),
         ("postgresql+asyncpg://h/db?application_name=a%20b", {"application_name": "a b"}),
+        ("'postgresql+asyncpg://h/db?ssl=true'", {"host": "h", "dbname": "db", "sslmode": "require"}),
+        ('"host=h dbname=db"', {"host": "h", "dbname": "db"}),
         ("host=h dbname=a+b://c", {"host": "h", "dbname": "a+b://c"}),
     ],
 )
