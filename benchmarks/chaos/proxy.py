@@ -58,6 +58,11 @@ class Proxy:
         """Swallow one direction: requests (to the server) or replies."""
         self._swallow = frozenset({direction})
 
+    @property
+    def torn(self) -> int:
+        """How many of the open connections have lost bytes."""
+        return sum(pair.torn for pair in list(self._pairs))
+
     def lose_commits(self, direction: str = "replies") -> None:
         """Swallow every COMMIT (requests), or the answer to it: the server did it, and its client will never know."""
         self.commits_lost = 0

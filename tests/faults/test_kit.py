@@ -56,6 +56,7 @@ def test_a_proxy_loses_replies_after_the_server_acted(cluster: Cluster, proxy: P
     conn.pgconn.send_query(b"create table made ()")
     with cluster.connect() as direct:
         eventually(lambda: direct.execute("select to_regclass('made') is not null").fetchone()[0], what="it acted")
+    eventually(lambda: proxy.torn == 1, what="the reply is lost: it comes a moment after others see what was done")
     assert not conn.pgconn.notifies() and conn.pgconn.is_busy()
     proxy.heal()
     result = conn.pgconn.get_result()
