@@ -10,7 +10,7 @@ FIND_PYTHON = for python in python3 python3.14 python3.13 python3.12 python3.11;
 MAKE_VENV = $$python -m venv --clear .venv >/dev/null 2>&1 || { $$python -m venv --clear --without-pip .venv \
 	  && $$python -m pip --python $(PY) install --quiet pip; }
 
-.PHONY: help demo test test-faults chaos chaos-mutants check lint types format bench bench-peers bench-before bench-plots \
+.PHONY: help demo test test-long test-faults chaos chaos-mutants check lint types format bench bench-peers bench-before bench-plots \
 	lock clean
 
 help: ## list the targets
@@ -22,8 +22,11 @@ demo: .venv/ready ## run every file of Python's standard library through the que
 test: .venv/ready ## run the tests
 	@$(PY) -m pytest -n auto
 
+test-long: .venv/ready ## run the long tests: a million rows in each state, the benchmarks, the demos
+	@$(PY) -m pytest -n auto --dist loadgroup -m long
+
 test-faults: .venv/ready ## inject every fault, slow ones too, with nothing else running; the figures come last
-	@PGQUEUE_STRICT_FIGURES=1 $(PY) -m pytest tests/faults tests/model -m "slow or not slow"
+	@PGQUEUE_STRICT_FIGURES=1 HYPOTHESIS_PROFILE=thorough $(PY) -m pytest tests/faults tests/model -m "slow or not slow"
 
 check: lint types test ## lint, types and tests
 

@@ -21,8 +21,8 @@ from psycopg.conninfo import make_conninfo
 
 from pgqueue import App, embedded
 from pgqueue.queries import Queries
+from tests.shell import ROOT, Shell
 
-ROOT = Path(__file__).parent.parent
 PATIENCE_S = 60.0  # for an event that comes in a fraction of a second on a quiet machine
 
 TABLES = "job, history, attempt, worker, queue, throughput, awaited, audit"
@@ -37,6 +37,12 @@ def eventually(condition: Callable[[], Any], *, what: str, within_s: float = PAT
     return value
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Of `-n auto`: most tests wait for others most of the time. More than eight would be too many for one server."""
+    cores = os.cpu_count() or 1
+    return max(cores, min(2 * cores, 8))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def heeded_signals() -> None:
     """Under nohup, or in the background of a shell, every process we start would ignore what we send it.
@@ -46,6 +52,14 @@ def heeded_signals() -> None:
     for number in signal.SIGINT, signal.SIGHUP:
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, lambda *_: None)
+
+
+@pytest.fixture(scope="session")
+def shell() -> Iterator[Shell]:
+    """Where commands are typed."""
+    opened = Shell()
+    yield opened
+    opened.close()
 
 
 @pytest.fixture(scope="session")

@@ -42,6 +42,7 @@ def run_at(conn: psycopg.Connection) -> datetime:
     return moment.astimezone(UTC)
 
 
+@pytest.mark.long
 def test_b24_a_million_jobs_in_one_call_take_little_memory(dsn: str, conn: psycopg.Connection) -> None:
     done = subprocess.run(
         [sys.executable, "-c", BULK], cwd=ROOT, capture_output=True, text=True, check=False,

@@ -21,6 +21,8 @@ from pgqueue.bench import floor, latency
 from pgqueue.bench.measurement import Measurement
 from tests.conftest import eventually
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parent.parent
 SMALL = 0.01
 DIFFERING = {"id", "seq", "run_at", "created_at"}  # columns in which two jobs of one call differ

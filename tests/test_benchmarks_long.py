@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -32,9 +34,10 @@ def test_costs(dsn: str) -> None:
     rows = ("rows inserted", "rows updated", "rows deleted", "rows dead")
     defers = [figures[f"costs of a defer: {name}"] for name in rows]
     assert defers == [1, 0, 0, 0]
-    # A worker's own row and its counters come on top of the 50 jobs.
+    # A worker's own row and its counters come on top of the 50 jobs, and two updates more for each job that a child which got
+    # no turn has given back.
     inserted, updated, deleted, dead = drain = [figures[f"costs of a drain: {name}"] for name in rows]
-    assert all(1 <= each < 2 for each in (inserted, updated, deleted)) and dead == updated + deleted, drain
+    assert 1 <= inserted < 2 and 1 <= deleted < 2 and 1 <= updated < 4 and dead == updated + deleted, drain
 
 
 def test_growth(dsn: str) -> None:

@@ -204,6 +204,7 @@ def best_ms(session: Session, statement: Statement, *, rows: int) -> float:
     return min(took)
 
 
+@pytest.mark.long
 def test_a_look_and_a_claim_cost_the_same_with_a_million_jobs(loaded: tuple[psycopg.Connection, Queries]) -> None:
     """In a session that planned it when there were none."""
     conn, queries = loaded

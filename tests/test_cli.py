@@ -7,6 +7,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Callable
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -14,18 +15,20 @@ from psycopg.conninfo import make_conninfo
 
 from pgqueue import App
 from tests.conftest import ROOT, Worker, eventually
+from tests.shell import Shell
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture
-def run(dsn: str, tmp_path) -> Run:
+def run(shell: Shell, dsn: str, tmp_path: Path) -> Run:
     def run(*words: str, code: int = 0, **environment: str) -> "subprocess.CompletedProcess[str]":
         clean = {name: value for name, value in os.environ.items() if not name.startswith(("PGQUEUE_", "DATABASE_URL"))}
-        done = subprocess.run(
-            [sys.executable, "-W", "error", "-m", "pgqueue", *words], cwd=tmp_path, text=True, capture_output=True, timeout=60,
-            env={**clean, "PGQUEUE_DSN": dsn, "PYTHONPATH": str(ROOT), "NO_COLOR": "1", **environment}, check=False,
+        told = shell.run(
+            *words, cwd=tmp_path, options=["-W", "error"],
+            env={**clean, "PGQUEUE_DSN": dsn, "PYTHONPATH": str(ROOT), "NO_COLOR": "1", **environment},
         )  # fmt: skip
+        done = subprocess.CompletedProcess(words, told.returncode, told.stdout.decode(), told.stderr.decode())
         assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
         assert "Traceback" not in done.stderr
         return done

@@ -30,6 +30,7 @@ from tests.conftest import Worker, eventually
 from tests.plans import Plan, fresh
 
 Start = Callable[..., Worker]
+long = pytest.mark.long
 
 JOBS = 5000
 EACH = 1_000_000  # rows in each state
@@ -239,6 +240,7 @@ LINE: dict[str, set[str]] = {
     "recorded": {ENDED, JOB},
     "progress": {JOB},
     "revoke": {JOB},
+    "hand back": {JOB},
     "cancels": {JOB},
     "held": {RUNNING},
     "promote": {DUE, JOB},
@@ -289,7 +291,13 @@ class Loaded(NamedTuple):
     known: Known
 
 
-@pytest.fixture(scope="module", params=["never vacuumed", "vacuumed while empty"])
+# A process of the test runner fills the tables for one of the two, and not both for both.
+VACUUMED = [
+    pytest.param(text, marks=pytest.mark.xdist_group(text)) for text in ("never vacuumed", "vacuumed while empty")
+]
+
+
+@pytest.fixture(scope="module", params=VACUUMED)
 def loaded(request: pytest.FixtureRequest) -> Iterator[Loaded]:
     """A million rows in each state but one: few jobs run. Of a table that was vacuumed the server knows that it was empty."""
     with Cluster(**FAST) as cluster:
@@ -368,6 +376,7 @@ def line_says(queries: Queries, known: Known) -> dict[str, Statement]:
         "recorded": queries.recorded(worker=worker, ids=ended, tokens=[1] * len(ended), kept=[True] * len(ended)),
         "progress": queries.progress(**held, fractions=[0.5] * len(ids), notes=["n"] * len(ids)),
         "revoke": queries.revoke(worker=worker, job_id=ids[0], token=1),
+        "hand back": queries.hand_back(worker=worker, job_id=ids[0], token=1),
         "cancels": queries.cancels(ids),
         "held": queries.held(worker=worker),
         "promote": queries.promote(worker=worker, now=known.first_due),
@@ -422,6 +431,7 @@ def _verdicts(ids: list[str]) -> dict[str, list[Any]]:
     return {"ids": ids, "states": states} | {name: [value] * len(ids) for name, value in same.items()}
 
 
+@long
 def test_no_statement_reads_more_than_its_rows(loaded: Loaded) -> None:
     """With few running, as mostly, and then with a million of them, which no worker has more of than one may claim.
 
@@ -481,6 +491,7 @@ FILTERS: list[dict[str, Any]] = [
 ]  # fmt: skip
 
 
+@long
 def test_no_list_of_jobs_reads_more_than_a_window(loaded: Loaded) -> None:
     """With a million in each of the seven states, before and after anything is known of the new rows.
 
@@ -499,6 +510,7 @@ def test_no_list_of_jobs_reads_more_than_a_window(loaded: Loaded) -> None:
     assert not faults, "\n".join(faults)
 
 
+@long
 @pytest.mark.parametrize("known", ["new", "analyzed"])
 def test_no_statement_of_a_purge_reads_more_than_a_window(loaded: Loaded, known: str) -> None:
     """Whatever is purged: jobs side by side, some that lie behind a million others, or none at all."""
@@ -524,6 +536,7 @@ def test_no_statement_of_a_purge_reads_more_than_a_window(loaded: Loaded, known:
     assert not faults, "\n".join(faults)
 
 
+@long
 @pytest.mark.parametrize("known", ["new", "analyzed"])
 def test_no_statement_of_stats_reads_more_than_it_may(loaded: Loaded, known: str) -> None:
     """With a million in a state and where no page is known to be visible to all, so that each entry counted costs a page."""

@@ -166,6 +166,7 @@ def test_an_interrupted_demo_leaves_nothing_alive_and_can_be_run_again(
     assert again.wait() == 0, again.output
 
 
+@pytest.mark.long
 def test_a_worker_that_dies_ends_the_demo(start_demo: Callable[..., Demo], conn: psycopg.Connection) -> None:
     demo = start_demo("-c", "2")
     eventually(lambda: is_at_work(conn), what="some files are measured")
@@ -178,6 +179,7 @@ def test_a_worker_that_dies_ends_the_demo(start_demo: Callable[..., Demo], conn:
     assert again.wait() == 0, again.output
 
 
+@pytest.mark.long
 def test_what_a_killed_demo_left_is_cancelled_by_the_next(
     start_demo: Callable[..., Demo], conn: psycopg.Connection
 ) -> None:
@@ -194,6 +196,7 @@ def test_what_a_killed_demo_left_is_cancelled_by_the_next(
     eventually(lambda: worker_pid(conn) is None, what="the first worker signs out")
 
 
+@pytest.mark.long
 def test_two_demos_at_once_do_not_meet(start_demo: Callable[..., Demo], conn: psycopg.Connection) -> None:
     start_demo("-c", "1")
     eventually(lambda: is_at_work(conn), what="some files are measured")

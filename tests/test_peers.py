@@ -18,6 +18,8 @@ from benchmarks.peers.pgqueue import PEER
 from benchmarks.peers.sample import Failed
 from benchmarks.peers.stores import Stores
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parent.parent
 
 

@@ -279,6 +279,7 @@ def rss_mb(pid: int, field: str = "VmRSS") -> float:
     return int(size_kb) / 1024
 
 
+@pytest.mark.long
 def test_s21_oversized_everything_does_not_swell_the_worker(
     start: Start, conn: psycopg.Connection, task_app: App
 ) -> None:

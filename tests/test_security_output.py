@@ -6,7 +6,6 @@ import logging
 import os
 import re
 import subprocess
-import sys
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +23,7 @@ from pgqueue.job import Snapshot
 from pgqueue.visible import HIDDEN, LogFormat, harmless
 from tests import hostile_tasks as tasks
 from tests.conftest import ROOT, Worker, eventually
+from tests.shell import Shell
 
 Run = Callable[..., str]
 
@@ -34,12 +34,12 @@ EVIL = (
 
 
 @pytest.fixture
-def run(dsn: str, tmp_path: Path) -> Run:
+def run(shell: Shell, dsn: str, tmp_path: Path) -> Run:
     """Run a command; everything it prints."""
 
     def command(*words: str, **environment: str) -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", "pgqueue", *words], cwd=tmp_path, capture_output=True, timeout=60, check=False,
+        done = shell.run(
+            *words, cwd=tmp_path,
             env={**os.environ, "PGQUEUE_DSN": dsn, "PYTHONPATH": str(ROOT), "COLUMNS": "200", **environment},
         )  # fmt: skip
         return (done.stdout + done.stderr).decode("utf-8", "strict")
@@ -48,12 +48,12 @@ def run(dsn: str, tmp_path: Path) -> Run:
 
 
 @pytest.fixture
-def run_plain(dsn: str, tmp_path: Path) -> Callable[..., str]:
+def run_plain(shell: Shell, dsn: str, tmp_path: Path) -> Callable[..., str]:
     """Run a command on a terminal that may know few characters; everything it prints."""
 
     def command(*words: str, **terminal: str) -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", "pgqueue", *words], cwd=tmp_path, capture_output=True, timeout=60, check=False, input=b"n\n",
+        done = shell.run(
+            *words, cwd=tmp_path, stdin=b"n\n",
             env={**os.environ, "PGQUEUE_DSN": dsn, "PYTHONPATH": str(ROOT), "COLUMNS": "200", **terminal},
         )  # fmt: skip
         return (done.stdout + done.stderr).decode(terminal.get("PYTHONIOENCODING", "ascii").partition(":")[0], "strict")
