@@ -24,7 +24,7 @@ from pgqueue import DuplicateJob, db
 from pgqueue.job import Outcome, Verdict
 from tests.model.model import DAY, LIVE, SECOND, WAITING, Job
 from tests.model.producers import Order, Producer, enqueue_alone, falls_due, many_keys
-from tests.model.stations import Attempt, Station
+from tests.model.stations import Attempt, Station, late_hand_back
 from tests.model.world import World
 
 T = TypeVar("T")
@@ -33,7 +33,7 @@ QUEUES = ("a", "b")
 KEYS = ("k1", "k2")
 # The restart of the server, which ends all sessions, is the rare one.
 FAULTS = [*["crash", "freeze or thaw", "session ends", "session ends unseen"] * 2, "all sessions end"]
-WRITES = ("progress", "finish", "settle", "revoke")
+WRITES = ("progress", "finish", "settle", "revoke", "hand back")
 ENDED = ("succeeded", "dead", "cancelled")
 STATES = (*LIVE, *ENDED)
 STATS_EVERY = 5  # steps: it takes as long as ten other checks
@@ -121,8 +121,8 @@ class Queue(RuleBasedStateMachine):
         for order in placed:
             enqueue_alone(self.world, order)
             self.world.check()
-        for queues in where:
-            self.start_worker(queues, "none", False)
+        for number, queues in enumerate(where):
+            self.start_worker(queues, "none", False, "new" if number else "old")
             if taken:
                 self.claims(self.stations[-1], taken, after=False)
 
@@ -185,9 +185,9 @@ class Queue(RuleBasedStateMachine):
     # -- workers come and go --
 
     @precondition(lambda self: len(self.stations) < 4)
-    @rule(queues=served, unknown=unknown, pooled=st.booleans())
-    def start_worker(self, queues: list[str] | None, unknown: str, pooled: bool) -> None:
-        station = Station(self.world, queues=queues, unknown=unknown, pooled=pooled)
+    @rule(queues=served, unknown=unknown, pooled=st.booleans(), code=st.sampled_from(["old", "new"]))
+    def start_worker(self, queues: list[str] | None, unknown: str, pooled: bool, code: str | None) -> None:
+        station = Station(self.world, queues=queues, unknown=unknown, pooled=pooled, code=code)
         self.stations.append(station)
         station.connect()
 
@@ -246,7 +246,7 @@ class Queue(RuleBasedStateMachine):
         """Its process is gone; as things are set up, another one starts in its place."""
         self.stations.remove(station)
         station.crash()
-        self.start_worker(station.queues, station.unknown, station.pooled)
+        self.start_worker(station.queues, station.unknown, station.pooled, station.code)
 
     @precondition(lambda self: self.up())
     @rule(pick=picks, replaced=st.booleans(), last_words=st.booleans())
@@ -257,7 +257,7 @@ class Queue(RuleBasedStateMachine):
             self.stations.remove(station)
             self.stop(station, last_words=last_words)
             if replaced or len(self.stations) < 2:
-                self.start_worker(station.queues, station.unknown, station.pooled)
+                self.start_worker(station.queues, station.unknown, station.pooled, station.code)
 
     def stop(self, station: Station, *, last_words: bool = True) -> None:
         """Give back what is in hand, and sign out."""
@@ -341,6 +341,15 @@ class Queue(RuleBasedStateMachine):
             verdict = Verdict.CRASH if crashed else Verdict.RELEASE
             station.settle([station.outcome(attempt, verdict, delay_s=0)])
             self.claims(some(self.up(), other), 4, after=False)
+
+    @precondition(lambda self: any(self.in_hand(s) for s in self.up()))
+    @rule(pick=picks, verdict=st.sampled_from([Verdict.RETRY, Verdict.DEAD]))
+    def misfit(self, pick: int, verdict: Verdict) -> None:
+        """A worker whose code does not take a job's arguments."""
+        station = some([s for s in self.up() if self.in_hand(s)], pick)
+        attempt = some(self.in_hand(station), pick)
+        if not attempt.finished and not station.hand_back(attempt):
+            station.settle([station.outcome(attempt, verdict, delay_s=1)])
 
     @precondition(lambda self: any(self.in_hand(s) for s in self.up()))
     @rule(pick=picks, fraction=st.sampled_from([0.25, 0.5]))
@@ -443,6 +452,8 @@ class Queue(RuleBasedStateMachine):
                 _, rows = world.say(world.eye, queries.revoke(worker=worker, job_id=id_, token=token))
                 token_now = self.model.revoke(worker, id_, token)
                 assert rows == ([] if token_now is None else [(token_now,)])
+            case "hand back":
+                late_hand_back(world, world.eye, worker, attempt)
 
     # -- leases and time --
 

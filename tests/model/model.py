@@ -13,6 +13,7 @@ from pgqueue.worker.settings import CRASH_CAP, FRESH_S, GRACE_S
 
 SECOND = 1_000_000
 DAY = 86_400 * SECOND
+HOUR = 3_600 * SECOND
 AHEAD_S = 5  # a heartbeat that far in the future is one from before the clock was set back
 PATIENCE_S = 10  # a statement takes less, on the busiest machine
 WAITING = ("queued", "scheduled")
@@ -39,6 +40,7 @@ class Job:
     progress: float | None = None
     cancel: str | None = None
     error: str | None = None
+    handed_back_at: int | None = None
 
 
 @dataclass
@@ -51,6 +53,8 @@ class Lease:
     lease_until: int
     suspect_since: int | None = None
     key: int | None = None
+    queues: Sequence[str] | None = None
+    code: str | None = None
 
 
 @dataclass(frozen=True)
@@ -196,6 +200,27 @@ class Model:
             return job.token
         return None
 
+    def hand_back(self, worker: str, job_id: str, token: int, *, now: int) -> int | None:
+        """How long the job waits for a worker of other code, if there is one that would take it."""
+        job = self.fenced(worker, job_id, token)
+        if job is None or job.cancel is not None:
+            return None
+        since = now if job.handed_back_at is None else job.handed_back_at
+        mine = self.leases.get(worker)
+        others = [
+            lease
+            for lease in self.leases.values()
+            if lease.state == "alive" and lease.lease_until > now and lease.code != (mine and mine.code)
+            and (lease.queues is None or job.queue in lease.queues)
+        ]  # fmt: skip
+        if not others or since <= now - HOUR:
+            return None
+        delay = min(max(now - since, SECOND), 60 * SECOND)
+        self._back(job, "scheduled", keeps_place=True)
+        job.run_at, job.handed_back_at = now + delay, since
+        job.attempt -= 1
+        return delay
+
     def recorded(self, worker: str, pairs: Sequence[tuple[str, int]]) -> dict[str, str]:
         """Which of these ends stand in history."""
         jobs = [(self.jobs.get(id_), token) for id_, token in pairs]
@@ -207,8 +232,11 @@ class Model:
 
     # -- leases --
 
-    def register(self, worker: str, *, key: int | None, now: int, lease_s: float) -> None:
-        self.leases.setdefault(worker, Lease(worker, "alive", now, now + round(lease_s * SECOND), key=key))
+    def register(
+        self, worker: str, *, key: int | None, queues: Sequence[str] | None, code: str | None, now: int, lease_s: float
+    ) -> None:
+        until = now + round(lease_s * SECOND)
+        self.leases.setdefault(worker, Lease(worker, "alive", now, until, key=key, queues=queues, code=code))
 
     def beat(
         self,

@@ -41,11 +41,14 @@ class Attempt:
 class Station:
     """One worker: its control connection with the session lock, its line, and the attempts in its hand."""
 
-    def __init__(self, world: World, *, queues: Sequence[str] | None, unknown: str, pooled: bool) -> None:
+    def __init__(
+        self, world: World, *, queues: Sequence[str] | None, unknown: str, pooled: bool, code: str | None = None
+    ) -> None:
         self.world = world
         self.queues = None if queues is None else list(queues)
         self.unknown = unknown
         self.pooled = pooled
+        self.code = code
         self.frozen = False
         self.draining = False
         self.counts: Counter[str] = Counter()
@@ -93,12 +96,15 @@ class Station:
                 "name": "by hand",
                 "version": "0",
                 "app": "",
-                "tasks": [],
+                "tasks": list(self.world.tasks),
+                "code": self.code,
             }
             now, _ = self.world.say(self.control, self.world.queries.register(
                 worker=self.id, lease_s=self._lease_s, lock_key=self.key, queues=self.queues, **row
             ))  # fmt: skip
-            self.world.model.register(self.id, key=self.key, now=now, lease_s=self._lease_s)
+            self.world.model.register(
+                self.id, key=self.key, queues=self.queues, code=self.code, now=now, lease_s=self._lease_s
+            )
             self.registered = True
         if self.line is None:
             self.line = self.world.session(self.name)
@@ -311,6 +317,14 @@ class Station:
         ))  # fmt: skip
         self.world.model.progress(self.id, attempt.job_id, attempt.token, fraction)
 
+    def hand_back(self, attempt: Attempt) -> bool:
+        """The task does not take these arguments. False: no other worker's would, so the attempt has failed."""
+        assert self.line is not None
+        ended = late_hand_back(self.world, self.line, self.id, attempt)
+        if ended:
+            self.take([attempt])
+        return ended
+
     def compare(self) -> None:
         """Give back what the database counts as this worker's and is not in its hand."""
         assert self.line is not None
@@ -485,3 +499,13 @@ class Station:
         for conn in conns:
             self.world.give_back(conn)
         self._lose(conns)
+
+
+def late_hand_back(world: World, conn: psycopg.Connection, worker: str, attempt: Attempt) -> bool:
+    """Whether the job was given back, which the model must have expected."""
+    statement = world.queries.hand_back(worker=worker, job_id=attempt.job_id, token=attempt.token)
+    now, rows = world.say(conn, statement)
+    delay = world.model.hand_back(worker, attempt.job_id, attempt.token, now=now)
+    told = [] if delay is None else [(attempt.task, pytest.approx(delay / SECOND))]
+    assert rows == told, f"handed back {rows}, by the model {told}"
+    return bool(rows)

@@ -23,11 +23,12 @@ NOW = f"select {EPOCH.format('now()')}"
 
 LOOK = f"""
 select id::text, state::text, claim_token, attempt, crashes, worker::text, queue, priority, unique_key, task, seq, progress,
-  cancel_reason, null, case when state = 'scheduled' then {EPOCH.format("run_at")} end, {EPOCH.format("expires_at")}
+  cancel_reason, null, case when state = 'scheduled' then {EPOCH.format("run_at")} end, {EPOCH.format("expires_at")},
+  {EPOCH.format("handed_back_at")}
 from pgqueue.job
 union all
 select id::text, state::text, claim_token, attempt, crashes, worker::text, queue, priority, unique_key, task, null, null,
-  null, error, null, null
+  null, error, null, null, null
 from pgqueue.history
 """
 LOOK_AT_WORKERS = f"""
@@ -213,8 +214,8 @@ class World:
         self.eye.execute(
             f"update pgqueue.worker set heartbeat_at = heartbeat_at {past}, lease_until = lease_until {past}, "
             f"suspect_since = suspect_since {past}; "
-            f"update pgqueue.job set run_at = run_at {past}, expires_at = expires_at {past}"
-            + (f" where id not in ({held})" if held else "")
+            f"update pgqueue.job set run_at = run_at {past}, expires_at = expires_at {past}, "
+            f"handed_back_at = handed_back_at {past}" + (f" where id not in ({held})" if held else "")
         )
 
     def catch_up(self, ids: Collection[str], *, since: int, conn: psycopg.Connection | None = None) -> None:
@@ -222,7 +223,8 @@ class World:
         if ids and since != self.offset:
             past = f"- {self.offset - since} * interval '1 microsecond'"
             (conn or self.eye).execute(
-                f"update pgqueue.job set run_at = run_at {past}, expires_at = expires_at {past} where id = any (%s::uuid[])",
+                f"update pgqueue.job set run_at = run_at {past}, expires_at = expires_at {past}, "
+                f"handed_back_at = handed_back_at {past} where id = any (%s::uuid[])",
                 [list(ids)],
             )
 
@@ -324,6 +326,7 @@ def _job(job: Any) -> tuple[Any, ...]:
         job.state, job.token, job.attempt, job.crashes, job.worker, job.queue, job.priority, job.unique_key, job.task,
         *((job.seq, job.progress, job.cancel, None) if alive else (None, None, None, job.error)),
         job.run_at if job.state == "scheduled" else None, job.expires_at if alive else None,
+        job.handed_back_at if alive else None,
     )  # fmt: skip
 
 
