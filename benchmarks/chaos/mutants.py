@@ -138,6 +138,22 @@ MUTANTS = (
         "quiet", frozenset({"stuck", "leak", "theft"}),
     ),
     Mutant(
+        "an outcome that the database refuses is sent again with all others",
+        [
+            ("worker/finisher.py", "float(outcome.delay_s) for", "outcome.delay_s if outcome.delay_s != 0.1 else 'soon' for"),
+            ("worker/sieve.py", "if db.is_of_the_moment(error):", "if error:"),
+        ],
+        "quiet", frozenset({"stuck"}),
+    ),
+    Mutant(
+        "a copy of the process that a task forked answers for the job",
+        [
+            ("worker/copies.py", "(before=flush, after_in_child=self._cut_off)", "(before=flush)"),
+            ("worker/copies.py", "return self.inside or os.getpid() != self._pid", "return self.inside"),
+        ],
+        "quiet", frozenset({"stranger", "token", "doubled"}),
+    ),
+    Mutant(
         "unique keys are inserted in the order given",
         [
             ("enqueue.py", "order = sorted(range(len(held)), key=keys.__getitem__)", "order = range(len(held))"),
