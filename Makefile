@@ -22,7 +22,7 @@ demo: .venv/ready ## run every file of Python's standard library through the que
 test: .venv/ready ## run the tests
 	@$(PY) -m pytest -n auto
 
-test-long: .venv/ready ## run the long tests: a million rows in each state, the benchmarks, the demos
+test-long: .venv/ready ## run the long tests: faults that are quick, a million rows, the benchmarks, the demos
 	@$(PY) -m pytest -n auto --dist loadgroup -m long
 
 test-faults: .venv/ready ## inject every fault, slow ones too, with nothing else running; the figures come last

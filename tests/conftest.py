@@ -26,6 +26,13 @@ from tests.shell import ROOT, Shell
 PATIENCE_S = 60.0  # for an event that comes in a fraction of a second on a quiet machine
 
 TABLES = "job, history, attempt, worker, queue, throughput, awaited, audit"
+FILLED = """
+select part.oid::regclass::text
+from pg_class as part, pg_class as whole
+where whole.relnamespace = 'pgqueue'::regnamespace and whole.relname = any (%s)
+  and part.oid in (select relid from pg_partition_tree(whole.oid) where isleaf union all select whole.oid)
+  and part.relkind = 'r' and pg_relation_size(part.oid) > 0
+"""
 
 
 def eventually(condition: Callable[[], Any], *, what: str, within_s: float = PATIENCE_S) -> Any:
@@ -85,7 +92,9 @@ def database(server_dsn: str) -> Iterator[str]:
 def shared_dsn(database: str) -> str:
     """The database with empty tables."""
     with psycopg.connect(database, autocommit=True) as conn:
-        conn.execute(f"truncate {', '.join(f'pgqueue.{table}' for table in TABLES.split(', '))}")
+        filled = [name for (name,) in conn.execute(FILLED, [TABLES.split(", ")])]
+        if filled:  # most are empty, and to truncate all that there are takes 40 ms
+            conn.execute(f"truncate {', '.join(filled)}")
         conn.execute("drop schema if exists shop cascade")
     return database
 

@@ -50,7 +50,8 @@ def test_a_job_that_reaches_no_safe_point_is_ended_and_nobody_is_charged(
     with pytest.raises(JobCancelled, match="wrong month"):
         job.result(30)
     worker.said(f"job {job.id} ({task.name}) is cancelled by force; child 0 is killed")
-    assert f"job {job.id} ({task.name}) is cancelled\n" in worker.output + "\n"
+    told = f"job {job.id} ({task.name}) is cancelled"
+    eventually(lambda: any(line.endswith(told) for line in worker.lines), what="its end is told, without an error")
     assert not alive(child) and tasks.echo.defer(1).result(30) == 1
     found = job.snapshot()
     assert (found.attempt, found.crashes) == (0, 0)

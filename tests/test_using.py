@@ -15,6 +15,7 @@ from fastapi import Depends, FastAPI
 from pgqueue import App, ConfigError
 
 REQUESTS = 50
+AT_ONCE = 20  # of them: each has a connection of its own, and a server a hundred for all tests
 
 Site = Callable[..., dict[int, "httpx.Response"]]
 
@@ -74,7 +75,13 @@ def visit(app: App, dsn: str) -> Callable[[str, str], list[Any]]:
         transport = httpx.ASGITransport(site(dependency), raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://shop") as client:
             paths = [f"/{each}/{number}" for number in range(REQUESTS) for each in (endpoint, "plain")]
-            found = await asyncio.gather(*(client.get(path) for path in paths))
+            some = asyncio.Semaphore(AT_ONCE)
+
+            async def get(path: str) -> Any:
+                async with some:
+                    return await client.get(path)
+
+            found = await asyncio.gather(*map(get, paths))
             assert app._database.using.get() is None
             after = await client.get("/plain/0")
         assert after.status_code == 200

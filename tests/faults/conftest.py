@@ -3,7 +3,8 @@
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import pytest
 
@@ -11,11 +12,20 @@ from benchmarks.chaos.cluster import Cluster
 from benchmarks.chaos.proxy import Proxy
 from pgqueue import App
 
+HERE = Path(__file__).parent
 Figure = Callable[..., None]
 
 STRICT = bool(os.environ.get("PGQUEUE_STRICT_FIGURES"))
 # Beside other tests on a small machine a process may wait for its turn; only what is far off is wrong then.
 NOISE = 1 if STRICT else 3
+
+
+@pytest.hookimpl(tryfirst=True)  # before they are chosen by their marks
+def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
+    """Those that are not slow are long: each makes a server."""
+    for item in items:
+        if item.path.is_relative_to(HERE) and item.get_closest_marker("slow") is None:
+            item.add_marker(pytest.mark.long)
 
 
 @pytest.fixture
