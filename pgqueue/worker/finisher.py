@@ -331,6 +331,9 @@ class Finisher:
                 found = await sift(self._progressed, sorted(reports.values()))
             except Refused as error:
                 self._line.troubles.tell("progress reports", error, then="they are left out")
+            except Trouble:  # but for those that newer ones have replaced
+                self._progress = reports | self._progress
+                raise
             else:
                 for (job_id, *_), refused in found:
                     self._line.troubles.tell(f"job {job_id}: its progress report", refused, then="it is left out")

@@ -353,6 +353,26 @@ def test_delays_of_every_kind_of_number_are_heeded_beside_failures(
     assert delays["endless"] > 86_400 < delays["long int"]
 
 
+def test_a_progress_report_that_met_trouble_is_written_all_the_same(app: App, conn: psycopg.Connection) -> None:
+    """A task may report once and be silent for an hour."""
+    app.enqueue("t")
+    hands = Hands(conn, app.queries)
+    (job,) = hands.claim()
+    waiting = "select pid from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
+
+    async def run() -> None:
+        async with finishing(app.dsn, app.queries, hands.id) as finisher:
+            with psycopg.connect(app.dsn) as other:
+                other.execute("select from pgqueue.job for update")
+                finisher.report(job.id, job.token, 0.5, "half")
+                await until(lambda: conn.execute(waiting).fetchone(), what="it is being written")
+                conn.execute(f"select pg_terminate_backend(pid) from ({waiting}) as busy")
+            seen = "select progress, progress_note from pgqueue.job"
+            await until(lambda: conn.execute(seen).fetchone() == (0.5, "half"), what="the report is seen")
+
+    asyncio.run(run())
+
+
 def test_progress_of_every_kind_of_number_is_seen_and_the_wrong_is_refused_where_it_is_reported(
     start_worker: Start, conn: psycopg.Connection, task_app: App, tmp_path: Path
 ) -> None:
