@@ -13,7 +13,7 @@ from benchmarks.session import Session, blocks
 from pgqueue import db
 from pgqueue.job import Claimed
 from pgqueue.queries import Queries, Row, Statement
-from pgqueue.worker.cursors import Pair
+from pgqueue.worker.supervisor.cursors import Pair
 
 LEASE_S = 86_400  # nobody renews it, and nothing measured with it takes a day
 

@@ -9,7 +9,7 @@ import psycopg
 from pgqueue import db
 from pgqueue.job import Claimed
 from pgqueue.queries import Queries
-from pgqueue.worker.cursors import Cursors
+from pgqueue.worker.supervisor.cursors import Cursors
 
 
 class Hands:

@@ -12,8 +12,8 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from pgqueue import App
-from pgqueue.worker.advice import advice
 from pgqueue.worker.settings import Settings
+from pgqueue.worker.supervisor.preflight import advice
 from tests.conftest import ROOT, Worker
 
 SECRET = "hunter2-canary"

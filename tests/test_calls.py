@@ -13,7 +13,7 @@ from pgqueue.bench import floor
 from pgqueue.codec import Codec
 from pgqueue.context import CurrentJob
 from pgqueue.job import Claimed, Verdict, new_id
-from pgqueue.worker.executor import Attempt
+from pgqueue.worker.child.executor import Attempt
 
 WARM = 20  # psycopg prepares a statement after five
 

@@ -13,8 +13,8 @@ import psycopg
 import pytest
 
 from pgqueue import App, db, doctor
-from pgqueue.worker.chores import GIVES_WAY, Chores
 from pgqueue.worker.settings import CRASH_CAP, GRACE_S
+from pgqueue.worker.supervisor.maintenance import GIVES_WAY, Maintenance
 from tests.conftest import Worker
 from tests.hands import Hands
 
@@ -204,7 +204,7 @@ def test_a_chore_is_told_of_once_until_it_passes_or_fails_otherwise(
 
     async def scenario() -> None:
         nothing: Any = None  # such a chore needs none of them
-        chores = Chores(nothing, nothing, nothing, crew=nothing, finisher=nothing, worker=str)
+        chores = Maintenance(nothing, nothing, nothing, children=nothing, finisher=nothing, worker=str)
         chores._every[count] = 5.0
 
         async def told(statement: str, times: int) -> list[str]:

@@ -97,3 +97,30 @@ def test_nothing_is_unpickled_or_evaluated() -> None:
             if isinstance(node, ast.Import | ast.ImportFrom):
                 names = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
                 assert not {"pickle", "marshal", "shelve", "dill"} & set(names), name_of(path)
+
+
+def reaches(path: Path, seen: set[str]) -> set[str]:
+    """Everything that this module imports, and what that imports."""
+    for name in imports(path) - seen:
+        seen.add(name)
+        inner = PACKAGE.parent.joinpath(*name.split("."))
+        reaches(inner / "__init__.py" if inner.is_dir() else inner.with_suffix(".py"), seen)
+    return seen
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in MODULES if name_of(path).startswith("pgqueue.worker.supervisor.")], ids=name_of
+)
+def test_the_supervisor_knows_no_user_code(path: Path) -> None:
+    strangers = {
+        name for name in reaches(path, set()) if name.startswith("pgqueue.worker.child") or name == "pgqueue.finder"
+    }
+    assert not strangers
+
+
+def test_supervisor_and_child_share_the_link_alone() -> None:
+    for path in MODULES:
+        if name_of(path).startswith(("pgqueue.worker.child.", "pgqueue.worker.link.")):
+            assert not {name for name in imports(path) if name.startswith("pgqueue.worker.supervisor")}, name_of(path)
+        if name_of(path).startswith("pgqueue.worker.link."):
+            assert not {name for name in imports(path) if name.startswith("pgqueue.worker.child")}, name_of(path)

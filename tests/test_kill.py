@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 from pgqueue import JobCancelled
 from pgqueue.cli import cli
 from pgqueue.job import Claimed, new_id
-from pgqueue.worker.board import Board, blank
-from pgqueue.worker.cancels import Cancels
-from pgqueue.worker.children import Run
+from pgqueue.worker.link.running_slots import RunningSlots, blank
+from pgqueue.worker.supervisor.cancels import Cancels
+from pgqueue.worker.supervisor.child_handle import Run
 from tests import hostile_tasks as tasks
 from tests.conftest import Worker, alive, eventually
 
@@ -104,18 +104,18 @@ def test_a_kill_may_follow_a_cancel_that_was_not_heeded(start: Start, conn: psyc
 
 
 class Doubled:
-    """What Cancels sees of a child; the board is a real one."""
+    """What Cancels sees of a child; its slots are real."""
 
     number = 0
 
     def __init__(self, *runs: Run) -> None:
         self.runs = runs
-        self.board = Board(blank(lines=1), lines=1)
+        self.slots = RunningSlots(blank(slots=1), slots=1)
         self.cut = False
         self.kills = 0
 
     def was_running(self, run: Run) -> bool:
-        return run.is_async or run.job.id in self.board.running()
+        return run.is_async or run.job.id in self.slots.running()
 
     def send(self, *_: Any) -> None: ...
 
@@ -134,10 +134,10 @@ def test_what_has_just_ended_is_not_killed_and_neither_is_what_runs_in_its_place
     cancels = Cancels([child])  # type: ignore[list-item]
     cancels.pass_on([(ended.job.id, True)])
     late = time.monotonic() + 60
-    child.board.write(0, next_one.job.id)  # the outcome of the first is on its way
+    child.slots.write(0, next_one.job.id)  # the outcome of the first is on its way
     cancels.look(late)
     assert child.kills == 0 and not child.cut
-    child.board.write(0, ended.job.id)
+    child.slots.write(0, ended.job.id)
     cancels.look(late)
     cancels.look(late)
     assert child.kills == 1 and child.cut

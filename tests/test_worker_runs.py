@@ -10,7 +10,7 @@ import pytest
 
 from pgqueue import App, JobCancelled, JobDead, JobNotFound
 from pgqueue.job import Claimed, new_id
-from pgqueue.worker.executor import Attempt
+from pgqueue.worker.child.executor import Attempt
 from tests import hostile_tasks, tasks
 from tests.conftest import Worker, eventually
 

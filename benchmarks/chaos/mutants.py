@@ -106,7 +106,7 @@ MUTANTS = (
         "an atomic job is finished before its effect",
         [
             (
-                "worker/executor.py",
+                "worker/child/executor.py",
                 "                result = self._encode(self.task.function(*args, **kwargs))\n"
                 "                self._finished(db.run(conn, self._finish(conn, result)))\n",
                 "                self._finished(db.run(conn, self._finish(conn, str(self.job.token))))\n"
@@ -121,8 +121,8 @@ MUTANTS = (
         [
             ("sql/migrations/0001_initial.sql", "select pg_notify('{channel}', inserted.queue)", "select inserted.queue"),
             ("worker/settings.py", "POLL_S = 5.0", "POLL_S = 3600.0"),
-            ("worker/claimer.py", "LATER_LOOK = 4 ", "LATER_LOOK = 100_000 "),  # or the looks after a sleep's begin are polls
-            ("worker/supervisor.py", "on_bell=lambda: self.claimer.ring()", "on_bell=lambda: None"),
+            ("worker/supervisor/claimer.py", "LATER_LOOK = 4 ", "LATER_LOOK = 100_000 "),  # else polls
+            ("worker/supervisor/supervisor.py", "on_bell=lambda: self.claimer.ring()", "on_bell=lambda: None"),
         ],
         "quiet", frozenset({"stuck"}),
     ),
@@ -130,9 +130,9 @@ MUTANTS = (
         "arguments are read where one bad row spoils its batch",
         [
             (
-                "worker/claimer.py",
-                "        self._crew.take(job for job in jobs",
-                "        import json; [json.loads(job.args) for job in jobs]\n        self._crew.take(job for job in jobs",
+                "worker/supervisor/claimer.py",
+                "        self._children.take(job for job in jobs",
+                "        import json; [json.loads(job.args) for job in jobs]\n        self._children.take(job for job in jobs",
             )
         ],
         "quiet", frozenset({"stuck", "leak", "theft"}),
@@ -140,16 +140,20 @@ MUTANTS = (
     Mutant(
         "an outcome that the database refuses is sent again with all others",
         [
-            ("worker/finisher.py", "float(outcome.delay_s) for", "outcome.delay_s if outcome.delay_s != 0.1 else 'soon' for"),
-            ("worker/sieve.py", "if db.is_of_the_moment(error):", "if error:"),
+            (
+                "worker/supervisor/finisher.py",
+                "float(outcome.delay_s) for",
+                "outcome.delay_s if outcome.delay_s != 0.1 else 'soon' for",
+            ),
+            ("worker/supervisor/sieve.py", "if db.is_of_the_moment(error):", "if error:"),
         ],
         "quiet", frozenset({"stuck"}),
     ),
     Mutant(
         "a copy of the process that a task forked answers for the job",
         [
-            ("worker/copies.py", "(before=flush, after_in_child=self._cut_off)", "(before=flush)"),
-            ("worker/copies.py", "return self.inside or os.getpid() != self._pid", "return self.inside"),
+            ("worker/child/copies.py", "(before=flush, after_in_child=self._cut_off)", "(before=flush)"),
+            ("worker/child/copies.py", "return self.inside or os.getpid() != self._pid", "return self.inside"),
         ],
         "quiet", frozenset({"stranger", "token", "doubled"}),
     ),
@@ -164,9 +168,9 @@ MUTANTS = (
     Mutant(
         "children inherit the supervisor's connections and outlive it",
         [
-            ("worker/children.py", "pass_fds=fds", f"pass_fds={OUR_FDS}"),
-            ("worker/child.py", "    _die_with_parent(int(sys.argv[3]))\n", ""),
-            ("worker/child.py", "        os._exit(0)\n\n    def _take", "        return\n\n    def _take"),
+            ("worker/supervisor/child_handle.py", "pass_fds=fds", f"pass_fds={OUR_FDS}"),
+            ("worker/child/main.py", "    _die_with_parent(int(sys.argv[3]))\n", ""),
+            ("worker/child/main.py", "        os._exit(0)\n\n    def _take", "        return\n\n    def _take"),
         ],
         "orphans", frozenset({"leak", "stuck"}),
     ),

@@ -39,7 +39,7 @@ def worker(
 ) -> None:
     """Run jobs until TERM, HUP or Ctrl-C; a second one, or QUIT, does not wait for running jobs."""
     from pgqueue.worker.settings import Settings  # a stats page needs none of this
-    from pgqueue.worker.supervisor import Supervisor
+    from pgqueue.worker.supervisor.supervisor import Supervisor
 
     if loglevel is not None and loglevel.lower() not in LEVELS:
         raise ConfigError(f"-l {loglevel} is no log level; take one of {', '.join(LEVELS)}")

@@ -12,8 +12,8 @@ import pytest
 
 from benchmarks.chaos.cluster import Cluster
 from benchmarks.chaos.proxy import NOTIFICATION, Proxy
-from pgqueue.worker.chores import BELLS_S
 from pgqueue.worker.settings import POLL_S
+from pgqueue.worker.supervisor.maintenance import BELLS_S
 from tests import tasks
 from tests.conftest import Worker, eventually
 from tests.faults.conftest import Figure

@@ -21,9 +21,9 @@ import pgqueue
 from pgqueue import App
 from pgqueue.job import Claimed, Outcome, Verdict
 from pgqueue.queries import Queries
-from pgqueue.worker.finisher import Finisher
-from pgqueue.worker.line import Line, Troubles
-from pgqueue.worker.sieve import REFUSED
+from pgqueue.worker.supervisor.connection import Troubles, WorkConnection
+from pgqueue.worker.supervisor.finisher import Finisher
+from pgqueue.worker.supervisor.sieve import REFUSED
 from tests import hostile_tasks, tasks
 from tests.conftest import Worker, eventually
 from tests.hands import Hands
@@ -38,7 +38,7 @@ def dsn(shared_dsn: str) -> str:
 @contextlib.asynccontextmanager
 async def finishing(dsn: str, queries: Queries, worker: str) -> AsyncIterator[Finisher]:
     """A finisher at work in the name of a worker."""
-    line = Line(dsn, queries, name="finishing", troubles=Troubles())
+    line = WorkConnection(dsn, queries, name="finishing", troubles=Troubles())
     finisher = Finisher(
         line, queries, worker=lambda: worker, worker_name="by hand", due_in=lambda _: None,
         give_way=lambda *_: None, on_room=lambda: None,

@@ -8,8 +8,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pgqueue.job import Outcome, State, Verdict
-from pgqueue.worker.finisher import AFTER
 from pgqueue.worker.settings import CRASH_CAP, FRESH_S, GRACE_S
+from pgqueue.worker.supervisor.finisher import AFTER
 
 SECOND = 1_000_000
 DAY = 86_400 * SECOND

@@ -11,10 +11,10 @@ import pytest
 
 from pgqueue import db
 from pgqueue.job import Claimed, Outcome, Verdict
-from pgqueue.worker.cursors import TRAIL_S, Cursors
-from pgqueue.worker.finisher import _columns
-from pgqueue.worker.lease import session_name
 from pgqueue.worker.settings import CRASH_CAP, FRESH_S, GRACE_S, LEASE_S, POOLED_LEASE_S
+from pgqueue.worker.supervisor.cursors import TRAIL_S, Cursors
+from pgqueue.worker.supervisor.finisher import _columns
+from pgqueue.worker.supervisor.lease import session_name
 from tests.model.model import SECOND, Job, Sweep
 from tests.model.world import World
 
@@ -291,7 +291,7 @@ class Station:
         return _columns(outcomes)
 
     def outcome(self, attempt: Attempt, verdict: Verdict, *, delay_s: float) -> Outcome:
-        """As the executor, the crew or the claimer would make it."""
+        """As the executor, the children or the claimer would make it."""
         job = self.world.model.jobs.get(attempt.job_id)
         if verdict is Verdict.CRASH and job is not None and job.crashes + 1 >= CRASH_CAP:
             verdict = Verdict.QUARANTINE

@@ -22,7 +22,6 @@ from typing import Any
 from pgqueue import db
 from pgqueue.alarms import FalseAlarms
 from pgqueue.queries import Queries, Statement
-from pgqueue.worker.line import Patience, Trouble, Troubles, within
 from pgqueue.worker.settings import (
     BEAT_DEADLINE_S,
     CRASH_CAP,
@@ -38,6 +37,7 @@ from pgqueue.worker.settings import (
     SETTLE_S,
     STOP_CLAIMING_S,
 )
+from pgqueue.worker.supervisor.connection import Patience, Trouble, Troubles, within
 
 logger = logging.getLogger("pgqueue.worker")
 

@@ -9,7 +9,7 @@ from pgqueue.worker.settings import Settings
 
 OWN_CONNECTIONS = 3  # of the supervisor; the third while it takes long to look for jobs
 OWN_DESCRIPTORS = 20  # of the supervisor, its connections and the start of a child included
-CHILD_DESCRIPTORS = 3  # a socket, a board, and from Python 3.12 on a handle of the process
+CHILD_DESCRIPTORS = 3  # a socket, running slots, and from Python 3.12 on a handle of the process
 
 
 def check_descriptors(settings: Settings) -> None:

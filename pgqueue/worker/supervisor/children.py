@@ -10,18 +10,18 @@ from typing import Any
 from pgqueue.errors import ConfigError
 from pgqueue.job import Claimed, Outcome, Verdict
 from pgqueue.visible import harmless
-from pgqueue.worker.cancels import Cancels
-from pgqueue.worker.children import Child, Run
-from pgqueue.worker.dispatch import Dispatcher, Hand, Pace
-from pgqueue.worker.judgments import Judgments
 from pgqueue.worker.settings import CRASH_CAP, EXIT_S, HARD_GRACE_S, START_TRIES, STUCK_S, TICK_S, Settings
-from pgqueue.worker.starts import Starts
-from pgqueue.worker.waits import Waits
+from pgqueue.worker.supervisor.cancels import Cancels
+from pgqueue.worker.supervisor.child_handle import ChildHandle, Run
+from pgqueue.worker.supervisor.dispatch import Buffer, Dispatcher, TaskProfile
+from pgqueue.worker.supervisor.restarts import RestartPacing
+from pgqueue.worker.supervisor.timed_out import TimedOutJobs
+from pgqueue.worker.supervisor.waits import Waits
 
 logger = logging.getLogger("pgqueue.worker")
 
 
-class Crew:
+class Children:
     """All children of one worker.
 
     `deliver` takes outcomes, `report` progress; `stirred` is called when capacity may have changed.
@@ -39,17 +39,17 @@ class Crew:
         self._deliver = deliver
         self._report = report
         self._stirred = stirred
-        self.children: list[Child] = []
+        self.children: list[ChildHandle] = []
         self._dispatcher = Dispatcher(self.children, retire=self._retire)
         self.hello: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._hello_seen = False
         self._setup: dict[str, Any] = {}
         self._keepers: list[asyncio.Task[None]] = []
-        self._judgments = Judgments(self.children, deliver=deliver)
+        self._judgments = TimedOutJobs(self.children, deliver=deliver)
         self.cancels = Cancels(self.children)
         self._waits = Waits(self.children)
         self._stopping = False
-        self._starts = Starts()
+        self._starts = RestartPacing()
         self._work = asyncio.Event()  # set while there is anything to look after
         # How fast jobs get done when there are enough of them: how long children had some, added up, and how many came back.
         # Time spent waiting for a claim tells nothing, or a slow database would make the claims small as well.
@@ -67,7 +67,7 @@ class Crew:
         """Keep one place filled: start a child, wait for its end, settle its jobs, start the next."""
         failures = spoiled = 0
         while not self._stopping:
-            child = Child(number, threads=self._settings.threads, heard=self._heard)
+            child = ChildHandle(number, threads=self._settings.threads, heard=self._heard)
             self.children.append(child)
             await self._live(child)
             self.children.remove(child)
@@ -84,7 +84,7 @@ class Crew:
             logger.error("child %d did not come up: %s", number, reason)
             await self._starts.back_off(failures)
 
-    async def _live(self, child: Child) -> None:
+    async def _live(self, child: ChildHandle) -> None:
         """One child from its start to its end."""
         try:
             await child.launch(self._setup)
@@ -100,7 +100,7 @@ class Crew:
         if not self.hello.done():
             self.hello.set_exception(ConfigError(reason))
 
-    def _bury(self, child: Child) -> None:
+    def _bury(self, child: ChildHandle) -> None:
         """Settle the jobs of a child that has ended."""
         for run in list(child.runs):
             self._settle_lost(child, run)
@@ -109,7 +109,7 @@ class Crew:
         self.dispatch()
         self._stirred()
 
-    def _settle_lost(self, child: Child, run: Run) -> None:
+    def _settle_lost(self, child: ChildHandle, run: Run) -> None:
         if run.job.id == child.condemned:
             self._judgments.add(run.job, f"the task ran longer than its timeout of {run.timeout_s:g} s and was killed")
         elif child.condemned is not None or child.cut or self._stopping or not child.was_running(run):
@@ -119,7 +119,7 @@ class Crew:
 
     # -- what children say --
 
-    def _heard(self, child: Child, message: list[Any]) -> None:
+    def _heard(self, child: ChildHandle, message: list[Any]) -> None:
         match message:
             case ["done", done, rss_mb]:
                 self._done(child, done, rss_mb)
@@ -141,12 +141,12 @@ class Crew:
                 if trace and not self._hello_seen:
                     sys.stderr.write(harmless(trace))
 
-    def _welcome(self, child: Child, hello: dict[str, Any]) -> None:
+    def _welcome(self, child: ChildHandle, hello: dict[str, Any]) -> None:
         child.ready = child.came_up = True
         self._starts.came_up(time.monotonic() - child.born_at)
         tasks = hello["tasks"].items()
         self._dispatcher.learn(
-            {name: Pace(is_async=task["is_async"], timeout_s=task["timeout_s"]) for name, task in tasks}
+            {name: TaskProfile(is_async=task["is_async"], timeout_s=task["timeout_s"]) for name, task in tasks}
         )
         if not self._hello_seen:
             self._hello_seen = True
@@ -155,7 +155,7 @@ class Crew:
         self.dispatch()
         self._stirred()
 
-    def _done(self, child: Child, done: list[Any], rss_mb: float) -> None:
+    def _done(self, child: ChildHandle, done: list[Any], rss_mb: float) -> None:
         if not child.empty:  # else it was only asked to judge
             self.busy_s += child.rest()
             self.finished += len(done)
@@ -177,7 +177,7 @@ class Crew:
         self.dispatch()
         self._stirred()
 
-    def _retire_if_due(self, child: Child, rss_mb: float) -> None:
+    def _retire_if_due(self, child: ChildHandle, rss_mb: float) -> None:
         limits = self._settings
         worn = limits.max_tasks_per_child is not None and child.done_count >= limits.max_tasks_per_child
         heavy = limits.max_memory_per_child_mb is not None and rss_mb > limits.max_memory_per_child_mb
@@ -185,28 +185,28 @@ class Crew:
             logger.info("child %d is replaced after %d jobs, at %.0f MB", child.number, child.done_count, rss_mb)
             self._retire(child)
 
-    def _retire(self, child: Child) -> None:
+    def _retire(self, child: ChildHandle) -> None:
         child.leaving = True
         if child.empty:
             child.stop()
         else:
             child.send("nudge")  # what has not started goes to others; the last outcome stops it
 
-    def _let_go(self, child: Child) -> None:
+    def _let_go(self, child: ChildHandle) -> None:
         """A child that leaves has finished what it had."""
         if child.leaving and child.empty:
             child.stop()
 
-    def _given(self, child: Child, ids: list[str]) -> None:
+    def _given(self, child: ChildHandle, ids: list[str]) -> None:
         child.nudged = False
         for job_id in reversed(ids):
             if run := child.pop(job_id):
-                self.hand.take_back(run)
-        if ids and not self.hand.sync_since:
-            self.hand.sync_since = child.moved_at  # they have waited since then
+                self.buffer.take_back(run)
+        if ids and not self.buffer.sync_since:
+            self.buffer.sync_since = child.moved_at  # they have waited since then
         self._let_go(child)
         if self._stopping:
-            self.release_hand()
+            self.release_buffer()
         self.dispatch()
         self._stirred()
 
@@ -217,18 +217,18 @@ class Crew:
         return {run.job.id: run for child in self.children for run in child.runs}
 
     def holds(self) -> set[str]:
-        """The ids of every job in this worker's hands: given, in hand or being judged."""
-        return self.running().keys() | {job.id for job in self.hand} | self._judgments.ids()
+        """The ids of every job in this worker's hands: given, buffered or being judged."""
+        return self.running().keys() | {job.id for job in self.buffer} | self._judgments.ids()
 
     # -- jobs --
 
     @property
-    def hand(self) -> Hand:
+    def buffer(self) -> Buffer:
         """Jobs claimed and not yet given to a child."""
-        return self._dispatcher.hand
+        return self._dispatcher.buffer
 
     @property
-    def tasks(self) -> dict[str, Pace]:
+    def tasks(self) -> dict[str, TaskProfile]:
         """The tasks of the app, by name, as the children know them."""
         return self._dispatcher.tasks
 
@@ -250,7 +250,7 @@ class Crew:
         return self._dispatcher.flowing()
 
     def dispatch(self) -> None:
-        """Give as much of the hand to children as may start."""
+        """Give as many buffered jobs to children as may start."""
         if not self._stopping:
             self._dispatcher.dispatch()
 
@@ -269,7 +269,7 @@ class Crew:
         """One look at everything that runs."""
         now = time.monotonic()
         for child in list(self.children):
-            if len(child.sync) > child.threads and now - child.moved_at > STUCK_S and not child.nudged:
+            if len(child.sync_runs) > child.threads and now - child.moved_at > STUCK_S and not child.nudged:
                 child.nudged = True
                 child.send("nudge")
             for run in list(child.runs):
@@ -278,15 +278,15 @@ class Crew:
         self._release(self._dispatcher.stale())
         self.cancels.look(now)
 
-    def release_hand(self) -> None:
+    def release_buffer(self) -> None:
         """Give back what has not started."""
-        self._release(self.hand.clear())
+        self._release(self.buffer.clear())
 
     def _release(self, jobs: Iterable[Claimed]) -> None:
         if jobs:
             self._deliver([Outcome(job.id, job.token, Verdict.RELEASE) for job in jobs])
 
-    def _limit(self, child: Child, run: Run, now: float) -> None:
+    def _limit(self, child: ChildHandle, run: Run, now: float) -> None:
         assert run.started_at is not None and run.timeout_s is not None
         if run.soft_at is None and now - run.started_at > run.timeout_s:
             run.soft_at = now
@@ -306,24 +306,24 @@ class Crew:
     def abandon(self, **setup: Any) -> None:
         """Nothing here is ours any more: end all children, settle nothing, start over with a new setup."""
         self._setup |= setup
-        self.hand.clear()
+        self.buffer.clear()
         self._judgments.clear()
         for child in self.children:
-            child.sync.clear()
-            child.later.clear()
+            child.sync_runs.clear()
+            child.async_runs.clear()
             child.kill()
 
     def recall(self) -> None:
         """Take back everything that has not started."""
         self._stopping = True
-        self.release_hand()
+        self.release_buffer()
         for child in self.children:
             child.send("nudge")
 
     @property
     def idle(self) -> bool:
-        """Nothing given, nothing in hand, nothing being judged."""
-        return not self.hand and not self._judgments.ids() and all(child.empty for child in self.children)
+        """Nothing given, nothing buffered, nothing being judged."""
+        return not self.buffer and not self._judgments.ids() and all(child.empty for child in self.children)
 
     async def stop(self) -> None:
         """End all children: politely those that have nothing to do, the others by force."""

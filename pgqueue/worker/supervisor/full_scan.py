@@ -12,8 +12,8 @@ import time
 from collections.abc import Callable, Sequence
 
 from pgqueue.queries import Queries
-from pgqueue.worker.cursors import Cursors
-from pgqueue.worker.line import Line, Trouble
+from pgqueue.worker.supervisor.connection import Trouble, WorkConnection
+from pgqueue.worker.supervisor.cursors import Cursors
 
 # So much of the time may go into looks while cursors would do. When each was a claim as well, at 28,000 jobs/s and with up to
 # 1.6 million dead entries between two vacuums, a tenth gave a p99 of 8.5, 8.8 and 9.1 ms from defer to claim, this 7.1 to 7.5.
@@ -22,17 +22,17 @@ LEAST_S = 0.1  # between two, while claims bring jobs
 # None is put off for longer than this, as jobs may lie below the cursors, unless that took more than the largest share.
 WAIT_S = 1.0
 SHARE_MOST = 0.1
-COSTLY_S = 0.005  # a look that takes longer is made aside
+SLOW_S = 0.005  # a look that takes longer is made aside
 
 
-class Scout:
+class FullScan:
     """Moves the cursors to what it finds. `on_back` is told that a look made aside has ended.
 
-    owed: the latest call of look() left some jobs unseen; an end aside, or the time when the next look is due, makes up for it.
+    pending: the latest call of look() left some jobs unseen; an end aside, or the time when the next look is due, makes up for it.
     """
 
     def __init__(
-        self, line: Line, aside: Line, queries: Queries, cursors: Cursors,
+        self, line: WorkConnection, aside: WorkConnection, queries: Queries, cursors: Cursors,
         *, queues: Sequence[str] | None, without: Callable[[], Sequence[str]], on_back: Callable[[], None],
     ) -> None:  # fmt: skip
         self._line = line
@@ -45,12 +45,12 @@ class Scout:
         self._cost_s = self._latest_s = 0.0
         self._due_at = 0.0
         self._sent = asyncio.Event()
-        self.owed = False
+        self.pending = False
 
     @property
-    def costly(self) -> bool:
+    def slow(self) -> bool:
         """Looks are made aside."""
-        return self._cost_s > COSTLY_S
+        return self._cost_s > SLOW_S
 
     @property
     def due_in_s(self) -> float:
@@ -59,11 +59,11 @@ class Scout:
 
     async def look(self) -> bool:
         """Look at once, or send for it if that takes long and it is time. True: there is work."""
-        self.owed = False
-        if not self.costly:
+        self.pending = False
+        if not self.slow:
             return await self._look(self._line)
         if self.due_in_s:
-            self.owed = True
+            self.pending = True
         else:
             self._sent.set()
         return False
@@ -78,13 +78,13 @@ class Scout:
                 self._line.troubles.tell("looking for jobs on a third connection", error)
                 self._cost_s = self._latest_s = 0.0
                 found = True  # perhaps: whoever is woken by it looks on the line
-            if not self.costly:
+            if not self.slow:
                 await self._aside.close()
             self._sent.clear()
-            if found or self.owed:
+            if found or self.pending:
                 self._on_back()
 
-    async def _look(self, line: Line) -> bool:
+    async def _look(self, line: WorkConnection) -> bool:
         since = self._cursors.seqs()
         ((queues, priorities, seqs, took_s),) = await line.run(
             self._queries.heads(queues=self._queues, unknown=self._without())

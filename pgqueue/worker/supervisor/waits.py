@@ -2,22 +2,22 @@
 
 import logging
 
-from pgqueue.worker.children import Child
+from pgqueue.worker.supervisor.child_handle import ChildHandle
 
 logger = logging.getLogger("pgqueue.worker")
 
 
 class Waits:
-    """`children` is the crew's own list. Told once a worker: what waits so does it with every job."""
+    """`children` is the list that Children keeps. Told once a worker: what waits so does it with every job."""
 
-    def __init__(self, children: list[Child]) -> None:
+    def __init__(self, children: list[ChildHandle]) -> None:
         self._children = children
         self._told = False
 
     def heard(self, task: str, awaited: str) -> None:
         """A job of this task has waited for another one for a while."""
-        begun = any(awaited in child.sync or awaited in child.later for child in self._children)
-        full = all(len(child.sync) >= child.threads for child in self._children)
+        begun = any(awaited in child.sync_runs or awaited in child.async_runs for child in self._children)
+        full = all(len(child.sync_runs) >= child.threads for child in self._children)
         if self._told or begun or not full:
             return
         self._told = True

@@ -1,6 +1,6 @@
-"""Jobs in hand, and which child gets which of them when.
+"""Buffered jobs, and which child gets which of them when.
 
-Jobs in hand are claimed but not started. A child gets one sync job per thread at a time, unless the task was measured to
+Buffered jobs are claimed but not started. A child gets one sync job per thread at a time, unless the task was measured to
 be short: then a frame carries many. Whatever does not start within 100 ms behind a slow job is taken back. Async jobs start
 at once, up to a limit per child. A job that crashed before runs with no other job beside it, so that no neighbour is
 blamed; one that crashed twice gets a fresh process, so that no predecessor is to blame either.
@@ -16,15 +16,15 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from pgqueue.job import Claimed
-from pgqueue.worker.children import Child, Run
 from pgqueue.worker.settings import ASYNC_JOBS, CRASH_CAP, FAST_S, FRAME_BYTES, FRAME_JOBS, FRAME_S, STUCK_S, TICK_S
+from pgqueue.worker.supervisor.child_handle import ChildHandle, Run
 
 SMOOTH = 0.1  # weight of a new measurement of a task's run time
 SAMPLES = 10  # before that many, a task counts as slow
 
 
 @dataclass(slots=True)
-class Pace:
+class TaskProfile:
     """What is known of a task: from the child's hello, and its run time as measured."""
 
     is_async: bool
@@ -43,56 +43,56 @@ class Pace:
 
 
 @dataclass(slots=True)
-class Hand:
+class Buffer:
     """Jobs claimed and not yet given to a child."""
 
-    sync: deque[Claimed] = field(default_factory=deque)
-    later: deque[Claimed] = field(default_factory=deque)
-    alone: deque[Claimed] = field(default_factory=deque)
+    sync_jobs: deque[Claimed] = field(default_factory=deque)
+    async_jobs: deque[Claimed] = field(default_factory=deque)
+    isolated: deque[Claimed] = field(default_factory=deque)
     # Since when no job has left it, by kind: while one kind flows the other may be stuck. 0: there is none.
     sync_since: float = 0.0
-    later_since: float = 0.0
+    async_since: float = 0.0
 
     def __len__(self) -> int:
-        return len(self.sync) + len(self.later) + len(self.alone)
+        return len(self.sync_jobs) + len(self.async_jobs) + len(self.isolated)
 
     def __iter__(self) -> Iterator[Claimed]:
-        yield from (*self.alone, *self.sync, *self.later)
+        yield from (*self.isolated, *self.sync_jobs, *self.async_jobs)
 
     def take_back(self, run: Run) -> None:
         """A job that a child gave back comes first again."""
-        part = self.alone if run.job.crashes else self.later if run.is_async else self.sync
+        part = self.isolated if run.job.crashes else self.async_jobs if run.is_async else self.sync_jobs
         part.appendleft(run.job)
 
-    def clear(self, *, sync: bool = True, later: bool = True) -> list[Claimed]:
+    def clear(self, *, sync: bool = True, asynchronous: bool = True) -> list[Claimed]:
         """Take out all jobs, or those of one kind."""
         jobs: list[Claimed] = []
-        for part in (self.alone, self.sync) * sync + (self.later,) * later:
+        for part in (self.isolated, self.sync_jobs) * sync + (self.async_jobs,) * asynchronous:
             jobs += part
             part.clear()
         self.sync_since *= not sync
-        self.later_since *= not later
+        self.async_since *= not asynchronous
         return jobs
 
 
 class Dispatcher:
-    """Gives jobs to children. `children` is the crew's own list; `retire` sends one away."""
+    """Gives jobs to children. `children` is the list that Children keeps; `retire` sends one away."""
 
-    def __init__(self, children: list[Child], *, retire: Callable[[Child], None]) -> None:
+    def __init__(self, children: list[ChildHandle], *, retire: Callable[[ChildHandle], None]) -> None:
         self._children = children
         self._retire = retire
-        self.hand = Hand()
-        self.tasks: dict[str, Pace] = {}
+        self.buffer = Buffer()
+        self.tasks: dict[str, TaskProfile] = {}
         self._async_share = 0.0  # of the jobs claimed lately: how many of the next ones are likely to be async
         self._kinds: tuple[frozenset[str], frozenset[str]] = frozenset(), frozenset()  # sync tasks, async ones
 
-    def learn(self, tasks: dict[str, Pace]) -> None:
+    def learn(self, tasks: dict[str, TaskProfile]) -> None:
         """The tasks that a child reported."""
         if not self.tasks:
             self._async_share = sum(pace.is_async for pace in tasks.values()) / max(1, len(tasks))
         self.tasks = tasks | self.tasks
-        later = frozenset(name for name, pace in self.tasks.items() if pace.is_async)
-        self._kinds = frozenset(self.tasks) - later, later
+        asynchronous = frozenset(name for name, pace in self.tasks.items() if pace.is_async)
+        self._kinds = frozenset(self.tasks) - asynchronous, asynchronous
 
     def take(self, jobs: Iterable[Claimed]) -> None:
         """Jobs just claimed: begin with as many as may start."""
@@ -102,32 +102,34 @@ class Dispatcher:
             self._async_share += (share - self._async_share) * 0.3
         for job in jobs:
             if job.crashes:
-                self.hand.alone.append(job)
+                self.buffer.isolated.append(job)
             elif self.tasks[job.task].is_async:
-                self.hand.later.append(job)
+                self.buffer.async_jobs.append(job)
             else:
-                self.hand.sync.append(job)
+                self.buffer.sync_jobs.append(job)
         self.dispatch()
 
     def room(self) -> int:
         """How many more jobs could start at once: free threads, and free places for async jobs by their share of late."""
         usable = [child for child in self._children if child.usable]
-        threads = sum(max(0, child.threads - len(child.sync)) for child in usable)
-        places = sum(ASYNC_JOBS - len(child.later) for child in usable)
+        threads = sum(max(0, child.threads - len(child.sync_runs)) for child in usable)
+        places = sum(ASYNC_JOBS - len(child.async_runs) for child in usable)
         share = self._async_share if threads or not self.full() else 1.0
-        later = int(places * share) - len(self.hand.later)
-        return max(0, threads - len(self.hand.sync) - len(self.hand.alone)) + max(0, later)
+        asynchronous = int(places * share) - len(self.buffer.async_jobs)
+        return max(0, threads - len(self.buffer.sync_jobs) - len(self.buffer.isolated)) + max(0, asynchronous)
 
     def full(self) -> frozenset[str]:
         """The tasks of the one kind whose places are full; none if there is but one kind."""
-        sync, later = self._kinds
-        if not (sync and later):
+        sync, asynchronous = self._kinds
+        if not (sync and asynchronous):
             return frozenset()
         usable, old = [child for child in self._children if child.usable], time.monotonic() - STUCK_S
-        if all(len(child.sync) >= child.threads and child.moved_at < old for child in usable):
+        if all(len(child.sync_runs) >= child.threads and child.moved_at < old for child in usable):
             return sync
         return (
-            later if all(len(child.later) >= ASYNC_JOBS and child.filled_at < old for child in usable) else frozenset()
+            asynchronous
+            if all(len(child.async_runs) >= ASYNC_JOBS and child.filled_at < old for child in usable)
+            else frozenset()
         )
 
     def flowing(self) -> int:
@@ -136,30 +138,35 @@ class Dispatcher:
         return sum(child.moved_at > recent or child.filled_at > recent for child in self._children)
 
     def dispatch(self) -> None:
-        """Give as much of the hand to children as may start."""
-        sync, later = len(self.hand.sync) + len(self.hand.alone), len(self.hand.later)
-        while self.hand.alone and self._give_alone(self.hand.alone[0]):
-            self.hand.alone.popleft()
-        while self.hand.later and (child := self._most_idle()):
-            free = ASYNC_JOBS - len(child.later)
-            self._give(child, [self.hand.later.popleft() for _ in range(min(free, len(self.hand.later), FRAME_JOBS))])
-        while self.hand.sync and (child := self._place_for(self.tasks[self.hand.sync[0].task])):
+        """Give as many buffered jobs to children as may start."""
+        sync, asynchronous = len(self.buffer.sync_jobs) + len(self.buffer.isolated), len(self.buffer.async_jobs)
+        while self.buffer.isolated and self._give_alone(self.buffer.isolated[0]):
+            self.buffer.isolated.popleft()
+        while self.buffer.async_jobs and (child := self._most_idle()):
+            free = ASYNC_JOBS - len(child.async_runs)
+            self._give(
+                child,
+                [self.buffer.async_jobs.popleft() for _ in range(min(free, len(self.buffer.async_jobs), FRAME_JOBS))],
+            )
+        while self.buffer.sync_jobs and (child := self._place_for(self.tasks[self.buffer.sync_jobs[0].task])):
             self._give(child, self._frame())
-        hand, now = self.hand, time.monotonic()
-        left = len(hand.sync) + len(hand.alone)
-        hand.sync_since = 0.0 if not left else now if left < sync or not hand.sync_since else hand.sync_since
-        left = len(hand.later)
-        hand.later_since = 0.0 if not left else now if left < later or not hand.later_since else hand.later_since
+        buffer, now = self.buffer, time.monotonic()
+        left = len(buffer.sync_jobs) + len(buffer.isolated)
+        buffer.sync_since = 0.0 if not left else now if left < sync or not buffer.sync_since else buffer.sync_since
+        left = len(buffer.async_jobs)
+        buffer.async_since = (
+            0.0 if not left else now if left < asynchronous or not buffer.async_since else buffer.async_since
+        )
 
     def _give_alone(self, job: Claimed) -> bool:
         for child in self._children:
             if child.usable and child.empty and not self._must_be_fresh(job, child):
-                child.alone = job.id
+                child.isolated = job.id
                 self._give(child, [job])
                 return True
         return False
 
-    def _must_be_fresh(self, job: Claimed, child: Child) -> bool:
+    def _must_be_fresh(self, job: Claimed, child: ChildHandle) -> bool:
         """A used child is sent away for a fresh one if this may be the job's last try."""
         if job.crashes < CRASH_CAP - 1 or child.done_count == 0:
             return False
@@ -167,37 +174,37 @@ class Dispatcher:
             self._retire(child)
         return True
 
-    def _most_idle(self) -> Child | None:
-        free = [child for child in self._children if child.usable and len(child.later) < ASYNC_JOBS]
-        return min(free, key=lambda child: len(child.later), default=None)
+    def _most_idle(self) -> ChildHandle | None:
+        free = [child for child in self._children if child.usable and len(child.async_runs) < ASYNC_JOBS]
+        return min(free, key=lambda child: len(child.async_runs), default=None)
 
-    def _place_for(self, pace: Pace) -> Child | None:
+    def _place_for(self, pace: TaskProfile) -> ChildHandle | None:
         """The first child with a free thread; for a short task also one that works through a frame of short ones."""
         for child in self._children:
-            if child.usable and len(child.sync) < child.threads:
+            if child.usable and len(child.sync_runs) < child.threads:
                 return child
         if pace.fast:
             recent = time.monotonic() - TICK_S
             for child in self._children:
-                if child.usable and len(child.sync) <= FRAME_JOBS and child.moved_at > recent:
+                if child.usable and len(child.sync_runs) <= FRAME_JOBS and child.moved_at > recent:
                     return child
         return None
 
     def _frame(self) -> list[Claimed]:
         """The next job, and those behind it as long as all are short and together within the budget of a frame."""
-        jobs, budget_s = [self.hand.sync.popleft()], FRAME_S
+        jobs, budget_s = [self.buffer.sync_jobs.popleft()], FRAME_S
         budget_bytes = FRAME_BYTES - len(jobs[0].args)
         pace = self.tasks[jobs[0].task]
-        while pace.fast and self.hand.sync and len(jobs) < FRAME_JOBS:
+        while pace.fast and self.buffer.sync_jobs and len(jobs) < FRAME_JOBS:
             budget_s -= pace.mean_s
-            pace = self.tasks[self.hand.sync[0].task]
-            budget_bytes -= len(self.hand.sync[0].args)
+            pace = self.tasks[self.buffer.sync_jobs[0].task]
+            budget_bytes -= len(self.buffer.sync_jobs[0].args)
             if not pace.fast or budget_s < pace.mean_s or budget_bytes < 0:
                 break
-            jobs.append(self.hand.sync.popleft())
+            jobs.append(self.buffer.sync_jobs.popleft())
         return jobs
 
-    def _give(self, child: Child, jobs: list[Claimed]) -> None:
+    def _give(self, child: ChildHandle, jobs: list[Claimed]) -> None:
         now = time.monotonic()
         runs = []
         for job in jobs:
@@ -207,12 +214,12 @@ class Dispatcher:
         child.give(runs)
 
     def stale(self) -> list[Claimed]:
-        """Take out the jobs in hand that no child will take soon: another worker may have room."""
+        """Take out the buffered jobs that no child will take soon: another worker may have room."""
         if self._some_place_soon():
             return []
         old = time.monotonic() - STUCK_S
-        return self.hand.clear(sync=0 < self.hand.sync_since < old, later=0 < self.hand.later_since < old)
+        return self.buffer.clear(sync=0 < self.buffer.sync_since < old, asynchronous=0 < self.buffer.async_since < old)
 
     def _some_place_soon(self) -> bool:
-        """A child that is starting will take the hand; one that leaves is about to be replaced."""
+        """A child that is starting will take the buffer; one that leaves is about to be replaced."""
         return any(child.coming or child.leaving for child in self._children)

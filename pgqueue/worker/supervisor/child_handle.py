@@ -13,8 +13,8 @@ from itertools import islice
 from typing import Any
 
 from pgqueue.job import Claimed
-from pgqueue.worker.board import Board, blank
-from pgqueue.worker.frames import Unpacker, pack
+from pgqueue.worker.link.frames import Unpacker, pack
+from pgqueue.worker.link.running_slots import RunningSlots, blank
 from pgqueue.worker.settings import COMING_S
 
 logger = logging.getLogger("pgqueue.worker")
@@ -34,15 +34,15 @@ class Run:
     kill: bool = False  # to be killed, should it not
 
 
-class Child(asyncio.Protocol):
+class ChildHandle(asyncio.Protocol):
     """One child process and the jobs it has. Ready after its hello; leaving once it is told to stop."""
 
-    def __init__(self, number: int, *, threads: int, heard: Callable[["Child", list[Any]], None]) -> None:
+    def __init__(self, number: int, *, threads: int, heard: Callable[["ChildHandle", list[Any]], None]) -> None:
         self.number = number
         self.threads = threads
-        self.sync: dict[str, Run] = {}  # in the order given, which is the order of starting
-        self.later: dict[str, Run] = {}
-        self.alone: str | None = None
+        self.sync_runs: dict[str, Run] = {}  # in the order given, which is the order of starting
+        self.async_runs: dict[str, Run] = {}
+        self.isolated: str | None = None
         self.ready = False
         self.came_up = False
         self.leaving = False
@@ -59,7 +59,7 @@ class Child(asyncio.Protocol):
         self.fruitless = False  # it was spoiled before any job succeeded in it
         self._told = False
         self.process: asyncio.subprocess.Process | None = None
-        self._board: Board | None = None
+        self._slots: RunningSlots | None = None
         self.closed = asyncio.get_running_loop().create_future()
         self._heard = heard
         self._unpacker = Unpacker()
@@ -97,16 +97,16 @@ class Child(asyncio.Protocol):
         self.send("setup", setup)
 
     async def _spawn(self, fd: int) -> None:
-        board = blank(lines=self.threads)
+        slots = blank(slots=self.threads)
         try:
-            self._board = Board(board, lines=self.threads)
-            fds = [fd, board]
+            self._slots = RunningSlots(slots, slots=self.threads)
+            fds = [fd, slots]
             self.process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "pgqueue.worker.child", *map(str, fds), str(os.getpid()),
+                sys.executable, "-m", "pgqueue.worker.child.main", *map(str, fds), str(os.getpid()),
                 pass_fds=fds, start_new_session=True, stdin=asyncio.subprocess.DEVNULL,
             )  # fmt: skip
         finally:
-            os.close(board)
+            os.close(slots)
 
     async def ended(self, *, start_s: float) -> None:
         """Wait until the process has ended and everything it still said was heard. It has start_s seconds to come up."""
@@ -132,12 +132,12 @@ class Child(asyncio.Protocol):
 
     def close(self) -> None:
         """Give back what its supervisor kept of it."""
-        if self._board is not None:
-            self._board.close()
+        if self._slots is not None:
+            self._slots.close()
 
     def was_running(self, run: "Run") -> bool:
         """Whether this job ran when the process died. Of async jobs any may have been the one that was at it."""
-        return run.is_async or self._board is None or run.job.id in self._board.running()
+        return run.is_async or self._slots is None or run.job.id in self._slots.running()
 
     def death(self) -> str:
         """How the process ended, for people."""
@@ -160,16 +160,16 @@ class Child(asyncio.Protocol):
 
     @property
     def runs(self) -> Iterable[Run]:
-        yield from self.sync.values()
-        yield from self.later.values()
+        yield from self.sync_runs.values()
+        yield from self.async_runs.values()
 
     @property
     def empty(self) -> bool:
-        return not self.sync and not self.later
+        return not self.sync_runs and not self.async_runs
 
     @property
     def usable(self) -> bool:
-        return self.ready and not self.leaving and self.alone is None
+        return self.ready and not self.leaving and self.isolated is None
 
     def stop(self) -> None:
         """Let it finish what it has and end."""
@@ -179,11 +179,11 @@ class Child(asyncio.Protocol):
             self.send("stop")
 
     def give(self, runs: list[Run]) -> None:
-        """Hand over jobs in one frame."""
+        """Buffer over jobs in one frame."""
         if self.empty:
             self.busy_since = time.monotonic()
         for run in runs:
-            (self.later if run.is_async else self.sync)[run.job.id] = run
+            (self.async_runs if run.is_async else self.sync_runs)[run.job.id] = run
         if runs[0].is_async:
             self.filled_at = runs[0].given_at
         self.mark_started()
@@ -198,12 +198,12 @@ class Child(asyncio.Protocol):
     def mark_started(self) -> None:
         """Sync jobs start in order, as many as there are threads; async ones at once."""
         now = time.monotonic()
-        for run in islice(self.sync.values(), self.threads):
+        for run in islice(self.sync_runs.values(), self.threads):
             if run.started_at is None:
                 run.started_at = self.moved_at = now
 
     def pop(self, job_id: str) -> Run | None:
-        run = self.sync.pop(job_id, None) or self.later.pop(job_id, None)
-        if self.alone == job_id:
-            self.alone = None
+        run = self.sync_runs.pop(job_id, None) or self.async_runs.pop(job_id, None)
+        if self.isolated == job_id:
+            self.isolated = None
         return run

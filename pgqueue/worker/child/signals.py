@@ -7,7 +7,7 @@ import signal
 HEEDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
-def be_deaf() -> None:
+def ignore_signals() -> None:
     """Call once, in the main thread. Ignoring the signals would be inherited by programs that tasks run; handlers are not."""
     for number in HEEDED:
         signal.signal(number, _nothing)

@@ -13,10 +13,10 @@ from benchmarks.filling import Filling
 from pgqueue import App
 from pgqueue.job import Claimed
 from pgqueue.queries import Queries
-from pgqueue.worker import scout
-from pgqueue.worker.cursors import MOST_EMPTY, Cursors, Place
-from pgqueue.worker.line import Line, Troubles
-from pgqueue.worker.scout import Scout, pause_s
+from pgqueue.worker.supervisor import full_scan
+from pgqueue.worker.supervisor.connection import Troubles, WorkConnection
+from pgqueue.worker.supervisor.cursors import MOST_EMPTY, Cursors, Place
+from pgqueue.worker.supervisor.full_scan import FullScan, pause_s
 from tests import tasks
 from tests.conftest import Worker, eventually
 
@@ -117,15 +117,15 @@ def awaited(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
 
 
 class Claims:
-    """The place of the claimer: a scout's cursors, and whether it called."""
+    """The place of the claimer: a full scan's cursors, and whether it called."""
 
     def __init__(self, dsn: str, aside: str, queries: Queries) -> None:
         self.cursors = Cursors()
         self.called = asyncio.Event()
         troubles = Troubles()
-        self.line = Line(dsn, queries, name="line", troubles=troubles)
-        self.aside = Line(aside, queries, name="aside", troubles=troubles)
-        self.scout = Scout(
+        self.line = WorkConnection(dsn, queries, name="line", troubles=troubles)
+        self.aside = WorkConnection(aside, queries, name="aside", troubles=troubles)
+        self.full_scan = FullScan(
             self.line, self.aside, queries, self.cursors, queues=None, without=lambda: [], on_back=self.called.set
         )
 
@@ -137,14 +137,14 @@ class Claims:
 
 
 @asynccontextmanager
-async def scouting(dsn: str, queries: Queries, *, aside: str | None = None) -> AsyncIterator[Claims]:
-    """A scout at work, who has looked as often as it takes to know what that costs."""
+async def scanning(dsn: str, queries: Queries, *, aside: str | None = None) -> AsyncIterator[Claims]:
+    """A full scan at work, which has looked as often as it takes to know what that costs."""
     claims = Claims(dsn, aside or dsn, queries)
-    running = asyncio.create_task(claims.scout.run())
+    running = asyncio.create_task(claims.full_scan.run())
     try:
         for _ in range(2):
-            assert not claims.scout.costly
-            await claims.scout.look()
+            assert not claims.full_scan.slow
+            await claims.full_scan.look()
         yield claims
         assert not running.done()
     finally:
@@ -156,7 +156,7 @@ async def scouting(dsn: str, queries: Queries, *, aside: str | None = None) -> A
 @pytest.fixture
 def costly(monkeypatch: pytest.MonkeyPatch) -> None:
     """As behind many dead entries."""
-    monkeypatch.setattr(scout, "COSTLY_S", 0.0)
+    monkeypatch.setattr(full_scan, "SLOW_S", 0.0)
 
 
 def names(conn: psycopg.Connection) -> set[str]:
@@ -172,9 +172,9 @@ def waiting(conn: psycopg.Connection) -> bool:
     return conn.execute("select exists (select from pg_locks where not granted)").fetchone() == (True,)
 
 
-async def due(scout: Scout) -> None:
+async def due(scan: FullScan) -> None:
     """Until the next look would be made."""
-    await asyncio.sleep(scout.due_in_s)
+    await asyncio.sleep(scan.due_in_s)
 
 
 @pytest.mark.usefixtures("costly")
@@ -183,11 +183,11 @@ async def test_what_lies_below_is_found_aside(app: App, dsn: str, conn: psycopg.
     with psycopg.connect(dsn) as late:
         app.enqueue("t", conn=late)  # has its place and is not there yet
         app.enqueue("t")
-        async with scouting(dsn, app.queries) as claims:
+        async with scanning(dsn, app.queries) as claims:
             (begin,) = claims.cursors.places()
-            await due(claims.scout)
+            await due(claims.full_scan)
             late.commit()
-            assert await claims.scout.look() is False  # it has been sent for
+            assert await claims.full_scan.look() is False  # it has been sent for
             await claims.back()
             assert claims.cursors.places() == [("default", 0, begin[2] - 1)]
             assert names(conn) == {"line", "aside"}
@@ -197,14 +197,14 @@ async def test_what_lies_below_is_found_aside(app: App, dsn: str, conn: psycopg.
 @awaited
 async def test_whoever_asks_during_a_look_is_called_at_its_end(app: App, dsn: str, conn: psycopg.Connection) -> None:
     """It may have begun before his job was there."""
-    async with scouting(dsn, app.queries) as claims:
-        await due(claims.scout)
+    async with scanning(dsn, app.queries) as claims:
+        await due(claims.full_scan)
         conn.execute("begin; lock table pgqueue.job")
-        assert await claims.scout.look() is False and not claims.scout.owed
-        assert await claims.scout.look() is False and claims.scout.owed
+        assert await claims.full_scan.look() is False and not claims.full_scan.pending
+        assert await claims.full_scan.look() is False and claims.full_scan.pending
         conn.execute("commit")
         await claims.back()
-        assert not claims.cursors and claims.scout.due_in_s < 60
+        assert not claims.cursors and claims.full_scan.due_in_s < 60
 
 
 @pytest.mark.usefixtures("costly")
@@ -213,18 +213,18 @@ async def test_the_third_connection_goes_when_looks_are_cheap_again(
     app: App, dsn: str, conn: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app.enqueue("t")
-    async with scouting(dsn, app.queries) as claims:
-        await due(claims.scout)
+    async with scanning(dsn, app.queries) as claims:
+        await due(claims.full_scan)
         conn.execute("begin; lock table pgqueue.job")
-        await claims.scout.look()
+        await claims.full_scan.look()
         await asyncio.to_thread(eventually, lambda: waiting(conn), what="a look under way")
         assert names(conn) == {"line", "aside"}
-        monkeypatch.setattr(scout, "COSTLY_S", 60.0)
+        monkeypatch.setattr(full_scan, "SLOW_S", 60.0)
         conn.execute("commit")
         await claims.back()
         await asyncio.to_thread(eventually, lambda: names(conn) == {"line"}, what="no third connection")
         app.enqueue("t", queue="new")
-        assert await claims.scout.look() is True and ("new", 0) in claims.cursors.seqs()
+        assert await claims.full_scan.look() is True and ("new", 0) in claims.cursors.seqs()
 
 
 @pytest.mark.usefixtures("costly")
@@ -233,13 +233,13 @@ async def test_without_a_third_connection_looks_are_made_on_the_line(
     app: App, dsn: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     nowhere = psycopg.conninfo.make_conninfo(dsn, dbname="nowhere")
-    async with scouting(dsn, app.queries, aside=nowhere) as claims:
-        await due(claims.scout)
+    async with scanning(dsn, app.queries, aside=nowhere) as claims:
+        await due(claims.full_scan)
         app.enqueue("t")
-        assert await claims.scout.look() is False
+        assert await claims.full_scan.look() is False
         await claims.back()
         assert not claims.cursors and 'database "nowhere" does not exist' in caplog.text
-        assert await claims.scout.look() is True and claims.cursors
+        assert await claims.full_scan.look() is True and claims.cursors
 
 
 # -- in a worker --

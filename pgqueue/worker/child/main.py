@@ -31,16 +31,16 @@ from pgqueue.finder import find_app
 from pgqueue.job import Claimed, Outcome, Verdict
 from pgqueue.redact import MARKS
 from pgqueue.visible import app_may_set_up_logging, one_line
-from pgqueue.worker.board import Board
-from pgqueue.worker.contexts import Contexts
-from pgqueue.worker.copies import Copies
-from pgqueue.worker.deaf import be_deaf
-from pgqueue.worker.executor import Attempt, clean, describe, format_trace
-from pgqueue.worker.exits import flush, leave
-from pgqueue.worker.fingerprint import fingerprint
-from pgqueue.worker.frames import Unpacker, pack
-from pgqueue.worker.leftovers import Leftovers
-from pgqueue.worker.watch import LoopWatch
+from pgqueue.worker.child.blocked_loop import BlockedLoopWatch
+from pgqueue.worker.child.contexts import Contexts
+from pgqueue.worker.child.copies import Copies
+from pgqueue.worker.child.executor import Attempt, clean, describe, format_trace
+from pgqueue.worker.child.exits import flush, leave
+from pgqueue.worker.child.fingerprint import fingerprint
+from pgqueue.worker.child.signals import ignore_signals
+from pgqueue.worker.child.thread_leaks import ThreadLeaks
+from pgqueue.worker.link.frames import Unpacker, pack
+from pgqueue.worker.link.running_slots import RunningSlots
 
 logger = logging.getLogger("pgqueue.worker")
 
@@ -50,14 +50,21 @@ MAX_NOTE = 200  # characters of what a task says about its progress
 PR_SET_PDEATHSIG = 1
 
 
-class Child:
+class ChildMain:
     """Runs jobs for one supervisor until told to stop."""
 
     def __init__(
-        self, sock: socket.socket, board: Board, app: App, setup: dict[str, Any], *, contexts: Contexts, copies: Copies
+        self,
+        sock: socket.socket,
+        slots: RunningSlots,
+        app: App,
+        setup: dict[str, Any],
+        *,
+        contexts: Contexts,
+        copies: Copies,
     ) -> None:
         self._sock = sock
-        self._board = board
+        self._slots = slots
         self._app = app
         self._setup = setup
         self._unstarted: deque[Claimed] = deque()
@@ -68,7 +75,7 @@ class Child:
         self._out = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._local = threading.local()
-        self._leftovers = Leftovers()
+        self._leftovers = ThreadLeaks()
         self._spoiler: str | None = None  # the job after which this process is of no more use
         self._useful = False  # some job has succeeded here
         self._contexts = contexts
@@ -139,14 +146,14 @@ class Child:
 
     # -- sync jobs --
 
-    def run(self, line: int = 0) -> None:
-        """Run sync jobs in this thread until told to stop; `line` is its own on the board."""
+    def run(self, slot: int = 0) -> None:
+        """Run sync jobs in this thread until told to stop; `slot` is its own of the running slots."""
         while self._tokens.get():
             try:
                 job = self._unstarted.popleft()
             except IndexError:  # taken back in the meantime
                 continue
-            self._board.write(line, job.id)
+            self._slots.write(slot, job.id)
             attempt = self._attempt(job)
             self._leftovers.begin(alone=not self._running)
             self._running[job.id] = attempt, None
@@ -166,7 +173,7 @@ class Child:
             if attempt.spoiled or not self._unstarted or now - self._flushed_at > FLUSH_S:
                 self.flush()
             # Only now: a job whose end cannot be sent would be given back for ever, and charged nothing.
-            self._board.wipe(line)
+            self._slots.wipe(slot)
 
     def _connection(self) -> db.Connection:
         """This thread's connection for atomic tasks, kept between jobs while it is healthy."""
@@ -182,7 +189,7 @@ class Child:
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
             thread = threading.Thread(target=self._loop.run_forever, name="pgqueue async", daemon=True)
-            self._watch = LoopWatch(self._loop, thread)
+            self._watch = BlockedLoopWatch(self._loop, thread)
             self._copies.keep_loop_from(self._loop, thread)
             thread.start()
             threading.Thread(target=self._watch.run, name="pgqueue watch", daemon=True).start()
@@ -368,8 +375,8 @@ def _hello(app: App) -> dict[str, Any]:
 
 
 def main() -> None:
-    """`python -m pgqueue.worker.child SOCKET_FD BOARD_FD PARENT_PID`, started by the supervisor only."""
-    be_deaf()
+    """`python -m pgqueue.worker.child.main SOCKET_FD SLOTS_FD PARENT_PID`, started by the supervisor only."""
+    ignore_signals()
     _die_with_parent(int(sys.argv[3]))
     sock = socket.socket(fileno=int(sys.argv[1]))
     sock.set_inheritable(False)
@@ -385,9 +392,11 @@ def main() -> None:
         trace = None if isinstance(error, PgQueueError) else format_trace(error)
         sock.sendall(pack(["failed", reason, trace]))
         sys.exit(1)
-    board_fd = int(sys.argv[2])
-    child = Child(sock, Board(board_fd, lines=setup["threads"]), app, setup, contexts=Contexts(), copies=copies)
-    os.close(board_fd)  # the memory stays; what a task starts shall not inherit it
+    slots_fd = int(sys.argv[2])
+    child = ChildMain(
+        sock, RunningSlots(slots_fd, slots=setup["threads"]), app, setup, contexts=Contexts(), copies=copies
+    )
+    os.close(slots_fd)  # the memory stays; what a task starts shall not inherit it
     sock.sendall(pack(["hello", hello]))
     threading.Thread(target=child.read, args=(frames,), name="pgqueue reader", daemon=True).start()
     others = [

@@ -67,7 +67,7 @@ class Patience:
         await asyncio.sleep(pause_s)
 
 
-class Line:
+class WorkConnection:
     """One connection at a time, for one caller at a time; `lost` counts those that were given up, so that callers see a gap."""
 
     def __init__(self, dsn: str, queries: Queries, *, name: str, troubles: Troubles) -> None:

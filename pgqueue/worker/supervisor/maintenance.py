@@ -15,10 +15,10 @@ from pgqueue.doctor import NOTIFY_SHARE
 from pgqueue.job import Outcome, Verdict
 from pgqueue.queries import Queries
 from pgqueue.retention import tidy_partitions
-from pgqueue.worker.crew import Crew
-from pgqueue.worker.finisher import Finisher
-from pgqueue.worker.line import Line, Trouble
 from pgqueue.worker.settings import CANCELS_S
+from pgqueue.worker.supervisor.children import Children
+from pgqueue.worker.supervisor.connection import Trouble, WorkConnection
+from pgqueue.worker.supervisor.finisher import Finisher
 
 logger = logging.getLogger("pgqueue.worker")
 
@@ -36,16 +36,23 @@ GIVES_WAY = 6  # times in a row a chore may end for a lock or its time before it
 Chore = Callable[[], Coroutine[Any, Any, None]]
 
 
-class Chores:
+class Maintenance:
     """Runs every chore of one worker when it is due."""
 
     def __init__(
-        self, line: Line, queries: Queries, config: Config, *, crew: Crew, finisher: Finisher, worker: Callable[[], str]
+        self,
+        line: WorkConnection,
+        queries: Queries,
+        config: Config,
+        *,
+        children: Children,
+        finisher: Finisher,
+        worker: Callable[[], str],
     ) -> None:
         self._line = line
         self._queries = queries
         self._config = config
-        self._crew = crew
+        self._children = children
         self._finisher = finisher
         self._worker = worker
         self._due: dict[Chore, float] = {
@@ -105,8 +112,8 @@ class Chores:
 
     async def pass_cancels_on(self) -> None:
         """Tell children of running jobs that somebody asked to cancel. Asked of the database, never of a notification alone."""
-        if ids := self._crew.cancels.open():
-            self._crew.cancels.pass_on(await self._line.run(self._queries.cancels(ids)))
+        if ids := self._children.cancels.open():
+            self._children.cancels.pass_on(await self._line.run(self._queries.cancels(ids)))
 
     async def compare(self) -> None:
         """Give back jobs that the database counts as ours and nobody here has: the answer to their claim was lost.
@@ -116,7 +123,7 @@ class Chores:
         """
         rows = await self._line.run(self._queries.held(worker=self._worker()))
         self._every[self.compare] = HELD_ALERT_S if time.monotonic() < self._alert_until else HELD_S
-        ours = self._crew.holds() | self._finisher.holds()
+        ours = self._children.holds() | self._finisher.holds()
         lost = [Outcome(id_, token, Verdict.RELEASE) for id_, token in rows if id_ not in ours]
         if lost:
             logger.warning("%d jobs were claimed but never arrived here; they are given back", len(lost))

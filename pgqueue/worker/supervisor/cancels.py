@@ -1,6 +1,6 @@
 """Passes cancels on to the children that run the jobs, and ends a child whose job was to be killed and goes on.
 
-The database says whom; the board says what really runs in a child at this moment. A job that has just ended is killed no
+The database says whom; the running slots say what really runs in a child at this moment. A job that has just ended is killed no
 more, and neither is the one that runs in its place. Should that one begin in the instant between the look and the kill, it
 is given back like all others of the child, and nothing is charged.
 """
@@ -9,16 +9,16 @@ import logging
 import time
 from collections.abc import Iterable
 
-from pgqueue.worker.children import Child, Run
 from pgqueue.worker.settings import CANCELS_S, KILL_GRACE_S
+from pgqueue.worker.supervisor.child_handle import ChildHandle, Run
 
 logger = logging.getLogger("pgqueue.worker")
 
 
 class Cancels:
-    """`children` is the crew's own list."""
+    """`children` is the list that Children keeps."""
 
-    def __init__(self, children: list[Child]) -> None:
+    def __init__(self, children: list[ChildHandle]) -> None:
         self._children = children
 
     def open(self) -> list[str]:
@@ -50,7 +50,7 @@ class Cancels:
                 ):
                     self._kill(child, run)
 
-    def _kill(self, child: Child, run: Run) -> None:
+    def _kill(self, child: ChildHandle, run: Run) -> None:
         if not child.was_running(run):
             return
         logger.warning("job %s (%s) is cancelled by force; child %d is killed", run.job.id, run.job.task, child.number)

@@ -1,7 +1,7 @@
 """Take jobs from the queue, as many as can start soon, and sleep when there are none.
 
 Claims read each (queue, priority) on from a cursor, a little below the last seq taken; dead index entries, which someone's old
-snapshot keeps alive, are then read once and not at every claim. What no cursor leads to the scout looks for: when a claim
+snapshot keeps alive, are then read once and not at every claim. What no cursor leads to the full scan looks for: when a claim
 finds nothing, and otherwise as often as that costs little.
 
 Sleep. Before blocking, the worker's row says so, and the queue is looked at once more: a defer either sees the mark and
@@ -25,18 +25,20 @@ from pgqueue.alarms import FalseAlarms
 from pgqueue.job import Claimed, Outcome, Verdict
 from pgqueue.plain import short
 from pgqueue.queries import CLAIM_BYTES, Queries, Rows
-from pgqueue.worker.crew import Crew
-from pgqueue.worker.cursors import Cursors, Pair, Place
-from pgqueue.worker.line import Line, Patience, Trouble
-from pgqueue.worker.scout import Scout
 from pgqueue.worker.settings import CLAIM_MAX, POLL_ALONE_S, POLL_S, Settings
-from pgqueue.worker.sieve import REFUSED, Refused, say
+from pgqueue.worker.supervisor.children import Children
+from pgqueue.worker.supervisor.connection import Patience, Trouble, WorkConnection
+from pgqueue.worker.supervisor.cursors import Cursors, Pair, Place
+from pgqueue.worker.supervisor.full_scan import FullScan
+from pgqueue.worker.supervisor.sieve import REFUSED, Refused, say
 
 logger = logging.getLogger("pgqueue.worker")
 
 AHEAD_S = 0.1  # jobs are claimed ahead for this long, and for as long as a claim takes, at the measured rate
 AHEAD_MAX_S = 1.0
-SURPLUS = 4  # times what is wanted ahead: so much in hand is given back, as jobs have become slower than they were
+SURPLUS = (
+    4  # times what is wanted ahead: so much in the buffer is given back, as jobs have become slower than they were
+)
 RATE_WINDOW_S = 0.05
 SECOND_LOOK_S = 0.05  # longer than an autocommit INSERT takes from its snapshot to its commit, on a good disk
 LATER_LOOK = 4  # times as long until the next look, up to a poll: on a slow disk that commit takes a while
@@ -50,17 +52,17 @@ BURST_POLL_S = 0.2  # a burst ends soon after the last job, which may be another
 
 
 class Claimer:
-    """Keeps the crew supplied. `bell` is set by the doorbell, `stirred` by the crew."""
+    """Keeps the children supplied. `bell` is set by the doorbell, `stirred` by the children."""
 
     def __init__(
-        self, line: Line, aside: Line, queries: Queries, crew: Crew, settings: Settings,
+        self, line: WorkConnection, aside: WorkConnection, queries: Queries, children: Children, settings: Settings,
         *, worker: Callable[[], str], may_claim: Callable[[], bool], listens: Callable[[], bool],
         deliver: Callable[[list[Outcome]], None],
         name: str, alarms: FalseAlarms,
     ) -> None:  # fmt: skip
         self._line = line
         self._queries = queries
-        self._crew = crew
+        self._children = children
         self._queues = list(settings.queues) if settings.queues else None
         self._listens = listens
         self._burst = settings.burst
@@ -73,7 +75,7 @@ class Claimer:
         self._before: dict[Pair, int] = {}  # the cursors when these became full
         self._left_until: dict[str, float] = {}  # monotonic, by task
         self._cursors = Cursors()
-        self.scout = Scout(
+        self.full_scan = FullScan(
             line, aside, queries, self._cursors,
             queues=self._queues, without=self._without, on_back=lambda: self.bell.set(),
         )  # fmt: skip
@@ -114,7 +116,7 @@ class Claimer:
     def stir(self) -> None:
         """There may be room."""
         self.stirred.set()
-        if self._full and self._crew.full() != self._full:
+        if self._full and self._children.full() != self._full:
             self.bell.set()  # what was left alone may start: sleep no longer
 
     def stop(self) -> None:
@@ -144,23 +146,23 @@ class Claimer:
         """
         self._measure_rate()
         ahead_s = min(AHEAD_S + self._trip_s, AHEAD_MAX_S)
-        ahead = min(int(self._rate * self._crew.flowing() * ahead_s), int(CLAIM_BYTES / self._mean_bytes))
-        room = self._crew.room()
-        few = 2 * max(1, len(self._crew.children))
-        if len(self._crew.hand) > SURPLUS * max(ahead, few) and not room:
-            self._crew.release_hand()
+        ahead = min(int(self._rate * self._children.flowing() * ahead_s), int(CLAIM_BYTES / self._mean_bytes))
+        room = self._children.room()
+        few = 2 * max(1, len(self._children.children))
+        if len(self._children.buffer) > SURPLUS * max(ahead, few) and not room:
+            self._children.release_buffer()
         if ahead <= few:
             return min(room, CLAIM_MAX)
-        missing = room + ahead - len(self._crew.hand)
+        missing = room + ahead - len(self._children.buffer)
         return min(missing, CLAIM_MAX) if room or missing > ahead / 2 else 0
 
     def _measure_rate(self) -> None:
-        busy_s = self._crew.busy_s - self._rate_busy_s
+        busy_s = self._children.busy_s - self._rate_busy_s
         # The first jobs count at once, or a slow database would keep the claims small for long.
         if busy_s >= RATE_WINDOW_S or (busy_s > 0 and not self._rate):
-            latest = (self._crew.finished - self._rate_done) / busy_s
+            latest = (self._children.finished - self._rate_done) / busy_s
             self._rate = latest if not self._rate else self._rate + (latest - self._rate) * 0.5
-            self._rate_busy_s, self._rate_done = self._crew.busy_s, self._crew.finished
+            self._rate_busy_s, self._rate_done = self._children.busy_s, self._children.finished
 
     @property
     def _poll_s(self) -> float:
@@ -177,10 +179,10 @@ class Claimer:
         taken = 0
         self._heed_full()
         # Where nobody rang and nothing was found before a look is enough, or an idle worker would say two statements at a time.
-        if self._cursors and (rung or self._busy_since or self.scout.costly):
+        if self._cursors and (rung or self._busy_since or self.full_scan.slow):
             taken = await self._take(limit)
-        if not self.scout.due_in_s or not taken:
-            found = await self.scout.look()
+        if not self.full_scan.due_in_s or not taken:
+            found = await self.full_scan.look()
             if found and not taken:
                 taken = await self._take(limit)
         if taken:
@@ -200,8 +202,8 @@ class Claimer:
         if jobs:
             self._mean_bytes = max(1.0, sum(len(job.args) + len(job.kwargs) for job in jobs) / len(jobs))
         # A standby that lagged when it took over hands out again what it had not heard of: one run of a job is enough here.
-        held = self._crew.holds() if self._line.lost else ()
-        self._crew.take(job for job in jobs if job.id not in held and self._startable(job))
+        held = self._children.holds() if self._line.lost else ()
+        self._children.take(job for job in jobs if job.id not in held and self._startable(job))
         return len(jobs)
 
     async def _rows(self, worker: str, places: list[Place], limit: int) -> Rows:
@@ -233,7 +235,7 @@ class Claimer:
 
     def _heed_full(self) -> None:
         """Leave tasks alone that have no place, as long as others have some; then go back to those that were passed by."""
-        full = self._crew.full()
+        full = self._children.full()
         if full != self._full:
             self._cursors.go_back(self._before)
             self._full, self._before = full, self._cursors.seqs() if full else {}
@@ -246,7 +248,7 @@ class Claimer:
         if job.expired:
             self._deliver([Outcome(job.id, job.token, Verdict.CANCELLED, error="expired before it could start")])
             return False
-        if job.task not in self._crew.tasks:
+        if job.task not in self._children.tasks:
             self._refuse(job)
             return False
         return True
@@ -306,9 +308,9 @@ class Claimer:
     async def _sleep(self) -> bool:
         """Nothing was found. True: the burst is over. Each return but that leads to another look at the queue."""
         self._busy_since = None
-        if self._crew.idle:
+        if self._children.idle:
             self._rate = 0.0  # what comes next may be slower
-        if self._burst and self._crew.idle and await self._drained():
+        if self._burst and self._children.idle and await self._drained():
             return True
         if not self.sleeping:
             await self._mark(True)
@@ -321,8 +323,8 @@ class Claimer:
         else:
             timeout_s = min(self._look_in_s, BURST_POLL_S if self._burst else self._poll_s)
             self._look_in_s = min(self._look_in_s * LATER_LOOK, self._poll_s)
-            if self.scout.owed:
-                timeout_s = min(timeout_s, self.scout.due_in_s)
+            if self.full_scan.pending:
+                timeout_s = min(timeout_s, self.full_scan.due_in_s)
             await self._wait(self.bell, self._until_due(timeout_s))
         return False
 

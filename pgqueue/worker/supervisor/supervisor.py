@@ -21,15 +21,15 @@ from pgqueue.alarms import FalseAlarms
 from pgqueue.app import App
 from pgqueue.errors import PgQueueError
 from pgqueue.job import Outcome
-from pgqueue.worker.advice import advice, check_descriptors
-from pgqueue.worker.chores import Chores
-from pgqueue.worker.claimer import Claimer
-from pgqueue.worker.crew import Crew
-from pgqueue.worker.finisher import Finisher
-from pgqueue.worker.lease import Lease, session_name
-from pgqueue.worker.line import Line, Patience, Trouble, Troubles
-from pgqueue.worker.reaper import Reaper, adopts
 from pgqueue.worker.settings import FALSE_ALARMS, Settings
+from pgqueue.worker.supervisor.children import Children
+from pgqueue.worker.supervisor.claimer import Claimer
+from pgqueue.worker.supervisor.connection import Patience, Trouble, Troubles, WorkConnection
+from pgqueue.worker.supervisor.finisher import Finisher
+from pgqueue.worker.supervisor.lease import Lease, session_name
+from pgqueue.worker.supervisor.maintenance import Maintenance
+from pgqueue.worker.supervisor.preflight import advice, check_descriptors
+from pgqueue.worker.supervisor.reaper import Reaper, adopts
 
 logger = logging.getLogger("pgqueue.worker")
 
@@ -41,7 +41,7 @@ Facts = dict[str, Any]
 
 
 class Supervisor:
-    """Starts the children and, once one of them has told the app's settings, the Station; sees both to their end.
+    """RestartPacing the children and, once one of them has told the app's settings, the Station; sees both to their end.
 
     `greet` gets the facts of the banner when the worker is ready.
     """
@@ -53,7 +53,7 @@ class Supervisor:
         self._left: str | None = None  # what could not be recorded
         self._signalled = asyncio.Event()
         self._station: Station | None = None
-        self._crew = Crew(settings, deliver=self._deliver, report=self._report, stirred=self._stirred)
+        self._children = Children(settings, deliver=self._deliver, report=self._report, stirred=self._stirred)
 
     async def run(self) -> None:
         """Work until a signal or the end of a burst; raises ConfigError, DatabaseUnavailable or SchemaError if it cannot start.
@@ -63,16 +63,16 @@ class Supervisor:
         check_descriptors(self._settings)
         self._heed_signals()
         worker = str(uuid.uuid4())
-        self._crew.start(_child_setup(self._settings) | identity(worker))
+        self._children.start(_child_setup(self._settings) | identity(worker))
         try:
-            if await self._unless_signalled(self._crew.hello):
-                self._station = Station(self._settings, self._crew, self._crew.hello.result(), worker=worker)
+            if await self._unless_signalled(self._children.hello):
+                self._station = Station(self._settings, self._children, self._children.hello.result(), worker=worker)
                 if await self._signed_in(self._station):
                     self._greet(self._station.facts())
                     await self._serve(self._station)
                     self._account()
         finally:
-            await self._crew.stop()
+            await self._children.stop()
             if self._station is not None:
                 await self._station.close()
 
@@ -101,7 +101,7 @@ class Supervisor:
 
     async def _serve(self, station: "Station") -> None:
         """Run all parts until it is time to stop; an exception in one of them is a bug and ends the worker."""
-        own = [self._crew.tick(), *([Reaper().run()] if adopts() else [])]
+        own = [self._children.tick(), *([Reaper().run()] if adopts() else [])]
         claiming, *others = tasks = [asyncio.create_task(part) for part in (*station.parts(), *own)]
         stopping = asyncio.create_task(self._signalled.wait())
         try:
@@ -121,13 +121,13 @@ class Supervisor:
         """Stop claiming, give back what waits, let the rest finish within the timeout, then release it."""
         station.drain()
         await asyncio.wait([claiming], timeout=LAST_WORDS_S)
-        running = len(self._crew.running())
+        running = len(self._children.running())
         if running and self._signals == 1:
             patience_s = self._settings.shutdown_timeout_s
             logger.info("stopping: %d jobs may finish within %g s; a second signal ends them now", running, patience_s)
-        self._crew.recall()
-        await _until(lambda: self._crew.idle or self._signals > 1, self._settings.shutdown_timeout_s)
-        await self._crew.stop()
+        self._children.recall()
+        await _until(lambda: self._children.idle or self._signals > 1, self._settings.shutdown_timeout_s)
+        await self._children.stop()
         # A burst is in no hurry: whoever started it relies on its exit code.
         patient = self._settings.burst and not self._signals
         await _until(lambda: station.finisher.idle, self._settings.shutdown_timeout_s if patient else LAST_WORDS_S)
@@ -153,7 +153,7 @@ class Supervisor:
         signalled.cancel()
         return future.done()
 
-    # -- what the crew says before there is a station counts for nothing --
+    # -- what the children says before there is a station counts for nothing --
 
     def _deliver(self, outcomes: list[Outcome]) -> None:
         if self._station is not None:
@@ -169,17 +169,19 @@ class Supervisor:
 
 
 class Station:
-    """The parts of a worker that talk to the database, wired to each other and to the crew."""
+    """The parts of a worker that talk to the database, wired to each other and to the children."""
 
-    def __init__(self, settings: Settings, crew: Crew, hello: dict[str, Any], *, worker: str) -> None:
+    def __init__(self, settings: Settings, children: Children, hello: dict[str, Any], *, worker: str) -> None:
         self._settings = settings
-        self._crew = crew
+        self._children = children
         self._hello = hello
         self._app = App(hello["dsn"], **hello["config"])
         self._name = f"{socket.gethostname()}:{os.getpid()}"
         dsn, queries = self._app.dsn, self._app.queries
         troubles = Troubles()
-        self.line, self._aside = (Line(dsn, queries, name=session_name(worker), troubles=troubles) for _ in range(2))
+        self.line, self._aside = (
+            WorkConnection(dsn, queries, name=session_name(worker), troubles=troubles) for _ in range(2)
+        )
         self._alarms = FalseAlarms(at_most=FALSE_ALARMS)
         self.lease = Lease(
             dsn, queries, worker=worker, row=self._row(), listen=settings.listen, counts=lambda: self.finisher.counts,
@@ -193,17 +195,28 @@ class Station:
             give_way=lambda task, seconds: self.claimer.give_way(task, seconds), on_room=lambda: self.claimer.stirred.set(),
         )  # fmt: skip
         self.claimer = Claimer(
-            self.line, self._aside, queries, crew, settings,
+            self.line, self._aside, queries, children, settings,
             worker=lambda: self.lease.worker, may_claim=self._may_claim, listens=lambda: self.lease.listens,
             deliver=self.finisher.deliver, name=self._name, alarms=self._alarms,
         )  # fmt: skip
-        self.chores = Chores(
-            self.line, queries, self._app.config, crew=crew, finisher=self.finisher, worker=lambda: self.lease.worker
+        self.chores = Maintenance(
+            self.line,
+            queries,
+            self._app.config,
+            children=children,
+            finisher=self.finisher,
+            worker=lambda: self.lease.worker,
         )
 
     def parts(self) -> list[Coroutine[Any, Any, None]]:
         """What runs for ever; the claimer first, which may end by itself."""
-        return [self.claimer.run(), self.claimer.scout.run(), self.finisher.run(), self.lease.run(), self.chores.run()]
+        return [
+            self.claimer.run(),
+            self.claimer.full_scan.run(),
+            self.finisher.run(),
+            self.lease.run(),
+            self.chores.run(),
+        ]
 
     async def open(self) -> None:
         """Sign in; raises SchemaError, or what the connection raises."""
@@ -243,7 +256,7 @@ class Station:
         self.finisher.forget()
         for line in self.line, self._aside:
             line.rename(session_name(self.lease.worker))
-        self._crew.abandon(**identity(self.lease.worker))
+        self._children.abandon(**identity(self.lease.worker))
 
     def _row(self) -> dict[str, Any]:
         """What this worker's row says of it."""

@@ -6,7 +6,7 @@ import threading
 logger = logging.getLogger("pgqueue.worker")
 
 
-class Leftovers:
+class ThreadLeaks:
     """Counts the threads of one child. Told at the first, and again whenever their number has doubled.
 
     Threads do not say who started them, so only jobs are judged that nothing else ran beside.

@@ -8,13 +8,13 @@ import time
 import traceback
 from types import FrameType
 
-from pgqueue.worker.executor import Attempt
+from pgqueue.worker.child.executor import Attempt
 from pgqueue.worker.settings import BLOCKED_S
 
 logger = logging.getLogger("pgqueue.worker")
 
 
-class LoopWatch:
+class BlockedLoopWatch:
     """Watches the loop of one child from a thread of its own, which sleeps while no async job runs."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:

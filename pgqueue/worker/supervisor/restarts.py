@@ -7,7 +7,7 @@ import time
 from pgqueue.worker.settings import BACK_OFF_MAX_S, FIRST_START_S, START_FACTOR, START_GAP_S, START_S
 
 
-class Starts:
+class RestartPacing:
     """The pace of one worker's starts, in all its places together."""
 
     def __init__(self) -> None:

@@ -20,8 +20,8 @@ from typing import NoReturn
 from weakref import WeakSet
 
 from pgqueue import db
-from pgqueue.worker.executor import Attempt
-from pgqueue.worker.exits import flush, run_exit_functions
+from pgqueue.worker.child.executor import Attempt
+from pgqueue.worker.child.exits import flush, run_exit_functions
 
 logger = logging.getLogger("pgqueue.worker")
 

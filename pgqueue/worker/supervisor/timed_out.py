@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pgqueue.job import Claimed, Outcome, Verdict
-from pgqueue.worker.children import Child
 from pgqueue.worker.settings import CRASH_CAP
+from pgqueue.worker.supervisor.child_handle import ChildHandle
 
 CAUSE = "time limit"
 
@@ -20,14 +20,17 @@ class Case:
 
     job: Claimed
     error: str
-    child: Child | None = None
+    child: ChildHandle | None = None
     lost: int = 0
 
 
-class Judgments:
-    """Asks the first child that is ready. `children` is the crew's own list; `deliver` takes what is decided without one."""
+class TimedOutJobs:
+    """Asks the first child that is ready.
 
-    def __init__(self, children: list[Child], *, deliver: Callable[[list[Outcome]], None]) -> None:
+    `children` is the list that Children keeps; `deliver` takes what is decided without one.
+    """
+
+    def __init__(self, children: list[ChildHandle], *, deliver: Callable[[list[Outcome]], None]) -> None:
         self._children = children
         self._deliver = deliver
         self._waiting: deque[Case] = deque()
@@ -51,7 +54,7 @@ class Judgments:
         """The outcome of this job came. False: nobody asked for it."""
         return self._asked.pop(job_id, None) is not None
 
-    def buried(self, child: Child) -> None:
+    def buried(self, child: ChildHandle) -> None:
         """A child has ended: ask another, unless it is the policy that ends them."""
         for case in [case for case in self._asked.values() if case.child is child]:
             del self._asked[case.job.id]

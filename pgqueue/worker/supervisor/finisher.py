@@ -28,8 +28,8 @@ from typing import Any
 from pgqueue.job import Outcome, State, Verdict
 from pgqueue.queries import Queries, Rows, Statement
 from pgqueue.retry import clamp_delay
-from pgqueue.worker.line import Line, Patience, Trouble
-from pgqueue.worker.sieve import REFUSED, Refused, in_ascii, say, sift
+from pgqueue.worker.supervisor.connection import Patience, Trouble, WorkConnection
+from pgqueue.worker.supervisor.sieve import REFUSED, Refused, in_ascii, say, sift
 
 logger = logging.getLogger("pgqueue.worker")
 
@@ -61,7 +61,7 @@ class Finisher:
 
     def __init__(
         self,
-        line: Line,
+        line: WorkConnection,
         queries: Queries,
         *,
         worker: Callable[[], str],

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from pgqueue import db
 from pgqueue.queries import Rows, Statement
-from pgqueue.worker.line import Line
+from pgqueue.worker.supervisor.connection import WorkConnection
 
 T = TypeVar("T")
 REFUSED = "refused"  # the cause of a failure that is neither the task's nor the process's
@@ -38,7 +38,7 @@ def in_ascii(text: object) -> str:
     return str(text).replace("\0", "\\x00").encode("ascii", "backslashreplace").decode()
 
 
-async def say(line: Line, statement: Callable[[], Statement]) -> Rows:
+async def say(line: WorkConnection, statement: Callable[[], Statement]) -> Rows:
     """Make a statement and run it; raises Refused, or one of Trouble where it may pass if it is said again."""
     try:
         rows: Rows = await line.run(statement())
