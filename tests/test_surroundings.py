@@ -1,6 +1,7 @@
 """Whatever a database, a role or a caller's session is set to, we write and read the same, and change nothing of the caller's."""
 
 import asyncio
+import contextlib
 import json
 import re
 import uuid
@@ -51,8 +52,17 @@ OTHERS = {
     "default_transaction_isolation": ["repeatable read"],
     "TimeZone": ["<+0545>-5:45"],
 }
-PATIENT = "-cidle_session_timeout=0 -cstatement_timeout=0 -ctransaction_timeout=0"  # for a test's own session
+TIMEOUTS = ["idle_session_timeout", "statement_timeout", "transaction_timeout"]
 EACH = list(SETTINGS.items()) + [(name, v) for name, vs in OTHERS.items() for v in vs]
+
+
+@contextlib.contextmanager
+def patient(dsn: str) -> Iterator[psycopg.Connection]:
+    """A test's own session, without the timeouts that this server knows."""
+    with psycopg.connect(dsn, autocommit=True) as conn:
+        for (name,) in conn.execute("select name from pg_settings where name = any (%s)", [TIMEOUTS]).fetchall():
+            conn.execute(f"set {name} = 0")
+        yield conn
 
 
 def set_for_all(dsn: str, settings: dict[str, str]) -> None:
@@ -174,7 +184,7 @@ def test_all_of_them_for_a_worker(odd: str, start_worker: Callable[..., Worker])
     assert [job.result(60) for job in jobs] == [0, 1, 2] and atomic.result(60) == [1.5, None]
     assert fails.state == "dead" and "not an OSError" in (fails.snapshot().error or "")
     assert "trying again" not in worker.output
-    with psycopg.connect(odd, options=PATIENT) as conn:
+    with patient(odd) as conn:
         assert conn.execute("select count(*) from pgqueue.jobs where id = %s", [forgets.id]).fetchone() == (0,)
     send.app.close()
 
@@ -197,7 +207,7 @@ def test_all_of_them_for_asyncio(odd: str) -> None:
 @pytest.mark.parametrize("odd", [SETTINGS], ids=["all"], indirect=True)
 def test_a_slow_copy_of_ours_outlives_the_roles_timeouts(odd: str) -> None:
     """Its rows come out of the caller's generator, here one that waits longer than each of them."""
-    with psycopg.connect(odd, autocommit=True, options=PATIENT) as conn:
+    with patient(odd) as conn:
 
         def calls() -> Iterator[tuple[int]]:
             yield (1,)
