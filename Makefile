@@ -20,10 +20,10 @@ demo: .venv/ready ## run every file of Python's standard library through the que
 	@$(PY) -m examples.corpus.demo
 
 test: .venv/ready ## run the tests
-	@$(PY) -m pytest -n auto
+	@$(PY) -m pytest -n auto --durations 10
 
 test-long: .venv/ready ## run the long tests: faults that are quick, a million rows, the benchmarks, the demos
-	@$(PY) -m pytest -n auto --dist loadgroup -m long
+	@$(PY) -m pytest -n auto --dist loadgroup -m long --durations 10
 
 test-faults: .venv/ready ## inject every fault, slow ones too, with nothing else running; the figures come last
 	@PGQUEUE_STRICT_FIGURES=1 HYPOTHESIS_PROFILE=thorough $(PY) -m pytest tests/faults tests/model -m "slow or not slow"
