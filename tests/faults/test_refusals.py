@@ -184,7 +184,9 @@ def test_an_end_that_the_database_is_asked_about_stands_for_itself(
             ])  # fmt: skip
             scheduled = "select count(*) from pgqueue.job where state = 'scheduled'"
             await until(lambda: conn.execute(scheduled).fetchone() == (2,), what="the others are settled")
-            assert finisher.holds() == {"no id"}
+            await until(
+                lambda: finisher.holds() == {"no id"}, what="nothing else is held, a moment after its row is seen"
+            )
 
     asyncio.run(run())
 
@@ -497,7 +499,7 @@ NOT_SAID = {
 def statements_of_the_worker() -> set[tuple[str, str]]:
     """Each value of each statement that some part of the supervisor says, from the sources: a new one cannot be forgotten."""
     said = set()
-    for path in WORKER.glob("*.py"):
+    for path in WORKER.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Attribute | ast.Name):
                 of = node.value.attr if isinstance(node.value, ast.Attribute) else node.value.id
