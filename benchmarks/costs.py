@@ -34,6 +34,9 @@ def measure(bench: Bench) -> Iterator[Measurement]:
     bench.task("noop").defer_many(repeat((), jobs))
     bench.app.close()
     yield from _figures("drain", jobs, _counted(bench, lambda: _drain(bench), deleted=jobs))
+    with bench.connect() as conn:  # more than one where a child that got no turn gave jobs back
+        ((claims,),) = conn.execute(bench.query("select sum(claim_token)::int from {schema}.history")).fetchall()
+    yield Measurement(name="costs of a drain: claims", value=claims / jobs, unit="1/job")
     bench.empty()
     bench.task("noop").defer()  # looks at the schema
     bench.app.close()
