@@ -25,7 +25,7 @@ from pgqueue.signature import signatures_of
 def encode_plain(value: object, *, path: str, max_bytes: int, error: type[PgQueueError] = InvalidArguments) -> str:
     """JSON text of a value without a signature. `path` begins the messages: `shop.send_email: headers`."""
     try:
-        text = _text(value, flat=_is_flat((value,)))
+        text = _text(value, flat=type(value) in SCALARS or _is_flat_one(value))
     except Unfit as unfit:
         raise error(f"{path}{unfit.path()} {unfit.problem}") from unfit.__cause__
     _check_size(_size(text), max_bytes, path, error)

@@ -44,6 +44,7 @@ def eventually(condition: Callable[[], Any], *, what: str, within_s: float = PAT
     return value
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """Of `-n auto`: most tests wait for others most of the time. More than eight would be too many for one server."""
     cores = os.cpu_count() or 1

@@ -22,7 +22,7 @@ from pgqueue import App
 from pgqueue.job import Claimed, Outcome, Verdict
 from pgqueue.queries import Queries
 from pgqueue.worker.supervisor.connection import Troubles, WorkConnection
-from pgqueue.worker.supervisor.finisher import Finisher
+from pgqueue.worker.supervisor.finisher import CROWD, GATHER_S, Finisher
 from pgqueue.worker.supervisor.sieve import REFUSED
 from tests import hostile_tasks, tasks
 from tests.conftest import Worker, eventually
@@ -373,6 +373,30 @@ def test_a_progress_report_that_met_trouble_is_written_all_the_same(app: App, co
             await until(lambda: conn.execute(seen).fetchone() == (0.5, "half"), what="the report is seen")
 
     asyncio.run(run())
+
+
+def test_jobs_that_end_in_crowds_share_statements(task_app: App, conn: psycopg.Connection) -> None:
+    """As fast as the database answers there would be one for every two milliseconds."""
+    tasks.echo.defer_many([n] for n in range(1000))
+    hands = Hands(conn, task_app.queries)
+    jobs = hands.claim()
+    assert len(jobs) == 1000
+
+    async def run() -> float:
+        async with finishing(task_app.dsn, task_app.queries, hands.id) as finisher:
+            began = time.monotonic()
+            for first in range(0, len(jobs), CROWD):
+                finisher.deliver([ended(job, Verdict.SUCCEEDED, result="1") for job in jobs[first : first + CROWD]])
+                await asyncio.sleep(0.001)
+            while not finisher.idle:  # noqa: ASYNC110 (it tells nobody)
+                await asyncio.sleep(0)
+            return time.monotonic() - began
+
+    elapsed_s = asyncio.run(run())
+    ((statements, count),) = conn.execute(
+        "select count(distinct finished_at), count(*) from pgqueue.history"
+    ).fetchall()
+    assert count == 1000 and statements <= elapsed_s / GATHER_S + 1
 
 
 def test_progress_of_every_kind_of_number_is_seen_and_the_wrong_is_refused_where_it_is_reported(

@@ -44,7 +44,7 @@ from pgqueue.worker.link.running_slots import RunningSlots
 
 logger = logging.getLogger("pgqueue.worker")
 
-FLUSH_S = 0.002  # outcomes wait this long for company while more jobs are at hand
+FLUSH_S = 0.002  # the first outcome waits this long for company while more jobs are at hand
 PROGRESS_S = 0.1  # a task may report progress as often as it likes; it is sent this often
 MAX_NOTE = 200  # characters of what a task says about its progress
 PR_SET_PDEATHSIG = 1
@@ -71,7 +71,7 @@ class ChildMain:
         self._tokens: queue.SimpleQueue[bool] = queue.SimpleQueue()  # one per job put into _unstarted; False: stop
         self._running: dict[str, tuple[Attempt, asyncio.Task[None] | None]] = {}
         self._done: list[tuple[Sequence[Any], int]] = []
-        self._flushed_at = 0.0
+        self._waiting_since = 0.0  # the first of them
         self._out = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._local = threading.local()
@@ -141,7 +141,7 @@ class ChildMain:
     def _judge(self, job: Claimed, cause: str, error: str) -> None:
         """Another child was killed while it ran this; only user code knows the policy, so it is asked here."""
         outcome = self._attempt(job).judged(TimeLimitExceeded(error), cause=cause)
-        self._emit(outcome, 0.0)
+        self._emit(outcome, 0.0, 0.0)
         self.flush()
 
     # -- sync jobs --
@@ -169,8 +169,8 @@ class ChildMain:
             self._leftovers.end(job.task)
             if attempt.spoiled or self._spoiler:
                 outcome = self._excused(attempt, outcome)
-            self._emit(outcome, now - began)
-            if attempt.spoiled or not self._unstarted or now - self._flushed_at > FLUSH_S:
+            self._emit(outcome, began, now)
+            if attempt.spoiled or not self._unstarted or now - self._waiting_since > FLUSH_S:
                 self.flush()
             # Only now: a job whose end cannot be sent would be given back for ever, and charged nothing.
             self._slots.wipe(slot)
@@ -217,7 +217,7 @@ class ChildMain:
         first = not self._done
         if attempt.spoiled or self._spoiler:
             outcome = self._excused(attempt, outcome)
-        self._emit(outcome, time.perf_counter() - began)
+        self._emit(outcome, began, time.perf_counter())
         if first:  # one flush for all that end in this turn of the loop
             asyncio.get_running_loop().call_soon(self.flush)
 
@@ -254,7 +254,7 @@ class ChildMain:
         attempt = Attempt(job, self._app.tasks[job.task], current, worker=self._setup["worker"])
         return attempt
 
-    def _emit(self, outcome: Outcome, seconds: float) -> None:
+    def _emit(self, outcome: Outcome, began: float, ended: float) -> None:
         # A success has but four fields; to encode the others' defaults took 0.75 of the 11 us that this process spends on a job.
         fields: Sequence[Any] = outcome
         if outcome.verdict == Verdict.SUCCEEDED:
@@ -262,7 +262,9 @@ class ChildMain:
         elif outcome.verdict == Verdict.COMMITTED:
             self._useful = True
         with self._out:
-            self._done.append((fields, int(seconds * 1e6)))
+            if not self._done:
+                self._waiting_since = ended
+            self._done.append((fields, int((ended - began) * 1e6)))
 
     def _resign(self, job_id: str, why: str) -> None:
         """Ask to be replaced, once, and give back what has not started."""
@@ -300,7 +302,6 @@ class ChildMain:
         flush()
         with self._out:
             done, self._done = self._done, []
-            self._flushed_at = time.perf_counter()
         if done:
             self._send(["done", done, _memory_mb() if self._setup["weigh"] else 0])
 

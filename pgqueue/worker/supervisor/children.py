@@ -159,15 +159,15 @@ class Children:
         if not child.empty:  # else it was only asked to judge
             self.busy_s += child.rest()
             self.finished += len(done)
-        outcomes = []
+        outcomes, tasks = [], self.tasks
         for fields, run_us in done:
             outcome = Outcome(*fields)
             run = child.pop(outcome.job_id)
             if run is None:
                 if not self._judgments.answered(outcome.job_id):
                     continue  # it has no say in this job (any more): we were declared dead, and start over
-            elif run.job.task in self.tasks:
-                self.tasks[run.job.task].measured(run_us / 1e6)
+            elif (profile := tasks.get(run.job.task)) is not None:
+                profile.measured(run_us / 1e6)
             outcomes.append(outcome)
         child.mark_started()
         child.done_count += len(done)

@@ -21,6 +21,7 @@ repeat can cure must not stop all others, and not be blamed on those who did not
 
 import asyncio
 import logging
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
@@ -33,6 +34,10 @@ from pgqueue.worker.supervisor.sieve import REFUSED, Refused, in_ascii, say, sif
 
 logger = logging.getLogger("pgqueue.worker")
 
+# Jobs that end in crowds are recorded no more often than this: a fast supervisor would else send a statement for every few
+# of them, and each costs both sides as much as some twenty outcomes do.
+GATHER_S = 0.005
+CROWD = 20
 BATCH = 1000  # outcomes in one statement: about 10 ms of the server's time
 BATCH_BYTES = 2_000_000  # of texts in one statement, and the most that may wait before no more jobs are claimed
 
@@ -128,11 +133,16 @@ class Finisher:
     async def run(self) -> None:
         """Write for ever, batch after batch."""
         patience = Patience(self._line.troubles)
+        crowded, began = False, 0.0
         while True:
             await self._came.wait()
             self._came.clear()
             while self._pending or self._progress:
+                if crowded:
+                    await asyncio.sleep(began + GATHER_S - time.monotonic())
+                began = time.monotonic()
                 self._take_batch()
+                crowded = len(self._writing) >= CROWD
                 try:
                     await self._write()
                     self._repeated = False
@@ -148,25 +158,28 @@ class Finisher:
 
     def _take_batch(self) -> None:
         """Begin with the next outcomes: at least one, and no more than a statement should carry."""
-        count, size = 0, 0
-        for outcome in self._pending[:BATCH]:
-            size += _size(outcome)
-            if count and size > BATCH_BYTES:
-                break
-            count += 1
+        count = min(len(self._pending), BATCH)
+        if self.full:
+            size, count = 0, 0
+            for outcome in self._pending[:BATCH]:
+                size += _size(outcome)
+                if count and size > BATCH_BYTES:
+                    break
+                count += 1
         self._writing, self._pending = self._pending[:count], self._pending[count:]
 
     async def _write(self) -> None:
         """Write what stands in _writing, kind by kind; what a failure leaves there is tried again."""
-        if ended := self._of(Verdict.COMMITTED, Verdict.LOST):
-            self._note(ended)
         refusals: list[Refused] = []
-        for ask, kind in ((self._resolve, Verdict.UNSURE), (self._hand_back, Verdict.MISFIT)):
-            for outcome in self._of(kind):
-                try:
-                    await ask(outcome)
-                except Refused as error:
-                    refusals.append(error)
+        if {outcome.verdict for outcome in self._writing} != {Verdict.SUCCEEDED}:
+            if ended := self._of(Verdict.COMMITTED, Verdict.LOST):
+                self._note(ended)
+            for ask, kind in ((self._resolve, Verdict.UNSURE), (self._hand_back, Verdict.MISFIT)):
+                for outcome in self._of(kind):
+                    try:
+                        await ask(outcome)
+                    except Refused as error:
+                        refusals.append(error)
         for write, kinds in ((self._finish, [Verdict.SUCCEEDED]), (self._settle, list(AFTER))):
             if outcomes := self._of(*kinds):
                 try:
@@ -239,6 +252,9 @@ class Finisher:
         was_full, self._bytes = self.full, self._bytes - sum(map(_size, outcomes))
         if was_full and not self.full:
             self._on_room()
+        if len(outcomes) == len(self._writing):
+            self._writing = ()
+            return
         attempts = {(outcome.job_id, outcome.token) for outcome in outcomes}
         self._writing = [outcome for outcome in self._writing if (outcome.job_id, outcome.token) not in attempts]
 
