@@ -1,6 +1,7 @@
 """pgqueue: a job queue on PostgreSQL. This is the front door; everything public is imported from here."""
 
 from pgqueue.app import App
+from pgqueue.client.handle import Job, Jobs
 from pgqueue.config import Config
 from pgqueue.context import CurrentJob, current_job
 from pgqueue.errors import (
@@ -27,8 +28,8 @@ from pgqueue.errors import (
     SignatureChanged,
     TimeLimitExceeded,
 )
-from pgqueue.job import Job, Jobs, Snapshot, State
-from pgqueue.listing import Page
+from pgqueue.job import Snapshot, State
+from pgqueue.ops.listing import Page
 from pgqueue.retry import Cancel, Retry, Snooze
 from pgqueue.task import Task
 

@@ -11,10 +11,16 @@ from functools import partial
 from typing import Any, ParamSpec, TypeVar, overload
 
 from pgqueue import db
-from pgqueue.codec import decode_plain, encode_plain
+from pgqueue.client.connections import AppConnections
+from pgqueue.client.enqueue import Call, enqueue_again, enqueue_many, enqueue_one
+from pgqueue.client.handle import Job, Jobs
+from pgqueue.client.names import same_function
+from pgqueue.client.options import MAX_REASON, Options, check_name, check_text
+from pgqueue.client.results import CLOSED, Told, Waiter
+from pgqueue.client.tries import Tries
+from pgqueue.codec.calls import decode_plain, encode_plain
+from pgqueue.codec.redact import MARKS
 from pgqueue.config import Config
-from pgqueue.database import Database
-from pgqueue.enqueue import Call, enqueue_again, enqueue_many, enqueue_one
 from pgqueue.errors import (
     ConfigError,
     DuplicateJob,
@@ -25,20 +31,15 @@ from pgqueue.errors import (
     PgQueueError,
     ResultTimeout,
 )
-from pgqueue.job import ID, Job, Jobs, Snapshot, State, new_id
-from pgqueue.listing import Page, Wanted, check_id, listing
-from pgqueue.names import same_function
-from pgqueue.options import MAX_REASON, Options, check_name, check_text
-from pgqueue.purge import purge
+from pgqueue.job import ID, Snapshot, State, new_id
+from pgqueue.ops.listing import Page, Wanted, check_id, listing
+from pgqueue.ops.purge import purge
+from pgqueue.ops.why import Why, why
 from pgqueue.queries import Queries, Row, Statement, Steps
-from pgqueue.redact import MARKS
-from pgqueue.results import CLOSED, Told, Waiter
 from pgqueue.retry import Strategy
 from pgqueue.spoils import Spoil, check_spoils
 from pgqueue.strategies import cure_for
 from pgqueue.task import AnyTask, Task
-from pgqueue.tries import Tries
-from pgqueue.why import Why, why
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -60,7 +61,7 @@ class App:
         self, dsn: str | None = None, *, schema: str | None = None, spoils: Iterable[Spoil] = (), **settings: Any
     ) -> None:
         self.spoils = check_spoils(spoils, where="App()")
-        self._database = Database({"dsn": dsn, "schema": schema, **settings})
+        self._database = AppConnections({"dsn": dsn, "schema": schema, **settings})
         self.tasks: dict[str, AnyTask] = {}
         """Every task of this app by name; only these ever run."""
 

@@ -14,6 +14,8 @@ from pgqueue.address import libpq
 from pgqueue.errors import ConfigError, InvalidOption
 
 Notify = Literal["idle", "always", "never"]
+# Of the server's queue of notifications; when that is full every commit that rings fails.
+NOTIFY_SHARE = 0.1
 
 # Channels and roles are named after the schema and PostgreSQL cuts names at 63 bytes; lower case so that psql needs no quotes.
 SCHEMA_NAME = re.compile(r"[a-z_][a-z0-9_]{0,47}")

@@ -5,8 +5,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
+from pgqueue.codec.numeric import as_float
 from pgqueue.errors import ConfigError, TimeLimitExceeded
-from pgqueue.numeric import as_float
 from pgqueue.retry import Cancel
 
 

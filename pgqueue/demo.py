@@ -8,9 +8,9 @@ from typing import Any
 from tenacity import wait_fixed
 
 from pgqueue.app import App
+from pgqueue.client.handle import Job
 from pgqueue.context import current_job
 from pgqueue.errors import JobCancelled, JobDead
-from pgqueue.job import Job
 
 app = App()
 SOON = wait_fixed(0.2)

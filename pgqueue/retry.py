@@ -14,8 +14,8 @@ from tenacity.retry import retry_if_exception_type
 from tenacity.stop import stop_after_attempt
 from tenacity.wait import wait_exponential, wait_random
 
+from pgqueue.codec.numeric import as_float
 from pgqueue.errors import InvalidOption
-from pgqueue.numeric import as_float
 from pgqueue.strategies import check, judges_results
 
 DEFAULT_MAX_ATTEMPTS = 20  # with the waits below: about half a day of trying

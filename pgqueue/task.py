@@ -8,15 +8,15 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
 
-from pgqueue.codec import Codec
-from pgqueue.enqueue import Call
+from pgqueue.client.enqueue import Call
+from pgqueue.client.handle import Job, Jobs
+from pgqueue.client.names import name_of
+from pgqueue.client.options import Options, check_name
+from pgqueue.codec.calls import Codec
+from pgqueue.codec.redact import Marks
+from pgqueue.codec.signature import returns_as_it_is
 from pgqueue.errors import ConfigError, InvalidOption
-from pgqueue.job import Job, Jobs
-from pgqueue.names import name_of
-from pgqueue.options import Options, check_name
-from pgqueue.redact import Marks
 from pgqueue.retry import Policy, Strategy, policy
-from pgqueue.signature import returns_as_it_is
 from pgqueue.spoils import Spoil, check_spoils
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import pytest
 
 from pgqueue import App
 from pgqueue.bench import floor
-from pgqueue.codec import Codec
+from pgqueue.codec.calls import Codec
 from pgqueue.context import CurrentJob
 from pgqueue.job import Claimed, Verdict, new_id
 from pgqueue.worker.child.executor import Attempt
@@ -69,7 +69,7 @@ def test_arguments_of_built_in_types_are_proven_by_type_alone() -> None:
     assert taken(wait, 5) <= 20 and taken(wait, 5.5) <= 20
     assert taken(many, [1] * 100) == taken(many, [1])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pgqueue.codec.prove", None)  # nothing is read back
+        patch.setattr("pgqueue.codec.calls.prove", None)  # nothing is read back
         assert taken(nested, {"a": (date(2024, 1, 2),)})
 
 

@@ -23,7 +23,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pgqueue.codec import Codec, encode_plain
+from pgqueue.codec.calls import Codec, encode_plain
 from pgqueue.errors import InvalidArguments, InvalidOption, InvalidResult
 
 if TYPE_CHECKING:

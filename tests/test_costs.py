@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import psycopg
 import pytest
@@ -17,18 +17,20 @@ import pytest
 from benchmarks.chaos.cluster import Cluster
 from benchmarks.filling import Filling
 from benchmarks.session import Session
-from pgqueue import App, db, stats
-from pgqueue.enqueue import COPY_CHUNK, enqueue_one
+from pgqueue import App, db
+from pgqueue.client.enqueue import COPY_CHUNK, enqueue_one
+from pgqueue.client.options import Options
 from pgqueue.job import State, new_id
-from pgqueue.listing import WINDOW, Wanted, listing
-from pgqueue.options import Options
-from pgqueue.purge import OLDER_THAN_ALL, deletions, window
-from pgqueue.queries import Queries, Statement, Steps, T
+from pgqueue.ops import stats
+from pgqueue.ops.listing import WINDOW, Wanted, listing
+from pgqueue.ops.purge import OLDER_THAN_ALL, deletions, window
+from pgqueue.queries import Queries, Statement, Steps
 from pgqueue.worker.settings import CLAIM_MAX, FRESH_S, GRACE_S, LEASE_S
 from tests import tasks
 from tests.conftest import Worker, eventually
 from tests.plans import Plan, fresh
 
+T = TypeVar("T")
 Start = Callable[..., Worker]
 long = pytest.mark.long
 

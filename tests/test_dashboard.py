@@ -24,7 +24,7 @@ from pgqueue import dashboard
 from pgqueue.dashboard.head import _block
 from pgqueue.dashboard.page import Page
 from pgqueue.dashboard.words import per_s, span
-from pgqueue.stats import (
+from pgqueue.ops.stats import (
     Bucket,
     Count,
     Failure,

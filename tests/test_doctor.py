@@ -12,7 +12,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from pgqueue import App, db, doctor
+from pgqueue import App, db
+from pgqueue.ops import doctor
 from pgqueue.worker.settings import CRASH_CAP, GRACE_S
 from pgqueue.worker.supervisor.maintenance import GIVES_WAY, Maintenance
 from tests.conftest import Worker

@@ -37,6 +37,43 @@ def test_imports_go_one_way() -> None:
     assert done == graph.keys(), f"these import each other: {sorted(graph.keys() - done)}"
 
 
+# From the ground up. What stands on one line may import each other.
+FLOORS = (
+    ("errors",),
+    ("address", "strategies", "terminal"),
+    ("config", "codec", "job"),
+    ("retry",),
+    ("context", "spoils", "queries"),
+    ("db",),
+    ("embedded", "schema"),
+    ("client",),
+    ("ops", "task"),
+    ("app",),
+    ("loader", "demo"),
+    ("worker",),
+    ("bench", "dashboard"),
+    ("cli",),
+    ("__main__",),
+)
+
+
+def room_of(name: str) -> str:
+    return name.split(".")[1]
+
+
+def test_every_room_has_its_floor() -> None:
+    rooms = {room_of(name_of(path)) for path in MODULES if name_of(path) != "pgqueue"}
+    assert rooms == {room for floor in FLOORS for room in floor}
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if name_of(path) != "pgqueue"], ids=name_of)
+def test_imports_run_downwards(path: Path) -> None:
+    floor = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+    own = room_of(name_of(path))
+    rooms = {room_of(name) for name in imports(path) if name != "pgqueue"}
+    assert {room for room in rooms - {own} if floor[room] > floor[own]} == set()
+
+
 def test_only_its_command_imports_the_measurements() -> None:
     importers = {name_of(path) for path in MODULES if re.search(r"(from|import) pgqueue\.bench\b", path.read_text())}
     assert {name for name in importers if not name.startswith("pgqueue.bench")} == {"pgqueue.cli.bench"}
@@ -82,11 +119,7 @@ def test_a_statement_says_what_it_does_and_is_used(path: Path) -> None:
     callers = "".join(module.read_text() for module in MODULES)
     assert (
         path.parent.name == "migrations"
-        or path.stem.removeprefix("insert_on_duplicate_")
-        .removeprefix("insert_source_")
-        .removeprefix("partition_")
-        .removeprefix("savepoint_")
-        .removeprefix("purge_")
+        or path.stem.removeprefix("insert_on_duplicate_").removeprefix("insert_source_").removeprefix("savepoint_")
         in callers
     )
 
@@ -113,7 +146,7 @@ def reaches(path: Path, seen: set[str]) -> set[str]:
 )
 def test_the_supervisor_knows_no_user_code(path: Path) -> None:
     strangers = {
-        name for name in reaches(path, set()) if name.startswith("pgqueue.worker.child") or name == "pgqueue.finder"
+        name for name in reaches(path, set()) if name.startswith("pgqueue.worker.child") or name == "pgqueue.loader"
     }
     assert not strangers
 
@@ -124,3 +157,18 @@ def test_supervisor_and_child_share_the_link_alone() -> None:
             assert not {name for name in imports(path) if name.startswith("pgqueue.worker.supervisor")}, name_of(path)
         if name_of(path).startswith("pgqueue.worker.link."):
             assert not {name for name in imports(path) if name.startswith("pgqueue.worker.child")}, name_of(path)
+
+
+def test_every_statement_that_a_builder_names_is_there() -> None:
+    """A builder that is called once in a blue moon must not find out then."""
+    named = set()
+    for path in (PACKAGE / "queries").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if (
+                isinstance(node, ast.Constant)
+                and isinstance(node.value, str)
+                and re.fullmatch(r"\w+((/\w+)+(\.sql)?|\.sql)", node.value)
+            ):
+                named.add(node.value.removesuffix(".sql"))
+    there = {str(path.relative_to(PACKAGE / "sql").with_suffix("")) for path in (PACKAGE / "sql").rglob("*.sql")}
+    assert len(named) > 80 and named <= there

@@ -9,8 +9,8 @@ import pytest
 
 from pgqueue import App, DuplicateJob, InvalidOption, Job, JobNotFound, Page, Snapshot, State
 from pgqueue.job import first_id
-from pgqueue.listing import STATE_WINDOW, WINDOW
-from pgqueue.purge import OLDER_THAN_ALL, deletions, window
+from pgqueue.ops.listing import STATE_WINDOW, WINDOW
+from pgqueue.ops.purge import OLDER_THAN_ALL, deletions, window
 from tests.conftest import eventually
 from tests.hands import Hands
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pgqueue import ConfigError
-from pgqueue.finder import find_app
+from pgqueue.loader import load_app
 from tests.conftest import ROOT
 
 SCRIPT = """
@@ -196,7 +196,7 @@ def test_the_worker_is_told_the_name_by_which_a_script_defers(
 ) -> None:
     monkeypatch.chdir(shop)
     with pytest.raises(ConfigError) as told:
-        find_app(path)
+        load_app(path)
     assert str(told.value).endswith(f"did you mean {cure.format(shop)}")
 
 

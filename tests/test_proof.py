@@ -44,7 +44,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, Json, PrivateAttr, RootModel, SecretStr
 
-from pgqueue.codec import Codec
+from pgqueue.codec.calls import Codec
 from pgqueue.errors import InvalidArguments, InvalidResult
 
 LIMIT = 1_000_000

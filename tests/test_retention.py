@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.chaos.cluster import Cluster
 from pgqueue import App, Config, JobNotFound, db
-from pgqueue.retention import tidy_partitions
+from pgqueue.schema.retention import tidy_partitions
 from tests.conftest import Worker, eventually
 
 AHEAD_DAYS = 7

@@ -20,8 +20,10 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from pgqueue import App, Config, NotAllowed, SchemaTooNew, db, doctor, queries, stats
-from pgqueue.schema import newest, roles_script, script
+from pgqueue import App, Config, NotAllowed, SchemaTooNew, db
+from pgqueue.ops import doctor, stats
+from pgqueue.queries import migrations, statement
+from pgqueue.schema.upgrade import newest, roles_script, script
 from pgqueue.worker.settings import CRASH_CAP, GRACE_S
 from tests.conftest import ROOT, TABLES, Worker, eventually
 from tests.hands import Hands
@@ -800,7 +802,7 @@ def migrate_there(dsn: str, schema: str) -> list[str]:
 def test_s35_two_at_once_and_again(site: House) -> None:
     with multiprocessing.get_context("spawn").Pool(2) as pool:
         done = pool.starmap(migrate_there, [(site.dsn, site.schema)] * 2, chunksize=1)
-    assert sorted(done, key=len) == [[], [name for _, name in queries.migrations()]]
+    assert sorted(done, key=len) == [[], [name for _, name in migrations()]]
     before = grants(site)
     assert migrate_there(site.dsn, site.schema) == [] and grants(site) == before
 
@@ -844,13 +846,13 @@ def test_s35_a_later_migration_belongs_to_the_owner_whoever_runs_it(
     site: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     migrate_there(site.dsn, site.schema)
-    folder = shutil.copytree(queries._FOLDER, tmp_path / "sql")
+    folder = shutil.copytree(statement.SQL, tmp_path / "sql")
     (folder / "migrations" / f"{newest() + 1:04}_more.sql").write_text(
         "create table {schema}.more (a int);\n"
         "create or replace function {schema}.tidy(keep_succeeded_days integer, keep_dead_days integer) returns void\n"
         "language sql set search_path = pg_catalog, pg_temp as '';\n"
     )
-    monkeypatch.setattr(queries, "_FOLDER", folder)
+    monkeypatch.setattr(statement, "SQL", folder)
     with site.app() as app:
         assert app.migrate() == [f"{newest():04}_more.sql"]
     owner = f"{site.schema}_owner"

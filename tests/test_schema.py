@@ -16,7 +16,7 @@ from psycopg.conninfo import make_conninfo
 from benchmarks.chaos.cluster import Cluster
 from pgqueue import App, InvalidOption, NotAllowed, SchemaError, SchemaMissing, SchemaTooNew, SchemaTooOld
 from pgqueue.queries import first_line, migrations, pieces, works_with
-from pgqueue.schema import newest, script
+from pgqueue.schema.upgrade import newest, script
 from tests.hands import Hands
 
 NAMES = [name for _, name in migrations()]
@@ -160,7 +160,7 @@ def test_every_migration_from_the_second_on_says_what_it_works_with(fresh_dsn: s
 def test_the_tables_of_the_first_code_are_brought_up_to_date(fresh_dsn: str) -> None:
     """As it left them: with its list of migrations, ended jobs, and the days that were made ahead."""
     app = App(fresh_dsn)
-    for piece in pieces(app.queries.text("schema_prepare") + app.queries.text("migrations/0001_initial")):
+    for piece in pieces(app.queries.text("schema/prepare") + app.queries.text("migrations/0001_initial")):
         execute(fresh_dsn, piece)
     execute(fresh_dsn, "insert into pgqueue.migration (version, name) values (1, '0001_initial.sql')")
     execute(fresh_dsn, "select pgqueue.tidy(7, 7)")

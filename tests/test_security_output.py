@@ -17,10 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from psycopg.conninfo import make_conninfo
 
-from pgqueue import App, InvalidOption, JobDead, redact
+from pgqueue import App, InvalidOption, JobDead
+from pgqueue.codec import redact
 from pgqueue.config import SECRET_NAMES, Config
 from pgqueue.job import Snapshot
-from pgqueue.visible import HIDDEN, LogFormat, harmless
+from pgqueue.terminal import HIDDEN, LogFormat, escape
 from tests import hostile_tasks as tasks
 from tests.conftest import ROOT, Worker, eventually
 from tests.shell import Shell
@@ -191,7 +192,7 @@ def test_s13_cells_are_bounded(run: Run, hostile_rows: list[str]) -> None:
 
 @given(text=st.text())
 def test_s13_any_text_is_made_harmless_and_what_can_be_read_stays(text: str) -> None:
-    shown = harmless(text)
+    shown = escape(text)
     assert is_harmless(shown)
     assert shown == text or not is_harmless(text)
 

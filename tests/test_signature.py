@@ -14,7 +14,7 @@ import pytest
 import tenacity
 
 from pgqueue import App, ConfigError, InvalidArguments
-from pgqueue.codec import Codec
+from pgqueue.codec.calls import Codec
 
 DAY = date(2024, 1, 1)
 LIMIT = 10_000

@@ -10,10 +10,11 @@ from typing import Any
 import psycopg
 import pytest
 
-from pgqueue import db, schema, stats
+from pgqueue import db, schema
 from pgqueue.config import Config
+from pgqueue.ops import stats
+from pgqueue.ops.stats import Bucket, Count, Stats, Totals
 from pgqueue.queries import Queries
-from pgqueue.stats import Bucket, Count, Stats, Totals
 
 Connection = psycopg.Connection[Any]
 TABLES = "job, history, attempt, worker, queue, throughput, awaited, audit"

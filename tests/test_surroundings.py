@@ -18,10 +18,11 @@ from psycopg.conninfo import make_conninfo
 from benchmarks.chaos import pooler
 from benchmarks.chaos.cluster import Cluster
 from benchmarks.chaos.pooler import Pooler
-from pgqueue import App, ConfigError, InvalidArguments, NotAllowed, db, stats
+from pgqueue import App, ConfigError, InvalidArguments, NotAllowed, db
+from pgqueue.client.handle import Job
 from pgqueue.db import narrow
 from pgqueue.db.doors import ROOM_FOR_A_BELL
-from pgqueue.job import Job
+from pgqueue.ops import stats
 from pgqueue.queries import Queries
 from tests.conftest import Worker, eventually
 from tests.hands import Hands
@@ -290,7 +291,7 @@ TYPED = {
     "queue_limit": "bigint",
 }
 READS = re.compile(r"^(select|with|insert|update|delete|\()", re.MULTILINE)
-NOT_READ = ("migrations/", "roles/create", "roles/grant", "insert_", "beat_")
+NOT_READ = ("migrations/", "roles/create", "roles/grant", "client/insert_", "lease/beat_")
 
 
 def test_all_answers_are_of_types_that_are_read_from_binary(app: App, conn: psycopg.Connection) -> None:
@@ -307,19 +308,27 @@ def test_all_answers_are_of_types_that_are_read_from_binary(app: App, conn: psyc
         conn.execute("deallocate asked")
         assert set(types or ()) <= RESULT_TYPES, name
         seen.add(name)
-    assert {"claim", "heads", "job", "jobs/window", "beat", "finish", "why", "stats_queues", "doctor/server"} <= seen, (
-        seen
-    )
+    assert {
+        "worker/claim",
+        "worker/heads",
+        "client/job",
+        "ops/jobs/window",
+        "lease/beat",
+        "worker/finish",
+        "ops/why",
+        "ops/stats_queues",
+        "ops/doctor/server",
+    } <= seen, seen
 
 
 def _prepared(queries: Queries, name: str) -> str:
     pieces = {
-        "insert": {"source": (SQL / "insert_source_one.sql").read_text(), "on_conflict": ""},
-        "beat": {"jobs": (SQL / "beat_asks_jobs.sql").read_text()},
-        "schema_applied": {"version": "1", "name": "x", "works_with": "null"},
-        "jobs/of_state": {"source": (SQL / "jobs" / "by_due.sql").read_text()},
-        "jobs/window": {"live": "true", "states": "'dead'"},
-        "jobs/purge_window": {"table": "history_ended", "finished_at": "finished_at", "states": "'dead'"},
+        "client/insert": {"source": (SQL / "client" / "insert_source_one.sql").read_text(), "on_conflict": ""},
+        "lease/beat": {"jobs": (SQL / "lease" / "beat_asks_jobs.sql").read_text()},
+        "schema/applied": {"version": "1", "name": "x", "works_with": "null"},
+        "ops/jobs/of_state": {"source": (SQL / "ops" / "jobs" / "by_due.sql").read_text()},
+        "ops/jobs/window": {"live": "true", "states": "'dead'"},
+        "ops/jobs/purge_window": {"table": "history_ended", "finished_at": "finished_at", "states": "'dead'"},
     }
     text = queries.text(name, **pieces.get(name, {}))
     text = "\n".join(line for line in text.splitlines() if not line.startswith("--")).strip().rstrip(";")

@@ -12,7 +12,7 @@ from tenacity import retry_if_exception_type, stop_after_attempt, wait_fixed
 
 import pgqueue
 from pgqueue import App, ConfigError, InvalidOption, Task
-from pgqueue.options import Options
+from pgqueue.client.options import Options
 
 shop = App("postgresql://nobody@nowhere.invalid/nothing")
 

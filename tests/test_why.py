@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from pgqueue import App, Job, db
-from pgqueue.why import span
+from pgqueue.ops.why import span
 from tests.conftest import Worker
 from tests.hands import Hands
 

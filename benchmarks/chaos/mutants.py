@@ -79,26 +79,26 @@ MUTANTS = (
     Mutant(
         "a finish is found by id only",
         [
-            ("sql/finish.sql", FENCED.format("done"), ""),
-            ("sql/settle.sql", FENCED.format("verdict"), ""),
+            ("sql/worker/finish.sql", FENCED.format("done"), ""),
+            ("sql/worker/settle.sql", FENCED.format("verdict"), ""),
         ],
         "cuts", frozenset({"stale", "effects", "doubled", "token"}),
     ),
     Mutant(
         "the token is the attempt, which is handed back",
         [
-            ("sql/claim.sql", "claim_token = claim_token + 1", "claim_token = attempt + 1"),
+            ("sql/worker/claim.sql", "claim_token = claim_token + 1", "claim_token = attempt + 1"),
         ],
         "kills", frozenset({"token"}),
     ),
     Mutant(
         "a free session lock is death",
         [
-            ("sql/beat.sql", "      and exists (select from judge)\n", ""),
-            ("sql/beat.sql", "      and pg_postmaster_start_time() not between now() - interval '5 seconds' and now()\n", ""),
-            ("sql/beat.sql", "          %(settled)s\n          and ", "          "),
-            ("sql/beat.sql", "suspect_since < now() - %(grace_s)s * interval '1 second'", "%(grace_s)s > 0"),
-            ("sql/bury.sql", "suspect_since < now() - %(grace_s)s * interval '1 second'", "%(grace_s)s > 0"),
+            ("sql/lease/beat.sql", "      and exists (select from judge)\n", ""),
+            ("sql/lease/beat.sql", "      and pg_postmaster_start_time() not between now() - interval '5 seconds' and now()\n", ""),
+            ("sql/lease/beat.sql", "          %(settled)s\n          and ", "          "),
+            ("sql/lease/beat.sql", "suspect_since < now() - %(grace_s)s * interval '1 second'", "%(grace_s)s > 0"),
+            ("sql/lease/bury.sql", "suspect_since < now() - %(grace_s)s * interval '1 second'", "%(grace_s)s > 0"),
         ],
         "restarts", frozenset({"theft"}),
     ),
@@ -160,8 +160,8 @@ MUTANTS = (
     Mutant(
         "unique keys are inserted in the order given",
         [
-            ("enqueue.py", "order = sorted(range(len(held)), key=keys.__getitem__)", "order = range(len(held))"),
-            ("sql/insert_source_many.sql", '  order by unique_key collate "C"\n', ""),
+            ("client/enqueue.py", "order = sorted(range(len(held)), key=keys.__getitem__)", "order = range(len(held))"),
+            ("sql/client/insert_source_many.sql", '  order by unique_key collate "C"\n', ""),
         ],
         "fights", frozenset({"deadlock"}),
     ),

@@ -15,9 +15,9 @@ from typing import Any
 
 from pgqueue import db
 from pgqueue.app import App
-from pgqueue.enqueue import COPY_CHUNK, enqueue_many, enqueue_one
+from pgqueue.client.enqueue import COPY_CHUNK, enqueue_many, enqueue_one
+from pgqueue.client.options import Options
 from pgqueue.job import Claimed, new_id
-from pgqueue.options import Options
 from pgqueue.queries import Rows, Statement
 
 BATCH = 500

@@ -16,7 +16,7 @@ from pgqueue import db
 from pgqueue.cli import bench, demo, doctor, jobs, queues, server, worker
 from pgqueue.cli.output import Notes, fail, say, show_everything
 from pgqueue.errors import ConfigError, PgQueueError
-from pgqueue.visible import harmless
+from pgqueue.terminal import escape
 
 cli = typer.Typer(
     name="pgqueue",
@@ -64,6 +64,6 @@ def main() -> None:
         sys.exit(1)
     except (PgQueueError, db.DatabaseError, TypeError) as error:
         if _debug or (isinstance(error, TypeError) and not isinstance(error, PgQueueError)):
-            sys.stderr.write(harmless(traceback.format_exc()))
+            sys.stderr.write(escape(traceback.format_exc()))
             sys.exit(1)
         fail(str(error).splitlines()[0] if str(error) else type(error).__name__, usage=isinstance(error, ConfigError))

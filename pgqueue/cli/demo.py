@@ -6,9 +6,10 @@ import sys
 import typer
 from rich.console import Console
 
-from pgqueue import dashboard, stats
+from pgqueue import dashboard
 from pgqueue.cli.options import place_of
 from pgqueue.cli.output import say
+from pgqueue.ops import stats
 
 
 def demo() -> None:

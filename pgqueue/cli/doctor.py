@@ -6,11 +6,12 @@ from typing import Annotated, Any
 
 import typer
 
-from pgqueue import db, doctor, schema
+from pgqueue import db, schema
 from pgqueue.app import App
 from pgqueue.cli.options import AppName, Json, chosen_app
 from pgqueue.cli.output import fail, say, say_json
 from pgqueue.errors import PgQueueError
+from pgqueue.ops import doctor
 from pgqueue.queries import Steps
 from pgqueue.worker.settings import CRASH_CAP, GRACE_S
 

@@ -5,14 +5,14 @@ from typing import Annotated, Any
 
 import typer
 
-from pgqueue import redact
 from pgqueue.app import App
 from pgqueue.cli.options import AppName, Json, QueueName, TaskName, chosen_app, moment
 from pgqueue.cli.output import LONGEST, as_written, cell, fail, note, say, say_json, say_table
+from pgqueue.codec import redact
 from pgqueue.errors import ConfigError, DuplicateJob, InvalidOption, JobNotFound
 from pgqueue.job import State
-from pgqueue.listing import Page
-from pgqueue.visible import one_line
+from pgqueue.ops.listing import Page
+from pgqueue.terminal import one_line
 
 AT_ONCE = 1000  # dead jobs read with all their columns, to be retried one after the other
 

@@ -9,10 +9,10 @@ import typer
 
 from pgqueue import db, embedded
 from pgqueue.app import App
+from pgqueue.client.options import check_name
 from pgqueue.config import Config
 from pgqueue.errors import ConfigError, InvalidOption
-from pgqueue.finder import find_app
-from pgqueue.options import check_name
+from pgqueue.loader import load_app
 
 AppName = Annotated[str | None, typer.Option("-A", "--app", help="Where the App is: shop.tasks or shop.tasks:app.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -37,7 +37,7 @@ def app_spec(given: str | None) -> str:
 
 def chosen_app(given: str | None) -> App:
     """The App that -A names, else one with the settings of the environment: no user code is imported without -A."""
-    return find_app(given) if given else App()
+    return load_app(given) if given else App()
 
 
 def place_of(app: App) -> str:

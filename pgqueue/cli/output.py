@@ -9,7 +9,7 @@ from datetime import datetime
 from io import TextIOWrapper
 from typing import Any, NoReturn
 
-from pgqueue.visible import harmless, one_line
+from pgqueue.terminal import escape, one_line
 
 WIDEST = 80  # characters of one cell
 LONGEST = 2_000  # characters of an error
@@ -53,7 +53,7 @@ class Notes(logging.Handler):
 
 def say(text: str) -> None:
     """Text on standard output; whatever it quotes is harmless from here on."""
-    sys.stdout.write(f"{harmless(text)}\n")
+    sys.stdout.write(f"{escape(text)}\n")
     sys.stdout.flush()
 
 
@@ -90,7 +90,7 @@ def cell(value: Any) -> str:
         return "-"
     if isinstance(value, datetime):
         return value.astimezone().strftime("%Y-%m-%d %H:%M:%S")
-    text = as_written(harmless(str(value)[: WIDEST + 1].replace("\n", " ")))
+    text = as_written(escape(str(value)[: WIDEST + 1].replace("\n", " ")))
     return text if len(text) <= WIDEST else f"{text[: WIDEST - 1]}…"
 
 

@@ -6,9 +6,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from pgqueue import dashboard, db, schema, stats
+from pgqueue import dashboard, db, schema
 from pgqueue.cli.options import AppName, Json, chosen_app, place_of
 from pgqueue.cli.output import say, say_json, say_table
+from pgqueue.ops import stats
 
 QueueArgument = Annotated[str, typer.Argument(metavar="QUEUE")]
 

@@ -9,8 +9,8 @@ import typer
 from pgqueue.cli.options import CORES, AppName, Json, app_spec, queue_names
 from pgqueue.cli.output import say, say_json, say_table
 from pgqueue.errors import ConfigError
-from pgqueue.finder import find_app
-from pgqueue.visible import log_to_stderr
+from pgqueue.loader import load_app
+from pgqueue.terminal import log_to_stderr
 
 LEVELS = ("debug", "info", "warning", "error", "critical")
 
@@ -77,7 +77,7 @@ def tasks(app: AppName = None, as_json: Json = False) -> None:
             "timeout_s": task.timeout_s,
             "atomic": task.atomic,
         }
-        for _, task in sorted(find_app(app_spec(app)).tasks.items())
+        for _, task in sorted(load_app(app_spec(app)).tasks.items())
     ]
     if as_json:
         say_json(found)

@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pgqueue.dashboard.words import clock, count, data, per_s, quiet_zero
-from pgqueue.stats import Bucket, Stats
+from pgqueue.ops.stats import Bucket, Stats
 
 CHART_LABEL_WIDTH = 11
 BLOCKS = " ▁▂▃▄▅▆▇█"

@@ -12,7 +12,7 @@ from pgqueue.dashboard.head import chart, counters, last_hour, title_line
 from pgqueue.dashboard.section import Section
 from pgqueue.dashboard.tables import failures_section, queues_section, upcoming_section, workers_section
 from pgqueue.dashboard.words import data
-from pgqueue.stats import Stats
+from pgqueue.ops.stats import Stats
 
 WIDE = 112  # cells; below it everything stands in one column
 MARGIN = 1  # cells left and right

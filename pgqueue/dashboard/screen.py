@@ -16,7 +16,7 @@ from rich.live import Live
 
 from pgqueue.dashboard.page import Page
 from pgqueue.dashboard.words import span
-from pgqueue.stats import Stats
+from pgqueue.ops.stats import Stats
 
 TICK_S = 0.1  # how long a key or a new size waits: shorter than what people notice
 STALE_S = 5.0  # no answer for so long is worth a line, also when there is no error

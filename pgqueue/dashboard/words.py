@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
-from pgqueue.stats import Count
+from pgqueue.ops.stats import Count
 
 
 def clean(text: str, width: int = 200) -> str:

@@ -131,7 +131,7 @@ def explain_migration(error: psycopg.Error, *, schema: str, said: Sequence[State
 
 
 def _is_ours(error: psycopg.Error) -> bool:
-    """Whether one of our own blocks has said it (sql/roles/create.sql, sql/schema_citus.sql), in a sentence that needs no more."""
+    """Whether one of our own blocks has said it (sql/roles/create.sql, sql/schema/citus.sql), in a sentence that needs no more."""
     return error.diag.source_function == "exec_stmt_raise" and "inline_code_block" in (error.diag.context or "")
 
 

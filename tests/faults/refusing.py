@@ -19,7 +19,7 @@ names: dict[str, str] = {}
 
 def text(self: Queries, file: str, /, **fragments: str) -> str:
     found = plain_text(self, file, **fragments)
-    names[found] = file
+    names[found] = file.rpartition("/")[2]
     return found
 
 

@@ -16,7 +16,8 @@ import pytest
 
 from benchmarks.chaos.cluster import Cluster
 from benchmarks.chaos.proxy import Proxy
-from pgqueue import App, DatabaseUnavailable, OutcomeUnknown, ResultTimeout, stats
+from pgqueue import App, DatabaseUnavailable, OutcomeUnknown, ResultTimeout
+from pgqueue.ops import stats
 from tests.conftest import eventually
 from tests.faults.conftest import Figure
 from tests.faults.sessions import ask

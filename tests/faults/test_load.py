@@ -12,6 +12,7 @@ import pytest
 from pgqueue import App, schema
 from pgqueue.errors import SchemaError
 from pgqueue.queries import migrations
+from pgqueue.schema import upgrade
 from tests import tasks
 from tests.conftest import Worker, eventually
 from tests.faults.conftest import Figure
@@ -83,7 +84,7 @@ def second_migration(app: App, monkeypatch: pytest.MonkeyPatch) -> str:
     """Give the code the next version of the schema, which needs the table of jobs for itself; its name."""
     number = schema.newest() + 1
     name = f"{number:04}_wider.sql"
-    monkeypatch.setattr(schema, "migrations", lambda: [*migrations(), (number, name)])
+    monkeypatch.setattr(upgrade, "migrations", lambda: [*migrations(), (number, name)])
     text = f'alter table "{app.config.schema}".job add column wider integer default 7'
     monkeypatch.setitem(app.queries._texts, f"migrations/{number:04}_wider", text)
     return name
@@ -131,7 +132,7 @@ def test_f58_a_migration_while_jobs_flow(
 
 def test_a_migration_that_cannot_have_its_lock_says_so(app: App, dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
     name = second_migration(app, monkeypatch)
-    monkeypatch.setattr("pgqueue.database.LOCKED_S", 1.0)
+    monkeypatch.setattr("pgqueue.client.connections.LOCKED_S", 1.0)
     with psycopg.connect(dsn) as report:
         report.execute("select from pgqueue.job limit 1")
         with pytest.raises(SchemaError, match="the tables were in use"):

@@ -530,11 +530,13 @@ def statements_of_the_worker() -> set[tuple[str, str]]:
                 if of in ("_queries", "queries") and path.name != "executor.py":
                     said.add(node.attr)
     sql = Path(pgqueue.__file__).parent / "sql"
-    found = set()
-    for name in said:
-        file = sql / f"{name}.sql"
-        found |= {(name, place) for place in re.findall(r"%\((\w+)\)s", file.read_text())} if file.exists() else set()
-    return found
+    return {
+        (file.stem, place)
+        for room in ("worker", "lease", "ops", "schema")
+        for file in (sql / room).rglob("*.sql")
+        if file.stem in said
+        for place in re.findall(r"%\((\w+)\)s", file.read_text())
+    }
 
 
 def test_each_value_of_each_statement_may_be_refused(

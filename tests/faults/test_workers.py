@@ -15,7 +15,7 @@ import psycopg
 import pytest
 
 from pgqueue import App
-from pgqueue.job import Job
+from pgqueue.client.handle import Job
 from tests.conftest import Worker, alive, eventually
 from tests.faults import culprits
 from tests.faults.conftest import Figure

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from pgqueue import DuplicateJob
-from pgqueue.enqueue import unique_key
+from pgqueue.client.enqueue import unique_key
 from tests.model.model import LIVE, SECOND, WAITING, Job
 from tests.model.world import World
 

@@ -13,7 +13,8 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from pgqueue import App, db, stats
+from pgqueue import App, db
+from pgqueue.ops import stats
 from pgqueue.queries import LOCK_CLASS, Statement
 from tests.conftest import TABLES, eventually
 from tests.model.model import LIVE, SECOND, Model

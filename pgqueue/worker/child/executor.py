@@ -9,11 +9,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 from pgqueue import db
+from pgqueue.codec.redact import Secrets
 from pgqueue.context import CurrentJob, _current
 from pgqueue.errors import InvalidArguments, InvalidResult, LeaseLost, SignatureChanged, TimeLimitExceeded
 from pgqueue.job import Claimed, Outcome, Verdict
 from pgqueue.queries import Statement
-from pgqueue.redact import Secrets
 from pgqueue.retry import BadDelay, Cancel, Invocation, ResultRefused, Retry, Snooze, asked_s, snoozed_s, traceback_of
 from pgqueue.spoils import MEMORY, culprit
 from pgqueue.task import AnyTask

@@ -25,12 +25,12 @@ from typing import Any, NoReturn
 
 from pgqueue import db
 from pgqueue.app import App
+from pgqueue.codec.redact import MARKS
 from pgqueue.context import CurrentJob
 from pgqueue.errors import PgQueueError, TimeLimitExceeded
-from pgqueue.finder import find_app
 from pgqueue.job import Claimed, Outcome, Verdict
-from pgqueue.redact import MARKS
-from pgqueue.visible import app_may_set_up_logging, one_line
+from pgqueue.loader import load_app
+from pgqueue.terminal import app_may_set_up_logging, one_line
 from pgqueue.worker.child.blocked_loop import BlockedLoopWatch
 from pgqueue.worker.child.contexts import Contexts
 from pgqueue.worker.child.copies import Copies
@@ -386,7 +386,7 @@ def main() -> None:
     _, setup = next(frames)
     try:
         with app_may_set_up_logging(level=setup["log_level"], form=setup["log_format"]):
-            app = find_app(setup["app"])
+            app = load_app(setup["app"])
         hello = _hello(app)
     except BaseException as error:
         reason = str(error) if isinstance(error, PgQueueError) else describe(error)

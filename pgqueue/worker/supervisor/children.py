@@ -9,7 +9,7 @@ from typing import Any
 
 from pgqueue.errors import ConfigError
 from pgqueue.job import Claimed, Outcome, Verdict
-from pgqueue.visible import harmless
+from pgqueue.terminal import escape
 from pgqueue.worker.settings import CRASH_CAP, EXIT_S, HARD_GRACE_S, START_TRIES, STUCK_S, TICK_S, Settings
 from pgqueue.worker.supervisor.cancels import Cancels
 from pgqueue.worker.supervisor.child_handle import ChildHandle, Run
@@ -139,7 +139,7 @@ class Children:
                 child.failed = reason
                 child.hopeless = True
                 if trace and not self._hello_seen:
-                    sys.stderr.write(harmless(trace))
+                    sys.stderr.write(escape(trace))
 
     def _welcome(self, child: ChildHandle, hello: dict[str, Any]) -> None:
         child.ready = child.came_up = True

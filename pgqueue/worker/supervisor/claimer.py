@@ -21,10 +21,10 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from pgqueue.alarms import FalseAlarms
+from pgqueue.db.spurious import SpuriousWakeups
 from pgqueue.job import Claimed, Outcome, Verdict
-from pgqueue.plain import short
 from pgqueue.queries import CLAIM_BYTES, Queries, Rows
+from pgqueue.terminal import one_line
 from pgqueue.worker.settings import CLAIM_MAX, POLL_ALONE_S, POLL_S, Settings
 from pgqueue.worker.supervisor.children import Children
 from pgqueue.worker.supervisor.connection import Patience, Trouble, WorkConnection
@@ -58,7 +58,7 @@ class Claimer:
         self, line: WorkConnection, aside: WorkConnection, queries: Queries, children: Children, settings: Settings,
         *, worker: Callable[[], str], may_claim: Callable[[], bool], listens: Callable[[], bool],
         deliver: Callable[[list[Outcome]], None],
-        name: str, alarms: FalseAlarms,
+        name: str, alarms: SpuriousWakeups,
     ) -> None:  # fmt: skip
         self._line = line
         self._queries = queries
@@ -258,7 +258,7 @@ class Claimer:
         if job.task not in self._unknown:
             logger.error(
                 "job %s: this app has no task named %r; such jobs stay queued for a worker that knows it. "
-                "Deploy the code, or check the name in `pgqueue tasks`.", job.id, short(job.task),
+                "Deploy the code, or check the name in `pgqueue tasks`.", job.id, one_line(job.task, at_most=200),
             )  # fmt: skip
             self._unknown.add(job.task)
         self._deliver([Outcome(job.id, job.token, Verdict.RELEASE)])

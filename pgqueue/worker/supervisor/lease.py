@@ -20,7 +20,7 @@ from functools import partial
 from typing import Any
 
 from pgqueue import db
-from pgqueue.alarms import FalseAlarms
+from pgqueue.db.spurious import SpuriousWakeups
 from pgqueue.queries import Queries, Statement
 from pgqueue.worker.settings import (
     BEAT_DEADLINE_S,
@@ -60,7 +60,7 @@ class Lease:
         on_lost: Callable[[], None],
         on_broken: Callable[[], None],
         on_back: Callable[[], None],
-        alarms: FalseAlarms,
+        alarms: SpuriousWakeups,
         troubles: Troubles,
     ) -> None:
         self._dsn = dsn

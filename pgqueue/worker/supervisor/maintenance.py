@@ -10,11 +10,10 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from pgqueue import db
-from pgqueue.config import Config
-from pgqueue.doctor import NOTIFY_SHARE
+from pgqueue.config import NOTIFY_SHARE, Config
 from pgqueue.job import Outcome, Verdict
 from pgqueue.queries import Queries
-from pgqueue.retention import tidy_partitions
+from pgqueue.schema.retention import tidy_partitions
 from pgqueue.worker.settings import CANCELS_S
 from pgqueue.worker.supervisor.children import Children
 from pgqueue.worker.supervisor.connection import Trouble, WorkConnection

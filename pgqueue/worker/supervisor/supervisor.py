@@ -17,8 +17,8 @@ from typing import Any
 
 import pgqueue
 from pgqueue import db, schema
-from pgqueue.alarms import FalseAlarms
 from pgqueue.app import App
+from pgqueue.db.spurious import SpuriousWakeups
 from pgqueue.errors import PgQueueError
 from pgqueue.job import Outcome
 from pgqueue.worker.settings import FALSE_ALARMS, Settings
@@ -182,7 +182,7 @@ class Station:
         self.line, self._aside = (
             WorkConnection(dsn, queries, name=session_name(worker), troubles=troubles) for _ in range(2)
         )
-        self._alarms = FalseAlarms(at_most=FALSE_ALARMS)
+        self._alarms = SpuriousWakeups(at_most=FALSE_ALARMS)
         self.lease = Lease(
             dsn, queries, worker=worker, row=self._row(), listen=settings.listen, counts=lambda: self.finisher.counts,
             sleeping=lambda: self.claimer.sleeping, on_bell=lambda: self.claimer.ring(),

@@ -57,7 +57,7 @@ def migrate(queries: Queries, *, schema: str, roles: bool = False) -> Steps[list
     """
     yield queries.schema_lock()
     yield queries.schema_patience()
-    yield from queries.each("schema_citus")
+    yield from queries.each("schema/citus")
     owned = yield queries.roles("owned")
     if owned == [(False,)]:
         raise NotAllowed(
@@ -101,7 +101,7 @@ def _begin(queries: Queries, *, schema: str) -> Steps[None]:
         raise SchemaError(
             f"the schema '{schema}' holds {', '.join(taken)}, which pgqueue has not made: take another schema (PGQUEUE_SCHEMA)"
         )
-    yield from queries.each("schema_prepare")
+    yield from queries.each("schema/prepare")
 
 
 def remembered(steps: Steps[T], said: list[Statement]) -> Steps[T]:
@@ -119,8 +119,8 @@ def remembered(steps: Steps[T], said: list[Statement]) -> Steps[T]:
 def script(queries: Queries) -> Iterator[str]:
     """Everything `migrate` would run on an empty database, as text for psql."""
     yield "begin;\n"
-    yield queries.text("schema_citus")
-    yield queries.text("schema_prepare")
+    yield queries.text("schema/citus")
+    yield queries.text("schema/prepare")
     for number, name in migrations():
         yield f"\n-- {name}\n"
         yield queries.text(f"migrations/{name.removesuffix('.sql')}")
@@ -132,7 +132,7 @@ def roles_script(queries: Queries) -> Iterator[str]:
     """Everything `migrate` with roles adds to the tables that are there, as text for psql."""
     yield "begin;\nset local search_path = pg_catalog, pg_temp;\n"
     yield f"{queries.schema_lock().sql.strip() % queries.schema_lock().params};\n\n"
-    yield queries.text("schema_citus")
+    yield queries.text("schema/citus")
     yield queries.text("roles/create")
     yield f"\n{queries.roles('become').sql.strip()};\n\n"
     yield queries.text("roles/grant")

@@ -23,7 +23,7 @@ from pathlib import PurePath
 from typing import Any, NoReturn
 from uuid import UUID
 
-from pgqueue.plain import SCALARS, Reader, Unfit, a_type, dump, each, fields_of, plain, short
+from pgqueue.codec.encode import SCALARS, Reader, Unfit, a_type, dump, each, fields_of, plain, short
 
 if sys.version_info >= (3, 14):  # annotations are evaluated when asked for, which forward references must survive
     from annotationlib import Format

@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import count
 from typing import Any, NoReturn
 
+from pgqueue.codec.decode import anatomy, as_is, hints_of, optional, reader_for
+from pgqueue.codec.encode import SCALARS, Reader, Unfit, dump, each, plain, short
+from pgqueue.codec.proof import Check, Lost, check_for, prove, prove_readable
+from pgqueue.codec.proof import optional as optional_check
+from pgqueue.codec.redact import Marks, marks_of
+from pgqueue.codec.signature import signatures_of
 from pgqueue.errors import InvalidArguments, InvalidResult, PgQueueError, SignatureChanged
-from pgqueue.plain import SCALARS, Reader, Unfit, dump, each, plain, short
-from pgqueue.proof import Check, Lost, check_for, prove, prove_readable
-from pgqueue.proof import optional as optional_check
-from pgqueue.redact import Marks, marks_of
-from pgqueue.restore import anatomy, as_is, hints_of, optional, reader_for
-from pgqueue.signature import signatures_of
 
 
 def encode_plain(value: object, *, path: str, max_bytes: int, error: type[PgQueueError] = InvalidArguments) -> str:

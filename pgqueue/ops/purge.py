@@ -7,17 +7,17 @@ rollback takes back (see db.in_index_order); the deletion asks again for what th
 from collections.abc import Iterator
 from typing import Any
 
-from pgqueue.database import Database
+from pgqueue.client.connections import AppConnections
 from pgqueue.errors import InvalidOption
 from pgqueue.job import State
-from pgqueue.listing import WINDOW, beside, check_filters, check_state
+from pgqueue.ops.listing import WINDOW, beside, check_filters, check_state
 from pgqueue.queries import Queries, Rows, Statement, Steps
 
 BATCH = 1_000  # jobs deleted by one statement
 OLDER_THAN_ALL = "00000000-0000-0000-0000-000000000000"
 
 
-def purge(database: Database, *, state: str, queue: str | None, task: str | None) -> int:
+def purge(database: AppConnections, *, state: str, queue: str | None, task: str | None) -> int:
     """Delete every job in one state; returns how many. Raises InvalidOption."""
     check_filters(queue, task)
     wanted = check_state(state)

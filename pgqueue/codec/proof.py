@@ -28,8 +28,8 @@ from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from pgqueue.plain import SCALARS, Reader, Unfit, a_type, dump, each, fields_of, parts_of, plain, short
-from pgqueue.restore import LISTS, anatomy, hints_of, is_typed_dict, key_and_item, meaning, required_keys
+from pgqueue.codec.decode import LISTS, anatomy, hints_of, is_typed_dict, key_and_item, meaning, required_keys
+from pgqueue.codec.encode import SCALARS, Reader, Unfit, a_type, dump, each, fields_of, parts_of, plain, short
 
 
 class Lost(Unfit):
@@ -98,7 +98,7 @@ def _alias_check(alias: Any, arguments: tuple[Any, ...]) -> Check:
 
 
 def _class_check(cls: Any, arguments: tuple[Any, ...], hint: Any) -> tuple[frozenset[Any], Callable[[Any], bool]]:
-    """In the order in which restore.py looks for a reader."""
+    """In the order in which decode.py looks for a reader."""
     nothing: frozenset[Any] = frozenset()
     if issubclass(cls, Enum) or hasattr(cls, "model_validate"):
         return nothing, functools.partial(_test_class, cls, hint)

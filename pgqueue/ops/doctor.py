@@ -4,16 +4,15 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import NamedTuple
 
-from pgqueue.config import Config
+from pgqueue.config import NOTIFY_SHARE, Config
 from pgqueue.db import Wire
 from pgqueue.job import State
 from pgqueue.queries import Queries, Steps
-from pgqueue.retention import tidy_partitions
-from pgqueue.schema import check
+from pgqueue.schema.retention import tidy_partitions
+from pgqueue.schema.upgrade import check
 
 OLD_S = 300.0  # a transaction of five minutes: dead rows of a busy queue pile up to a million behind it
 DEAD_ROWS = 50_000  # ten times what autovacuum is told to clean after
-NOTIFY_SHARE = 0.1  # of the notify queue; when it is full every commit that rings fails
 SHORTEST_S = 10.0  # a timeout below this ends statements that the queue needs
 SPARE = 10  # connections
 OLDEST_MAJOR = 14
@@ -158,7 +157,7 @@ def _partitions(queries: Queries) -> Steps[list[Finding]]:
 def chores(queries: Queries, config: Config) -> Steps[None]:
     """What a worker does once an hour. Tried in a transaction that is rolled back, it tells why it fails."""
     yield queries.doctor("deadline")
-    yield from queries.each("schema_citus")
+    yield from queries.each("schema/citus")
     yield queries.prune()
     yield from tidy_partitions(queries, config)
 

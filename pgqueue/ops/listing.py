@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from pgqueue.client.options import check_aware, check_integer, check_name, seconds
 from pgqueue.errors import InvalidOption, JobNotFound
 from pgqueue.job import ID, Snapshot, State, first_id
-from pgqueue.options import check_aware, check_integer, check_name, seconds
 from pgqueue.queries import Queries, Steps
 
 # Jobs looked at by id. Each may lie in a block of its own: 10,000 of 25,000, which are 20 to 40 ms from the cache.

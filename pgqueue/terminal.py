@@ -13,7 +13,7 @@ MAX_RECORD = 2_000  # characters of one of our own log records: the whole error 
 MAX_FOREIGN = 64_000  # characters of anybody else's
 
 
-def harmless(text: str) -> str:
+def escape(text: str) -> str:
     """Text with everything escaped that is no character to look at, except newlines."""
     if text.replace("\n", "").isprintable():
         return text
@@ -22,7 +22,7 @@ def harmless(text: str) -> str:
 
 def one_line(text: str, *, at_most: int) -> str:
     """Text as one harmless line, cut where it gets long."""
-    shown = harmless(text[:at_most]).replace("\n", "\\n")
+    shown = escape(text[:at_most]).replace("\n", "\\n")
     return shown if len(text) <= at_most else f"{shown}..."
 
 
@@ -52,7 +52,7 @@ class LogFormat(logging.Formatter):
         text = super().format(record)
         if len(text) > MAX_FOREIGN:
             text = f"{text[:MAX_FOREIGN]}... ({len(text):,} characters in all)"
-        return harmless(text).replace("\n", "\n  | ")
+        return escape(text).replace("\n", "\n  | ")
 
 
 def log_to_stderr(*, level: str, form: str) -> None:

@@ -27,13 +27,13 @@ from tenacity import (
 )
 
 from pgqueue import db, embedded, schema
+from pgqueue.client.results import Hub
+from pgqueue.client.tries import Tries
+from pgqueue.client.using import Using
 from pgqueue.config import Config, Notify, environment
 from pgqueue.errors import ConfigError, DatabaseUnavailable, SchemaError
 from pgqueue.queries import Queries, Statement, Steps
-from pgqueue.results import Hub
-from pgqueue.retention import tidy_partitions
-from pgqueue.tries import Tries
-from pgqueue.using import Using
+from pgqueue.schema.retention import tidy_partitions
 
 logger = logging.getLogger("pgqueue")
 
@@ -43,11 +43,11 @@ TIMEOUT_S = 1.0  # a connection that fails sooner was refused: that keeps nobody
 LOCKED_S = 60.0  # a migration gives up after this long: whatever holds the tables is no ordinary transaction
 Loop = asyncio.AbstractEventLoop
 
-_all: "weakref.WeakSet[Database]" = weakref.WeakSet()
+_all: "weakref.WeakSet[AppConnections]" = weakref.WeakSet()
 _inherited: list[object] = []  # what a fork brought along from its parent: kept, so that it is never closed here
 
 
-class Database:
+class AppConnections:
     """The database of one App. `overrides` are the arguments of App; they win over every other source of settings."""
 
     def __init__(self, overrides: Mapping[str, Any]) -> None:
@@ -308,7 +308,7 @@ class Database:
 
     @contextlib.contextmanager
     def explained(self) -> Iterator[None]:
-        """Database errors in our own words where we know the cure; all others pass unchanged."""
+        """AppConnections errors in our own words where we know the cure; all others pass unchanged."""
         try:
             yield
         except db.DatabaseError as error:

@@ -8,11 +8,11 @@ from types import ModuleType
 
 import pgqueue
 from pgqueue.app import App
+from pgqueue.client.names import module_at
 from pgqueue.errors import ConfigError
-from pgqueue.names import module_at
 
 
-def find_app(spec: str) -> App:
+def load_app(spec: str) -> App:
     """Import the module and return its App: the attribute named, else `app`, else its only App, else the default one.
 
     Raises ConfigError when there is none; an exception of the module itself passes through unchanged.

@@ -6,7 +6,7 @@ from collections import deque
 WITHIN_S = 1.0
 
 
-class FalseAlarms:
+class SpuriousWakeups:
     """Counts them: `at_most` within a second are the herd's share (another worker was faster), more are a flood."""
 
     def __init__(self, *, at_most: int) -> None:

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from pgqueue import db
-from pgqueue.alarms import FalseAlarms
 from pgqueue.context import CurrentJob, running_job
+from pgqueue.db.spurious import SpuriousWakeups
 from pgqueue.errors import DatabaseUnavailable, PgQueueError
 from pgqueue.queries import Queries
 
@@ -188,7 +188,7 @@ class Hub:
         """Serve until nobody has waited for a while."""
         idle_since = time.monotonic()
         renewed_at = idle_since
-        alarms, rung = FalseAlarms(at_most=FALSE_ALARMS), False
+        alarms, rung = SpuriousWakeups(at_most=FALSE_ALARMS), False
         self._announce_all()
         while not self._closing:
             # Many have ended by the time somebody asks: those cost no write, which a slow disk would make dear.

@@ -4,7 +4,7 @@ import uuid
 from types import TracebackType
 
 from pgqueue import db
-from pgqueue.enqueue import PlacedMany
+from pgqueue.client.enqueue import PlacedMany
 from pgqueue.errors import DatabaseUnavailable, OutcomeUnknown, Repeat
 
 

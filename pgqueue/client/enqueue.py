@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
+from pgqueue.client.options import MAX_KEY, Options
 from pgqueue.config import Notify
 from pgqueue.errors import DuplicateJob
 from pgqueue.job import id_bytes, new_id, new_ids
-from pgqueue.options import MAX_KEY, Options
 from pgqueue.queries import Queries, Statement, Steps
 
 # Rows in one statement: about 200 kB of JSON. Calls are taken between statements, never during one, because what makes

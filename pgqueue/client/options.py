@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 from typing import Any, Literal, Self, get_args
 
-from pgqueue.codec import encode_plain
+from pgqueue.codec.calls import encode_plain
+from pgqueue.codec.numeric import as_float, as_int
 from pgqueue.errors import InvalidOption
-from pgqueue.numeric import as_float, as_int
 
 OnDuplicate = Literal["ignore", "replace", "raise"]
 

@@ -1,0 +1,21 @@
+"""What we say to the database: one builder for each .sql file, each returning a Statement, which is a pure value.
+
+One class for each folder of sql/; Queries is all of them.
+"""
+
+from pgqueue.queries.client import ClientQueries
+from pgqueue.queries.lease import LeaseQueries
+from pgqueue.queries.ops import OpsQueries
+from pgqueue.queries.schema import SchemaQueries, first_line, migrations, pieces, works_with
+from pgqueue.queries.statement import LOCK_CLASS, Row, Rows, Statement, Steps, session, session_of_others
+from pgqueue.queries.worker import CLAIM_BYTES, WorkerQueries
+
+
+class Queries(ClientQueries, WorkerQueries, LeaseQueries, OpsQueries, SchemaQueries):
+    """All statements for one schema."""
+
+
+__all__ = [
+    "CLAIM_BYTES", "LOCK_CLASS", "Queries", "Row", "Rows", "Statement", "Steps", "first_line", "migrations", "pieces",
+    "session", "session_of_others", "works_with",
+]  # fmt: skip
