@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from benchmarks.bench import Bench
 from benchmarks.load import load
 from pgqueue.bench import drain, floor, latency
-from pgqueue.bench.latency import JOBS, SETTLE_S
+from pgqueue.bench.latency import ASLEEP_S, JOBS
 from pgqueue.bench.measurement import Measurement, Target, at_most, typical
 from pgqueue.bench.worker import worker
 from pgqueue.job import new_id
@@ -38,7 +38,7 @@ def _half_load(bench: Bench) -> Iterator[Measurement]:
     full = drain.drained(bench, options, jobs=jobs, told_by="noop").recorded
     bench.empty()
     with worker(bench, *options), load(bench, full / 2) as offered:
-        time.sleep(SETTLE_S)
+        time.sleep(ASLEEP_S)
         bare, waits = zip(*(_window(bench) for _ in range(bench.repeat)), strict=True)
         rate = offered()
     yield typical("half load, jobs put in", [rate], "jobs/s", floor=full)
@@ -70,7 +70,7 @@ def _lateness_ms(bench: Bench) -> list[float]:
     bench.empty()
     wall_s = bench.task("wall_s")
     with worker(bench, "-c", str(bench.concurrency)):
-        time.sleep(SETTLE_S)
+        time.sleep(ASLEEP_S)
         jobs = range(bench.count(DELAYED, least=10))
         ids = [wall_s.options(delay=random.uniform(*DELAYS_S)).defer().id for _ in jobs]
         return [(began_s - run_at.timestamp()) * 1000 for _, began_s, run_at in latency.returned(bench, ids)]

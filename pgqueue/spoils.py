@@ -13,7 +13,7 @@ from pgqueue.retry import Cancel, Retry, Snooze
 
 Spoil = type[BaseException] | str
 
-MAX_TEXT = 2_000  # characters of an error that are looked at
+MAX_LOOKED_AT = 2_000  # characters of an error that are looked at
 FULL_NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
 # What an error of a device says when it is the last: its memory is used up, or its context is lost.
 _DEVICE = r"^RESOURCE_EXHAUSTED|CUDA_ERROR_|cudaError|hipError"
@@ -92,7 +92,7 @@ def _says(error: BaseException, pattern: str, *, alone: bool) -> bool:
     if not pattern:
         return True
     try:
-        return alone and re.search(pattern, str(error)[:MAX_TEXT]) is not None
+        return alone and re.search(pattern, str(error)[:MAX_LOOKED_AT]) is not None
     except Exception:  # a text that cannot be had
         return False
 

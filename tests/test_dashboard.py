@@ -22,7 +22,7 @@ from rich.console import Console
 
 from pgqueue import dashboard
 from pgqueue.dashboard.head import _block
-from pgqueue.dashboard.page import Page
+from pgqueue.dashboard.page import View
 from pgqueue.dashboard.words import per_s, span
 from pgqueue.ops.stats import (
     Bucket,
@@ -87,7 +87,7 @@ EMPTY = Stats(
 
 def draw(stats: Stats, *, width: int = 80, height: int | None = None, title: str = "me@db/shop", **how: Any) -> str:
     console = Console(file=io.StringIO(), width=width, color_system=None, legacy_windows=False, **how)
-    console.print(Page(stats, title, height=height))
+    console.print(View(stats, title, height=height))
     text: str = console.file.getvalue()  # type: ignore[attr-defined]
     return text
 
@@ -222,7 +222,7 @@ def test_s13_hostile_text_moves_no_cursor(text: str, width: int) -> None:
 @pytest.mark.parametrize("text", HOSTILE)
 def test_with_colours_the_only_escapes_are_styles(text: str) -> None:
     console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system="truecolor", legacy_windows=False)
-    console.print(Page(make_stats(text), text, trouble=text))
+    console.print(View(make_stats(text), text, trouble=text))
     page = console.file.getvalue()  # type: ignore[attr-defined]
     plain = re.sub(r"\x1b\[[0-9;]*m", "", page)
     assert not [char for char in plain if (char < " " and char != "\n") or "\x7f" <= char <= "\x9f"]

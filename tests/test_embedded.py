@@ -503,7 +503,7 @@ def delete(folder: Path) -> None:
 def test_a_server_that_lost_its_socket_is_not_ended_but_by_stop(actor, project, monkeypatch):
     actor.ensure(project.home)
     shutil.rmtree(project.place.sockets)
-    monkeypatch.setattr(server, "STUBBORN_S", server.SILENCE_S)
+    monkeypatch.setattr(server, "STUBBORN_S", server.SERVER_SILENCE_S)
     here = server.Server(project.place, project.account)
     with pytest.raises(EmbeddedError, match="stop it first"):
         here.ensure(binaries.find(), idle_s=None, fsync=False)

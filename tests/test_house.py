@@ -2,6 +2,7 @@
 
 import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -170,5 +171,28 @@ def test_every_statement_that_a_builder_names_is_there() -> None:
                 and re.fullmatch(r"\w+((/\w+)+(\.sql)?|\.sql)", node.value)
             ):
                 named.add(node.value.removesuffix(".sql"))
+    named = {name for name in named if not name.endswith("_")}  # the first part of an f-string
     there = {str(path.relative_to(PACKAGE / "sql").with_suffix("")) for path in (PACKAGE / "sql").rglob("*.sql")}
     assert len(named) > 80 and named <= there
+
+
+def definitions(path: Path) -> Iterator[str]:
+    """The classes and constants that a module defines at its top level."""
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.ClassDef):
+            yield node.name
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        yield from (
+            target.id
+            for target in targets
+            if isinstance(target, ast.Name) and len(target.id) > 1 and target.id.strip("_").isupper()
+        )
+
+
+def test_one_name_means_one_thing() -> None:
+    """Who looks for a class or a constant finds one. Names of one letter are type variables."""
+    homes: dict[str, list[str]] = {}
+    for path in MODULES:
+        for name in definitions(path):
+            homes.setdefault(name, []).append(name_of(path))
+    assert {name: where for name, where in homes.items() if len(where) > 1} == {}

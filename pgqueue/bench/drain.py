@@ -12,7 +12,7 @@ from pgqueue.bench.measurement import Measurement, typical
 from pgqueue.bench.worker import worker
 from pgqueue.queries import Rows
 
-POLL_S = 0.05  # how often the end is looked for; the rate itself comes from the rows
+DRAIN_POLL_S = 0.05  # how often the end is looked for; the rate itself comes from the rows
 
 
 class Rates(NamedTuple):
@@ -60,7 +60,7 @@ def drained(
     with worker(bench, *options):
         began = time.perf_counter()
         while bench.ask("left") != [(False,)]:
-            time.sleep(POLL_S)
+            time.sleep(DRAIN_POLL_S)
         from_ready = jobs / (time.perf_counter() - began)
     return Rates(_recorded(bench.ask("batches", task=told_by), each=each, places=places) or from_ready, from_ready)
 

@@ -20,8 +20,8 @@ from pgqueue.client.options import Options
 from pgqueue.job import Claimed, new_id
 from pgqueue.queries import Rows, Statement
 
-BATCH = 500
-LOOK_S = 0.2  # how often the listener looks whether it shall end
+FLOOR_BATCH = 500
+FLOOR_POLL_S = 0.2  # how often the listener looks whether it shall end
 TASK = "noop"
 CALL = ("[]", "{}")
 
@@ -78,7 +78,7 @@ class _Worker:
         if not self._cursors:
             return []
         places = [(*pair, seq) for pair, seq in self._cursors.items()]
-        rows = self.send(self._queries.claim(worker=self.id, cursors=places, unknown=[], limit=BATCH))
+        rows = self.send(self._queries.claim(worker=self.id, cursors=places, unknown=[], limit=FLOOR_BATCH))
         jobs = [Claimed._make(row) for row in rows]
         for job in jobs:
             self._cursors[job.queue, job.priority] = max(job.seq, self._cursors[job.queue, job.priority])
@@ -135,7 +135,7 @@ def starts_ms(app: App, paced_ns: Iterable[int]) -> list[float]:
             id_ = new_id()
             due_ns[id_] = at_ns
             insert(id_)
-        time.sleep(LOOK_S)  # the last one's bell is on its way
+        time.sleep(FLOOR_POLL_S)  # the last one's bell is on its way
     return [(claimed_ns[id_] - due_ns[id_]) / 1e6 for id_ in due_ns if id_ in claimed_ns]
 
 
@@ -153,7 +153,7 @@ def _claiming(app: App) -> Iterator[dict[str, int]]:
             worker.send(app.queries.listen_jobs)
             listening.set()
             while not over.is_set():
-                if list(conn.notifies(timeout=LOOK_S, stop_after=1)) and (jobs := worker.claim()):
+                if list(conn.notifies(timeout=FLOOR_POLL_S, stop_after=1)) and (jobs := worker.claim()):
                     claimed_ns.update(dict.fromkeys((job.id for job in jobs), time.monotonic_ns()))
                     # With a job left it could not depart, and its row would have every later defer ring for who sleeps.
                     worker.finish(jobs, "1")
@@ -161,7 +161,7 @@ def _claiming(app: App) -> Iterator[dict[str, int]]:
 
     thread = threading.Thread(target=listen)
     thread.start()
-    listening.wait(timeout=LOOK_S * 50)
+    listening.wait(timeout=FLOOR_POLL_S * 50)
     try:
         yield claimed_ns
     finally:

@@ -14,8 +14,8 @@ from pgqueue.errors import PgQueueError
 
 JOBS = 300
 SPACING_S = (0.02, 0.05)  # uneven, so that nothing the worker does at fixed times falls together with the samples
-SETTLE_S = 2.0  # until all children are up and the worker has gone to sleep
-END_S = 30.0
+ASLEEP_S = 2.0  # until all children are up and the worker has gone to sleep
+JOBS_END_S = 30.0
 TARGETS = {50: at_most(1.5), 99: at_most(5)}  # ms
 NONE: dict[int, Target | None] = {50: None, 99: None}
 
@@ -38,7 +38,7 @@ def _turn(bench: Bench, jobs: int) -> tuple[list[float], list[float]]:
     bare = floor.starts_ms(bench.app, paced(jobs))
     bench.empty()
     with worker(bench, "-c", str(bench.concurrency)):
-        time.sleep(SETTLE_S)
+        time.sleep(ASLEEP_S)
         return bare, starts_ms(bench, jobs)
 
 
@@ -81,9 +81,9 @@ def starts_ms(bench: Bench, jobs: int) -> list[float]:
 
 def returned(bench: Bench, ids: list[str]) -> list[Row]:
     """What the jobs' tasks returned, once all have; raises PgQueueError if some do not end."""
-    deadline = time.monotonic() + END_S
+    deadline = time.monotonic() + JOBS_END_S
     while len(rows := bench.ask("returned", ids=ids)) < len(ids):
         if time.monotonic() > deadline:
-            raise PgQueueError(f"{len(ids) - len(rows)} of {len(ids)} jobs have not ended within {END_S:.0f} s")
+            raise PgQueueError(f"{len(ids) - len(rows)} of {len(ids)} jobs have not ended within {JOBS_END_S:.0f} s")
         time.sleep(0.1)
     return rows

@@ -15,7 +15,7 @@ from pgqueue.ops import doctor
 from pgqueue.queries import Steps
 from pgqueue.worker.settings import CRASH_CAP, GRACE_S
 
-ANSWER_S = 2.0  # a server that takes longer for three short questions is as good as away
+HEALTH_ANSWER_S = 2.0  # a server that takes longer for three short questions is as good as away
 
 
 def health(as_json: Json = False) -> None:
@@ -23,7 +23,7 @@ def health(as_json: Json = False) -> None:
     began = time.perf_counter()
     problem, alive = None, 0
     try:
-        alive = _within(ANSWER_S, App())
+        alive = _within(HEALTH_ANSWER_S, App())
         problem = None if alive else "no worker is alive: start one with `pgqueue worker`"
     except (PgQueueError, db.DatabaseError) as error:
         problem = str(error).splitlines()[0]

@@ -24,16 +24,16 @@ from pgqueue.queries import Queries
 
 logger = logging.getLogger("pgqueue.results")
 
-POLL_S = 1.0  # the floor for a bell that was missed
-POLL_ALONE_S = 0.2  # behind a pooler, where there is no bell
-SECOND_LOOK_S = 0.05  # after a new waiter: longer than a finish takes from its look at `awaited` to its commit
+RESULT_POLL_S = 1.0  # the floor for a bell that was missed
+RESULT_POLL_ALONE_S = 0.2  # behind a pooler, where there is no bell
+RESULT_SECOND_LOOK_S = 0.05  # after a new waiter: longer than a finish takes from its look at `awaited` to its commit
 LINGER_S = 30.0  # the connection is kept this long after the last waiter
 # `awaited` rows live an hour; but only a write tells that the server behind this connection is no longer the primary.
 RENEW_S = 30.0
-RECONNECT_S = 0.5
+RESULT_RECONNECT_S = 0.5
 WORRY_S = 1.0  # a job that waits for another tells its worker after so long
 WORRY_AGAIN_S = 10.0  # and again, as the worker may have had a free place
-FALSE_ALARMS = (
+NEEDLESS_BELLS = (
     100  # a second: with more bells for nothing (other processes' results, or a flood) they are read in bunches
 )
 NAP_S = 0.02
@@ -154,7 +154,7 @@ class Hub:
             try:
                 self._check()
                 with db.connect(self._dsn, name="pgqueue results", silence_s=db.SILENCE_S) as conn:
-                    self._watch(conn, POLL_S if self._listen(conn) else POLL_ALONE_S)
+                    self._watch(conn, RESULT_POLL_S if self._listen(conn) else RESULT_POLL_ALONE_S)
             except db.DatabaseError as error:
                 self._answered_at = self._answered_at or began  # it was there
                 told = db.explain(error, schema=self._schema) or DatabaseUnavailable(str(error))
@@ -171,7 +171,7 @@ class Hub:
         is_away = isinstance(error, DatabaseUnavailable) and self._answered_at > 0
         if is_away and time.monotonic() - self._answered_at + took_s < self._patience_s:
             logger.warning("waiting for results: %s; trying again", error)
-            time.sleep(RECONNECT_S)
+            time.sleep(RESULT_RECONNECT_S)
             return
         if is_away:
             self._on_silence(error)
@@ -188,7 +188,7 @@ class Hub:
         """Serve until nobody has waited for a while."""
         idle_since = time.monotonic()
         renewed_at = idle_since
-        alarms, rung = SpuriousWakeups(at_most=FALSE_ALARMS), False
+        alarms, rung = SpuriousWakeups(at_most=NEEDLESS_BELLS), False
         self._announce_all()
         while not self._closing:
             # Many have ended by the time somebody asks: those cost no write, which a slow disk would make dear.
@@ -210,7 +210,7 @@ class Hub:
             if alarms.too_many():
                 multiprocessing.connection.wait([self._wake_fd], NAP_S)
             else:
-                rung = db.wait_for_bell(conn, SECOND_LOOK_S if announced else poll_s, wake_fd=self._wake_fd)
+                rung = db.wait_for_bell(conn, RESULT_SECOND_LOOK_S if announced else poll_s, wake_fd=self._wake_fd)
             if multiprocessing.connection.wait([self._wake_fd], 0):
                 os.read(self._wake_fd, 65_536)
 

@@ -28,11 +28,11 @@ MIN_SECTION_HEIGHT = 2  # a heading and a row
 
 def page(stats: Stats, *, title: str) -> RenderableType:
     """Everything in `stats` on one page: as long as it needs to be, or cut where rich is given a height."""
-    return Page(stats, title)
+    return View(stats, title)
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class View:
     """What rich draws: `hint` stands beside the clock, `trouble` under the title, in red."""
 
     stats: Stats

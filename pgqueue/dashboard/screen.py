@@ -14,11 +14,11 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.live import Live
 
-from pgqueue.dashboard.page import Page
+from pgqueue.dashboard.page import View
 from pgqueue.dashboard.words import span
 from pgqueue.ops.stats import Stats
 
-TICK_S = 0.1  # how long a key or a new size waits: shorter than what people notice
+INPUT_TICK_S = 0.1  # how long a key or a new size waits: shorter than what people notice
 STALE_S = 5.0  # no answer for so long is worth a line, also when there is no error
 QUIT_KEYS = ("q", "Q", "")  # empty: the terminal is gone
 
@@ -34,8 +34,8 @@ def live(fetch: Callable[[], Stats], *, title: str, console: Console, refresh_s:
     with _leaving() as leave, _keys() as pressed, live_screen as screen, feed:
         hint = "q leaves   " if pressed.reads else ""
         drawn: object = None
-        while not (leave.is_set() or pressed.wait(TICK_S) in QUIT_KEYS):
-            seen = Page(feed.latest, title, hint=hint, trouble=feed.trouble(), height=console.height), console.width
+        while not (leave.is_set() or pressed.wait(INPUT_TICK_S) in QUIT_KEYS):
+            seen = View(feed.latest, title, hint=hint, trouble=feed.trouble(), height=console.height), console.width
             if seen != drawn:
                 screen.update(seen[0], refresh=True)
                 drawn = seen

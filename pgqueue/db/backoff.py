@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pgqueue.errors import DatabaseUnavailable, PgQueueError
 
 PROBE_S = 1.0  # between the beginnings of two probes
-LINGER_S = 30.0  # without a caller
+PROBES_LINGER_S = 30.0  # without a caller
 
 
 class Backoff:
@@ -71,7 +71,7 @@ class Backoff:
 
     def _watch(self, over: threading.Event) -> None:
         try:
-            while time.monotonic() - self._called_at < LINGER_S and not self._answers():
+            while time.monotonic() - self._called_at < PROBES_LINGER_S and not self._answers():
                 if over.wait(max(0.0, self._next_at - time.monotonic())):
                     return
         finally:

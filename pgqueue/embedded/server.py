@@ -36,13 +36,13 @@ START_LIMIT_S = 60.0  # crash recovery of a large write-ahead log; the server go
 STOP_LIMIT_S = 60.0  # the shutdown checkpoint
 # Between the postmaster's fork and its listening socket lie some milliseconds, and between closing that socket and its
 # end too: only a longer silence means that it is dead.
-SILENCE_S = 0.3
+SERVER_SILENCE_S = 0.3
 STUBBORN_S = 5.0  # PostgreSQL itself gives its children this long after SIGQUIT
 IDLE_S = 600.0  # a coffee break must not cost a start; not measured
 
 logger = logging.getLogger("pgqueue.embedded")
 
-SQL = Path(__file__).parents[1] / "sql" / "embedded"
+EMBEDDED_SQL = Path(__file__).parents[1] / "sql" / "embedded"
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Server:
             if listener is not None and not asked:
                 processes.send(listener, signal.SIGINT)
                 asked = True
-            elif silent_s > SILENCE_S:
+            elif silent_s > SERVER_SILENCE_S:
                 asked = True
                 self._end_silent(silent_s, stopping=True)
         raise EmbeddedError(f"the server did not stop within {STOP_LIMIT_S:.0f} seconds: see {self.place.log}")
@@ -203,7 +203,7 @@ class Server:
                 run_fd = try_lock(self.place.run_lock)
                 if run_fd is not None:
                     return run_fd
-                if silent_s > SILENCE_S:
+                if silent_s > SERVER_SILENCE_S:
                     self._end_silent(silent_s, stopping=False)
             elif self._lost_its_data():
                 processes.send(listener, signal.SIGQUIT)
@@ -291,4 +291,4 @@ class Identity:
 
 
 def read_statement(name: str) -> bytes:
-    return (SQL / f"{name}.sql").read_bytes()
+    return (EMBEDDED_SQL / f"{name}.sql").read_bytes()

@@ -27,7 +27,7 @@ class Finding(NamedTuple):
     cure: str
 
 
-class Server(NamedTuple):
+class ServerSettings(NamedTuple):
     """One row of doctor/server.sql, in its order. Timeouts are seconds, 0 and None: none."""
 
     version: int
@@ -53,7 +53,7 @@ def examine(queries: Queries, config: Config, *, wire: Wire) -> Steps[list[Findi
     yield from check(queries, schema=config.schema)
     ((*columns,),) = yield queries.doctor("server")
     yield queries.doctor("deadline")
-    server = Server(*columns)
+    server = ServerSettings(*columns)
     found = [*_server(server), *_promises(server), *_timeouts(server), *_way(wire)]
     if server.backend_pid != wire.backend_pid:
         found.append(Finding(False, "a connection pooler stands before the database", _POOLER))
@@ -75,7 +75,7 @@ def examine(queries: Queries, config: Config, *, wire: Wire) -> Steps[list[Findi
 _POOLER = "give workers a direct connection: behind a pooler they poll and recover within 35 s instead of 5"
 
 
-def _server(server: Server) -> Iterator[Finding]:
+def _server(server: ServerSettings) -> Iterator[Finding]:
     if server.version < OLDEST_MAJOR * 10_000:
         yield Finding(True, f"PostgreSQL {server.version // 10_000} is too old", f"upgrade to {OLDEST_MAJOR} or later")
     if server.encoding != "UTF8":
@@ -112,7 +112,7 @@ def _way(wire: Wire) -> Iterator[Finding]:
 _VERIFY = "set sslmode=verify-full (and sslrootcert, =system for a public authority) in the DSN"
 
 
-def _promises(server: Server) -> Iterator[Finding]:
+def _promises(server: ServerSettings) -> Iterator[Finding]:
     if server.fsync != "on":
         yield Finding(True, "fsync is off: a crash of the machine may lose or destroy everything", "set fsync = on")
     if server.full_page_writes != "on":
@@ -129,7 +129,7 @@ def _promises(server: Server) -> Iterator[Finding]:
         yield Finding(True, "autovacuum is off: a queue's tables grow for ever", "set autovacuum = on")
 
 
-def _timeouts(server: Server) -> Iterator[Finding]:
+def _timeouts(server: ServerSettings) -> Iterator[Finding]:
     for name, seconds in (
         ("statement_timeout", server.statement_timeout_s),
         ("lock_timeout", server.lock_timeout_s),

@@ -13,7 +13,7 @@ from pgqueue.job import State
 from pgqueue.ops.listing import WINDOW, beside, check_filters, check_state
 from pgqueue.queries import Queries, Rows, Statement, Steps
 
-BATCH = 1_000  # jobs deleted by one statement
+PURGE_BATCH = 1_000  # jobs deleted by one statement
 OLDER_THAN_ALL = "00000000-0000-0000-0000-000000000000"
 
 
@@ -39,8 +39,8 @@ def window(queries: Queries, state: State, **wanted: Any) -> Steps[Rows]:
 def deletions(queries: Queries, state: State, rows: Rows, **wanted: Any) -> Iterator[Statement]:
     """The statements that delete what a window has found."""
     found = [(id_, finished_at) for id_, is_wanted, finished_at in rows if is_wanted]
-    for start in range(0, len(found), BATCH):
-        ids, times = zip(*found[start : start + BATCH], strict=True)
+    for start in range(0, len(found), PURGE_BATCH):
+        ids, times = zip(*found[start : start + PURGE_BATCH], strict=True)
         if state.ended:
             yield queries.purge_history(ids, times, state=state, **wanted)
         else:

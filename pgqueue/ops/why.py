@@ -7,7 +7,7 @@ from typing import NamedTuple
 from pgqueue.job import Snapshot, State
 from pgqueue.queries import Queries, Steps
 
-COUNT_LIMIT = 10_000  # jobs before this one are counted so far; more are "more than"
+COUNTED_AHEAD = 10_000  # jobs before this one are counted so far; more are "more than"
 
 
 class Facts(NamedTuple):
@@ -55,7 +55,7 @@ class Why(NamedTuple):
 
 def why(queries: Queries, job: Snapshot) -> Steps[Why]:
     """What keeps a live job, or how it ended. Between two looks it may have ended: then the snapshot is all there is."""
-    rows = yield queries.why(job.id, count_limit=COUNT_LIMIT)
+    rows = yield queries.why(job.id, count_limit=COUNTED_AHEAD)
     if not rows:
         return Why(job.state, list(_ended(job)))
     facts = Facts(*rows[0])
@@ -134,8 +134,8 @@ def _waits(facts: Facts) -> Iterator[str]:
 
 def _behind(facts: Facts) -> str:
     parts = [
-        _many(facts.larger, "job", limit=COUNT_LIMIT) + " of higher priority" if facts.larger else "",
-        _many(facts.earlier, "earlier job", limit=COUNT_LIMIT) + f" of priority {facts.priority}"
+        _many(facts.larger, "job", limit=COUNTED_AHEAD) + " of higher priority" if facts.larger else "",
+        _many(facts.earlier, "earlier job", limit=COUNTED_AHEAD) + f" of priority {facts.priority}"
         if facts.earlier
         else "",
     ]

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-LOOK_S = 1.0
+REAP_S = 1.0
 PR_GET_CHILD_SUBREAPER = 37
 
 
@@ -40,7 +40,7 @@ class Reaper:
         """Look for ever."""
         while True:
             self.look()
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(REAP_S)
 
     def look(self) -> None:
         """Wait for what had ended before the last look."""

@@ -12,7 +12,7 @@ from pgqueue.worker.supervisor.connection import WorkConnection
 T = TypeVar("T")
 REFUSED = "refused"  # the cause of a failure that is neither the task's nor the process's
 ENOUGH = 10  # refusals that say nothing of values, and not one that was taken: then it is nobody's fault
-MAX_REASON = 500  # characters of what the database said
+MAX_REFUSAL = 500  # characters of what the database said
 
 
 class Refused(Exception):
@@ -30,7 +30,7 @@ class Refused(Exception):
     @property
     def line(self) -> str:
         """The first line of it, as any database can hold it."""
-        return in_ascii((str(self).splitlines() or [""])[0])[:MAX_REASON]
+        return in_ascii((str(self).splitlines() or [""])[0])[:MAX_REFUSAL]
 
 
 def in_ascii(text: object) -> str:

@@ -33,7 +33,7 @@ from pgqueue.worker.supervisor.reaper import Reaper, adopts
 
 logger = logging.getLogger("pgqueue.worker")
 
-LOOK_S = 0.01  # how often a shutdown looks whether it is through
+SHUTDOWN_POLL_S = 0.01  # how often a shutdown looks whether it is through
 CALLED_OFF_S = 1.0  # a server that is there calls a statement off in a millisecond
 LAST_WORDS_S = 5.0  # for writing outcomes back at the end; what is not written is rescued by others
 
@@ -304,4 +304,4 @@ def _child_setup(settings: Settings) -> dict[str, Any]:
 async def _until(condition: Callable[[], bool], limit_s: float) -> None:
     deadline = time.monotonic() + limit_s
     while not condition() and time.monotonic() < deadline:  # noqa: ASYNC110 (it looks at three parts, once per shutdown)
-        await asyncio.sleep(LOOK_S)
+        await asyncio.sleep(SHUTDOWN_POLL_S)
