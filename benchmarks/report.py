@@ -46,7 +46,7 @@ def print_table(found: list[Measurement]) -> None:
 def write(found: list[Measurement], around: dict[str, Any]) -> Path:
     """results/<UTC time>.json; the folder is not under version control."""
     FOLDER.mkdir(exist_ok=True)
-    path = FOLDER / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}.json"
+    path = FOLDER / f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}.json"
     content = {**around, "measurements": [asdict(each) | {"met": each.met} for each in found]}
     path.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
     return path
