@@ -91,7 +91,7 @@ def _cell(key: str, figures: dict[str, float], ours: dict[str, float]) -> str:
 def write(found: list[Results], around: dict[str, Any]) -> Path:
     """results/peers-<UTC time>.json; the folder is not under version control."""
     FOLDER.mkdir(exist_ok=True)
-    path = FOLDER / f"peers-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.json"
+    path = FOLDER / f"peers-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}.json"
     content = {**around, "peers": [each.as_json() for each in found]}
     path.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
     return path
