@@ -1,2 +1,2 @@
 -- Whether jobs are left.
-select exists (select from {schema}.job)
+select exists (select from {schema}.job) as some

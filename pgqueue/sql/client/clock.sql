@@ -9,9 +9,9 @@ with due as (
     ) as expires_at
 )
 select
-  to_char(run_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS.US"+00"'),
-  to_char(expires_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS.US"+00"'),
-  run_at > statement_timestamp(),
+  to_char(run_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS.US"+00"') as run_at,
+  to_char(expires_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS.US"+00"') as expires_at,
+  run_at > statement_timestamp() as later,
   -- As in insert.sql: a job due before the longest poll must be heard of now, or it would start late.
-  run_at < statement_timestamp() + interval '10 seconds'
+  run_at < statement_timestamp() + interval '10 seconds' as soon
 from due

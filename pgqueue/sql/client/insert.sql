@@ -41,5 +41,5 @@ bell as (
       )
     )
 )
-select id::text, unique_key, (select count(*) from bell)
+select id::text, unique_key, (select count(*) from bell) as bells
 from inserted

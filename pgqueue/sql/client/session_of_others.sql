@@ -1,5 +1,5 @@
 -- Settings of a session that is not ours alone with which our statements would do something else: (name, value, what we need).
-select known.name, known.setting, wanted.value
+select known.name, known.setting, wanted.value as wanted
 from (
   values
     -- A null in a list of errors would arrive as the word NULL.

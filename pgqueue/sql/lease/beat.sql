@@ -38,7 +38,7 @@ counted as (
       cancelled = throughput.cancelled + excluded.cancelled
 )
 select
-  (select state from me),
+  (select state from me) as state,
   -- Live workers whose lease ran out, or whose session is gone; not while everybody reconnects to a server just started. (One
   -- that starts in the future has had its clock set back.)
   array(
@@ -57,7 +57,7 @@ select
           and pg_try_advisory_xact_lock(%(lock_class)s, lock_key)
         )
       )
-  ),
+  ) as expired,
   -- Live workers whose session lock nobody holds any more, or who were last heard in the future: the clock was set back, and
   -- whoever has died by then would else live on for as long as that.
   array(
@@ -72,6 +72,6 @@ select
           and pg_try_advisory_xact_lock(%(lock_class)s, lock_key)
         )
       )
-  ),
+  ) as sessionless,
   -- What the jobs say. Most heartbeats do not ask them: a migration may have locked their table, and a lease must not wait.
   {jobs}

@@ -1,6 +1,6 @@
 -- How full the server's queue of notifications is and, when that is worth a warning, whose transaction is the oldest.
 select
-  usage,
+  usage as share,
   case when usage > %(share)s then (
     select format('session %%s of %%s (%%s)', pid, coalesce(usename, '?'), coalesce(nullif(application_name, ''), 'no name'))
     from pg_stat_activity
@@ -8,5 +8,5 @@ select
     where pid <> pg_backend_pid() and xact_start is not null and backend_type = 'client backend'
     order by xact_start
     limit 1
-  ) end
+  ) end as who
 from pg_notification_queue_usage() as usage

@@ -22,5 +22,5 @@ select
     select count(pg_terminate_backend(pid))
     from pg_stat_activity
     where application_name = 'pgqueue:' || buried.id::text and usename = current_user
-  )
+  ) as sessions
 from buried

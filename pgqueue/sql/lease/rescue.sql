@@ -62,6 +62,6 @@ waiter as (
   where pg_notification_queue_usage() < 0.5
 )
 select
-  (select count(*) from returned)::integer,
-  (select count(*) from ended)::integer,
-  (select count from bell) + (select count from waiter)
+  (select count(*) from returned)::integer as returned,
+  (select count(*) from ended)::integer as ended,
+  (select count from bell) + (select count from waiter) as bells

@@ -36,5 +36,5 @@ waiter as (
   from (select from gone join {schema}.awaited on awaited.job_id = gone.id limit 1) as awaiting
   where pg_notification_queue_usage() < 0.5
 )
-select state::text, (select count from waiter)
+select state::text, (select count from waiter) as bells
 from target

@@ -9,5 +9,5 @@ audited as (
   insert into {schema}.audit (action, queue)
   select 'resume', name from resumed
 )
-select name, case when pg_notification_queue_usage() < 0.5 then pg_notify('{channel}', name) end
+select name, case when pg_notification_queue_usage() < 0.5 then pg_notify('{channel}', name) end as bell
 from resumed

@@ -38,5 +38,5 @@ audited as (
 bell as (
   select count(pg_notify('{channel}', queue)) from due where pg_notification_queue_usage() < 0.5
 )
-select was::text, (select count from bell)
+select was::text, (select count from bell) as bells
 from due

@@ -87,12 +87,12 @@ named as (
 )
 select
   named.queue,
-  coalesce(counted.count, 0),
-  coalesce(counted.capped, false),
-  extract(epoch from now() - counted.oldest_at)::float8,
-  coalesce(busy.count, 0),
-  paused.queue is not null,
-  exists (select from serving where serving.queues is null or named.queue = any (serving.queues))
+  coalesce(counted.count, 0) as counted,
+  coalesce(counted.capped, false) as capped,
+  extract(epoch from now() - counted.oldest_at)::float8 as oldest_age_s,
+  coalesce(busy.count, 0) as running,
+  paused.queue is not null as paused,
+  exists (select from serving where serving.queues is null or named.queue = any (serving.queues)) as served
 from named
 left join counted on counted.queue = named.queue
 left join busy on busy.queue = named.queue

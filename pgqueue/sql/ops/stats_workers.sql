@@ -20,16 +20,16 @@ with shown as (
 )
 select
   shown.id::text,
-  left(shown.name, 200),
-  shown.now_is,
-  extract(epoch from now() - shown.started_at)::float8,
-  extract(epoch from now() - shown.heartbeat_at)::float8,
+  left(shown.name, 200) as name,
+  shown.now_is as state,
+  extract(epoch from now() - shown.started_at)::float8 as uptime_s,
+  extract(epoch from now() - shown.heartbeat_at)::float8 as heartbeat_age_s,
   shown.concurrency,
-  claimed.count,
+  claimed.count as claimed,
   claimed.lasting,
   shown.queues,
-  left(shown.app, 200),
-  left(shown.version, 50),
+  left(shown.app, 200) as app,
+  left(shown.version, 50) as version,
   shown.in_all
 from shown
 cross join lateral (

@@ -49,19 +49,19 @@ select
   target.priority,
   target.attempt,
   target.crashes,
-  extract(epoch from target.run_at - now())::float8,
-  extract(epoch from target.expires_at - now())::float8,
-  extract(epoch from now() - target.started_at)::float8,
-  target.cancel_requested_at is not null,
+  extract(epoch from target.run_at - now())::float8 as due_s,
+  extract(epoch from target.expires_at - now())::float8 as expires_s,
+  extract(epoch from now() - target.started_at)::float8 as running_s,
+  target.cancel_requested_at is not null as cancel_requested,
   target.progress::text::float8,
   target.progress_note,
-  extract(epoch from now() - queue.paused_at)::float8,
+  extract(epoch from now() - queue.paused_at)::float8 as paused_s,
   queue.paused_by,
-  (select count(*) from live)::integer,
-  (select count(*) from live where serves)::integer,
-  (select count(*) from live where serves and knows)::integer,
-  (select count(*) from live where serves and knows and state = 'alive')::integer,
-  (select coalesce(sum(concurrency), 0) from live where serves and knows and state = 'alive')::integer,
+  (select count(*) from live)::integer as workers,
+  (select count(*) from live where serves)::integer as serving,
+  (select count(*) from live where serves and knows)::integer as knowing,
+  (select count(*) from live where serves and knows and state = 'alive')::integer as claiming,
+  (select coalesce(sum(concurrency), 0) from live where serves and knows and state = 'alive')::integer as places,
   (
     select count(*)::integer
     from (
@@ -70,7 +70,7 @@ select
       where other.state = 'queued' and other.queue = target.queue and other.priority > target.priority
       limit %(count_limit)s
     ) as larger
-  ),
+  ) as larger,
   (
     select count(*)::integer
     from (
@@ -81,22 +81,22 @@ select
         and other.seq < target.seq
       limit %(count_limit)s
     ) as earlier
-  ),
-  holder.name,
-  holder.state,
-  extract(epoch from holder.lease_until - now())::float8,
+  ) as earlier,
+  holder.name as holder,
+  holder.state as holder_state,
+  extract(epoch from holder.lease_until - now())::float8 as lease_s,
   failure.cause,
   failure.error,
-  extract(epoch from now() - failure.failed_at)::float8,
+  extract(epoch from now() - failure.failed_at)::float8 as failed_s,
   (
     select jsonb_agg(jsonb_build_array(name, concurrency, jobs, tasks, task, held_s) order by held_s desc)
     from full_worker
-  ),
+  ) as full,
   -- The token is that of its last claim: where that one has failed, it was not given back.
   case
     when failure.claim_token is distinct from target.claim_token
     then extract(epoch from now() - target.handed_back_at)::float8
-  end
+  end as handed_back_s
 from target
 left join {schema}.queue on queue.name = target.queue
 left join {schema}.worker as holder on holder.id = target.worker and target.state = 'running'

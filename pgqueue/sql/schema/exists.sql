@@ -4,4 +4,4 @@ select exists (
   from pg_catalog.pg_attribute
   join pg_catalog.pg_class on pg_class.oid = attrelid
   where relnamespace = to_regnamespace('{schema}') and relname = 'migration' and attname = 'applied_at'
-)
+) as is_there

@@ -1,5 +1,5 @@
 -- The daily partitions there are.
-select parent.relname::text, child.relname::text
+select parent.relname::text as parent, child.relname::text as partition
 from pg_inherits
 join pg_class as parent on parent.oid = inhparent
 join pg_class as child on child.oid = inhrelid

@@ -1,5 +1,5 @@
 -- Names that we need and somebody else has already taken in the schema.
-select relname::text
+select relname::text as name
 from pg_catalog.pg_class
 where
   relnamespace = to_regnamespace('{schema}')

@@ -40,4 +40,4 @@ where ctid = any (array(
 ))
 returning
   id::text, claim_token, task, args, kwargs, attempt, max_attempts, crashes, queue, priority, seq, timeout_s::text::float8, headers,
-  extract(epoch from now() - created_at)::float8, expires_at < now()
+  extract(epoch from now() - created_at)::float8 as age_s, expires_at < now() as expired

@@ -22,4 +22,4 @@ select not exists (
       and (%(queues)s::text[] is null or queue = any (%(queues)s)) and task <> all (%(unknown)s::text[])
   ) as ready
   where not exists (select from {schema}.queue where name = ready.queue and paused_at is not null)
-)
+) as drained

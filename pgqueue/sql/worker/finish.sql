@@ -39,6 +39,6 @@ select
       limit 1
     ) as waiter
     where pg_notification_queue_usage() < 0.5
-  ),
-  current_setting('pgqueue.attempt', true)
+  ) as bells,
+  current_setting('pgqueue.attempt', true) as attempt
 from gone

@@ -27,4 +27,4 @@ where
       and job.task = any (other.tasks)
       and other.code is distinct from (select code from {schema}.worker where id = %(worker)s)
   )
-returning task, extract(epoch from run_at - now())::float8
+returning task, extract(epoch from run_at - now())::float8 as delay_s

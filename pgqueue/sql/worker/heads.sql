@@ -44,9 +44,9 @@ with recursive head as (
   ) as following
 )
 select
-  coalesce(array_agg(queue), '{}'),
-  coalesce(array_agg(priority), '{}'),
-  coalesce(array_agg(seq), '{}'),
-  extract(epoch from clock_timestamp() - statement_timestamp())::float8
+  coalesce(array_agg(queue), '{}') as queues,
+  coalesce(array_agg(priority), '{}') as priorities,
+  coalesce(array_agg(seq), '{}') as seqs,
+  extract(epoch from clock_timestamp() - statement_timestamp())::float8 as took_s
 from head
 where not exists (select from {schema}.queue where name = head.queue and paused_at is not null)

@@ -25,12 +25,12 @@ bell as (
   )
 )
 select
-  (select count(*) from promoted)::integer,
+  (select count(*) from promoted)::integer as promoted,
   (
     select extract(epoch from run_at - now())::float8
     from {schema}.job
     where state = 'scheduled' and id not in (select id from promoted)
     order by run_at
     limit 1
-  ),
-  (select count from bell)
+  ) as next_due_s,
+  (select count from bell) as bells

@@ -83,5 +83,5 @@ waiter as (
   from (select from ended join {schema}.awaited on awaited.job_id = ended.id limit 1) as awaiting
   where pg_notification_queue_usage() < 0.5
 )
-select id::text, state::text, task, (select count from doorbell) + (select count from waiter)
+select id::text, state::text, task, (select count from doorbell) + (select count from waiter) as bells
 from settled

@@ -8,7 +8,7 @@ waiting as (
 stocked as (
   select queue, count(*)::integer as jobs from waiting group by queue
 )
-select 'paused', stocked.queue, jobs
+select 'paused' as what, stocked.queue as name, jobs
 from stocked
 join {schema}.queue on queue.name = stocked.queue
 where paused_at is not null

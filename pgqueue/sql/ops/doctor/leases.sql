@@ -4,7 +4,7 @@ select
     select count(*)::integer
     from {schema}.worker
     where state <> 'dead' and lease_until < now() - interval '5 seconds'
-  ),
+  ) as expired,
   (
     select count(*)::integer
     from (
@@ -14,5 +14,5 @@ select
       where job.state = 'running' and (worker.id is null or worker.state = 'dead')
       limit 1000
     ) as orphan
-  ),
-  (select count(*)::integer from {schema}.worker where state <> 'dead' and lease_until > now())
+  ) as orphans,
+  (select count(*)::integer from {schema}.worker where state <> 'dead' and lease_until > now()) as live

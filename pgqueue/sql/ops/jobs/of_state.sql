@@ -17,8 +17,9 @@ wanted as (
 )
 select
   job.id::text, state::text, queue, priority, task, args, kwargs, attempt, max_attempts, crashes,
-  created_at, run_at, started_at, null::timestamptz, worker::text, unique_key, headers,
-  progress::text::float8, progress_note, cancel_requested_at is not null, null::text, cancel_reason,
-  counted.jobs
+  created_at, run_at, started_at, null::timestamptz as finished_at, worker::text, unique_key, headers,
+  progress::text::float8, progress_note, cancel_requested_at is not null as cancel_requested,
+  null::text as result, cancel_reason as error,
+  counted.jobs as seen
 from (select count(*)::integer as jobs from seen) as counted
 left join (wanted join {schema}.job on job.id = any (array[wanted.id])) on true
