@@ -21,10 +21,8 @@ from typing import Any
 
 from pgqueue import db
 from pgqueue.db.spurious import SpuriousWakeups
-from pgqueue.queries import Queries, Statement
+from pgqueue.queries import Queries
 from pgqueue.worker.settings import (
-    BEAT_DEADLINE_S,
-    CRASH_CAP,
     DEAF_POLL_S,
     DEAF_S,
     FALSE_ALARMS,
@@ -37,7 +35,9 @@ from pgqueue.worker.settings import (
     SETTLE_S,
     STOP_CLAIMING_S,
 )
-from pgqueue.worker.supervisor.connection import Patience, Trouble, Troubles, within
+from pgqueue.worker.supervisor.connection import Patience, Trouble, Troubles
+from pgqueue.worker.supervisor.control_connection import ControlConnection
+from pgqueue.worker.supervisor.rescue import Rescue
 
 logger = logging.getLogger("pgqueue.worker")
 
@@ -47,9 +47,10 @@ class Lease:
 
     def __init__(
         self,
-        dsn: str,
+        control: ControlConnection,
         queries: Queries,
         *,
+        rescue: Rescue,
         worker: str,
         row: dict[str, Any],
         listen: bool,
@@ -63,8 +64,9 @@ class Lease:
         alarms: SpuriousWakeups,
         troubles: Troubles,
     ) -> None:
-        self._dsn = dsn
+        self._control = control
         self._queries = queries
+        self._rescue = rescue
         self._row = row
         self._listen = listen
         self._counts = counts
@@ -78,15 +80,12 @@ class Lease:
         self._troubles = troubles
         self._deaf_until: float | None = None
         self._locked = False
-        self._conn: db.AsyncConnection | None = None
-        self._ear: db.Ear
         self._registered = False
         self._sent: Counter[str] = Counter()
         self._confirmed_at = time.monotonic()
         self._beat_at = 0.0
         self._looked_at = 0.0
         self._settled_at = 0.0
-        self.pooled = False
         self.draining = False
         self._take_identity(worker)
 
@@ -102,12 +101,12 @@ class Lease:
 
     @property
     def lease_s(self) -> float:
-        return POOLED_LEASE_S if self.pooled else LEASE_S
+        return POOLED_LEASE_S if self._control.pooled else LEASE_S
 
     @property
     def listens(self) -> bool:
         """Whether the doorbell can be heard at all."""
-        return self._listen and not self.pooled
+        return self._listen and not self._control.pooled
 
     def may_claim(self) -> bool:
         """False once the heartbeat has been unconfirmed for so long that others may soon take over."""
@@ -122,7 +121,7 @@ class Lease:
         patience = Patience(self._troubles)
         while True:
             try:
-                if self._conn is None or self._conn.closed:
+                if not self._control.usable:
                     await self._connect()
                     self._settled_at = time.monotonic() + SETTLE_S
                     # The server answers: what was asked before the break is not waited for, or it would take half a minute.
@@ -133,7 +132,7 @@ class Lease:
             except Trouble as error:
                 # A router that forgot this connection forgot the others too; whoever used one next would wait for nothing.
                 self._on_broken()
-                await self._close()
+                await self._control.close()
                 await patience.wait("heartbeat", error)
 
     async def stop(self) -> None:
@@ -141,62 +140,51 @@ class Lease:
         self._beat_at = 0.0  # the last counts are still to be told
         for step in self._beat_if_due, self._depart:
             try:
-                if self._conn is not None:
+                if self._control.opened:
                     await step()
             except Trouble as error:
                 logger.warning("signing out: %s; the lease runs out by itself", error)
                 if db.is_of_the_moment(error):
                     break
-        await self._close()
+        await self._control.close()
 
     async def _depart(self) -> None:
-        assert self._conn is not None
-        await self._say(self._conn, self._queries.depart(worker=self.worker))
-
-    async def _close(self) -> None:
-        conn, self._conn = self._conn, None
-        if conn is not None:
-            await conn.close()
+        await self._control.run(self._queries.depart(worker=self.worker))
 
     async def _connect(self) -> None:
-        conn = await db.connect_async(self._dsn, name=self.name)
-        self._conn = conn
-        self._ear = db.Ear(conn)
-        pooled = not db.prepares(conn)
-        db.prepare_nothing(conn)
-        await within(conn, BEAT_DEADLINE_S, self._sign_in(conn, pooled=pooled))
-
-    async def _sign_in(self, conn: db.AsyncConnection, *, pooled: bool) -> None:
-        if pooled and not self.pooled:
+        was_pooled = self._control.pooled
+        await self._control.open(name=self.name)
+        if self._control.pooled and not was_pooled:
             logger.warning(
                 "a connection pooler stands before the database: polling instead of LISTEN, and a lease of %.0f s instead of "
                 "a session lock. Give workers a direct connection for faster starts and recovery.", POOLED_LEASE_S,
             )  # fmt: skip
-        self.pooled = pooled
-        if not pooled:
-            await db.run_async(conn, self._queries.lock_patience())
-            self._locked = await self._try_lock(conn)
+        await self._control.within(self._sign_in())
+
+    async def _sign_in(self) -> None:
+        if not self._control.pooled:
+            await self._control.run(self._queries.lock_patience())
+            self._locked = await self._try_lock()
             if self._listen:
                 self._deaf_until = None
-                await db.run_async(conn, self._queries.listen_jobs)
+                await self._control.run(self._queries.listen_jobs)
         if not self._registered:
-            await self._register(conn)
+            await self._register()
         self._beat_at = 0.0
         self._on_bell()  # whatever rang while nobody listened: look once
 
-    async def _try_lock(self, conn: db.AsyncConnection) -> bool:
+    async def _try_lock(self) -> bool:
         """Never waits: advisory locks have no owner, and a stranger who holds ours must not keep us from the lease.
 
         It may also be our last session, which the server still takes for alive; so each heartbeat tries again.
         """
-        ((locked,),) = await db.run_async(conn, self._queries.lock(self._lock_key))
+        ((locked,),) = await self._control.run(self._queries.lock(self._lock_key))
         if not locked:
             logger.warning("another session holds this worker's session lock; until it is free the lease alone counts")
         return bool(locked)
 
-    async def _register(self, conn: db.AsyncConnection) -> None:
-        await db.run_async(
-            conn,
+    async def _register(self) -> None:
+        await self._control.run(
             self._queries.register(
                 worker=self.worker, lease_s=self.lease_s, lock_key=self._key(), pid=os.getpid(), **self._row
             ),
@@ -205,46 +193,44 @@ class Lease:
         self._confirmed_at = time.monotonic()
 
     def _key(self) -> int | None:
-        return None if self.pooled else self._lock_key
+        return None if self._control.pooled else self._lock_key
 
     async def _hear(self) -> None:
         """Wait for the doorbell until the next heartbeat is due."""
-        assert self._conn is not None
         pause_s = max(0.0, self._beat_at + HEARTBEAT_S - time.monotonic())
         if not self.listens:
             await asyncio.sleep(pause_s)
-        elif await self._deaf(self._conn):
+        elif await self._deaf():
             await asyncio.sleep(min(pause_s, DEAF_POLL_S))
             self._on_bell()
-        elif await self._ear.listen(pause_s):
+        elif await self._control.hear(pause_s):
             self._on_bell()
 
-    async def _deaf(self, conn: db.AsyncConnection) -> bool:
+    async def _deaf(self) -> bool:
         """Whether nobody listens for the moment: in a flood of bells for nothing polling is cheaper, and as sure."""
         now = time.monotonic()
         if self._deaf_until is not None and now >= self._deaf_until:
             self._deaf_until = None
-            await within(conn, BEAT_DEADLINE_S, db.run_async(conn, self._queries.listen_jobs))
+            await self._control.run(self._queries.listen_jobs)
             self._on_bell()
         elif self._deaf_until is None and self._alarms.too_many():
             logger.warning(
                 "more than %d bells a second for nothing: polling instead of LISTEN for %.0f s", FALSE_ALARMS, DEAF_S
             )
             self._deaf_until = now + DEAF_S
-            await within(conn, BEAT_DEADLINE_S, db.run_async(conn, self._queries.unlisten))
+            await self._control.run(self._queries.unlisten)
         return self._deaf_until is not None
 
     async def _beat_if_due(self) -> bool:
         """False: this worker was declared dead and starts over."""
         if time.monotonic() - self._beat_at < HEARTBEAT_S:
             return True
-        assert self._conn is not None
         self._beat_at = time.monotonic()
-        if not (self.pooled or self._locked):
-            self._locked = await within(self._conn, BEAT_DEADLINE_S, self._try_lock(self._conn))
-        return await self._beat(self._conn)
+        if not (self._control.pooled or self._locked):
+            self._locked = await self._try_lock()
+        return await self._beat()
 
-    async def _beat(self, conn: db.AsyncConnection) -> bool:
+    async def _beat(self) -> bool:
         counts = Counter(self._counts())
         news = counts - self._sent
         sent_at = time.monotonic()
@@ -257,15 +243,15 @@ class Lease:
             settled=time.monotonic() >= self._settled_at, **says,
         )  # fmt: skip
         try:
-            answer = await self._say(conn, beat(look=look))
+            answer = await self._control.run(beat(look=look))
         except db.Blocked:
-            answer = await self._say(conn, beat(look=False))
+            answer = await self._control.run(beat(look=False))
         except db.DatabaseError as error:
             if not (news and db.is_of_values(error)):
                 raise
             # A lease must not hang on figures.
             logger.warning("counting %s: %s; they are left out of the figures", dict(news), error)
-            answer = await self._say(conn, beat(look=False, **dict.fromkeys(says, 0)))
+            answer = await self._control.run(beat(look=False, **dict.fromkeys(says, 0)))
         ((state, expired, sessionless, next_due_s, orphaning),) = answer
         if state is None:
             await self._lost()
@@ -275,7 +261,7 @@ class Lease:
         if was_mute:
             self._on_bell()  # claims were put off until now
         self._on_due(next_due_s)
-        await self._look_after(conn, expired, sessionless, orphaning or [])
+        await self._rescue.look_after(expired, sessionless, orphaning or [])
         return True
 
     def _look_if_due(self) -> tuple[bool, float]:
@@ -285,9 +271,6 @@ class Lease:
         due = time.monotonic() - self._looked_at >= LOOK_S
         return due, time.monotonic() if due else self._looked_at
 
-    async def _say(self, conn: db.AsyncConnection, statement: Statement) -> Any:
-        return await within(conn, BEAT_DEADLINE_S, db.run_async(conn, statement))
-
     async def _lost(self) -> None:
         """Declared dead while we lived, frozen perhaps: nothing we hold is ours any more."""
         logger.error(
@@ -295,36 +278,7 @@ class Lease:
         )
         self._take_identity(str(uuid.uuid4()))
         self._on_lost()
-        await self._close()
-
-    async def _look_after(
-        self, conn: db.AsyncConnection, expired: list[str], sessionless: list[str], orphaning: list[str]
-    ) -> None:
-        """What the others need: a note that a session is gone, a declaration of death, a rescue of jobs."""
-        if sessionless:
-            await self._say(conn, self._queries.suspect(sessionless))
-        if expired:
-            for worker, name, ended in await self._say(conn, self._queries.bury(expired, grace_s=GRACE_S)):
-                logger.warning("worker %s (%s) is dead; %d of its sessions were ended", name, worker, ended)
-        if gone := sorted({*expired, *orphaning}):
-            try:
-                await self._rescue(conn, gone)
-            except db.DatabaseError as error:
-                if db.is_of_the_moment(error) and not isinstance(error, db.Blocked):
-                    raise
-                # Who looks at the jobs next finds them again; meanwhile this worker's lease goes on.
-                self._troubles.tell("taking back the jobs of dead workers", error)
-
-    async def _rescue(self, conn: db.AsyncConnection, workers: list[str]) -> None:
-        while True:
-            ((returned, ended, _),) = await self._say(conn, self._queries.rescue(workers, crash_cap=CRASH_CAP))
-            if returned or ended:
-                logger.warning(
-                    "took back %d jobs of dead workers; %d more are quarantined or cancelled", returned, ended
-                )
-            else:
-                return
-            self._on_bell()
+        await self._control.close()
 
 
 def session_name(worker: str) -> str:

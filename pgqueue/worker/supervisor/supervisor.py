@@ -25,11 +25,13 @@ from pgqueue.worker.settings import FALSE_ALARMS, Settings
 from pgqueue.worker.supervisor.children import Children
 from pgqueue.worker.supervisor.claimer import Claimer
 from pgqueue.worker.supervisor.connection import Patience, Trouble, Troubles, WorkConnection
+from pgqueue.worker.supervisor.control_connection import ControlConnection
 from pgqueue.worker.supervisor.finisher import Finisher
 from pgqueue.worker.supervisor.lease import Lease, session_name
 from pgqueue.worker.supervisor.maintenance import Maintenance
 from pgqueue.worker.supervisor.preflight import advice, check_descriptors
 from pgqueue.worker.supervisor.reaper import Reaper, adopts
+from pgqueue.worker.supervisor.rescue import Rescue
 
 logger = logging.getLogger("pgqueue.worker")
 
@@ -183,9 +185,11 @@ class Station:
             WorkConnection(dsn, queries, name=session_name(worker), troubles=troubles) for _ in range(2)
         )
         self._alarms = SpuriousWakeups(at_most=FALSE_ALARMS)
+        control = ControlConnection(dsn)
+        rescue = Rescue(control, queries, troubles=troubles, on_bell=lambda: self.claimer.ring())
         self.lease = Lease(
-            dsn, queries, worker=worker, row=self._row(), listen=settings.listen, counts=lambda: self.finisher.counts,
-            sleeping=lambda: self.claimer.sleeping, on_bell=lambda: self.claimer.ring(),
+            control, queries, rescue=rescue, worker=worker, row=self._row(), listen=settings.listen,
+            counts=lambda: self.finisher.counts, sleeping=lambda: self.claimer.sleeping, on_bell=lambda: self.claimer.ring(),
             on_due=lambda seconds: self.claimer.due_in(seconds), on_lost=self._start_over, on_broken=self._renew,
             on_back=self._cut, alarms=self._alarms, troubles=troubles,
         )  # fmt: skip

@@ -1,0 +1,55 @@
+"""What a worker does for the others: note whose session is gone, declare the dead dead, take their jobs back.
+
+The heartbeat's statement finds them, as it looks at all workers while it renews our own lease. Being wrong costs time and no
+job: every write is fenced, so that a worker which was declared dead and lives can change nothing.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+
+from pgqueue import db
+from pgqueue.queries import Queries
+from pgqueue.worker.settings import CRASH_CAP, GRACE_S
+from pgqueue.worker.supervisor.connection import Troubles
+from pgqueue.worker.supervisor.control_connection import ControlConnection
+
+logger = logging.getLogger("pgqueue.worker")
+
+
+class Rescue:
+    """Looks after the other workers. `on_bell()` tells that jobs were put back into the queue."""
+
+    def __init__(
+        self, control: ControlConnection, queries: Queries, *, troubles: Troubles, on_bell: Callable[[], None]
+    ) -> None:
+        self._control = control
+        self._queries = queries
+        self._troubles = troubles
+        self._on_bell = on_bell
+
+    async def look_after(self, expired: Sequence[str], sessionless: Sequence[str], orphaning: Sequence[str]) -> None:
+        """Workers whose lease ran out, whose session lock is free, and who are dead and still hold jobs."""
+        if sessionless:
+            await self._control.run(self._queries.suspect(sessionless))
+        if expired:
+            await self._declare_dead(expired)
+        if gone := sorted({*expired, *orphaning}):
+            try:
+                await self._take_back(gone)
+            except db.DatabaseError as error:
+                if db.is_of_the_moment(error) and not isinstance(error, db.Blocked):
+                    raise
+                # Who looks at the jobs next finds them again; meanwhile this worker's lease goes on.
+                self._troubles.tell("taking back the jobs of dead workers", error)
+
+    async def _declare_dead(self, expired: Sequence[str]) -> None:
+        for worker, name, ended in await self._control.run(self._queries.bury(expired, grace_s=GRACE_S)):
+            logger.warning("worker %s (%s) is dead; %d of its sessions were ended", name, worker, ended)
+
+    async def _take_back(self, workers: Sequence[str]) -> None:
+        while True:
+            ((returned, ended, _),) = await self._control.run(self._queries.rescue(workers, crash_cap=CRASH_CAP))
+            if not returned and not ended:
+                return
+            logger.warning("took back %d jobs of dead workers; %d more are quarantined or cancelled", returned, ended)
+            self._on_bell()
