@@ -1,0 +1,365 @@
+"""Which child gets which job, and when none does."""
+
+import time
+from collections.abc import Iterable
+
+import pytest
+
+from pgqueue.job import Claimed
+from pgqueue.worker.settings import ASYNC_JOBS, CRASH_CAP, FAST_S, FRAME_BYTES, FRAME_JOBS, FRAME_S, STUCK_S
+from pgqueue.worker.supervisor.child_handle import ChildHandle, Run
+from pgqueue.worker.supervisor.dispatch import SAMPLES, Dispatcher, TaskProfile
+from tests.worker.parts import NotingChild, child, claimed
+
+LONG_AGO_S = 10 * STUCK_S
+
+
+def fast(mean_s: float = FAST_S / 100) -> TaskProfile:
+    return TaskProfile(is_async=False, timeout_s=None, mean_s=mean_s, samples=SAMPLES)
+
+
+class Scene:
+    """A dispatcher that knows a slow, a short and an async task."""
+
+    def __init__(self, *children: NotingChild, tasks: Iterable[str] = ("slow", "short", "async")) -> None:
+        self.retired: list[ChildHandle] = []
+        everybody: list[ChildHandle] = [*children]
+        self.dispatcher = Dispatcher(everybody, retire=self.retired.append)
+        known = {"slow": TaskProfile(False, 5.0), "short": fast(), "async": TaskProfile(True, None)}
+        self.dispatcher.learn({name: known[name] for name in tasks})
+
+    def take(self, *jobs: Claimed) -> None:
+        self.dispatcher.take(jobs)
+
+    @property
+    def buffered(self) -> list[str]:
+        return [job.id for job in self.dispatcher.buffer]
+
+
+def jobs(task: str, count: int, *, start: int = 0) -> list[Claimed]:
+    return [claimed(f"{task}{number}", task) for number in range(start, start + count)]
+
+
+def long_ago(*children: NotingChild) -> None:
+    """Nothing has moved there for a long time."""
+    for one in children:
+        one.moved_at = one.filled_at = time.monotonic() - LONG_AGO_S
+
+
+# -- what is known of a task --
+
+
+def test_a_task_is_slow_until_it_was_measured_often_enough() -> None:
+    profile, found = TaskProfile(is_async=False, timeout_s=None), []
+    for _ in range(SAMPLES):
+        profile.measured(FAST_S / 2)
+        found.append(profile.fast)
+    assert found == [False] * (SAMPLES - 1) + [True]
+    assert profile.mean_s == pytest.approx(FAST_S / 2)  # the start value is forgotten
+
+
+def test_a_task_that_turns_slow_is_found_out() -> None:
+    profile = fast()
+    profile.measured(1.0)
+    assert not profile.fast
+
+
+def test_what_a_second_child_reports_takes_no_measurement_away() -> None:
+    scene = Scene()
+    scene.dispatcher.learn({"short": TaskProfile(False, None), "new": TaskProfile(False, None)})
+    assert scene.dispatcher.tasks["short"].fast and "new" in scene.dispatcher.tasks
+
+
+# -- giving --
+
+
+def test_a_slow_job_for_each_thread_and_the_rest_waits() -> None:
+    one, two = child(1, threads=2), child(2)
+    scene = Scene(one, two)
+    scene.take(*jobs("slow", 5))
+    assert one.given == [["slow0"], ["slow1"]] and two.given == [["slow2"]]
+    assert scene.buffered == ["slow3", "slow4"]
+    one.pop("slow0")
+    scene.dispatcher.dispatch()
+    assert one.given[-1] == ["slow3"] and scene.buffered == ["slow4"]
+
+
+@pytest.mark.parametrize("why", ["starting", "leaving", "isolated"])
+def test_a_child_that_is_not_usable_gets_nothing(why: str) -> None:
+    one = child(ready=why != "starting")
+    one.leaving, one.isolated = why == "leaving", "other" if why == "isolated" else None
+    scene = Scene(one)
+    scene.take(*jobs("slow", 1), *jobs("async", 1))
+    assert one.given == [] and len(scene.buffered) == 2
+
+
+def test_short_jobs_share_a_frame() -> None:
+    one = child()
+    scene = Scene(one)
+    scene.take(*jobs("short", FRAME_JOBS + 1))
+    assert [len(frame) for frame in one.given] == [FRAME_JOBS, 1]
+    assert one.given[0] == [f"short{number}" for number in range(FRAME_JOBS)]
+
+
+def test_a_frame_holds_so_much_work_and_no_more() -> None:
+    one = child()
+    scene = Scene(one)
+    scene.dispatcher.tasks["short"] = fast(FRAME_S / 4)
+    scene.take(*jobs("short", 10))
+    assert len(one.given[0]) == 4
+
+
+def test_a_frame_holds_so_many_bytes_and_no_more() -> None:
+    one = child()
+    scene = Scene(one)
+    scene.take(*(claimed(f"short{number}", "short", args="x" * (FRAME_BYTES // 3)) for number in range(4)))
+    assert one.given[0] == ["short0", "short1", "short2"]
+
+
+def test_a_frame_ends_before_a_slow_job() -> None:
+    one = child()
+    scene = Scene(one)
+    scene.take(*jobs("short", 2), *jobs("slow", 1), *jobs("short", 1, start=2))
+    assert one.given == [["short0", "short1"]] and scene.buffered == ["slow0", "short2"]
+
+
+def test_a_frame_ends_before_a_job_of_which_little_is_known() -> None:
+    one = child()
+    scene = Scene(one)
+    scene.dispatcher.tasks["slow"] = TaskProfile(False, None, mean_s=FAST_S / 100, samples=SAMPLES - 1)
+    scene.take(*jobs("short", 1), *jobs("slow", 1))
+    assert one.given == [["short0"]]
+
+
+def test_a_second_frame_waits_behind_a_child_that_moves_and_behind_no_other() -> None:
+    one = child()
+    scene = Scene(one)
+    scene.take(*jobs("short", 1))
+    scene.take(*jobs("short", 1, start=1))
+    assert one.given == [["short0"], ["short1"]]
+    long_ago(one)
+    scene.take(*jobs("short", 1, start=2))
+    assert one.given == [["short0"], ["short1"]] and scene.buffered == ["short2"]
+
+
+def test_async_jobs_go_to_the_child_that_has_fewest() -> None:
+    one, two = child(1), child(2)
+    scene = Scene(one, two)
+    scene.take(*jobs("async", 3))
+    scene.take(*jobs("async", 1, start=3))
+    assert one.given == [["async0", "async1", "async2"]] and two.given == [["async3"]]
+
+
+def test_async_jobs_up_to_a_limit_for_each_child() -> None:
+    one = child()
+    scene = Scene(one)
+    scene.take(*jobs("async", ASYNC_JOBS + 2))
+    assert len(one.async_runs) == ASYNC_JOBS
+    assert scene.buffered == [f"async{ASYNC_JOBS}", f"async{ASYNC_JOBS + 1}"]
+
+
+def test_a_jobs_own_time_limit_goes_before_its_tasks() -> None:
+    one = child(threads=2)
+    Scene(one).take(claimed("a", "slow"), claimed("b", "slow", timeout_s=1.0))
+    assert [run.timeout_s for run in one.runs] == [5.0, 1.0]
+
+
+# -- jobs that crashed --
+
+
+def test_a_job_that_crashed_runs_alone() -> None:
+    one = child(threads=4)
+    scene = Scene(one)
+    one.give([Run(claimed("busy", "slow"), False, None, time.monotonic())])
+    scene.take(claimed("crashed", "slow", crashes=1))
+    assert one.given == [["busy"]]  # there is a free thread, but also a neighbour
+    one.pop("busy")
+    scene.take(*jobs("slow", 1))
+    assert one.given == [["busy"], ["crashed"]] and scene.buffered == ["slow0"]
+    one.pop("crashed")
+    scene.dispatcher.dispatch()
+    assert one.given[-1] == ["slow0"]
+
+
+def test_its_last_try_is_in_a_process_that_has_run_nothing() -> None:
+    used = child()
+    used.done_count = 1
+    scene = Scene(used)
+    scene.take(claimed("crashed", "slow", crashes=CRASH_CAP - 1))
+    assert used.given == [] and scene.retired == [used]
+
+
+def test_no_child_is_sent_away_for_it_where_a_fresh_one_is_or_comes() -> None:
+    used, fresh, coming = child(1), child(2), child(3, ready=False)
+    used.done_count = coming.done_count = 1  # the last one is about to end
+    for other in fresh, coming:
+        scene = Scene(used, other)
+        scene.take(claimed("crashed", "slow", crashes=CRASH_CAP - 1))
+        assert scene.retired == [] and used.given == []
+    assert fresh.given == [["crashed"]]
+
+
+def test_an_earlier_try_is_content_with_a_used_process() -> None:
+    used = child()
+    used.done_count = 1
+    scene = Scene(used)
+    scene.take(claimed("crashed", "slow", crashes=CRASH_CAP - 2))
+    assert used.given == [["crashed"]] and scene.retired == []
+
+
+# -- how many more --
+
+
+def test_there_is_room_for_a_job_on_each_free_thread() -> None:
+    scene = Scene(child(1, threads=3), child(2, threads=2), child(3, ready=False), tasks=["slow"])
+    assert scene.dispatcher.room() == 5
+    scene.take(*jobs("slow", 4))
+    assert scene.dispatcher.room() == 1
+    scene.take(*jobs("slow", 9, start=4))
+    assert scene.dispatcher.room() == 0
+
+
+def test_there_is_room_for_async_jobs_if_all_are() -> None:
+    scene = Scene(child(threads=1), tasks=["async"])
+    assert scene.dispatcher.room() == 1 + ASYNC_JOBS
+    scene.take(*jobs("async", ASYNC_JOBS + 5))
+    assert scene.dispatcher.room() == 1  # the thread stands idle, and all five wait
+
+
+def test_what_waits_for_a_child_that_starts_takes_its_room() -> None:
+    one = child(ready=False)
+    scene = Scene(one, tasks=["async"])
+    scene.take(*jobs("async", 5))
+    assert scene.dispatcher.room() == 0
+    one.ready = True
+    assert scene.dispatcher.room() == 1 + ASYNC_JOBS - 5
+
+
+def test_room_for_async_jobs_follows_the_share_they_had_of_late() -> None:
+    scene = Scene(child(threads=1), tasks=["slow", "async"])
+    assert scene.dispatcher.room() == 1 + ASYNC_JOBS // 2
+    scene.take(*jobs("slow", 1))
+    assert scene.dispatcher.room() == int(ASYNC_JOBS * 0.5 * 0.7)
+
+
+# -- full --
+
+
+def test_the_kind_whose_places_long_jobs_hold_is_full() -> None:
+    one, two = child(1), child(2)
+    scene = Scene(one, two)
+    scene.take(*jobs("slow", 2))
+    assert scene.dispatcher.full() == frozenset()  # they were taken just now
+    long_ago(one)
+    assert scene.dispatcher.full() == frozenset()
+    long_ago(two)
+    assert scene.dispatcher.full() == {"slow", "short"}
+    one.pop("slow0")
+    assert scene.dispatcher.full() == frozenset()
+
+
+def test_async_places_fill_up_likewise() -> None:
+    one = child()
+    scene = Scene(one)
+    scene.take(*jobs("async", ASYNC_JOBS))
+    assert scene.dispatcher.full() == frozenset()
+    long_ago(one)
+    assert scene.dispatcher.full() == {"async"}
+
+
+def test_where_there_is_but_one_kind_it_is_never_left_alone() -> None:
+    one = child()
+    scene = Scene(one, tasks=["slow"])
+    scene.take(*jobs("slow", 1))
+    long_ago(one)
+    assert scene.dispatcher.full() == frozenset()
+
+
+def test_only_children_that_took_a_job_just_now_flow() -> None:
+    sync, waiting, idle = child(1), child(2), child(3)
+    scene = Scene(sync, waiting, idle)
+    scene.take(*jobs("slow", 1), *jobs("async", 1))
+    assert scene.dispatcher.flowing() == 1  # both went to the first
+    long_ago(sync)
+    assert scene.dispatcher.flowing() == 0
+
+
+# -- giving back --
+
+
+def aged(scene: Scene, *, sync: bool = True, asynchronous: bool = True) -> None:
+    """As if the buffer had stood still for a long time."""
+    then, buffer = time.monotonic() - LONG_AGO_S, scene.dispatcher.buffer
+    buffer.sync_since = then if sync else buffer.sync_since
+    buffer.async_since = then if asynchronous else buffer.async_since
+
+
+def blocked() -> Scene:
+    """One slow and one async job wait, with every place taken."""
+    scene = Scene(child())
+    scene.take(*jobs("slow", 2), *jobs("async", ASYNC_JOBS + 1))
+    assert scene.buffered == ["slow1", f"async{ASYNC_JOBS}"]
+    return scene
+
+
+def test_what_no_child_takes_for_a_while_is_given_back() -> None:
+    scene = blocked()
+    assert scene.dispatcher.stale() == []
+    aged(scene)
+    assert [job.id for job in scene.dispatcher.stale()] == ["slow1", f"async{ASYNC_JOBS}"]
+    assert scene.buffered == [] and scene.dispatcher.stale() == []
+
+
+def test_while_one_kind_flows_the_other_is_given_back() -> None:
+    scene = blocked()
+    aged(scene, asynchronous=False)
+    assert [job.id for job in scene.dispatcher.stale()] == ["slow1"]
+    assert scene.buffered == [f"async{ASYNC_JOBS}"]
+
+
+def test_a_job_that_leaves_the_buffer_shows_that_it_flows() -> None:
+    one = child()
+    scene = Scene(one)
+    scene.take(*jobs("slow", 3))
+    aged(scene)
+    one.pop("slow0")
+    scene.dispatcher.dispatch()
+    assert scene.dispatcher.stale() == [] and scene.buffered == ["slow2"]
+    scene.take(*jobs("slow", 1, start=3))
+    aged(scene)
+    scene.dispatcher.dispatch()  # nothing left it this time
+    assert [job.id for job in scene.dispatcher.stale()] == ["slow2", "slow3"]
+
+
+def test_an_async_job_that_leaves_the_buffer_shows_the_same() -> None:
+    one = child()
+    scene = Scene(one)
+    scene.take(*jobs("async", ASYNC_JOBS + 2))
+    aged(scene)
+    one.pop("async0")
+    scene.dispatcher.dispatch()
+    assert scene.dispatcher.stale() == [] and scene.buffered == [f"async{ASYNC_JOBS + 1}"]
+
+
+@pytest.mark.parametrize("how", ["coming", "leaving"])
+def test_nothing_is_given_back_while_a_child_is_about_to_take_it(how: str) -> None:
+    one, other = child(1), child(2, ready=False)
+    other.came_up, other.leaving = how != "coming", how == "leaving"
+    scene = Scene(one, other)
+    scene.take(*jobs("slow", 2))
+    aged(scene)
+    assert scene.dispatcher.stale() == []
+    other.came_up, other.leaving = True, False
+    assert [job.id for job in scene.dispatcher.stale()] == ["slow1"]
+
+
+def test_what_a_child_gives_back_comes_first_again_in_its_part() -> None:
+    scene = blocked()
+    buffer = scene.dispatcher.buffer
+    for job, is_async in (("s", False), ("a", True)):
+        buffer.take_back(Run(claimed(job, "slow"), is_async, None, 0.0))
+    buffer.take_back(Run(claimed("c", "slow", crashes=1), False, None, 0.0))
+    assert scene.buffered == ["c", "s", "slow1", "a", f"async{ASYNC_JOBS}"]
+    assert len(buffer) == 5
+    assert [job.id for job in buffer.clear(asynchronous=False)] == ["c", "s", "slow1"]
+    assert [job.id for job in buffer.clear()] == ["a", f"async{ASYNC_JOBS}"]
