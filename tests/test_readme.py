@@ -1,10 +1,7 @@
 """The README is true: its snippets run as written, its commands exist, and every command and option is in it."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,10 +12,10 @@ import typer
 from benchmarks.peers.report import readme_table
 from pgqueue.cli import cli
 from tests.conftest import ROOT, Worker
+from tests.snippets import blocks, commands, parse, run_python
 
 README = (ROOT / "README.md").read_text()
-PYTHON = re.findall(r"```python\n(.*?)```", README, re.S)
-SHELL = re.findall(r"```sh\n(.*?)```", README, re.S)
+PYTHON = [block.code for block in blocks(README, "python")]
 
 
 @pytest.fixture
@@ -29,23 +26,14 @@ def folder(dsn: str, tmp_path: Path) -> Path:
 
 
 def run(folder: Path, dsn: str, code: str) -> str:
-    """Run a snippet as a script, with warnings as errors; its output."""
+    """Run a snippet as a script; its output."""
     (folder / "snippet.py").write_text(code)
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "snippet.py"], cwd=folder, capture_output=True, text=True, timeout=60, check=False,
-        env={**os.environ, "PGQUEUE_DSN": dsn, "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    return run_python(folder, dsn, "snippet.py")
 
 
 def test_the_first_lines_work(folder: Path, dsn: str, start_worker: Callable[..., Worker]) -> None:
     start_worker("-c", "1", app="shop", cwd=folder).ready()
-    done = subprocess.run(
-        [sys.executable, "shop.py"], cwd=folder, capture_output=True, text=True, timeout=60, check=True,
-        env={**os.environ, "PGQUEUE_DSN": dsn, "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
-    assert done.stdout == "sent 'hello' to a@b.c\n"
+    assert run_python(folder, dsn, "shop.py") == "sent 'hello' to a@b.c\n"
 
 
 def test_the_transaction_snippet(folder: Path, dsn: str, conn: psycopg.Connection) -> None:
@@ -68,12 +56,11 @@ def test_every_snippet_is_run() -> None:
 
 
 def test_the_shell_lines_name_what_there_is() -> None:
-    commands = {command.name for command in typer.main.get_command(cli).commands.values()}  # type: ignore[attr-defined]
-    for line in "".join(SHELL).splitlines():
-        if line.startswith("pgqueue "):
-            assert line.split()[1] in commands
-        elif line.startswith("make "):
-            assert re.search(rf"^{line.split()[1]}:", (ROOT / "Makefile").read_text(), re.M)
+    for block in blocks(README, "sh"):
+        for words in commands(f"```sh\n{block.code}```\n"):
+            parse(words)
+        for target in re.findall(r"^make (\S+)", block.code, re.M):
+            assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.M)
 
 
 def test_every_command_and_option_is_documented() -> None:
