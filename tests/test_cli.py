@@ -70,7 +70,7 @@ def test_a_failed_job_is_shown_with_its_traceback_and_retried(
     assert run("retry", "--dead", "--task", "tests.tasks.other").stdout.startswith("0 dead")
     assert run("retry", "--dead").stdout.startswith("1 dead")
     assert job.state == "queued"
-    assert "is queued or running already" in run("retry", job.id).stdout
+    assert "is already queued or running" in run("retry", job.id).stdout
     assert "cancelled" in run("cancel", job.id, "--reason", "enough").stdout
     assert job.snapshot().error == "enough"
     assert "1 jobs deleted" in run("purge", "--state", "cancelled", "--yes").stdout
@@ -81,16 +81,16 @@ def test_a_list_says_where_to_go_on(run: Run, app: App, conn: psycopg.Connection
     ids = [app.enqueue("old").id] + [app.enqueue("t").id for _ in range(2)]
     first = run("jobs", "--limit", "2")
     assert ids[2] in first.stdout and ids[0] not in first.stdout
-    assert first.stderr == f"there are older jobs: --after {ids[1]} goes on\n"
+    assert first.stderr == f"there are older jobs: continue with --after {ids[1]}\n"
     second = run("jobs", "--limit", "2", "--after", ids[1], "--since", "2h")
     assert ids[0] in second.stdout and second.stderr == ""
     assert run("jobs", "--since", "2099-01-01 12:00").stdout == run("jobs", "--after", ids[0]).stdout == "no jobs\n"
     conn.execute("insert into pgqueue.job (id, task) select pgqueue.uuid7(), 't' from generate_series(1, 10000)")
     none = run("jobs", "--task", "old")
-    assert none.stdout == "no jobs among those looked at\n"
+    assert none.stdout == "no jobs among those read\n"
     assert (
-        none.stderr.startswith("looked at 10,000 jobs, back to 20")
-        and "none older was looked at: --after" in none.stderr
+        none.stderr.startswith("read 10,000 jobs, back to 20")
+        and "older ones were not read: continue with --after" in none.stderr
     )
     page = json.loads(run("jobs", "--task", "old", "--json").stdout)
     assert page["jobs"] == [] and page["next"] in none.stderr and page["looked_back_to"]
@@ -112,7 +112,7 @@ def test_all_dead_jobs_are_retried_but_those_whose_key_is_taken(run: Run, app: A
 def test_a_queue_is_paused_and_resumed(run: Run, conn: psycopg.Connection) -> None:
     assert "is paused" in run("pause", "q").stdout
     assert conn.execute("select paused_by is not null from pgqueue.queue").fetchone() == (True,)
-    assert "goes on" in run("resume", "q").stdout
+    assert "is resumed" in run("resume", "q").stdout
     assert "was not paused" in run("resume", "q").stdout
 
 
@@ -155,16 +155,16 @@ def test_the_tasks_of_an_app(run: Run) -> None:
         (["worker", "-A", "json"], 2, "json has no App and defines no @task"),
         (["worker", "-A", "tests.tasks:nothing"], 2, "tests.tasks:nothing is missing"),
         (["worker", "-A", "tests.tasks:echo"], 2, "tests.tasks:echo is a Task, not an App"),
-        (["worker", "-A", "tests.tasks", "-l", "loud"], 2, "is no log level"),
+        (["worker", "-A", "tests.tasks", "-l", "loud"], 2, "is not a valid log level"),
         (["worker", "-A", "tests.tasks", "-Q", ""], 2, "-Q must not be empty"),
         (["defer", "x", "--args", "{}"], 2, "--args takes a JSON array"),
-        (["defer", "x", "--kwargs", "[1"], 2, "--kwargs is no JSON"),
+        (["defer", "x", "--kwargs", "[1"], 2, "--kwargs is not valid JSON"),
         (["defer", "x", "--delay", "nan"], 2, "delay=nan is no duration"),
         (["defer", "nope", "-A", "tests.tasks"], 2, "tests.tasks has no task 'nope'; it has tests.tasks.answer_atomically"),
-        (["jobs", "--state", "gone"], 2, "is no state; take one of waiting"),
-        (["jobs", "--since", "soon"], 2, "--since soon is no time: write 90s, 15m"),
-        (["jobs", "--since", "99999999999w"], 2, "is no time"),
-        (["jobs", "--since", "999999999w"], 2, "--since 999999999w is no time"),
+        (["jobs", "--state", "gone"], 2, "is not a valid state; take one of waiting"),
+        (["jobs", "--since", "soon"], 2, "--since soon is not a valid time: write an age such as 90s, 15m"),
+        (["jobs", "--since", "99999999999w"], 2, "is not a valid time"),
+        (["jobs", "--since", "999999999w"], 2, "--since 999999999w is not a valid time"),
         (["jobs", "--after", "12345678"], 2, "after='12345678' is no job id"),
         (["retry"], 2, "give the ids of jobs, or --dead"),
         (["purge", "--state", "running", "--yes"], 2, "running jobs cannot be purged"),

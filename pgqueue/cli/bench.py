@@ -1,4 +1,4 @@
-"""pgqueue bench: what this database gives, beside what it would give to the same SQL with nothing around it."""
+"""pgqueue bench: the throughput and latency of this database, next to those of the same SQL by bare psycopg."""
 
 import signal
 import sys
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pgqueue import db
-from pgqueue.cli.options import CORES, Json
+from pgqueue.cli.options import CORES, OPERATE, Json
 from pgqueue.cli.output import say, say_json, say_table
 
 if TYPE_CHECKING:
@@ -19,11 +19,11 @@ HEADINGS = ("MEASUREMENT", "VALUE", "UNIT", "SPREAD", "OF FLOOR")
 
 def bench(
     jobs: Annotated[
-        int, typer.Option("--jobs", min=1000, max=10_000_000, help="Jobs of a drain, or of one defer_many.")
+        int, typer.Option("--jobs", min=1000, max=10_000_000, help="Number of jobs to run in each measurement.")
     ] = 50_000,
-    repeat: Annotated[int, typer.Option("--repeat", min=1, max=100, help="Samples of each rate.")] = 3,
+    repeat: Annotated[int, typer.Option("--repeat", min=1, max=100, help="Number of samples of each rate.")] = 3,
     concurrency: Annotated[
-        int, typer.Option("-c", "--concurrency", min=1, max=1024, help="Child processes of the worker.")
+        int, typer.Option("-c", "--concurrency", min=1, max=1024, help="Number of child processes of the worker.")
     ] = CORES,
     as_json: Json = False,
 ) -> None:
@@ -67,4 +67,4 @@ def _figure(found: "Measurement") -> dict[str, Any]:
 
 def add_to(cli: typer.Typer) -> None:
     """Register the command."""
-    cli.command()(bench)
+    cli.command(rich_help_panel=OPERATE)(bench)

@@ -7,18 +7,20 @@ import typer
 from rich.console import Console
 
 from pgqueue import dashboard
-from pgqueue.cli.options import place_of
+from pgqueue.cli.options import OPERATE, place_of
 from pgqueue.cli.output import say
 from pgqueue.ops import stats
 
 
 def demo() -> None:
-    """See it run: a thousand jobs, some of which fail, on the embedded server or the one PGQUEUE_DSN names."""
+    """Run a thousand jobs, some of which fail, on the embedded server or the one in PGQUEUE_DSN."""
     from pgqueue.demo import app, defer_all, wait_for
 
     app.migrate()
     jobs = defer_all()
-    say(f"{len(jobs)} jobs are in {place_of(app)}; the same worker by hand: pgqueue worker -A pgqueue.demo -c 4")
+    say(
+        f"{len(jobs)} jobs are in {place_of(app)}; to start the same worker by hand: pgqueue worker -A pgqueue.demo -c 4"
+    )
     worker = subprocess.Popen(
         [sys.executable, "-m", "pgqueue", "worker", "-A", "pgqueue.demo", "-c", "4", "-l", "critical"]
     )
@@ -35,4 +37,4 @@ def demo() -> None:
 
 def add_to(cli: typer.Typer) -> None:
     """Register the command."""
-    cli.command()(demo)
+    cli.command(rich_help_panel=OPERATE)(demo)

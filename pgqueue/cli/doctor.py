@@ -1,4 +1,4 @@
-"""Commands that ask whether all is well: health for machines, doctor for people."""
+"""Commands that check the queue: health for probes, doctor for people."""
 
 import threading
 import time
@@ -8,7 +8,7 @@ import typer
 
 from pgqueue import db, schema
 from pgqueue.app import App
-from pgqueue.cli.options import AppName, Json, chosen_app
+from pgqueue.cli.options import OPERATE, AppName, Json, chosen_app
 from pgqueue.cli.output import fail, say, say_json
 from pgqueue.errors import PgQueueError
 from pgqueue.ops import doctor
@@ -19,7 +19,10 @@ HEALTH_ANSWER_S = 2.0  # a server that takes longer for three short questions is
 
 
 def health(as_json: Json = False) -> None:
-    """Whether the database answers, the schema fits and a worker lives; exit code 1 if not. Imports none of your code."""
+    """Check that the database answers, the schema is current and a worker is alive.
+
+    Does not import your code. Exits with 1 if not.
+    """
     began = time.perf_counter()
     problem, alive = None, 0
     try:
@@ -54,11 +57,11 @@ def _look(app: App) -> Steps[int]:
 
 
 def examine(
-    fix: Annotated[bool, typer.Option("--fix", help="Mend what is safe to mend, then look again.")] = False,
+    fix: Annotated[bool, typer.Option("--fix", help="Fix what can be fixed safely, then check again.")] = False,
     app: AppName = None,
     as_json: Json = False,
 ) -> None:
-    """What may hurt the queue, each with its cure; exit code 1 if a promise is in danger."""
+    """Diagnose the queue and suggest cures. Exits with 1 if a guarantee is at risk."""
     chosen = chosen_app(app)
     done = _mend(chosen) if fix else []
     with db.connect(chosen.dsn, silence_s=db.PATIENCE_S) as conn:
@@ -73,7 +76,7 @@ def examine(
 
 
 def _tried(conn: db.Connection, app: App) -> list[doctor.Finding]:
-    """Whether a worker could tidy up here; undone, and not held against it if somebody has a lock, or it takes long."""
+    """Whether a worker could do its chores here; rolled back. A lock held by another session, or a time limit, is no finding."""
     try:
         with conn.transaction(force_rollback=True):
             db.run(conn, doctor.chores(app.queries, app.config))
@@ -98,10 +101,10 @@ def _print(done: list[str], found: list[doctor.Finding]) -> None:
     for problem, what, cure in found:
         say(f"{'PROBLEM' if problem else 'note':<8} {what}\n         {cure}")
     if not found:
-        say("all is well")
+        say("no problems found")
 
 
 def add_to(cli: typer.Typer) -> None:
     """Register the commands."""
-    cli.command()(health)
-    cli.command(name="doctor")(examine)
+    cli.command(rich_help_panel=OPERATE)(health)
+    cli.command(name="doctor", rich_help_panel=OPERATE)(examine)

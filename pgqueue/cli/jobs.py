@@ -1,4 +1,4 @@
-"""Commands about jobs: put one in, look at them, retry, cancel, purge."""
+"""Commands about jobs: insert one, look at them, retry, cancel, purge."""
 
 import json
 from typing import Annotated, Any
@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from pgqueue.app import App
-from pgqueue.cli.options import AppName, Json, QueueName, TaskName, chosen_app, moment
+from pgqueue.cli.options import CHANGE, LOOK, AppName, Json, QueueName, TaskName, chosen_app, moment
 from pgqueue.cli.output import LONGEST, as_written, cell, fail, note, say, say_json, say_table
 from pgqueue.codec import redact
 from pgqueue.errors import ConfigError, DuplicateJob, InvalidOption, JobNotFound
@@ -25,10 +25,10 @@ def defer(
     name: Annotated[str, typer.Argument(metavar="TASK", help="The task's name, as `pgqueue tasks` prints it.")],
     args: Annotated[str, typer.Option("--args", help="JSON array of arguments.")] = "[]",
     kwargs: Annotated[str, typer.Option("--kwargs", help="JSON object of named arguments.")] = "{}",
-    queue: Annotated[str | None, typer.Option("--queue", help="The queue it goes to.")] = None,
-    priority: Annotated[int | None, typer.Option("--priority", help="Larger runs first.")] = None,
-    delay: Annotated[float | None, typer.Option("--delay", help="Seconds from now.")] = None,
-    unique: Annotated[str | None, typer.Option("--unique", help="Only one live job may have this key.")] = None,
+    queue: Annotated[str | None, typer.Option("--queue", help="Put the job into this queue.")] = None,
+    priority: Annotated[int | None, typer.Option("--priority", help="Run before jobs of smaller numbers.")] = None,
+    delay: Annotated[float | None, typer.Option("--delay", help="Run after this many seconds.")] = None,
+    unique: Annotated[str | None, typer.Option("--unique", help="Insert only if no live job has this key.")] = None,
     app: AppName = None,
 ) -> None:
     """Insert a job by its task's name and print its id."""
@@ -38,7 +38,7 @@ def defer(
         raise ConfigError(f"{app} has no task '{name}'; it has {', '.join(sorted(chosen.tasks)) or 'none'}")
     given = {option: value for option, value in options.items() if value is not None}
     job = chosen.enqueue(name, _parsed("--args", args, list), _parsed("--kwargs", kwargs, dict), **given)
-    say(job.id if job.created else f"{job.id} (was there already)")
+    say(job.id if job.created else f"{job.id} (already exists)")
 
 
 def _parsed(option: str, text: str, kind: type) -> Any:
@@ -46,7 +46,7 @@ def _parsed(option: str, text: str, kind: type) -> Any:
     try:
         value = json.loads(text)
     except ValueError as error:
-        raise ConfigError(f"{option} is no JSON ({error}); write it as in {option} {example}") from None
+        raise ConfigError(f"{option} is not valid JSON ({error}); write it as in {option} {example}") from None
     if not isinstance(value, kind):
         raise ConfigError(f"{option} takes a JSON {'array' if kind is list else 'object'}, as in {option} {example}")
     return value
@@ -59,15 +59,17 @@ def jobs(
     since: Annotated[
         str | None,
         typer.Option(
-            "--since", metavar="AGO|TIME", help="Live jobs created, ended ones finished since: 2h, 2026-11-20 12:00."
+            "--since",
+            metavar="AGO|TIME",
+            help="Only jobs created (live) or finished (ended) since: 2h, 2026-11-20 12:00.",
         ),
     ] = None,
     after: Annotated[str | None, typer.Option("--after", metavar="ID", help="Only jobs older than this one.")] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, max=100_000, help="At most so many.")] = 20,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=100_000, help="Show at most this many.")] = 20,
     app: AppName = None,
     as_json: Json = False,
 ) -> None:
-    """List the newest jobs, alive or ended; looks at 10,000, or --limit, and says where to go on."""
+    """List the newest jobs, live or ended. Reads 10,000 jobs, or --limit, and says how to continue."""
     chosen = chosen_app(app)
     start = None if since is None else moment("--since", since)
     page = chosen.jobs(state=_state(state), queue=queue, task=task, since=start, after=after, limit=limit)
@@ -79,24 +81,26 @@ def jobs(
     rows = (
         (job.id, job.state, job.task, job.queue, job.attempt, job.created_at, job.error or job.result) for job in found
     )
-    empty = "no jobs" if page.next is None else "no jobs among those looked at"
+    empty = "no jobs" if page.next is None else "no jobs among those read"
     say_table(("ID", "STATE", "TASK", "QUEUE", "ATTEMPT", "CREATED", "RESULT"), rows, empty=empty)
     if page.next is not None:
         note(_how_far(page))
 
 
 def _how_far(page: Page) -> str:
-    """For a page with something older: where to go on, and that what is older was not looked at, or only a part of it."""
+    """For a page that is not the last: how to continue, and that older jobs were read in part or not at all."""
     if page and page[-1].id == page.next:
-        return f"there are older jobs: --after {page.next} goes on"
-    rest = "of older ones, only some are shown" if page and page[-1].id < str(page.next) else "none older was looked at"
+        return f"there are older jobs: continue with --after {page.next}"
+    rest = (
+        "only some of the older ones are shown" if page and page[-1].id < str(page.next) else "older ones were not read"
+    )
     return (
-        f"looked at {page.looked_at:,} jobs, back to {cell(page.looked_back_to)}; {rest}: --after {page.next} goes on"
+        f"read {page.looked_at:,} jobs, back to {cell(page.looked_back_to)}; {rest}: continue with --after {page.next}"
     )
 
 
 def show(job_id: Annotated[str, typer.Argument(metavar="ID")], app: AppName = None, as_json: Json = False) -> None:
-    """Everything about one job, with each failed attempt; the end of an id will do, as the dashboard shows it."""
+    """Show one job with every failed attempt. The last 6 to 12 digits of an id are enough."""
     chosen = chosen_app(app)
     job_id = chosen.find(job_id)
     snapshot = chosen.snapshot(job_id)
@@ -120,7 +124,7 @@ def show(job_id: Annotated[str, typer.Argument(metavar="ID")], app: AppName = No
 
 
 def why(job_id: Annotated[str, typer.Argument(metavar="ID")], app: AppName = None, as_json: Json = False) -> None:
-    """Why a job does not run, or how it ended; the end of an id will do."""
+    """Explain why a job is not running, or how it ended. The last 6 to 12 digits of an id are enough."""
     chosen = chosen_app(app)
     job_id = chosen.find(job_id)
     found = chosen.why(job_id)
@@ -134,19 +138,19 @@ def why(job_id: Annotated[str, typer.Argument(metavar="ID")], app: AppName = Non
 
 def retry(
     ids: SomeIds = None,
-    dead: Annotated[bool, typer.Option("--dead", help="All dead jobs that fit --queue and --task.")] = False,
+    dead: Annotated[bool, typer.Option("--dead", help="Retry all dead jobs that match --queue and --task.")] = False,
     queue: QueueName = None,
     task: TaskName = None,
     app: AppName = None,
 ) -> None:
-    """Run ended jobs again from their first attempt; scheduled ones now."""
+    """Run ended jobs again from their first attempt; run scheduled jobs now."""
     chosen = chosen_app(app)
     if bool(ids) == dead:
         raise ConfigError("give the ids of jobs, or --dead for all that are dead")
     if dead:
         say(_retry_dead(chosen, queue=queue, task=task))
     for job_id in ids or []:
-        say(f"{job_id}  {'runs again' if chosen.retry(job_id) else 'is queued or running already'}")
+        say(f"{job_id}  {'runs again' if chosen.retry(job_id) else 'is already queued or running'}")
 
 
 def _retry_dead(app: App, *, queue: str | None, task: str | None) -> str:
@@ -170,27 +174,29 @@ def _retry_dead(app: App, *, queue: str | None, task: str | None) -> str:
 
 def cancel(
     ids: Ids,
-    reason: Annotated[str, typer.Option("--reason", help="Stored with the job.")] = "cancelled by pgqueue cancel",
-    kill: Annotated[bool, typer.Option("--kill", help="End a task that does not stop, with its process.")] = False,
+    reason: Annotated[
+        str, typer.Option("--reason", help="Store this reason with the job.")
+    ] = "cancelled by pgqueue cancel",
+    kill: Annotated[bool, typer.Option("--kill", help="Kill the process of a task that does not stop.")] = False,
     app: AppName = None,
 ) -> None:
-    """Cancel jobs: at once if they have not started, else their tasks are asked to stop."""
+    """Cancel jobs: at once if they have not started, else ask their tasks to stop."""
     chosen = chosen_app(app)
-    done = f"cancelled, or asked to stop if it runs{', and killed if it does not' if kill else ''}"
+    done = f"cancelled, or asked to stop if it is running{', and killed if it does not' if kill else ''}"
     for job_id in ids:
-        say(f"{job_id}  {done if chosen.cancel(job_id, reason=reason, kill=kill) else 'had ended already'}")
+        say(f"{job_id}  {done if chosen.cancel(job_id, reason=reason, kill=kill) else 'had already ended'}")
 
 
 def purge(
     state: Annotated[
-        str, typer.Option("--state", help="Which jobs: queued, scheduled, waiting, succeeded, dead or cancelled.")
+        str, typer.Option("--state", help="Delete these: queued, scheduled, waiting, succeeded, dead or cancelled.")
     ],
     queue: QueueName = None,
     task: TaskName = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     app: AppName = None,
 ) -> None:
-    """Delete all jobs in one state. There is no way back."""
+    """Delete all jobs in one state. This cannot be undone."""
     wanted = _state(state)
     chosen = chosen_app(app)
     if not yes and not typer.confirm(as_written(f"Delete every {wanted} job{f' of queue {queue}' if queue else ''}?")):
@@ -202,10 +208,10 @@ def _state(text: str | None) -> State | None:
     try:
         return None if text is None else State(text)
     except ValueError:
-        raise InvalidOption(f"--state {text} is no state; take one of {', '.join(State)}") from None
+        raise InvalidOption(f"--state {text} is not a valid state; take one of {', '.join(State)}") from None
 
 
 def add_to(cli: typer.Typer) -> None:
     """Register the commands of this module."""
-    for command in (defer, jobs, show, why, retry, cancel, purge):
-        cli.command()(command)
+    for command in (jobs, show, why, defer, retry, cancel, purge):
+        cli.command(rich_help_panel=LOOK if command in (jobs, show, why) else CHANGE)(command)

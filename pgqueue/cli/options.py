@@ -14,10 +14,13 @@ from pgqueue.config import Config
 from pgqueue.errors import ConfigError, InvalidOption
 from pgqueue.loader import load_app
 
-AppName = Annotated[str | None, typer.Option("-A", "--app", help="Where the App is: shop.tasks or shop.tasks:app.")]
+AppName = Annotated[str | None, typer.Option("-A", "--app", help="Module of the App: shop.tasks or shop.tasks:app.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 QueueName = Annotated[str | None, typer.Option("--queue", help="Only this queue.")]
 TaskName = Annotated[str | None, typer.Option("--task", help="Only this task.")]
+
+# The panels of `pgqueue --help`.
+RUN, LOOK, CHANGE, OPERATE = "Run", "Look", "Change", "Operate"
 
 AGO = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)([smhdw]?)")
 UNITS = {"": "seconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -41,7 +44,7 @@ def chosen_app(given: str | None) -> App:
 
 
 def place_of(app: App) -> str:
-    """Where an app's jobs are, for people: nobody knows an embedded server by its socket."""
+    """Where an app's jobs are, for people, who do not know an embedded server by its socket."""
     return db.describe(app.dsn) if app.config.dsn else f"{embedded.project()} (its own PostgreSQL)"
 
 
@@ -51,13 +54,13 @@ def queue_names(text: str | None) -> tuple[str, ...] | None:
 
 
 def moment(option: str, text: str) -> timedelta | datetime:
-    """How long ago, or when: a time without a zone is one of this machine's, as they are printed."""
+    """An age or a point in time; without a zone it is local, as times are printed."""
     try:
         if ago := AGO.fullmatch(text):
             return timedelta(**{UNITS[ago[2]]: float(ago[1])})
         return datetime.fromisoformat(text).astimezone()
     except (ValueError, OverflowError):
         raise InvalidOption(
-            f"{option} {text} is no time: write 90s, 15m, 2h, 3d or 1w for so long ago, or 2026-11-20 12:00, or with a zone "
-            "2026-11-20T12:00Z"
+            f"{option} {text} is not a valid time: write an age such as 90s, 15m, 2h, 3d or 1w, or 2026-11-20 12:00, "
+            "or with a zone 2026-11-20T12:00Z"
         ) from None

@@ -1,4 +1,4 @@
-"""Commands about the whole: the dashboard, queues, workers, the schema, and whether all is well."""
+"""Commands about the whole: the dashboard, queues, workers and the schema."""
 
 import sys
 from typing import Annotated
@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 
 from pgqueue import dashboard, db, schema
-from pgqueue.cli.options import AppName, Json, chosen_app, place_of
+from pgqueue.cli.options import CHANGE, LOOK, OPERATE, AppName, Json, chosen_app, place_of
 from pgqueue.cli.output import say, say_json, say_table
 from pgqueue.ops import stats
 
@@ -16,11 +16,13 @@ QueueArgument = Annotated[str, typer.Argument(metavar="QUEUE")]
 
 def stats_(
     app: AppName = None,
-    once: Annotated[bool, typer.Option("--once", help="Print one page and end.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Print one page and exit.")] = False,
     as_json: Json = False,
-    interval: Annotated[float, typer.Option("--interval", min=0.2, max=3600, help="Seconds between two looks.")] = 1.0,
+    interval: Annotated[
+        float, typer.Option("--interval", min=0.2, max=3600, help="Refresh interval in seconds.")
+    ] = 1.0,
 ) -> None:
-    """The dashboard: queues, workers, throughput, failures. `q` leaves it."""
+    """Show the dashboard: queues, workers, throughput, failures. Press q to quit."""
     chosen = chosen_app(app)
     title = f"{place_of(chosen)} · {chosen.config.schema}"
 
@@ -50,29 +52,25 @@ def workers(app: AppName = None, as_json: Json = False) -> None:
 
 
 def pause(queue: QueueArgument, app: AppName = None) -> None:
-    """Stop claiming from a queue; what runs goes on."""
+    """Stop claiming from a queue. Running jobs continue."""
     chosen_app(app).pause(queue)
-    say(f"queue {queue} is paused; `pgqueue resume {queue}` lets it go on")
+    say(f"queue {queue} is paused; run `pgqueue resume {queue}` to continue")
 
 
 def resume(queue: QueueArgument, app: AppName = None) -> None:
     """Claim from a paused queue again."""
-    say(f"queue {queue} {'goes on' if chosen_app(app).resume(queue) else 'was not paused'}")
+    say(f"queue {queue} {'is resumed' if chosen_app(app).resume(queue) else 'was not paused'}")
 
 
 def migrate(
     app: AppName = None,
-    as_sql: Annotated[
-        bool, typer.Option("--sql", help="Print what would be run on an empty database, for psql.")
-    ] = False,
+    as_sql: Annotated[bool, typer.Option("--sql", help="Print the SQL for an empty database, for psql.")] = False,
     check: Annotated[
-        bool, typer.Option("--check", help="Only say whether the schema fits; exit code 1 if not.")
+        bool, typer.Option("--check", help="Only check whether the schema is up to date. Exit with 1 if not.")
     ] = False,
-    roles: Annotated[
-        bool, typer.Option("--roles", help="Also make group roles for logins that may do only their part.")
-    ] = False,
+    roles: Annotated[bool, typer.Option("--roles", help="Also create group roles with limited rights.")] = False,
 ) -> None:
-    """Create the tables or bring them up to date."""
+    """Create or update the tables."""
     chosen = chosen_app(app)
     if as_sql:
         say("".join((schema.roles_script if roles else schema.script)(chosen.queries)))
@@ -89,6 +87,8 @@ def migrate(
 
 def add_to(cli: typer.Typer) -> None:
     """Register the commands of this module."""
-    cli.command(name="stats")(stats_)
-    for command in (workers, pause, resume, migrate):
-        cli.command()(command)
+    cli.command(name="stats", rich_help_panel=LOOK)(stats_)
+    cli.command(rich_help_panel=LOOK)(workers)
+    cli.command(rich_help_panel=CHANGE)(pause)
+    cli.command(rich_help_panel=CHANGE)(resume)
+    cli.command(rich_help_panel=OPERATE)(migrate)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pgqueue.cli.options import CORES, AppName, Json, app_spec, queue_names
+from pgqueue.cli.options import CORES, RUN, AppName, Json, app_spec, queue_names
 from pgqueue.cli.output import say, say_json, say_table
 from pgqueue.errors import ConfigError
 from pgqueue.loader import load_app
@@ -17,32 +17,43 @@ LEVELS = ("debug", "info", "warning", "error", "critical")
 
 def worker(
     app: AppName = None,
-    concurrency: Annotated[int, typer.Option("-c", "--concurrency", min=1, max=1024, help="Child processes.")] = CORES,
-    queues: Annotated[str | None, typer.Option("-Q", "--queues", help="Only these queues, comma-separated.")] = None,
+    concurrency: Annotated[
+        int, typer.Option("-c", "--concurrency", min=1, max=1024, help="Number of child processes.")
+    ] = CORES,
+    queues: Annotated[
+        str | None, typer.Option("-Q", "--queues", help="Serve only these queues, comma-separated.")
+    ] = None,
     loglevel: Annotated[
         str | None,
-        typer.Option("-l", "--loglevel", help=f"One of {', '.join(LEVELS)}; info, or what the app's own logging says."),
+        typer.Option(
+            "-l", "--loglevel", help=f"One of {', '.join(LEVELS)}. Default: the app's own logging, else info."
+        ),
     ] = None,
-    threads: Annotated[int, typer.Option("--threads", min=1, max=1024, help="Sync jobs at once in each child.")] = 1,
-    burst: Annotated[bool, typer.Option("--burst", help="End when nothing is left to run.")] = False,
+    threads: Annotated[
+        int, typer.Option("--threads", min=1, max=1024, help="Sync jobs that each child runs concurrently.")
+    ] = 1,
+    burst: Annotated[bool, typer.Option("--burst", help="Exit when nothing is left to run.")] = False,
     shutdown_timeout: Annotated[
         float,
-        typer.Option("--shutdown-timeout", min=0, help="Seconds that running jobs may go on after TERM or Ctrl-C."),
+        typer.Option(
+            "--shutdown-timeout", min=0, help="Seconds that running jobs have to finish after TERM or Ctrl-C."
+        ),
     ] = 25.0,
     max_tasks_per_child: Annotated[
-        int | None, typer.Option("--max-tasks-per-child", min=1, help="Replace a child after so many jobs.")
+        int | None, typer.Option("--max-tasks-per-child", min=1, help="Replace a child after this many jobs.")
     ] = None,
     max_memory_per_child: Annotated[
-        float | None, typer.Option("--max-memory-per-child", min=1, help="Replace a child above so many MB.")
+        float | None,
+        typer.Option("--max-memory-per-child", min=1, help="Replace a child above this many MB of memory."),
     ] = None,
     no_listen: Annotated[bool, typer.Option("--no-listen", help="Poll instead of LISTEN.")] = False,
 ) -> None:
-    """Run jobs until TERM, HUP or Ctrl-C; a second one, or QUIT, does not wait for running jobs."""
+    """Run jobs until TERM, HUP or Ctrl-C. A second signal, or QUIT, does not wait for running jobs."""
     from pgqueue.worker.settings import Settings  # a stats page needs none of this
     from pgqueue.worker.supervisor.supervisor import Supervisor
 
     if loglevel is not None and loglevel.lower() not in LEVELS:
-        raise ConfigError(f"-l {loglevel} is no log level; take one of {', '.join(LEVELS)}")
+        raise ConfigError(f"-l {loglevel} is not a valid log level; take one of {', '.join(LEVELS)}")
     settings = Settings(
         app=app_spec(app), concurrency=concurrency, queues=queue_names(queues), threads=threads, burst=burst,
         shutdown_timeout_s=shutdown_timeout, max_tasks_per_child=max_tasks_per_child,
@@ -89,5 +100,5 @@ def tasks(app: AppName = None, as_json: Json = False) -> None:
 
 def add_to(cli: typer.Typer) -> None:
     """Register the commands of this module."""
-    cli.command()(worker)
-    cli.command()(tasks)
+    cli.command(rich_help_panel=RUN)(worker)
+    cli.command(rich_help_panel=RUN)(tasks)
