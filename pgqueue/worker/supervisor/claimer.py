@@ -23,23 +23,18 @@ from functools import partial
 
 from pgqueue.db.spurious import SpuriousWakeups
 from pgqueue.job import Claimed, Outcome, Verdict
-from pgqueue.queries import CLAIM_BYTES, Queries, Rows
+from pgqueue.queries import Queries, Rows
 from pgqueue.terminal import one_line
-from pgqueue.worker.settings import CLAIM_MAX, POLL_ALONE_S, POLL_S, Settings
+from pgqueue.worker.settings import POLL_ALONE_S, POLL_S, Settings
 from pgqueue.worker.supervisor.children import Children
 from pgqueue.worker.supervisor.connection import Patience, Trouble, WorkConnection
 from pgqueue.worker.supervisor.cursors import Cursors, Pair, Place
+from pgqueue.worker.supervisor.demand import Demand, Supply
 from pgqueue.worker.supervisor.full_scan import FullScan
 from pgqueue.worker.supervisor.sieve import REFUSED, Refused, say
 
 logger = logging.getLogger("pgqueue.worker")
 
-AHEAD_S = 0.1  # jobs are claimed ahead for this long, and for as long as a claim takes, at the measured rate
-AHEAD_MAX_S = 1.0
-SURPLUS = (
-    4  # times what is wanted ahead: so much in the buffer is given back, as jobs have become slower than they were
-)
-RATE_WINDOW_S = 0.05
 SECOND_LOOK_S = 0.05  # longer than an autocommit INSERT takes from its snapshot to its commit, on a good disk
 LATER_LOOK = 4  # times as long until the next look, up to a poll: on a slow disk that commit takes a while
 BELL_AHEAD_S = 10.0  # insert.sql rings for jobs that are due within this time
@@ -79,11 +74,7 @@ class Claimer:
             line, aside, queries, self._cursors,
             queues=self._queues, without=self._without, on_back=lambda: self.bell.set(),
         )  # fmt: skip
-        self._rate = 0.0  # jobs a second, of a child that has some
-        self._rate_busy_s = 0.0
-        self._rate_done = 0
-        self._trip_s = 0.0  # a claim's, with the wait for its turn on the line
-        self._mean_bytes = 1.0  # of the arguments of the jobs claimed last
+        self._demand = Demand()
         self._set_aside = 0  # since a claim was last taken
         self._busy_since: float | None = None
         self._look_in_s = SECOND_LOOK_S
@@ -140,29 +131,19 @@ class Claimer:
         return await self._sleep()
 
     def _wanted(self) -> int:
-        """Free places, and what is likely to be finished before the next claim comes. Halves, so that claims are not tiny.
-
-        A place that a long job holds finishes nothing, whatever the rate was: what was claimed for it would come back at once.
-        """
-        self._measure_rate()
-        ahead_s = min(AHEAD_S + self._trip_s, AHEAD_MAX_S)
-        ahead = min(int(self._rate * self._children.flowing() * ahead_s), int(CLAIM_BYTES / self._mean_bytes))
-        room = self._children.room()
-        few = 2 * max(1, len(self._children.children))
-        if len(self._children.buffer) > SURPLUS * max(ahead, few) and not room:
-            self._children.release_buffer()
-        if ahead <= few:
-            return min(room, CLAIM_MAX)
-        missing = room + ahead - len(self._children.buffer)
-        return min(missing, CLAIM_MAX) if room or missing > ahead / 2 else 0
-
-    def _measure_rate(self) -> None:
-        busy_s = self._children.busy_s - self._rate_busy_s
-        # The first jobs count at once, or a slow database would keep the claims small for long.
-        if busy_s >= RATE_WINDOW_S or (busy_s > 0 and not self._rate):
-            latest = (self._children.finished - self._rate_done) / busy_s
-            self._rate = latest if not self._rate else self._rate + (latest - self._rate) * 0.5
-            self._rate_busy_s, self._rate_done = self._children.busy_s, self._children.finished
+        """How many jobs to claim. What is buffered far beyond that is given back first."""
+        children, demand = self._children, self._demand
+        demand.measure_rate(busy_s=children.busy_s, finished=children.finished)
+        supply = Supply(
+            flowing=children.flowing(),
+            room=children.room(),
+            children=len(children.children),
+            buffered=len(children.buffer),
+        )
+        if demand.has_surplus(supply):
+            children.release_buffer()
+            supply = supply._replace(buffered=0)
+        return demand.wanted(supply)
 
     @property
     def _poll_s(self) -> float:
@@ -194,13 +175,12 @@ class Claimer:
     async def _take(self, limit: int) -> int:
         worker, places, began = self._worker(), self._cursors.places(), time.monotonic()
         rows = await self._rows(worker, places, limit)
-        self._trip_s += (time.monotonic() - began - self._trip_s) * 0.5
+        self._demand.measure_trip(time.monotonic() - began)
         if worker != self._worker():
             return 0  # we were declared dead while the answer travelled: these jobs are being rescued
         jobs = sorted(map(Claimed._make, rows), key=lambda job: (-job.priority, job.seq))
         self._cursors.take(jobs, sent=places, now_s=time.monotonic())
-        if jobs:
-            self._mean_bytes = max(1.0, sum(len(job.args) + len(job.kwargs) for job in jobs) / len(jobs))
+        self._demand.measure_sizes([len(job.args) + len(job.kwargs) for job in jobs])
         # A standby that lagged when it took over hands out again what it had not heard of: one run of a job is enough here.
         held = self._children.holds() if self._line.lost else ()
         self._children.take(job for job in jobs if job.id not in held and self._startable(job))
@@ -309,7 +289,7 @@ class Claimer:
         """Nothing was found. True: the burst is over. Each return but that leads to another look at the queue."""
         self._busy_since = None
         if self._children.idle:
-            self._rate = 0.0  # what comes next may be slower
+            self._demand.forget_rate()
         if self._burst and self._children.idle and await self._drained():
             return True
         if not self.sleeping:
