@@ -17,7 +17,7 @@ from pgqueue.errors import ConfigError
 FOLDER = Path(__file__).parents[1] / "guides"
 TOPICS = ("start", "transactions", "retries", "atomic")
 """In the order in which somebody new would read them."""
-WIDEST = 100  # columns: longer lines are hard to read
+WIDEST_PAGE = 100  # columns: longer lines are hard to read
 PAGE_LINK = re.compile(r"\[([^\]]+)\]\([\w./-]+\.md\)")  # its text says what to type, and a terminal follows no file
 
 
@@ -63,7 +63,7 @@ def _drawn(text: str, *, coloured: bool) -> str:
     from rich.markdown import Markdown
 
     console = Console(color_system="auto" if coloured else None)
-    console.width = min(console.width, WIDEST)
+    console.width = min(console.width, WIDEST_PAGE)
     with console.capture() as captured:
         console.print(Markdown(PAGE_LINK.sub(r"\1", text), code_theme="ansi_dark", hyperlinks=False))
     return as_written(captured.get())

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pgqueue import DatabaseUnavailable
 from pgqueue.queries import Statement
 from pgqueue.worker.supervisor.connection import WorkConnection
-from pgqueue.worker.supervisor.sieve import ENOUGH, MAX_REASON, Refused, in_ascii, say, sift
+from pgqueue.worker.supervisor.sieve import ENOUGH, MAX_REFUSAL, Refused, in_ascii, say, sift
 
 WRONG_VALUE = psycopg.errors.NumericValueOutOfRange("out of range")
 WRONG_STATEMENT = psycopg.errors.UndefinedTable("no such table")
@@ -113,7 +113,7 @@ def test_a_reason_fits_any_database(text: str, shown: str) -> None:
 
 @pytest.mark.parametrize(
     ("said", "line"),
-    [("first\nsecond", "first"), ("", "DataError"), ("x" * 1000, "x" * MAX_REASON)],
+    [("first\nsecond", "first"), ("", "DataError"), ("x" * 1000, "x" * MAX_REFUSAL)],
     ids=["lines", "none", "long"],
 )
 def test_a_refusal_is_told_in_one_short_line(said: str, line: str) -> None:
