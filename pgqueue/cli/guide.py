@@ -15,7 +15,18 @@ from pgqueue.config import environment
 from pgqueue.errors import ConfigError
 
 FOLDER = Path(__file__).parents[1] / "guides"
-TOPICS = ("start", "transactions", "retries", "atomic")
+TOPICS = (
+    "start",
+    "transactions",
+    "retries",
+    "atomic",
+    "deploy",
+    "operate",
+    "tune",
+    "testing",
+    "from-celery",
+    "from-rq",
+)
 """In the order in which somebody new would read them."""
 WIDEST_PAGE = 100  # columns: longer lines are hard to read
 PAGE_LINK = re.compile(r"\[([^\]]+)\]\([\w./-]+\.md\)")  # its text says what to type, and a terminal follows no file
