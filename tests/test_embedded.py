@@ -22,6 +22,7 @@ from pathlib import Path
 import pytest
 
 from pgqueue import embedded
+from pgqueue.config import project_root
 from pgqueue.db import connect
 from pgqueue.embedded import binaries, places, processes, server
 from pgqueue.embedded.locks import locked
@@ -543,7 +544,7 @@ def test_the_project_is_the_nearest_marked_folder(tmp_path, monkeypatch):
     (tmp_path / "pyproject.toml").touch()
     (tmp_path / "src" / "deep").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "src" / "deep")
-    assert places.project_root() == tmp_path
+    assert project_root() == tmp_path
 
 
 def test_data_of_another_major_is_refused(actors, empty):

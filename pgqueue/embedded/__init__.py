@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pgqueue.config import project_root
 from pgqueue.errors import EmbeddedError
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def project() -> str:
     """For people: whose server it is, the project's folder, or the data's where PGQUEUE_DATA_DIR says so."""
     from pgqueue.embedded import places
 
-    return places.read_environment().data_dir or str(places.project_root())
+    return places.read_environment().data_dir or str(project_root())
 
 
 def stop(root: Path | None = None, *, data_dir: Path | None = None) -> bool:

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pgqueue.config import project_root
 from pgqueue.errors import EmbeddedError
 
 USER = DATABASE = "pgqueue"
@@ -121,14 +122,6 @@ def locate(root: Path | None, data_dir: Path | None, *, major: int, uid: int) ->
     folder = home.expanduser().resolve() / f"pg{major}"
     # The major is in the hash: two majors of one project may run side by side and must not meet on one socket.
     return Place(folder, SOCKETS / f"pgq-{uid}-{_digest(folder)}")
-
-
-def project_root() -> Path:
-    here = Path.cwd()
-    marked = (
-        folder for folder in (here, *here.parents) if any((folder / m).exists() for m in ("pyproject.toml", ".git"))
-    )
-    return next(marked, here)
 
 
 def _project_name(root: Path) -> str:
