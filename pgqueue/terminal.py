@@ -6,9 +6,8 @@ import time
 import unicodedata
 from collections.abc import Iterator
 
-HIDDEN = frozenset(
-    {"Cc", "Cf", "Cs", "Zl", "Zp"}
-)  # controls, marks that turn the direction of writing, line separators
+# Controls, marks that turn the direction of writing, what has no meaning yet or a private one, surrogates, line separators.
+HIDDEN = frozenset({"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"})
 MAX_RECORD = 2_000  # characters of one of our own log records: the whole error is in the table attempt
 MAX_FOREIGN = 64_000  # characters of anybody else's
 
@@ -26,8 +25,13 @@ def one_line(text: str, *, at_most: int) -> str:
     return shown if len(text) <= at_most else f"{shown}..."
 
 
+def is_hidden(char: str) -> bool:
+    """Whether it is no character to look at: the dashboard draws a mark for it, all else escapes it."""
+    return unicodedata.category(char) in HIDDEN
+
+
 def _visible(char: str) -> str:
-    if char == "\n" or unicodedata.category(char) not in HIDDEN:
+    if char == "\n" or not is_hidden(char):
         return char
     return char.encode("unicode_escape").decode()
 

@@ -233,9 +233,9 @@ def test_markup_is_shown_as_written() -> None:
 
 
 def test_replaced_characters_can_be_seen() -> None:
-    assert dashboard.clean("a\x1b[0m\n\t\x7f\x9b\u202eb") == "a␛[0m␊␉␡��b"
-    assert dashboard.clean("x" * 50, 10) == "x" * 9 + "…"
-    assert cell_len(dashboard.clean("漢" * 50, 10)) <= 10
+    assert dashboard.showable("a\x1b[0m\n\t\x7f\x9b\u202eb") == "a␛[0m␊␉␡��b"
+    assert dashboard.showable("x" * 50, 10) == "x" * 9 + "…"
+    assert cell_len(dashboard.showable("漢" * 50, 10)) <= 10
 
 
 # -- the live screen, in a terminal of its own --

@@ -1,15 +1,15 @@
 """Data as text for cells: numbers and times short, and nothing that others wrote left able to move the cursor."""
 
-import unicodedata
 from datetime import UTC, datetime
 
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
 from pgqueue.ops.stats import Count
+from pgqueue.terminal import is_hidden
 
 
-def clean(text: str, width: int = 200) -> str:
+def showable(text: str, width: int = 200) -> str:
     """`text` with whatever could move the cursor or hide itself made visible, and at most `width` cells wide."""
     shown = "".join(_visible(char) for char in text[:width])
     if len(text) <= width and cell_len(shown) <= width:
@@ -18,16 +18,16 @@ def clean(text: str, width: int = 200) -> str:
 
 
 def _visible(char: str) -> str:
-    """C0 and DEL have pictures in Unicode; C1, bidi marks, separators and the unassigned become a replacement mark."""
+    """C0 and DEL have pictures in Unicode; whatever else is hidden becomes a replacement mark."""
     if char < " ":
         return chr(0x2400 + ord(char))
     if char == "\x7f":
         return "␡"
-    return "\ufffd" if unicodedata.category(char) in {"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"} else char
+    return "\ufffd" if is_hidden(char) else char
 
 
 def data(text: str, *, style: str = "", width: int = 200) -> Text:
-    return Text(clean(text, width), style=style)
+    return Text(showable(text, width), style=style)
 
 
 def whole(number: int) -> str:

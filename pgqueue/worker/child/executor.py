@@ -253,7 +253,7 @@ def describe(error: BaseException, *, name: bool = True) -> str:
         text = f"<its text cannot be had: {kind(broken)}>"
     if name or not text:
         text = f"{kind(error)}: {text}" if text else kind(error)
-    return clean(text)
+    return storable(text)
 
 
 def kind(error: BaseException) -> str:
@@ -284,10 +284,10 @@ def _trace(error: BaseException) -> str:
         text.write(part[:MAX_TEXT])
         if text.tell() > MAX_TEXT:
             break
-    return clean(text.getvalue())
+    return storable(text.getvalue())
 
 
-def clean(text: str) -> str:
+def storable(text: str) -> str:
     """Text that PostgreSQL can store: no NUL, no lone surrogates, not longer than is kept."""
     if len(text) > MAX_TEXT:
         text = f"{text[:MAX_TEXT]} ... ({len(text):,} characters in all)"

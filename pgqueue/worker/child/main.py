@@ -34,7 +34,7 @@ from pgqueue.terminal import app_may_set_up_logging, one_line
 from pgqueue.worker.child.blocked_loop import BlockedLoopWatch
 from pgqueue.worker.child.contexts import Contexts
 from pgqueue.worker.child.copies import Copies
-from pgqueue.worker.child.executor import Attempt, clean, describe, format_trace
+from pgqueue.worker.child.executor import Attempt, describe, format_trace, storable
 from pgqueue.worker.child.exits import flush, leave
 from pgqueue.worker.child.fingerprint import fingerprint
 from pgqueue.worker.child.signals import ignore_signals
@@ -236,7 +236,7 @@ class ChildMain:
             now = time.monotonic()
             if now - reported_at >= PROGRESS_S or fraction == 1:
                 reported_at = now
-                shown = None if note is None else attempt.mask(clean(str(note)))[:MAX_NOTE]
+                shown = None if note is None else attempt.mask(storable(str(note)))[:MAX_NOTE]
                 self._send(["progress", job.id, job.token, fraction, shown])
 
         headers = _headers(job.headers)
