@@ -1,4 +1,4 @@
-"""The right to run jobs: this worker's row is its lease, renewed on the control connection, which also hears the doorbell.
+"""The right to run jobs: this worker's row is its lease, renewed on the control connection.
 
 Correctness never rests on who is thought dead: every write is fenced by claim token and worker. The lease only decides how
 soon the jobs of a vanished worker run elsewhere. A worker is dead when its lease has run out on the database's clock, or
@@ -9,7 +9,6 @@ renews our lease looks at the others, so an idle worker needs no other.
 A worker that finds itself declared dead never comes back under its old name: it drops what it has and takes a new id.
 """
 
-import asyncio
 import logging
 import os
 import time
@@ -20,12 +19,8 @@ from functools import partial
 from typing import Any
 
 from pgqueue import db
-from pgqueue.db.spurious import SpuriousWakeups
 from pgqueue.queries import Queries
 from pgqueue.worker.settings import (
-    DEAF_POLL_S,
-    DEAF_S,
-    FALSE_ALARMS,
     FRESH_S,
     GRACE_S,
     HEARTBEAT_S,
@@ -37,6 +32,7 @@ from pgqueue.worker.settings import (
 )
 from pgqueue.worker.supervisor.connection import Patience, Trouble, Troubles
 from pgqueue.worker.supervisor.control_connection import ControlConnection
+from pgqueue.worker.supervisor.doorbell import Doorbell
 from pgqueue.worker.supervisor.rescue import Rescue
 
 logger = logging.getLogger("pgqueue.worker")
@@ -50,10 +46,10 @@ class Lease:
         control: ControlConnection,
         queries: Queries,
         *,
+        doorbell: Doorbell,
         rescue: Rescue,
         worker: str,
         row: dict[str, Any],
-        listen: bool,
         counts: Callable[[], Counter[str]],
         sleeping: Callable[[], bool],
         on_bell: Callable[[], None],
@@ -61,14 +57,13 @@ class Lease:
         on_lost: Callable[[], None],
         on_broken: Callable[[], None],
         on_back: Callable[[], None],
-        alarms: SpuriousWakeups,
         troubles: Troubles,
     ) -> None:
         self._control = control
         self._queries = queries
+        self._doorbell = doorbell
         self._rescue = rescue
         self._row = row
-        self._listen = listen
         self._counts = counts
         self._sleeping = sleeping
         self._on_bell = on_bell
@@ -76,9 +71,7 @@ class Lease:
         self._on_lost = on_lost
         self._on_broken = on_broken
         self._on_back = on_back
-        self._alarms = alarms
         self._troubles = troubles
-        self._deaf_until: float | None = None
         self._locked = False
         self._registered = False
         self._sent: Counter[str] = Counter()
@@ -103,11 +96,6 @@ class Lease:
     def lease_s(self) -> float:
         return POOLED_LEASE_S if self._control.pooled else LEASE_S
 
-    @property
-    def listens(self) -> bool:
-        """Whether the doorbell can be heard at all."""
-        return self._listen and not self._control.pooled
-
     def may_claim(self) -> bool:
         """False once the heartbeat has been unconfirmed for so long that others may soon take over."""
         return self._registered and time.monotonic() - self._confirmed_at < STOP_CLAIMING_S
@@ -127,7 +115,7 @@ class Lease:
                     # The server answers: what was asked before the break is not waited for, or it would take half a minute.
                     self._on_back()
                 if await self._beat_if_due():
-                    await self._hear()
+                    await self._doorbell.wait(max(0.0, self._beat_at + HEARTBEAT_S - time.monotonic()))
                 patience.passed()
             except Trouble as error:
                 # A router that forgot this connection forgot the others too; whoever used one next would wait for nothing.
@@ -165,9 +153,7 @@ class Lease:
         if not self._control.pooled:
             await self._control.run(self._queries.lock_patience())
             self._locked = await self._try_lock()
-            if self._listen:
-                self._deaf_until = None
-                await self._control.run(self._queries.listen_jobs)
+        await self._doorbell.open()
         if not self._registered:
             await self._register()
         self._beat_at = 0.0
@@ -194,32 +180,6 @@ class Lease:
 
     def _key(self) -> int | None:
         return None if self._control.pooled else self._lock_key
-
-    async def _hear(self) -> None:
-        """Wait for the doorbell until the next heartbeat is due."""
-        pause_s = max(0.0, self._beat_at + HEARTBEAT_S - time.monotonic())
-        if not self.listens:
-            await asyncio.sleep(pause_s)
-        elif await self._deaf():
-            await asyncio.sleep(min(pause_s, DEAF_POLL_S))
-            self._on_bell()
-        elif await self._control.hear(pause_s):
-            self._on_bell()
-
-    async def _deaf(self) -> bool:
-        """Whether nobody listens for the moment: in a flood of bells for nothing polling is cheaper, and as sure."""
-        now = time.monotonic()
-        if self._deaf_until is not None and now >= self._deaf_until:
-            self._deaf_until = None
-            await self._control.run(self._queries.listen_jobs)
-            self._on_bell()
-        elif self._deaf_until is None and self._alarms.too_many():
-            logger.warning(
-                "more than %d bells a second for nothing: polling instead of LISTEN for %.0f s", FALSE_ALARMS, DEAF_S
-            )
-            self._deaf_until = now + DEAF_S
-            await self._control.run(self._queries.unlisten)
-        return self._deaf_until is not None
 
     async def _beat_if_due(self) -> bool:
         """False: this worker was declared dead and starts over."""

@@ -26,6 +26,7 @@ from pgqueue.worker.supervisor.children import Children
 from pgqueue.worker.supervisor.claimer import Claimer
 from pgqueue.worker.supervisor.connection import Patience, Trouble, Troubles, WorkConnection
 from pgqueue.worker.supervisor.control_connection import ControlConnection
+from pgqueue.worker.supervisor.doorbell import Doorbell
 from pgqueue.worker.supervisor.finisher import Finisher
 from pgqueue.worker.supervisor.lease import Lease, session_name
 from pgqueue.worker.supervisor.maintenance import Maintenance
@@ -186,12 +187,15 @@ class Station:
         )
         self._alarms = SpuriousWakeups(at_most=FALSE_ALARMS)
         control = ControlConnection(dsn)
+        self._doorbell = Doorbell(
+            control, queries, wanted=settings.listen, alarms=self._alarms, on_bell=lambda: self.claimer.ring()
+        )
         rescue = Rescue(control, queries, troubles=troubles, on_bell=lambda: self.claimer.ring())
         self.lease = Lease(
-            control, queries, rescue=rescue, worker=worker, row=self._row(), listen=settings.listen,
+            control, queries, doorbell=self._doorbell, rescue=rescue, worker=worker, row=self._row(),
             counts=lambda: self.finisher.counts, sleeping=lambda: self.claimer.sleeping, on_bell=lambda: self.claimer.ring(),
             on_due=lambda seconds: self.claimer.due_in(seconds), on_lost=self._start_over, on_broken=self._renew,
-            on_back=self._cut, alarms=self._alarms, troubles=troubles,
+            on_back=self._cut, troubles=troubles,
         )  # fmt: skip
         self.finisher = Finisher(
             self.line, queries, worker=lambda: self.lease.worker, worker_name=self._name,
@@ -200,7 +204,7 @@ class Station:
         )  # fmt: skip
         self.claimer = Claimer(
             self.line, self._aside, queries, children, settings,
-            worker=lambda: self.lease.worker, may_claim=self._may_claim, listens=lambda: self.lease.listens,
+            worker=lambda: self.lease.worker, may_claim=self._may_claim, listens=lambda: self._doorbell.listens,
             deliver=self.finisher.deliver, name=self._name, alarms=self._alarms,
         )  # fmt: skip
         self.chores = Maintenance(
@@ -285,7 +289,7 @@ class Station:
             "schema": self._app.config.schema,
             "queues": ", ".join(settings.queues) if settings.queues else "all",
             "children": f"{settings.concurrency} x {settings.threads} thread{'s' * (settings.threads > 1)}",
-            "wake-up": "LISTEN" if self.lease.listens else "polling",
+            "wake-up": "LISTEN" if self._doorbell.listens else "polling",
             "tasks": sorted(self._hello["tasks"]),
         }
 

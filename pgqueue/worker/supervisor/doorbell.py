@@ -1,0 +1,79 @@
+"""The doorbell: hears on the control connection that jobs came, and wakes the claimer.
+
+A notification is a hint, and anybody who may connect can send one. In a flood of needless ones polling is cheaper than
+listening, and as sure: so the doorbell unlistens for a while, and listens again afterwards.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
+from pgqueue.db.spurious import SpuriousWakeups
+from pgqueue.queries import Queries
+from pgqueue.worker.settings import DEAF_POLL_S, DEAF_S, FALSE_ALARMS
+from pgqueue.worker.supervisor.control_connection import ControlConnection
+
+logger = logging.getLogger("pgqueue.worker")
+
+
+class Doorbell:
+    """Listens between two heartbeats. `on_bell()` is called when somebody rang, or may have; `alarms` counts needless rings."""
+
+    def __init__(
+        self,
+        control: ControlConnection,
+        queries: Queries,
+        *,
+        wanted: bool,
+        alarms: SpuriousWakeups,
+        on_bell: Callable[[], None],
+    ) -> None:
+        self._control = control
+        self._queries = queries
+        self._wanted = wanted
+        self._alarms = alarms
+        self._on_bell = on_bell
+        self._silent_until: float | None = None  # monotonic, while unlistened
+
+    @property
+    def listens(self) -> bool:
+        """Whether notifications can reach us at all: none do behind a pooler."""
+        return self._wanted and not self._control.pooled
+
+    async def open(self) -> None:
+        """Listen on a connection that is new."""
+        if self.listens:
+            self._silent_until = None
+            await self._control.run(self._queries.listen_jobs)
+
+    async def wait(self, pause_s: float) -> None:
+        """Wait for a ring, at most for so long."""
+        if not self.listens:
+            await asyncio.sleep(pause_s)
+            return
+        await self._heed_a_flood()
+        if self._silent_until is not None:
+            await asyncio.sleep(min(pause_s, DEAF_POLL_S))
+            self._on_bell()
+        elif await self._control.hear(pause_s):
+            self._on_bell()
+
+    async def _heed_a_flood(self) -> None:
+        if self._silent_until is None:
+            if self._alarms.too_many():
+                await self._unlisten()
+        elif time.monotonic() >= self._silent_until:
+            await self._listen_again()
+
+    async def _unlisten(self) -> None:
+        logger.warning(
+            "more than %d bells a second for nothing: polling instead of LISTEN for %.0f s", FALSE_ALARMS, DEAF_S
+        )
+        self._silent_until = time.monotonic() + DEAF_S
+        await self._control.run(self._queries.unlisten)
+
+    async def _listen_again(self) -> None:
+        self._silent_until = None
+        await self._control.run(self._queries.listen_jobs)
+        self._on_bell()  # whatever rang while nobody listened: look once
