@@ -1,0 +1,58 @@
+"""One claim as it is sent, and what becomes of a job that cannot be claimed.
+
+A job that cannot be claimed, as its text is none in our encoding or a number in it is at its end, would stop all that come
+after it. So a claim that is refused for values is made smaller until it brings something, or is for a single job: that one is
+set aside, dead with the reason. Where one after the other is refused it is not their fault, and the claimer waits.
+"""
+
+import logging
+from functools import partial
+
+from pgqueue.queries import Queries, Rows
+from pgqueue.worker.supervisor.avoided import AvoidedTasks
+from pgqueue.worker.supervisor.connection import WorkConnection
+from pgqueue.worker.supervisor.cursors import Place
+from pgqueue.worker.supervisor.sieve import REFUSED, Refused, say
+
+logger = logging.getLogger("pgqueue.worker")
+
+MOST_SET_ASIDE = 10  # jobs that cannot be claimed, one after the other; more of them, and it is not their fault
+
+
+class ClaimStatement:
+    """Sends claims for the worker of this name."""
+
+    def __init__(self, line: WorkConnection, queries: Queries, avoided: AvoidedTasks, *, name: str) -> None:
+        self._line = line
+        self._queries = queries
+        self._avoided = avoided
+        self._name = name
+        self._set_aside = 0  # since a claim was last taken
+
+    async def rows(self, worker: str, places: list[Place], limit: int) -> Rows:
+        """What a claim brings, of fewer jobs if there is one among them that cannot be claimed."""
+        try:
+            unknown = self._avoided.names()
+            claim = partial(self._queries.claim, worker=worker, cursors=places, unknown=unknown, limit=limit)
+            rows = await say(self._line, claim)
+        except Refused as refused:
+            if not refused.of_values or self._set_aside >= MOST_SET_ASIDE:
+                raise
+            if limit > 1:
+                return await self.rows(worker, places, limit // 2)
+            return await self._set_one_aside(worker, places, refused)
+        self._set_aside = 0
+        return rows
+
+    async def _set_one_aside(self, worker: str, places: list[Place], refused: Refused) -> Rows:
+        rows = await say(
+            self._line,
+            lambda: self._queries.set_aside(
+                worker=worker, worker_name=self._name, cursors=places, unknown=self._avoided.names(), cause=REFUSED,
+                error=f"this job cannot be claimed: the database refused to hand it out ({refused.line})",
+            ),
+        )  # fmt: skip
+        for (job_id,) in rows:
+            self._set_aside += 1
+            logger.error("job %s is dead: it cannot be claimed: %s", job_id, refused.line)
+        return await self.rows(worker, places, 1)

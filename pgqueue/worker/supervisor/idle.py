@@ -1,0 +1,203 @@
+"""How a claimer sleeps when the queue brings nothing, and what wakes it.
+
+A worker says in its row that it sleeps, and who defers a job rings only if some row says so. Each look at the queue is an
+event; what follows it depends on the state.
+
+state    nothing there               nothing, and a bell rang    jobs     jobs for AWAKE_S without a pause
+-------  --------------------------  --------------------------  -------  --------------------------------
+AWAKE    mark the row -> MARKED      mark the row -> MARKED      go on    go on
+MARKED   wait briefly -> WAITING     promote -> RUNG             go on    take the mark off -> AWAKE
+RUNG     wait briefly -> WAITING     promote -> RUNG             go on    take the mark off -> AWAKE
+WAITING  wait longer each time       promote -> RUNG             go on    take the mark off -> AWAKE
+
+Another look at the queue follows each of these. "A bell rang" is true from the bell until the promotion that answers it,
+AWAKE or not. The mark stays on while jobs come in only now and then. A wait ends with a bell, when a job falls due, or by
+time. When every place is taken the queue is not looked at: then the claimer waits for `stirred`, whatever the state.
+
+The races, and what closes them:
+
+* A defer reads the row before it is marked, and commits before the next look: the look that follows MARKED finds its job.
+* It commits after that look: the brief wait ends in a second look, and longer and longer waits up to the polls in others.
+* A bell rang for a job whose row somebody else holds for the moment: RUNG begins the brief waits anew.
+* A bell rang for a job that falls due in a moment: the promotion learns when.
+* A bell rings while a look or a promotion is under way: `hear` takes it off before the look, so it is still there for the wait.
+"""
+
+import asyncio
+import math
+import time
+from collections.abc import Callable
+from enum import Enum, auto
+
+from pgqueue.db.spurious import SpuriousWakeups
+from pgqueue.worker.settings import POLL_ALONE_S, POLL_S
+
+SECOND_LOOK_S = 0.05  # longer than an autocommit INSERT takes from its snapshot to its commit, on a good disk
+LATER_LOOK = 4  # times as long until the next look, up to a poll: on a slow disk that commit takes a while
+BELL_AHEAD_S = 10.0  # insert.sql rings for jobs that are due within this time
+LOCKED_LOOK_S = 0.05  # until the next look for a due job that somebody else has locked
+DUE_NOISE_S = 0.01  # two looks at one due time differ by a round trip
+AWAKE_S = 0.5  # busy for this long without a pause: the mark comes off
+BURST_POLL_S = 0.2  # a burst ends soon after the last job, which may be another worker's
+
+
+class State(Enum):
+    """What was done last about the sleep."""
+
+    AWAKE = auto()  # the row bears no mark: nobody rings for this worker
+    MARKED = auto()  # the row says that it sleeps, and the queue is looked at once more
+    RUNG = auto()  # a bell was answered by a promotion, and the queue is looked at once more
+    WAITING = auto()
+
+
+class Step(Enum):
+    """What to do before the next look."""
+
+    GO_ON = auto()
+    MARK = auto()
+    UNMARK = auto()
+    PROMOTE = auto()
+    WAIT = auto()
+
+
+class Idle:
+    """The sleep of one claimer: told what each look brought, it says what comes next. It sends nothing itself.
+
+    `bell` ends a wait between looks, `stirred` one for room.
+    """
+
+    def __init__(self, *, listens: Callable[[], bool], burst: bool, alarms: SpuriousWakeups) -> None:
+        self.bell = asyncio.Event()
+        self.stirred = asyncio.Event()
+        self.state = State.AWAKE
+        self.next_due_at: float | None = None  # monotonic
+        self._listens = listens
+        self._burst = burst
+        self._alarms = alarms
+        self._rung = False  # since the last promotion that answered a bell
+        self._judging = False  # a bell of the doorbell has brought neither a job nor a due time yet
+        self._busy_since: float | None = None
+        self._wait_s = SECOND_LOOK_S
+
+    @property
+    def marked(self) -> bool:
+        """The row says that this worker sleeps."""
+        return self.state is not State.AWAKE
+
+    @property
+    def busy(self) -> bool:
+        """The last look brought jobs."""
+        return self._busy_since is not None
+
+    @property
+    def poll_s(self) -> float:
+        """The longest wait: no bell is relied on for longer."""
+        return POLL_S if self._listens() else POLL_ALONE_S
+
+    # -- bells --
+
+    def wake(self) -> None:
+        """End any wait."""
+        self.bell.set()
+        self.stirred.set()
+
+    def ring(self) -> None:
+        """Somebody rang, or may have."""
+        self._judging = True
+        self.wake()
+
+    def hear(self) -> bool:
+        """Whether a bell rang since the last look. Before a look, never after it: one that rings meanwhile must end the wait."""
+        rang = self.bell.is_set()
+        self._rung = self._rung or rang
+        self.bell.clear()
+        return rang
+
+    # -- what a look brought --
+
+    def found_jobs(self) -> Step:
+        """Jobs came."""
+        # Heard or not yet: under a steady load a claim is often there before the bell that comes after it for nothing.
+        self._judging = False
+        self._alarms.answered(for_nothing=False)
+        now = time.monotonic()
+        self._busy_since = self._busy_since or now
+        return Step.UNMARK if self.marked and now - self._busy_since > AWAKE_S else Step.GO_ON
+
+    def found_nothing(self) -> Step:
+        """No jobs came."""
+        self._busy_since = None
+        if not self.marked:
+            return Step.MARK
+        return Step.PROMOTE if self._rung else Step.WAIT
+
+    # -- what was done about it --
+
+    def mark(self, sleeping: bool) -> None:
+        """The row says so now."""
+        # MARKED, not WAITING: a defer that read the row before may have committed since the last look.
+        self.state = State.MARKED if sleeping else State.AWAKE
+
+    def heed(self) -> None:
+        """The promotion that answers the bell begins: one that rings from now on is another."""
+        self._rung = False
+
+    def answered(self) -> None:
+        """The promotion that answers the bell is done."""
+        # Brief waits again: the bell may have been for a job that we skipped, as who came too late to promote it holds its
+        # row until the end of his statement.
+        self.state = State.RUNG
+
+    async def wait(self, *, at_most_s: float = math.inf) -> None:
+        """Wait for the bell: briefly for the first time, then longer each time, and never beyond what falls due."""
+        again = self.state is State.WAITING
+        self._wait_s = min(self._wait_s * LATER_LOOK, self.poll_s) if again else SECOND_LOOK_S
+        self.state = State.WAITING
+        longest_s = BURST_POLL_S if self._burst else self.poll_s
+        await wait(self.bell, self._until_due(min(self._wait_s, longest_s, at_most_s)))
+
+    async def wait_for_room(self) -> None:
+        """Wait until there may be places again."""
+        await wait(self.stirred, self.poll_s)
+
+    # -- what falls due --
+
+    @property
+    def due(self) -> bool:
+        """A job has fallen due."""
+        return self.next_due_at is not None and time.monotonic() >= self.next_due_at
+
+    def due_in(self, seconds: float | None) -> None:
+        """A job falls due after so many seconds: one just put back, or the next one as the heartbeat saw it."""
+        if seconds is None:
+            return
+        at = time.monotonic() + max(0.0, seconds)
+        if self.next_due_at is None or at < self.next_due_at - DUE_NOISE_S:
+            self.next_due_at = at
+            self.bell.set()  # whoever sleeps must sleep shorter
+
+    def promoted(self, count: int, next_due_s: float | None) -> None:
+        """So many jobs were made runnable; the next one falls due after so long."""
+        if next_due_s is not None and next_due_s <= 0 and not count:
+            next_due_s = LOCKED_LOOK_S  # somebody has locked its row, as who cancels it in a long transaction
+        self.next_due_at = None if next_due_s is None else time.monotonic() + max(0.0, next_due_s)
+        if count:
+            self.bell.set()
+        if self._judging:
+            self._judging = False
+            soon = next_due_s is not None and next_due_s <= BELL_AHEAD_S
+            self._alarms.answered(for_nothing=not count and not soon)
+
+    def _until_due(self, timeout_s: float) -> float:
+        if self.next_due_at is None:
+            return timeout_s
+        return min(timeout_s, max(0.0, self.next_due_at - time.monotonic()))
+
+
+async def wait(event: asyncio.Event, timeout_s: float) -> None:
+    """Wait for an event, or for the time."""
+    try:
+        async with asyncio.timeout(timeout_s):  # wait_for() of Python 3.11 makes a task of it
+            await event.wait()
+    except TimeoutError:
+        pass
