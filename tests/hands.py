@@ -69,6 +69,6 @@ def claim(
     """Look for work, then claim it, best first."""
     ((names, priorities, seqs, _),) = db.run(conn, queries.heads(queues=queues, unknown=list(unknown)))
     cursors = Cursors()
-    cursors.look(zip(names, priorities, seqs, strict=True), since={})
-    rows = db.run(conn, queries.claim(worker=worker, cursors=cursors.places(), unknown=list(unknown), limit=limit))
+    cursors.rewind(zip(names, priorities, seqs, strict=True), since={})
+    rows = db.run(conn, queries.claim(worker=worker, cursors=cursors.positions(), unknown=list(unknown), limit=limit))
     return sorted(map(Claimed._make, rows), key=lambda job: (-job.priority, job.seq))

@@ -15,7 +15,7 @@ from pgqueue.job import Claimed
 from pgqueue.queries import Queries
 from pgqueue.worker.supervisor import full_scan
 from pgqueue.worker.supervisor.connection import Troubles, WorkConnection
-from pgqueue.worker.supervisor.cursors import MOST_EMPTY, Cursors, Place
+from pgqueue.worker.supervisor.cursors import MOST_EMPTY, Cursors, Position
 from pgqueue.worker.supervisor.full_scan import FullScan, pause_s
 from tests import tasks
 from tests.conftest import Worker, eventually
@@ -26,10 +26,10 @@ HOURS = (3600.0, 7200.0, 10_800.0, 14_400.0)  # after each, cursors move on
 # -- cursors --
 
 
-def at(*places: Place) -> Cursors:
+def at(*positions: Position) -> Cursors:
     """Cursors that a look has set just before these jobs."""
     cursors = Cursors()
-    cursors.look(places, since={})
+    cursors.rewind(positions, since={})
     return cursors
 
 
@@ -40,33 +40,33 @@ def job(queue: str, seq: int) -> Claimed:
 
 def test_the_best_pair_comes_first() -> None:
     cursors = at(("a", 0, 5), ("b", 0, 3), ("c", 2, 9))
-    assert cursors.places() == [("c", 2, 8), ("b", 0, 2), ("a", 0, 4)]
+    assert cursors.positions() == [("c", 2, 8), ("b", 0, 2), ("a", 0, 4)]
 
 
 def test_a_look_leads_back_to_what_lay_below_and_to_nothing_else() -> None:
     cursors = at(("a", 0, 10), ("b", 0, 10), ("c", 0, 10))
-    before = cursors.seqs()
+    before = cursors.snapshot()
     # While the look is under way a claim takes what it will find in b; a late commit in c lies below.
-    sent = cursors.places()
+    sent = cursors.positions()
     for hour in HOURS[:3]:
-        cursors.take([job("b", 20)], sent=sent, now_s=hour)
-    cursors.look([("b", 0, 15), ("c", 0, 4), ("new", 3, 7)], since=before)
-    assert cursors.seqs() == {("a", 0): 9, ("b", 0): 20, ("c", 0): 3, ("new", 3): 6}
+        cursors.advance([job("b", 20)], sent=sent, now_s=hour)
+    cursors.rewind([("b", 0, 15), ("c", 0, 4), ("new", 3, 7)], since=before)
+    assert cursors.snapshot() == {("a", 0): 9, ("b", 0): 20, ("c", 0): 3, ("new", 3): 6}
 
 
 def test_cursors_go_back_to_where_they_stood_then() -> None:
     """Some tasks were left alone meanwhile: what was passed by lies beyond, also where the cursor only trails as yet."""
     cursors = at(("a", 0, 10), ("b", 0, 10))
-    before = cursors.seqs()
-    sent = cursors.places()
+    before = cursors.snapshot()
+    sent = cursors.positions()
     for hour in HOURS[:3]:
-        cursors.take([job("a", 20)], sent=sent, now_s=hour)
-    cursors.take([job("b", 20)], sent=sent, now_s=HOURS[2])
-    cursors.look([("new", 0, 5)], since=cursors.seqs())
-    cursors.go_back(before)
+        cursors.advance([job("a", 20)], sent=sent, now_s=hour)
+    cursors.advance([job("b", 20)], sent=sent, now_s=HOURS[2])
+    cursors.rewind([("new", 0, 5)], since=cursors.snapshot())
+    cursors.rewind_to(before)
     for hour in HOURS[2:]:
-        cursors.take([], sent=(), now_s=hour)
-    assert cursors.seqs() == {("a", 0): 9, ("b", 0): 9, ("new", 0): 4}
+        cursors.advance([], sent=(), now_s=hour)
+    assert cursors.snapshot() == {("a", 0): 9, ("b", 0): 9, ("new", 0): 4}
 
 
 def test_a_cursor_trails_behind_what_was_taken() -> None:
@@ -74,23 +74,23 @@ def test_a_cursor_trails_behind_what_was_taken() -> None:
     cursors = at(("a", 0, 10))
     seen = []
     for seq, hour in zip((20, 30, 40, 50), HOURS, strict=True):
-        cursors.take([job("a", seq)], sent=cursors.places(), now_s=hour)
-        seen.append(cursors.seqs()["a", 0])
+        cursors.advance([job("a", seq)], sent=cursors.positions(), now_s=hour)
+        seen.append(cursors.snapshot()["a", 0])
     assert seen == [9, 9, 20, 30]
 
 
 def test_a_claim_that_a_look_overtook_does_not_lead_on() -> None:
     cursors = at(("a", 0, 10))
-    sent = at(("a", 0, 100)).places()
+    sent = at(("a", 0, 100)).positions()
     for hour in HOURS[:3]:
-        cursors.take([job("a", 150)], sent=sent, now_s=hour)
-    assert cursors.seqs() == {("a", 0): 9}
+        cursors.advance([job("a", 150)], sent=sent, now_s=hour)
+    assert cursors.snapshot() == {("a", 0): 9}
 
 
 def test_of_very_many_pairs_the_empty_ones_are_forgotten() -> None:
     cursors = at(*((f"q{n}", 0, 1) for n in range(MOST_EMPTY)))
-    cursors.look([("live", 0, 9)], since=cursors.seqs())
-    assert cursors.places() == [("live", 0, 8)]
+    cursors.rewind([("live", 0, 9)], since=cursors.snapshot())
+    assert cursors.positions() == [("live", 0, 8)]
 
 
 @pytest.mark.parametrize("cost_s", [0.0005, 0.005, 0.05, 0.5, 5.0])
@@ -184,12 +184,12 @@ async def test_what_lies_below_is_found_aside(app: App, dsn: str, conn: psycopg.
         app.enqueue("t", conn=late)  # has its place and is not there yet
         app.enqueue("t")
         async with scanning(dsn, app.queries) as claims:
-            (begin,) = claims.cursors.places()
+            (begin,) = claims.cursors.positions()
             await due(claims.full_scan)
             late.commit()
             assert await claims.full_scan.look() is False  # it has been sent for
             await claims.back()
-            assert claims.cursors.places() == [("default", 0, begin[2] - 1)]
+            assert claims.cursors.positions() == [("default", 0, begin[2] - 1)]
             assert names(conn) == {"line", "aside"}
 
 
@@ -224,7 +224,7 @@ async def test_the_third_connection_goes_when_looks_are_cheap_again(
         await claims.back()
         await asyncio.to_thread(eventually, lambda: names(conn) == {"line"}, what="no third connection")
         app.enqueue("t", queue="new")
-        assert await claims.full_scan.look() is True and ("new", 0) in claims.cursors.seqs()
+        assert await claims.full_scan.look() is True and ("new", 0) in claims.cursors.snapshot()
 
 
 @pytest.mark.usefixtures("costly")

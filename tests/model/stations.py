@@ -179,7 +179,7 @@ class Station:
         now = world.opened(self.line)
         if not after or not self.cursors:
             self._look()
-        cursors = self.cursors.places()
+        cursors = self.cursors.positions()
         expected = model.claim(self.id, cursors=cursors, unknown=self.unknown, limit=limit)
         statement = world.queries.claim(worker=self.id, cursors=cursors, unknown=[self.unknown], limit=limit)
         jobs = sorted(map(Claimed._make, db.run(self.line, statement)), key=lambda job: (-job.priority, job.seq))
@@ -190,7 +190,7 @@ class Station:
             for job in order
         ], f"not the best jobs: {seen}, by the model {order}"
         self._claims += 1
-        self.cursors.take(jobs, sent=cursors, now_s=self._claims * TRAIL_S)  # it moves with every second claim
+        self.cursors.advance(jobs, sent=cursors, now_s=self._claims * TRAIL_S)  # it moves with every second claim
         self.claiming = order
         self._arriving = [Attempt(self.id, job.id, job.token, job.task, bool(job.expired)) for job in jobs]
         world.hold([job.id for job in order])
@@ -203,8 +203,8 @@ class Station:
         heads = dict(zip(zip(queues, priorities, strict=True), seqs, strict=True))
         expected = self.world.model.heads(queues=self.queues, unknown=self.unknown)
         assert heads == expected and len(queues) == len(heads), f"not where work is: {heads}, by the model {expected}"
-        self.cursors.look(zip(queues, priorities, seqs, strict=True), since=self.cursors.seqs())
-        hidden = {pair: seq for pair, seq in heads.items() if seq <= self.cursors.seqs()[pair]}
+        self.cursors.rewind(zip(queues, priorities, seqs, strict=True), since=self.cursors.snapshot())
+        hidden = {pair: seq for pair, seq in heads.items() if seq <= self.cursors.snapshot()[pair]}
         assert not hidden, f"below the cursors: {hidden}"
 
     def commit_claim(self, *, answered: bool = True) -> list[Attempt]:

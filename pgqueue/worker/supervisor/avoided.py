@@ -38,8 +38,8 @@ class AvoidedTasks:
     def set_full(self, full: frozenset[str]) -> None:
         """Leave tasks alone that have no place, as long as others have some; then go back to those that were passed by."""
         if full != self.full:
-            self._cursors.go_back(self._before_full)
-            self.full, self._before_full = full, self._cursors.seqs() if full else {}
+            self._cursors.rewind_to(self._before_full)
+            self.full, self._before_full = full, self._cursors.snapshot() if full else {}
 
     def give_way(self, task: str, due_s: float) -> None:
         """Leave it alone for a moment, once its job falls due."""

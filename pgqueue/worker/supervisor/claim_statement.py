@@ -11,7 +11,7 @@ from functools import partial
 from pgqueue.queries import Queries, Rows
 from pgqueue.worker.supervisor.avoided import AvoidedTasks
 from pgqueue.worker.supervisor.connection import WorkConnection
-from pgqueue.worker.supervisor.cursors import Place
+from pgqueue.worker.supervisor.cursors import Position
 from pgqueue.worker.supervisor.sieve import REFUSED, Refused, say
 
 logger = logging.getLogger("pgqueue.worker")
@@ -29,30 +29,30 @@ class ClaimStatement:
         self._name = name
         self._set_aside = 0  # since a claim was last taken
 
-    async def rows(self, worker: str, places: list[Place], limit: int) -> Rows:
+    async def rows(self, worker: str, positions: list[Position], limit: int) -> Rows:
         """What a claim brings, of fewer jobs if there is one among them that cannot be claimed."""
         try:
             unknown = self._avoided.names()
-            claim = partial(self._queries.claim, worker=worker, cursors=places, unknown=unknown, limit=limit)
+            claim = partial(self._queries.claim, worker=worker, cursors=positions, unknown=unknown, limit=limit)
             rows = await say(self._line, claim)
         except Refused as refused:
             if not refused.of_values or self._set_aside >= MOST_SET_ASIDE:
                 raise
             if limit > 1:
-                return await self.rows(worker, places, limit // 2)
-            return await self._set_one_aside(worker, places, refused)
+                return await self.rows(worker, positions, limit // 2)
+            return await self._set_one_aside(worker, positions, refused)
         self._set_aside = 0
         return rows
 
-    async def _set_one_aside(self, worker: str, places: list[Place], refused: Refused) -> Rows:
+    async def _set_one_aside(self, worker: str, positions: list[Position], refused: Refused) -> Rows:
         rows = await say(
             self._line,
             lambda: self._queries.set_aside(
-                worker=worker, worker_name=self._name, cursors=places, unknown=self._avoided.names(), cause=REFUSED,
+                worker=worker, worker_name=self._name, cursors=positions, unknown=self._avoided.names(), cause=REFUSED,
                 error=f"this job cannot be claimed: the database refused to hand it out ({refused.line})",
             ),
         )  # fmt: skip
         for (job_id,) in rows:
             self._set_aside += 1
             logger.error("job %s is dead: it cannot be claimed: %s", job_id, refused.line)
-        return await self.rows(worker, places, 1)
+        return await self.rows(worker, positions, 1)

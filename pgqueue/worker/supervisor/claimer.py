@@ -188,13 +188,13 @@ class Claimer:
         return taken
 
     async def _take(self, limit: int) -> int:
-        worker, places, began = self._worker(), self._cursors.places(), time.monotonic()
-        rows = await self._statement.rows(worker, places, limit)
+        worker, positions, began = self._worker(), self._cursors.positions(), time.monotonic()
+        rows = await self._statement.rows(worker, positions, limit)
         self._demand.measure_trip(time.monotonic() - began)
         if worker != self._worker():
             return 0  # we were declared dead while the answer travelled: these jobs are being rescued
         jobs = sorted(map(Claimed._make, rows), key=lambda job: (-job.priority, job.seq))
-        self._cursors.take(jobs, sent=places, now_s=time.monotonic())
+        self._cursors.advance(jobs, sent=positions, now_s=time.monotonic())
         self._demand.measure_sizes([len(job.args) + len(job.kwargs) for job in jobs])
         # A standby that lagged when it took over hands out again what it had not heard of: one run of a job is enough here.
         held = self._children.holds() if self._line.lost else ()

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from pgqueue.job import Claimed
 
 Pair = tuple[str, int]
-Place = tuple[str, int, int]  # queue, priority, seq
+Position = tuple[str, int, int]  # queue, priority, seq
 
 # By once to twice as much: longer than an autocommit INSERT takes to its commit, on a good disk. A thousand jobs may have ended
 # in that time, and their entries are read again, for 0.1 ms.
@@ -22,49 +22,50 @@ class Cursors:
     """The seq of each pair beyond which jobs are to be claimed."""
 
     def __init__(self) -> None:
-        self._taken: dict[Pair, int] = {}
-        self._turned: dict[Pair, int] = {}
-        self._trailing: dict[Pair, int] = {}
-        self._turned_at = 0.0
+        # A delay line: what a claim brings goes into the first, and comes one step on whenever TRAIL_S have passed.
+        self._newest: dict[Pair, int] = {}
+        self._aging: dict[Pair, int] = {}
+        self._usable: dict[Pair, int] = {}  # claims go on from these
+        self._rotated_at = 0.0
 
     def __bool__(self) -> bool:
-        return bool(self._trailing)
+        return bool(self._usable)
 
-    def places(self) -> list[Place]:
+    def positions(self) -> list[Position]:
         """The best first: larger priority, then where the oldest jobs must be."""
-        pairs = sorted(self._trailing.items(), key=lambda pair: (-pair[0][1], pair[1]))
+        pairs = sorted(self._usable.items(), key=lambda pair: (-pair[0][1], pair[1]))
         return [(queue, priority, seq) for (queue, priority), seq in pairs]
 
-    def seqs(self) -> dict[Pair, int]:
+    def snapshot(self) -> dict[Pair, int]:
         """As they stand now."""
-        return dict(self._trailing)
+        return dict(self._usable)
 
-    def take(self, jobs: Iterable[Claimed], *, sent: Iterable[Place], now_s: float) -> None:
-        """Go on beyond these, in a while. sent: the places() that their claim was given. now_s: by a clock that never goes back."""
-        if now_s - self._turned_at > TRAIL_S:
-            self._trailing, self._turned, self._turned_at = self._turned, dict(self._taken), now_s
+    def advance(self, jobs: Iterable[Claimed], *, sent: Iterable[Position], now_s: float) -> None:
+        """Go on beyond these, in a while. sent: the positions() of their claim. now_s: by a clock that never goes back."""
+        if now_s - self._rotated_at > TRAIL_S:
+            self._usable, self._aging, self._rotated_at = self._aging, dict(self._newest), now_s
         begun = {(queue, priority): seq for queue, priority, seq in sent}
         for job in jobs:
             pair = job.queue, job.priority
             # Unless a look has gone back or forgotten the pair meanwhile: then what lies between is still to be read.
-            if begun[pair] <= self._taken.get(pair, -1) < job.seq:
-                self._taken[pair] = job.seq
+            if begun[pair] <= self._newest.get(pair, -1) < job.seq:
+                self._newest[pair] = job.seq
 
-    def look(self, heads: Iterable[Place], *, since: Mapping[Pair, int]) -> None:
+    def rewind(self, heads: Iterable[Position], *, since: Mapping[Pair, int]) -> None:
         """Go back to each head that lay below its cursor when the look began; claims may have taken it meanwhile.
 
-        since: seqs() of before the look.
+        since: the snapshot() of before the look.
         """
         heads = list(heads)
-        if len(self._trailing) + len(heads) > MOST_EMPTY:
+        if len(self._usable) + len(heads) > MOST_EMPTY:
             live = {(queue, priority) for queue, priority, _ in heads}
-            for pair in self._trailing.keys() - live:
-                del self._taken[pair], self._turned[pair], self._trailing[pair]
+            for pair in self._usable.keys() - live:
+                del self._newest[pair], self._aging[pair], self._usable[pair]
         for queue, priority, seq in heads:
             pair = queue, priority
             if seq <= since.get(pair, seq):
-                self._taken[pair] = self._turned[pair] = self._trailing[pair] = seq - 1
+                self._newest[pair] = self._aging[pair] = self._usable[pair] = seq - 1
 
-    def go_back(self, before: Mapping[Pair, int]) -> None:
-        """Read again from where they stood then, with seqs()."""
-        self.look(((queue, priority, seq + 1) for (queue, priority), seq in before.items()), since=self._taken)
+    def rewind_to(self, before: Mapping[Pair, int]) -> None:
+        """Read again from where they stood then, by snapshot()."""
+        self.rewind(((queue, priority, seq + 1) for (queue, priority), seq in before.items()), since=self._newest)

@@ -85,14 +85,14 @@ class FullScan:
                 self._on_back()
 
     async def _look(self, line: WorkConnection) -> bool:
-        since = self._cursors.seqs()
+        since = self._cursors.snapshot()
         ((queues, priorities, seqs, took_s),) = await line.run(
             self._queries.heads(queues=self._queues, unknown=self._without())
         )
         # Of the last two the smaller: the machine may have been busy elsewhere.
         self._cost_s, self._latest_s = min(took_s, self._latest_s), took_s
         self._due_at = time.monotonic() + pause_s(self._cost_s)
-        self._cursors.look(zip(queues, priorities, seqs, strict=True), since=since)
+        self._cursors.rewind(zip(queues, priorities, seqs, strict=True), since=since)
         return bool(queues)
 
 
