@@ -68,7 +68,7 @@ class Config:
             ("App()", {name: value for name, value in overrides.items() if value is not None}),
         ):
             for name in values.keys() - known:
-                raise ConfigError(f"{source} sets '{name}', which is no setting of pgqueue{_suggest(name, known)}")
+                raise ConfigError(f"{source} sets '{name}', which is not a setting of pgqueue{_suggest(name, known)}")
             settings |= values
             address = source if "dsn" in values else address
         if isinstance(dsn := settings.get("dsn"), str):

@@ -41,7 +41,7 @@ def _import(name: str) -> ModuleType:
         sys.path.insert(0, here)
     if name.endswith(".py") or not all(part.isidentifier() for part in name.split(".")):
         hint = _hint(Path(name).resolve(), here) if name.endswith(".py") else ""
-        raise ConfigError(f"'{name}' is no module name: write it as in `import`, for example shop.tasks{hint}")
+        raise ConfigError(f"'{name}' is not a valid module name: write it as in `import`, for example shop.tasks{hint}")
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:

@@ -122,7 +122,7 @@ def _check_part(name: str, part: Any) -> None:
         raise InvalidOption(f"{name}= takes a tenacity strategy such as tenacity.{_EXAMPLES[name]}, not {part!r}")
     for other, base in _KINDS.items():
         if isinstance(part, base) and base is not own:
-            raise InvalidOption(f"{name}= takes a {name} strategy, not a {kind}: that belongs into {other}=")
+            raise InvalidOption(f"{name}= takes a {name} strategy, not a {kind}: that belongs in {other}=")
     if any(map(inspect.iscoroutinefunction, (part, _call(part), getattr(part, "predicate", None)))):
         raise InvalidOption(
             f"{name}= is asked outside of any event loop, where {getattr(part, '__name__', kind)} cannot be awaited: "

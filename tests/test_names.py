@@ -162,8 +162,8 @@ def test_b46_a_script_is_called_as_a_worker_imports_it(shop: Path, cwd: str, com
         (["-m", "code"], TYPED, "buy is defined at a prompt"),
         (["my-shop.py"], None, "buy is defined in my-shop.py, which no worker can import: call the file my_shop.py, or give name="),
         (["wordless"], None, "buy is defined in wordless, which no worker can import: call the file wordless.py, or give name="),
-        (["shop.pyz"], None, "buy is defined in __main__.py, which no worker can import: move it into a module beside that"),
-        (["plain"], None, "buy is defined in __main__.py, which no worker can import: move it into a module beside that"),
+        (["shop.pyz"], None, "buy is defined in __main__.py, which no worker can import: move it into a module next to it"),
+        (["plain"], None, "buy is defined in __main__.py, which no worker can import: move it into a module next to it"),
         (["-c", f"exec({SCRIPT!r}, {{}})"], None, "buy is defined at a prompt"),
     ],
 )  # fmt: skip

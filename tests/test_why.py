@@ -66,7 +66,9 @@ def test_it_waits_for_another_try(app: App, worker: Hands) -> None:
 
 
 def test_a_worker_of_other_code_gave_it_back(app: App, worker: Hands, conn: psycopg.Connection) -> None:
-    said = "given back 0.0 s ago by a worker whose code does not take its arguments: it waits for one with other code"
+    said = (
+        "released 0.0 s ago by a worker whose code does not take its arguments: it waits for a worker with other code"
+    )
     new = Hands(conn, app.queries, queues=["default"])
     conn.execute("update pgqueue.worker set tasks = '{t}', code = id::text")
     job = app.enqueue("t")
@@ -74,16 +76,14 @@ def test_a_worker_of_other_code_gave_it_back(app: App, worker: Hands, conn: psyc
     db.run(conn, app.queries.hand_back(worker=worker.id, job_id=claimed.id, token=claimed.token))
     due, given_back = app.why(job.id).reasons
     assert due in ("it is not due before 1.0 s from now", "it is not due before 0.9 s from now")
-    assert given_back.split(" ago ")[1] == said.split(" ago ")[1] and given_back.startswith(
-        "it was first given back 0."
-    )
+    assert given_back.split(" ago ")[1] == said.split(" ago ")[1] and given_back.startswith("it was first released 0.")
     conn.execute("update pgqueue.job set run_at = now()")
-    assert "it waits for one with other code" in first(app, job), "due, and not yet promoted"
+    assert "it waits for a worker with other code" in first(app, job), "due, and not yet promoted"
     conn.execute("update pgqueue.job set state = 'queued'")
     assert first(app, job).startswith("it is next in line")
     (claimed,) = new.claim()
     new.settle(claimed, "scheduled", "no luck", delay_s=300)
-    assert "no luck" in first(app, job) and "given back" not in str(app.why(job.id).reasons)
+    assert "no luck" in first(app, job) and "released" not in str(app.why(job.id).reasons)
 
 
 def test_others_come_first(app: App, worker: Hands) -> None:
@@ -92,13 +92,13 @@ def test_others_come_first(app: App, worker: Hands) -> None:
     app.enqueue("t")
     job = app.enqueue("t", expires=100)
     assert app.why(job.id).reasons == [
-        "it waits behind 3 jobs of higher priority and 1 earlier job of priority 0, for 3 places at 1 worker",
+        "it waits behind 3 jobs of higher priority and 1 earlier job of priority 0, for 3 slots at 1 worker",
         "it expires in 100 s",
     ]
 
 
 def test_it_is_next(app: App, worker: Hands) -> None:
-    assert first(app, app.enqueue("t")).startswith("it is next in line: 3 places at 1 worker")
+    assert first(app, app.enqueue("t")).startswith("it is next in line: 3 slots at 1 worker")
 
 
 def test_what_holds_the_places_and_for_how_long(app: App, worker: Hands, conn: psycopg.Connection) -> None:
@@ -106,13 +106,13 @@ def test_what_holds_the_places_and_for_how_long(app: App, worker: Hands, conn: p
         app.enqueue("shop.slow")
     worker.claim()
     job = app.enqueue("t")
-    assert app.why(job.id).reasons == ["it is next in line: 3 places at 1 worker, all busy, or it starts now"], (
+    assert app.why(job.id).reasons == ["it is next in line: 3 slots at 1 worker, all busy, or it starts now"], (
         "they may only have been claimed ahead"
     )
     conn.execute("update pgqueue.job set started_at = now() - interval '250 s' where state = 'running'")
-    assert app.why(job.id).reasons[1] == "all 3 places of worker by hand are held by shop.slow, for 4 min"
+    assert app.why(job.id).reasons[1] == "all 3 slots of worker by hand are held by shop.slow, for 4 min"
     conn.execute("update pgqueue.job set task = 'shop.slower' where id = (select min(id::text)::uuid from pgqueue.job)")
-    said = "all 3 places of worker by hand are held by shop.slow and 1 other task, for 4 min"
+    said = "all 3 slots of worker by hand are held by shop.slow and 1 other task, for 4 min"
     assert app.why(job.id).reasons[1] == said
     conn.execute("update pgqueue.worker set concurrency = 1")
     said = "worker by hand runs 3 jobs of shop.slow and 1 other task, and has begun no other for 4 min"
@@ -127,7 +127,7 @@ def test_the_one_place(app: App, worker: Hands, conn: psycopg.Connection) -> Non
     conn.execute("update pgqueue.job set started_at = now() - interval '3 h'")
     conn.execute("update pgqueue.worker set concurrency = 1")
     job = app.enqueue("t")
-    assert app.why(job.id).reasons[1] == "the place of worker by hand is held by shop.slow, for 3 h"
+    assert app.why(job.id).reasons[1] == "the slot of worker by hand is held by shop.slow, for 3 h"
 
 
 def test_it_runs(app: App, worker: Hands, conn: psycopg.Connection) -> None:
@@ -137,9 +137,9 @@ def test_it_runs(app: App, worker: Hands, conn: psycopg.Connection) -> None:
     job.cancel()
     found = app.why(job.id)
     assert found.state == "running" and found.reasons[0].startswith("worker by hand runs it, since 0.")
-    assert ": 50% halfway; its lease stands for 60 min" in found.reasons[0]
-    assert found.reasons[1].startswith("its cancellation is asked for")
-    assert found.reasons[2].startswith("its process died 2 times under it")
+    assert ": 50% halfway; its lease is valid for 60 min" in found.reasons[0]
+    assert found.reasons[1].startswith("cancellation was requested")
+    assert found.reasons[2].startswith("it crashed its process 2 times")
 
 
 @pytest.mark.parametrize("how", ["dead", "gone"])

@@ -80,7 +80,7 @@ def _imported_from(file: str | None, function: Callable[..., Any]) -> str:
     path = Path(file).resolve()
     name, _ = module_at(path)
     if name in _SCRIPTS:  # a zip archive, or a folder that is no package
-        cure = "move it into a module beside that, or give name="
+        cure = "move it into a module next to it, or give name="
     elif path.suffix not in all_suffixes() or not path.stem.isidentifier():
         better = "".join(sign if sign.isalnum() else "_" for sign in path.stem)
         better = better if better.isidentifier() else f"tasks_{better}"

@@ -70,11 +70,11 @@ def _ended(job: Snapshot) -> Iterator[str]:
         case State.CANCELLED:
             yield f"it was cancelled{when}: {job.error or 'without a reason'}"
         case State.DEAD if job.error and job.error.startswith("quarantined"):
-            yield f"it is {job.error}{when}; mend the task, then `pgqueue retry {job.id}`"
+            yield f"it is {job.error}{when}; fix the task, then run `pgqueue retry {job.id}`"
         case State.DEAD:
-            yield f"it was given up{when} after {_many(job.attempt, 'attempt')}: {job.error}; again: `pgqueue retry {job.id}`"
+            yield f"it was given up{when} after {_many(job.attempt, 'attempt')}: {job.error}; rerun: `pgqueue retry {job.id}`"
         case _:
-            yield "it ended a moment ago: ask again"
+            yield "it ended just now: ask again"
 
 
 def _live(facts: Facts) -> Iterator[str]:
@@ -86,8 +86,8 @@ def _live(facts: Facts) -> Iterator[str]:
         yield f"it is not due before {span(facts.due_s)} from now{_because(facts)}"
     if facts.state == State.SCHEDULED and facts.handed_back_s is not None:
         yield (
-            f"it was first given back {span(facts.handed_back_s)} ago by a worker whose code does not take its arguments: "
-            "it waits for one with other code"
+            f"it was first released {span(facts.handed_back_s)} ago by a worker whose code does not take its arguments: "
+            "it waits for a worker with other code"
         )
     if facts.paused_s is not None:
         by = f" by {facts.paused_by}" if facts.paused_by else ""
@@ -128,7 +128,7 @@ def _waits(facts: Facts) -> Iterator[str]:
         if jobs > places:  # some are async, and need no place of their own
             yield f"worker {name} runs {_many(jobs, 'job')} of {task}{others}, and has begun no other for {span(held_s)}"
         else:
-            held = "the place" if places == 1 else f"all {places} places"
+            held = "the slot" if places == 1 else f"all {places} slots"
             yield f"{held} of worker {name} {'is' if places == 1 else 'are'} held by {task}{others}, for {span(held_s)}"
 
 
@@ -143,7 +143,7 @@ def _behind(facts: Facts) -> str:
 
 
 def _places(facts: Facts) -> str:
-    return f"{_many(facts.places, 'place')} at {_many(facts.claiming, 'worker')}"
+    return f"{_many(facts.places, 'slot')} at {_many(facts.claiming, 'worker')}"
 
 
 def _held(facts: Facts) -> Iterator[str]:
@@ -151,19 +151,19 @@ def _held(facts: Facts) -> Iterator[str]:
     note = f": {facts.progress:.0%}" if facts.progress is not None else ""
     note += f" {facts.progress_note}" if facts.progress_note else ""
     if facts.holder is None:
-        yield "it counts as running, but the worker that had it is unknown: `pgqueue doctor --fix` gives it back"
+        yield "it counts as running, but its worker is unknown: run `pgqueue doctor --fix` to rescue it"
     elif facts.holder_state == "dead" or (facts.lease_s or 0) < 0:
-        yield f"worker {facts.holder}, which had it, is gone: the next heartbeat of any worker gives it to another"
+        yield f"worker {facts.holder}, which had it, is gone: the next heartbeat of any worker rescues it"
     else:
-        lease = f"its lease stands for {span(facts.lease_s or 0)}, and is renewed while it lives"
+        lease = f"its lease is valid for {span(facts.lease_s or 0)}, and is renewed while it is alive"
         yield f"worker {facts.holder} runs it{since}{note}; {lease}"
 
 
 def _besides(facts: Facts) -> Iterator[str]:
     if facts.cancel_requested:
-        yield "its cancellation is asked for: it ends at the task's next safe point"
+        yield "cancellation was requested: it ends at the task's next safe point"
     if facts.crashes:
-        yield f"its process died {_many(facts.crashes, 'time')} under it: it runs with no other job beside it"
+        yield f"it crashed its process {_many(facts.crashes, 'time')}, so it runs alone"
     if facts.failed_s is not None and facts.state != State.SCHEDULED:
         yield f"its last failure was {span(facts.failed_s)} ago ({facts.cause}: {facts.error})"
     if facts.expires_s is not None:
