@@ -9,7 +9,7 @@ import pytest
 
 from pgqueue.db.spurious import SpuriousWakeups
 from pgqueue.worker.supervisor import idle
-from pgqueue.worker.supervisor.idle import AWAKE_S, LATER_LOOK, SECOND_LOOK_S, Idle, State, Step
+from pgqueue.worker.supervisor.idle import AWAKE_S, LATER_LOOK, SECOND_LOOK_S, Idle, Sleep, Step
 
 
 @pytest.fixture
@@ -28,45 +28,45 @@ def an_idle(*, burst: bool = False, listens: bool = True) -> Idle:
     return Idle(listens=lambda: listens, burst=burst, alarms=SpuriousWakeups(at_most=20))
 
 
-def come_to(state: State) -> Idle:
+def come_to(state: Sleep) -> Idle:
     """One that got there by the steps of the table."""
     sleeper = an_idle()
-    if state is not State.AWAKE:
+    if state is not Sleep.AWAKE:
         sleeper.mark(True)
-    if state is State.RUNG:
+    if state is Sleep.RUNG:
         sleeper.answered()
-    if state is State.WAITING:
+    if state is Sleep.WAITING:
         asyncio.run(sleeper.wait())
-    assert sleeper.state is state and sleeper.marked is (state is not State.AWAKE)
+    assert sleeper.state is state and sleeper.marked is (state is not Sleep.AWAKE)
     return sleeper
 
 
 @pytest.mark.parametrize(
     ("state", "quiet", "rung"),
     [
-        (State.AWAKE, Step.MARK, Step.MARK),
-        (State.MARKED, Step.WAIT, Step.PROMOTE),
-        (State.RUNG, Step.WAIT, Step.PROMOTE),
-        (State.WAITING, Step.WAIT, Step.PROMOTE),
+        (Sleep.AWAKE, Step.MARK, Step.MARK),
+        (Sleep.MARKED, Step.WAIT, Step.PROMOTE),
+        (Sleep.RUNG, Step.WAIT, Step.PROMOTE),
+        (Sleep.WAITING, Step.WAIT, Step.PROMOTE),
     ],
     ids=lambda value: value.name,
 )
-def test_what_follows_when_nothing_was_there(waits: list[float], state: State, quiet: Step, rung: Step) -> None:
+def test_what_follows_when_nothing_was_there(waits: list[float], state: Sleep, quiet: Step, rung: Step) -> None:
     sleeper = come_to(state)
     assert sleeper.hear() is False and sleeper.found_nothing() is quiet
     sleeper.ring()
     assert sleeper.hear() is True and sleeper.found_nothing() is rung
 
 
-@pytest.mark.parametrize("state", State, ids=lambda state: state.name)
+@pytest.mark.parametrize("state", Sleep, ids=lambda state: state.name)
 def test_jobs_leave_the_mark_until_there_was_no_pause_for_a_while(
-    waits: list[float], monkeypatch: pytest.MonkeyPatch, state: State
+    waits: list[float], monkeypatch: pytest.MonkeyPatch, state: Sleep
 ) -> None:
     sleeper, now = come_to(state), time.monotonic()
     monkeypatch.setattr(time, "monotonic", lambda: now)
     assert sleeper.found_jobs() is Step.GO_ON and sleeper.state is state and sleeper.busy
     now += AWAKE_S + 0.01
-    assert sleeper.found_jobs() is (Step.GO_ON if state is State.AWAKE else Step.UNMARK)
+    assert sleeper.found_jobs() is (Step.GO_ON if state is Sleep.AWAKE else Step.UNMARK)
     sleeper.found_nothing()
     assert sleeper.found_jobs() is Step.GO_ON  # there was a pause
 

@@ -41,7 +41,7 @@ AWAKE_S = 0.5  # busy for this long without a pause: the mark comes off
 BURST_POLL_S = 0.2  # a burst ends soon after the last job, which may be another worker's
 
 
-class State(Enum):
+class Sleep(Enum):
     """What was done last about the sleep."""
 
     AWAKE = auto()  # the row bears no mark: nobody rings for this worker
@@ -69,7 +69,7 @@ class Idle:
     def __init__(self, *, listens: Callable[[], bool], burst: bool, alarms: SpuriousWakeups) -> None:
         self.bell = asyncio.Event()
         self.stirred = asyncio.Event()
-        self.state = State.AWAKE
+        self.state = Sleep.AWAKE
         self.next_due_at: float | None = None  # monotonic
         self._listens = listens
         self._burst = burst
@@ -82,7 +82,7 @@ class Idle:
     @property
     def marked(self) -> bool:
         """The row says that this worker sleeps."""
-        return self.state is not State.AWAKE
+        return self.state is not Sleep.AWAKE
 
     @property
     def busy(self) -> bool:
@@ -136,7 +136,7 @@ class Idle:
     def mark(self, sleeping: bool) -> None:
         """The row says so now."""
         # MARKED, not WAITING: a defer that read the row before may have committed since the last look.
-        self.state = State.MARKED if sleeping else State.AWAKE
+        self.state = Sleep.MARKED if sleeping else Sleep.AWAKE
 
     def heed(self) -> None:
         """The promotion that answers the bell begins: one that rings from now on is another."""
@@ -146,13 +146,13 @@ class Idle:
         """The promotion that answers the bell is done."""
         # Brief waits again: the bell may have been for a job that we skipped, as who came too late to promote it holds its
         # row until the end of his statement.
-        self.state = State.RUNG
+        self.state = Sleep.RUNG
 
     async def wait(self, *, at_most_s: float = math.inf) -> None:
         """Wait for the bell: briefly for the first time, then longer each time, and never beyond what falls due."""
-        again = self.state is State.WAITING
+        again = self.state is Sleep.WAITING
         self._wait_s = min(self._wait_s * LATER_LOOK, self.poll_s) if again else SECOND_LOOK_S
-        self.state = State.WAITING
+        self.state = Sleep.WAITING
         longest_s = BURST_POLL_S if self._burst else self.poll_s
         await wait(self.bell, self._until_due(min(self._wait_s, longest_s, at_most_s)))
 
