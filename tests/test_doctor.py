@@ -205,7 +205,7 @@ def test_a_chore_is_told_of_once_until_it_passes_or_fails_otherwise(
 
     async def scenario() -> None:
         nothing: Any = None  # such a chore needs none of them
-        chores = Maintenance(nothing, nothing, nothing, children=nothing, finisher=nothing, worker=str)
+        chores = Maintenance(nothing, nothing, nothing, children=nothing, finisher=nothing, identity=nothing)
         chores._every[count] = 5.0
 
         async def told(statement: str, times: int) -> list[str]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+import uuid
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -9,7 +10,9 @@ import pytest
 
 from pgqueue.db.spurious import SpuriousWakeups
 from pgqueue.worker.supervisor import idle
+from pgqueue.worker.supervisor.identity import Identity
 from pgqueue.worker.supervisor.idle import AWAKE_S, LATER_LOOK, SECOND_LOOK_S, Idle, Sleep, Step
+from pgqueue.worker.supervisor.wakeups import Wakeups
 
 
 @pytest.fixture
@@ -25,7 +28,9 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def an_idle(*, burst: bool = False, listens: bool = True) -> Idle:
-    return Idle(listens=lambda: listens, burst=burst, alarms=SpuriousWakeups(at_most=20))
+    return Idle(
+        Wakeups(Identity(str(uuid.uuid4()))), listens=lambda: listens, burst=burst, alarms=SpuriousWakeups(at_most=20)
+    )
 
 
 def come_to(state: Sleep) -> Idle:
@@ -54,7 +59,7 @@ def come_to(state: Sleep) -> Idle:
 def test_what_follows_when_nothing_was_there(waits: list[float], state: Sleep, quiet: Step, rung: Step) -> None:
     sleeper = come_to(state)
     assert sleeper.hear() is False and sleeper.found_nothing() is quiet
-    sleeper.ring()
+    sleeper.wakeups.ring()
     assert sleeper.hear() is True and sleeper.found_nothing() is rung
 
 
@@ -101,8 +106,8 @@ def test_the_longest_wait(waits: list[float], sleeper: Callable[[], Idle], longe
 def test_no_wait_goes_beyond_what_falls_due_or_what_the_scan_asks_for(waits: list[float]) -> None:
     async def sleep() -> None:
         sleeper = an_idle()
-        sleeper.due_in(0.01)
-        assert sleeper.bell.is_set()  # who sleeps already must sleep shorter
+        sleeper.wakeups.due_in(0.01)
+        assert sleeper.wakeups.doorbell.is_set()  # who sleeps already must sleep shorter
         await sleeper.wait()
         sleeper.promoted(0, None)
         await sleeper.wait(at_most_s=0.02)
@@ -120,7 +125,7 @@ def test_a_bell_during_a_look_ends_the_wait_after_it() -> None:
         sleeper = an_idle()
         sleeper.mark(True)
         assert not sleeper.hear()
-        sleeper.ring()  # while the look is under way
+        sleeper.wakeups.ring()  # while the look is under way
         assert sleeper.found_nothing() is Step.WAIT
         await asyncio.wait_for(sleeper.wait(), SECOND_LOOK_S / 2)  # at once
         assert sleeper.hear() and sleeper.found_nothing() is Step.PROMOTE
@@ -130,7 +135,7 @@ def test_a_bell_during_a_look_ends_the_wait_after_it() -> None:
 
 def test_a_bell_while_awake_is_remembered_beyond_the_mark() -> None:
     sleeper = an_idle()
-    sleeper.ring()
+    sleeper.wakeups.ring()
     assert sleeper.hear() and sleeper.found_nothing() is Step.MARK
     sleeper.mark(True)
     assert not sleeper.hear() and sleeper.found_nothing() is Step.PROMOTE
@@ -142,6 +147,6 @@ def test_a_bell_while_awake_is_remembered_beyond_the_mark() -> None:
 def test_a_due_job_that_somebody_has_locked_is_looked_for_again_soon() -> None:
     sleeper = an_idle()
     sleeper.promoted(0, -1.0)
-    assert sleeper.next_due_at is not None and not sleeper.due and not sleeper.bell.is_set()
+    assert sleeper.wakeups.next_due_at is not None and not sleeper.due and not sleeper.wakeups.doorbell.is_set()
     sleeper.promoted(3, 0.0)
-    assert sleeper.due and sleeper.bell.is_set()
+    assert sleeper.due and sleeper.wakeups.doorbell.is_set()

@@ -122,9 +122,7 @@ MUTANTS = (
             ("sql/migrations/0001_initial.sql", "select pg_notify('{channel}', inserted.queue)", "select inserted.queue"),
             ("worker/settings.py", "POLL_S = 5.0", "POLL_S = 3600.0"),
             ("worker/supervisor/idle.py", "LATER_LOOK = 4 ", "LATER_LOOK = 100_000 "),  # else polls
-            ("worker/supervisor/doorbell.py", "self._on_bell = on_bell", "self._on_bell = lambda: None"),
-            ("worker/supervisor/lease.py", "self._on_bell = on_bell", "self._on_bell = lambda: None"),
-            ("worker/supervisor/rescue.py", "self._on_bell = on_bell", "self._on_bell = lambda: None"),
+            ("worker/supervisor/wakeups.py", "        self.unanswered = True\n", "        return\n"),
         ],
         "quiet", frozenset({"stuck"}),
     ),

@@ -129,12 +129,12 @@ class Server:
         if not self._join(idle_s):
             raise EmbeddedError(f"the server went away while it was being joined: see {self.place.log}")
 
-    def _identity(self) -> "Identity | None":
+    def _identity(self) -> "ServerIdentity | None":
         """What answers behind our socket, None if nothing does. A folder moved away under it does not count as ours."""
         row = self._ask("identity")
         if row is None:
             return None
-        identity = Identity(Path(row[0]), row[1])
+        identity = ServerIdentity(Path(row[0]), row[1])
         if identity.data_dir != self.place.data:
             raise EmbeddedError(
                 f"{self.place.socket} belongs to a server with other data, {identity.data_dir}: stop that"
@@ -283,7 +283,7 @@ class Server:
 
 
 @dataclass(frozen=True)
-class Identity:
+class ServerIdentity:
     """Who answered."""
 
     data_dir: Path

@@ -23,7 +23,9 @@ from pgqueue.job import Claimed, Outcome, Verdict
 from pgqueue.queries import Queries
 from pgqueue.worker.supervisor.connection import Troubles, WorkConnection
 from pgqueue.worker.supervisor.finisher import CROWD, GATHER_S, Finisher
+from pgqueue.worker.supervisor.identity import Identity
 from pgqueue.worker.supervisor.sieve import REFUSED
+from pgqueue.worker.supervisor.wakeups import Wakeups
 from tests import hostile_tasks, tasks
 from tests.conftest import Worker, eventually
 from tests.hands import Hands
@@ -39,10 +41,7 @@ def dsn(shared_dsn: str) -> str:
 async def finishing(dsn: str, queries: Queries, worker: str) -> AsyncIterator[Finisher]:
     """A finisher at work in the name of a worker."""
     line = WorkConnection(dsn, queries, name="finishing", troubles=Troubles())
-    finisher = Finisher(
-        line, queries, worker=lambda: worker, worker_name="by hand", due_in=lambda _: None,
-        give_way=lambda *_: None, on_room=lambda: None,
-    )  # fmt: skip
+    finisher = Finisher(line, queries, Wakeups(Identity(worker)), worker_name="by hand", give_way=lambda *_: None)
     running = asyncio.create_task(finisher.run())
     try:
         yield finisher

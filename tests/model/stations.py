@@ -14,7 +14,7 @@ from pgqueue.job import Claimed, Outcome, Verdict
 from pgqueue.worker.settings import CRASH_CAP, FRESH_S, GRACE_S, LEASE_S, POOLED_LEASE_S
 from pgqueue.worker.supervisor.cursors import TRAIL_S, Cursors
 from pgqueue.worker.supervisor.finisher import _columns
-from pgqueue.worker.supervisor.lease import session_name
+from pgqueue.worker.supervisor.identity import session_name
 from tests.model.model import SECOND, Job, Sweep
 from tests.model.world import World
 

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 
 from pgqueue.worker.supervisor.cursors import Cursors, Pair
-from pgqueue.worker.supervisor.idle import DUE_NOISE_S
+from pgqueue.worker.supervisor.wakeups import DUE_NOISE_S
 
 GIVE_WAY_S = 2.0  # for others to take a job that falls due; who is busy for longer gets it when it falls due again
 

@@ -8,7 +8,6 @@ How many jobs are wanted is said in demand.py, how the claimer sleeps in idle.py
 what becomes of a job that cannot be claimed in claim_statement.py.
 """
 
-import asyncio
 import logging
 import math
 import time
@@ -28,16 +27,17 @@ from pgqueue.worker.supervisor.demand import Demand, Supply
 from pgqueue.worker.supervisor.full_scan import FullScan
 from pgqueue.worker.supervisor.idle import Idle, Step
 from pgqueue.worker.supervisor.sieve import Refused
+from pgqueue.worker.supervisor.wakeups import Wakeups
 
 logger = logging.getLogger("pgqueue.worker")
 
 
 class Claimer:
-    """Keeps the children supplied. It is rung by the doorbell, and stirred by the children and the finisher."""
+    """Keeps the children supplied. The doorbell wakes it, and capacity that the children and the finisher tell of."""
 
     def __init__(
         self, line: WorkConnection, aside: WorkConnection, queries: Queries, children: Children, settings: Settings,
-        *, worker: Callable[[], str], may_claim: Callable[[], bool], listens: Callable[[], bool],
+        wakeups: Wakeups, *, may_claim: Callable[[], bool], listens: Callable[[], bool],
         deliver: Callable[[list[Outcome]], None],
         name: str, alarms: SpuriousWakeups,
     ) -> None:  # fmt: skip
@@ -46,29 +46,20 @@ class Claimer:
         self._children = children
         self._queues = list(settings.queues) if settings.queues else None
         self._burst = settings.burst
-        self._worker = worker
+        self._wakeups = wakeups
+        self._identity = wakeups.identity
         self._may_claim = may_claim
         self._deliver = deliver
         self._demand = Demand()
-        self._idle = Idle(listens=listens, burst=settings.burst, alarms=alarms)
+        self._idle = Idle(wakeups, listens=listens, burst=settings.burst, alarms=alarms)
         self._cursors = Cursors()
-        self._avoided = AvoidedTasks(self._cursors, on_back=self._idle.bell.set)
+        self._avoided = AvoidedTasks(self._cursors, on_back=wakeups.doorbell.set)
         self._statement = ClaimStatement(line, queries, self._avoided, name=name)
         self.full_scan = FullScan(
             line, aside, queries, self._cursors,
-            queues=self._queues, without=self._avoided.names, on_back=self._idle.bell.set,
+            queues=self._queues, without=self._avoided.names, on_back=wakeups.doorbell.set,
         )  # fmt: skip
         self.stopping = False
-
-    @property
-    def sleeping(self) -> bool:
-        """The worker's row is to say so."""
-        return self._idle.marked
-
-    @property
-    def stirred(self) -> asyncio.Event:
-        """Set when there may be room."""
-        return self._idle.stirred
 
     async def run(self) -> None:
         """Claim until told to stop; with --burst also until nothing is left."""
@@ -81,19 +72,11 @@ class Claimer:
             except (*Trouble, Refused) as error:
                 await patience.wait("claim", error)
 
-    def ring(self) -> None:
-        """Somebody rang, or may have."""
-        self._idle.ring()
-
     def stir(self) -> None:
         """There may be room."""
-        self._idle.stirred.set()
+        self._wakeups.capacity.set()
         if self._avoided.full and self._children.full() != self._avoided.full:
-            self._idle.bell.set()  # what was left alone may start: sleep no longer
-
-    def due_in(self, seconds: float | None) -> None:
-        """A job falls due after so many seconds."""
-        self._idle.due_in(seconds)
+            self._wakeups.doorbell.set()  # what was left alone may start: sleep no longer
 
     def give_way(self, task: str, due_s: float) -> None:
         """A job went back because our code does not take its arguments: others go first when it falls due.
@@ -101,16 +84,17 @@ class Claimer:
         Who gave it back is the first to know of that, and would take it again before anybody else hears the bell.
         """
         self._avoided.give_way(task, due_s)
-        self.due_in(due_s)
+        self._wakeups.due_in(due_s)
 
     def stop(self) -> None:
         """Claim no more."""
         self.stopping = True
-        self._idle.wake()
+        self._wakeups.doorbell.set()
+        self._wakeups.capacity.set()
 
     async def _step(self) -> bool:
         """One look at the queue, and what follows from it. True: a burst is over."""
-        self._idle.stirred.clear()  # before places are counted: one that becomes free meanwhile must end the wait
+        self._wakeups.capacity.clear()  # before places are counted: one that becomes free meanwhile must end the wait
         wanted = self._wanted()
         if wanted <= 0 or not self._may_claim():
             await self._idle.wait_for_room()
@@ -143,11 +127,11 @@ class Claimer:
 
     async def promote(self) -> None:
         """Make due jobs runnable and learn when the next ones fall due."""
-        ((promoted, next_due_s, _),) = await self._line.run(self._queries.promote(worker=self._worker()))
+        ((promoted, next_due_s, _),) = await self._line.run(self._queries.promote(worker=self._identity.worker))
         self._idle.promoted(promoted, next_due_s)
 
     async def _mark(self, sleeping: bool) -> None:
-        await self._line.run(self._queries.sleep(worker=self._worker(), sleeping=sleeping))
+        await self._line.run(self._queries.sleep(worker=self._identity.worker, sleeping=sleeping))
         self._idle.mark(sleeping)
 
     async def _drained(self) -> bool:
@@ -188,10 +172,10 @@ class Claimer:
         return taken
 
     async def _take(self, limit: int) -> int:
-        worker, positions, began = self._worker(), self._cursors.positions(), time.monotonic()
+        worker, positions, began = self._identity.worker, self._cursors.positions(), time.monotonic()
         rows = await self._statement.rows(worker, positions, limit)
         self._demand.measure_trip(time.monotonic() - began)
-        if worker != self._worker():
+        if worker != self._identity.worker:
             return 0  # we were declared dead while the answer travelled: these jobs are being rescued
         jobs = sorted(map(Claimed._make, rows), key=lambda job: (-job.priority, job.seq))
         self._cursors.advance(jobs, sent=positions, now_s=time.monotonic())

@@ -7,18 +7,18 @@ listening, and as sure: so the doorbell unlistens for a while, and listens again
 import asyncio
 import logging
 import time
-from collections.abc import Callable
 
 from pgqueue.db.spurious import SpuriousWakeups
 from pgqueue.queries import Queries
 from pgqueue.worker.settings import DEAF_POLL_S, DEAF_S, FALSE_ALARMS
 from pgqueue.worker.supervisor.control_connection import ControlConnection
+from pgqueue.worker.supervisor.wakeups import Wakeups
 
 logger = logging.getLogger("pgqueue.worker")
 
 
 class Doorbell:
-    """Listens between two heartbeats. `on_bell()` is called when somebody rang, or may have; `alarms` counts needless rings."""
+    """Listens between two heartbeats. Rings when somebody rang, or may have; `alarms` counts needless rings."""
 
     def __init__(
         self,
@@ -27,13 +27,13 @@ class Doorbell:
         *,
         wanted: bool,
         alarms: SpuriousWakeups,
-        on_bell: Callable[[], None],
+        wakeups: Wakeups,
     ) -> None:
         self._control = control
         self._queries = queries
         self._wanted = wanted
         self._alarms = alarms
-        self._on_bell = on_bell
+        self._wakeups = wakeups
         self._silent_until: float | None = None  # monotonic, while unlistened
 
     @property
@@ -55,9 +55,9 @@ class Doorbell:
         await self._heed_a_flood()
         if self._silent_until is not None:
             await asyncio.sleep(min(pause_s, DEAF_POLL_S))
-            self._on_bell()
+            self._wakeups.ring()
         elif await self._control.hear(pause_s):
-            self._on_bell()
+            self._wakeups.ring()
 
     async def _heed_a_flood(self) -> None:
         if self._silent_until is None:
@@ -76,4 +76,4 @@ class Doorbell:
     async def _listen_again(self) -> None:
         self._silent_until = None
         await self._control.run(self._queries.listen_jobs)
-        self._on_bell()  # whatever rang while nobody listened: look once
+        self._wakeups.ring()  # whatever rang while nobody listened: look once

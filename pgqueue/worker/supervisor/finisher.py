@@ -31,6 +31,7 @@ from pgqueue.queries import Queries, Rows, Statement
 from pgqueue.retry import clamp_delay
 from pgqueue.worker.supervisor.connection import Patience, Trouble, WorkConnection
 from pgqueue.worker.supervisor.sieve import REFUSED, Refused, in_ascii, say, sift
+from pgqueue.worker.supervisor.wakeups import Wakeups
 
 logger = logging.getLogger("pgqueue.worker")
 
@@ -68,20 +69,17 @@ class Finisher:
         self,
         line: WorkConnection,
         queries: Queries,
+        wakeups: Wakeups,
         *,
-        worker: Callable[[], str],
         worker_name: str,
-        due_in: Callable[[float], None],
         give_way: Callable[[str, float], None],
-        on_room: Callable[[], None],
     ) -> None:
         self._line = line
         self._queries = queries
-        self._worker = worker
+        self._wakeups = wakeups
+        self._identity = wakeups.identity
         self._worker_name = worker_name
-        self._due_in = due_in
         self._give_way = give_way
-        self._on_room = on_room
         self._pending: list[Outcome] = []
         self._bytes = 0  # of texts, pending and being written
         self._progress: dict[str, Report] = {}
@@ -251,7 +249,7 @@ class Finisher:
     def _written(self, outcomes: Sequence[Outcome]) -> None:
         was_full, self._bytes = self.full, self._bytes - sum(map(_size, outcomes))
         if was_full and not self.full:
-            self._on_room()
+            self._wakeups.capacity.set()
         if len(outcomes) == len(self._writing):
             self._writing = ()
             return
@@ -266,7 +264,7 @@ class Finisher:
 
     def _finishing(self, done: Sequence[Outcome]) -> Statement:
         return self._queries.finish(
-            worker=self._worker(),
+            worker=self._identity.worker,
             ids=[outcome.job_id for outcome in done],
             tokens=[outcome.token for outcome in done],
             results=[outcome.result for outcome in done],
@@ -278,7 +276,9 @@ class Finisher:
     async def _settled(self, ended: Sequence[Outcome]) -> Rows:
         rows = await say(
             self._line,
-            lambda: self._queries.settle(worker=self._worker(), worker_name=self._worker_name, columns=_columns(ended)),
+            lambda: self._queries.settle(
+                worker=self._identity.worker, worker_name=self._worker_name, columns=_columns(ended)
+            ),
         )
         settled = {row[0]: row[1:3] for row in rows}
         for outcome in ended:
@@ -299,7 +299,7 @@ class Finisher:
         if outcome.cause is not None:
             self.counts["failed"] += 1
         if state in (State.SCHEDULED, State.QUEUED):  # the doorbell is rung for others only
-            self._due_in(float(outcome.delay_s))
+            self._wakeups.due_in(float(outcome.delay_s))
         if state in (State.DEAD, State.CANCELLED):
             self.counts[state] += 1
             # A reason that was given with the cancel stands in the row.
@@ -312,7 +312,7 @@ class Finisher:
         """An atomic task's COMMIT got no answer. If the row still stands as ours it did not happen, and the attempt failed."""
         rows = await say(
             self._line,
-            lambda: self._queries.revoke(worker=self._worker(), job_id=outcome.job_id, token=outcome.token),
+            lambda: self._queries.revoke(worker=self._identity.worker, job_id=outcome.job_id, token=outcome.token),
         )
         if rows:
             failed = outcome._replace(token=rows[0][0], verdict=outcome.otherwise or Verdict.DEAD)
@@ -326,7 +326,7 @@ class Finisher:
         """Our code does not take the arguments. Where no other worker's may, the attempt failed and is settled with the others."""
         rows = await say(
             self._line,
-            lambda: self._queries.hand_back(worker=self._worker(), job_id=outcome.job_id, token=outcome.token),
+            lambda: self._queries.hand_back(worker=self._identity.worker, job_id=outcome.job_id, token=outcome.token),
         )
         if rows:
             task, delay_s = rows[0]
@@ -359,7 +359,7 @@ class Finisher:
         await say(
             self._line,
             lambda: self._queries.progress(
-                worker=self._worker(), ids=ids, tokens=tokens, fractions=fractions, notes=notes
+                worker=self._identity.worker, ids=ids, tokens=tokens, fractions=fractions, notes=notes
             ),
         )
 
@@ -370,7 +370,7 @@ class Finisher:
             found = await say(
                 self._line,
                 lambda: self._queries.recorded(
-                    worker=self._worker(),
+                    worker=self._identity.worker,
                     ids=[outcome.job_id for outcome in missing],
                     tokens=[outcome.token for outcome in missing],
                     kept=[outcome.keeps for outcome in missing],

@@ -12,7 +12,7 @@ WAITING  wait longer each time       promote -> RUNG             go on    take t
 
 Another look at the queue follows each of these. "A bell rang" is true from the bell until the promotion that answers it,
 AWAKE or not. The mark stays on while jobs come in only now and then. A wait ends with a bell, when a job falls due, or by
-time. When every place is taken the queue is not looked at: then the claimer waits for `stirred`, whatever the state.
+time. When every place is taken the queue is not looked at: then the claimer waits for capacity, whatever the state.
 
 The races, and what closes them:
 
@@ -31,12 +31,12 @@ from enum import Enum, auto
 
 from pgqueue.db.spurious import SpuriousWakeups
 from pgqueue.worker.settings import POLL_ALONE_S, POLL_S
+from pgqueue.worker.supervisor.wakeups import Wakeups
 
 SECOND_LOOK_S = 0.05  # longer than an autocommit INSERT takes from its snapshot to its commit, on a good disk
 LATER_LOOK = 4  # times as long until the next look, up to a poll: on a slow disk that commit takes a while
 BELL_AHEAD_S = 10.0  # insert.sql rings for jobs that are due within this time
 LOCKED_LOOK_S = 0.05  # until the next look for a due job that somebody else has locked
-DUE_NOISE_S = 0.01  # two looks at one due time differ by a round trip
 AWAKE_S = 0.5  # busy for this long without a pause: the mark comes off
 BURST_POLL_S = 0.2  # a burst ends soon after the last job, which may be another worker's
 
@@ -63,19 +63,16 @@ class Step(Enum):
 class Idle:
     """The sleep of one claimer: told what each look brought, it says what comes next. It sends nothing itself.
 
-    `bell` ends a wait between looks, `stirred` one for room.
+    The doorbell ends a wait between looks, capacity one for room.
     """
 
-    def __init__(self, *, listens: Callable[[], bool], burst: bool, alarms: SpuriousWakeups) -> None:
-        self.bell = asyncio.Event()
-        self.stirred = asyncio.Event()
+    def __init__(self, wakeups: Wakeups, *, listens: Callable[[], bool], burst: bool, alarms: SpuriousWakeups) -> None:
+        self.wakeups = wakeups
         self.state = Sleep.AWAKE
-        self.next_due_at: float | None = None  # monotonic
         self._listens = listens
         self._burst = burst
         self._alarms = alarms
         self._rung = False  # since the last promotion that answered a bell
-        self._judging = False  # a bell of the doorbell has brought neither a job nor a due time yet
         self._busy_since: float | None = None
         self._wait_s = SECOND_LOOK_S
 
@@ -96,21 +93,11 @@ class Idle:
 
     # -- bells --
 
-    def wake(self) -> None:
-        """End any wait."""
-        self.bell.set()
-        self.stirred.set()
-
-    def ring(self) -> None:
-        """Somebody rang, or may have."""
-        self._judging = True
-        self.wake()
-
     def hear(self) -> bool:
         """Whether a bell rang since the last look. Before a look, never after it: one that rings meanwhile must end the wait."""
-        rang = self.bell.is_set()
+        rang = self.wakeups.doorbell.is_set()
         self._rung = self._rung or rang
-        self.bell.clear()
+        self.wakeups.doorbell.clear()
         return rang
 
     # -- what a look brought --
@@ -118,7 +105,7 @@ class Idle:
     def found_jobs(self) -> Step:
         """Jobs came."""
         # Heard or not yet: under a steady load a claim is often there before the bell that comes after it for nothing.
-        self._judging = False
+        self.wakeups.unanswered = False
         self._alarms.answered(for_nothing=False)
         now = time.monotonic()
         self._busy_since = self._busy_since or now
@@ -137,6 +124,7 @@ class Idle:
         """The row says so now."""
         # MARKED, not WAITING: a defer that read the row before may have committed since the last look.
         self.state = Sleep.MARKED if sleeping else Sleep.AWAKE
+        self.wakeups.sleeping = sleeping
 
     def heed(self) -> None:
         """The promotion that answers the bell begins: one that rings from now on is another."""
@@ -154,44 +142,35 @@ class Idle:
         self._wait_s = min(self._wait_s * LATER_LOOK, self.poll_s) if again else SECOND_LOOK_S
         self.state = Sleep.WAITING
         longest_s = BURST_POLL_S if self._burst else self.poll_s
-        await wait(self.bell, self._until_due(min(self._wait_s, longest_s, at_most_s)))
+        await wait(self.wakeups.doorbell, self._until_due(min(self._wait_s, longest_s, at_most_s)))
 
     async def wait_for_room(self) -> None:
         """Wait until there may be places again."""
-        await wait(self.stirred, self.poll_s)
+        await wait(self.wakeups.capacity, self.poll_s)
 
     # -- what falls due --
 
     @property
     def due(self) -> bool:
         """A job has fallen due."""
-        return self.next_due_at is not None and time.monotonic() >= self.next_due_at
-
-    def due_in(self, seconds: float | None) -> None:
-        """A job falls due after so many seconds: one just put back, or the next one as the heartbeat saw it."""
-        if seconds is None:
-            return
-        at = time.monotonic() + max(0.0, seconds)
-        if self.next_due_at is None or at < self.next_due_at - DUE_NOISE_S:
-            self.next_due_at = at
-            self.bell.set()  # whoever sleeps must sleep shorter
+        at = self.wakeups.next_due_at
+        return at is not None and time.monotonic() >= at
 
     def promoted(self, count: int, next_due_s: float | None) -> None:
         """So many jobs were made runnable; the next one falls due after so long."""
         if next_due_s is not None and next_due_s <= 0 and not count:
             next_due_s = LOCKED_LOOK_S  # somebody has locked its row, as who cancels it in a long transaction
-        self.next_due_at = None if next_due_s is None else time.monotonic() + max(0.0, next_due_s)
+        self.wakeups.next_due_at = None if next_due_s is None else time.monotonic() + max(0.0, next_due_s)
         if count:
-            self.bell.set()
-        if self._judging:
-            self._judging = False
+            self.wakeups.doorbell.set()
+        if self.wakeups.unanswered:
+            self.wakeups.unanswered = False
             soon = next_due_s is not None and next_due_s <= BELL_AHEAD_S
             self._alarms.answered(for_nothing=not count and not soon)
 
     def _until_due(self, timeout_s: float) -> float:
-        if self.next_due_at is None:
-            return timeout_s
-        return min(timeout_s, max(0.0, self.next_due_at - time.monotonic()))
+        at = self.wakeups.next_due_at
+        return timeout_s if at is None else min(timeout_s, max(0.0, at - time.monotonic()))
 
 
 async def wait(event: asyncio.Event, timeout_s: float) -> None:

@@ -12,7 +12,6 @@ A worker that finds itself declared dead never comes back under its old name: it
 import logging
 import os
 import time
-import uuid
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -28,32 +27,29 @@ from pgqueue.worker.settings import (
     LOOK_S,
     POOLED_LEASE_S,
     SETTLE_S,
-    STOP_CLAIMING_S,
 )
 from pgqueue.worker.supervisor.connection import Patience, Trouble, Troubles
 from pgqueue.worker.supervisor.control_connection import ControlConnection
 from pgqueue.worker.supervisor.doorbell import Doorbell
 from pgqueue.worker.supervisor.rescue import Rescue
+from pgqueue.worker.supervisor.wakeups import Wakeups
 
 logger = logging.getLogger("pgqueue.worker")
 
 
 class Lease:
-    """Holds one worker's identity. `on_bell()`, `on_due(seconds)`, `on_lost()`, `on_broken()`, `on_back()` tell what was heard."""
+    """Keeps one worker's row alive. `counts` adds up what is told with it; `on_lost`, `on_broken`, `on_back` act on others."""
 
     def __init__(
         self,
         control: ControlConnection,
         queries: Queries,
+        wakeups: Wakeups,
         *,
         doorbell: Doorbell,
         rescue: Rescue,
-        worker: str,
         row: dict[str, Any],
-        counts: Callable[[], Counter[str]],
-        sleeping: Callable[[], bool],
-        on_bell: Callable[[], None],
-        on_due: Callable[[float | None], None],
+        counts: Counter[str],
         on_lost: Callable[[], None],
         on_broken: Callable[[], None],
         on_back: Callable[[], None],
@@ -65,40 +61,22 @@ class Lease:
         self._rescue = rescue
         self._row = row
         self._counts = counts
-        self._sleeping = sleeping
-        self._on_bell = on_bell
-        self._on_due = on_due
+        self._wakeups = wakeups
+        self._identity = wakeups.identity
         self._on_lost = on_lost
         self._on_broken = on_broken
         self._on_back = on_back
         self._troubles = troubles
         self._locked = False
-        self._registered = False
         self._sent: Counter[str] = Counter()
-        self._confirmed_at = time.monotonic()
         self._beat_at = 0.0
         self._looked_at = 0.0
         self._settled_at = 0.0
         self.draining = False
-        self._take_identity(worker)
-
-    def _take_identity(self, worker: str) -> None:
-        self.worker = worker
-        self._lock_key = uuid.UUID(worker).int & 0x7FFFFFFF
-        self._registered = False
-
-    @property
-    def name(self) -> str:
-        """The application_name of every session of this worker: by it a dead worker's sessions are ended."""
-        return session_name(self.worker)
 
     @property
     def lease_s(self) -> float:
         return POOLED_LEASE_S if self._control.pooled else LEASE_S
-
-    def may_claim(self) -> bool:
-        """False once the heartbeat has been unconfirmed for so long that others may soon take over."""
-        return self._registered and time.monotonic() - self._confirmed_at < STOP_CLAIMING_S
 
     async def start(self) -> None:
         """Connect and sign in; raises what the connection raises."""
@@ -137,11 +115,11 @@ class Lease:
         await self._control.close()
 
     async def _depart(self) -> None:
-        await self._control.run(self._queries.depart(worker=self.worker))
+        await self._control.run(self._queries.depart(worker=self._identity.worker))
 
     async def _connect(self) -> None:
         was_pooled = self._control.pooled
-        await self._control.open(name=self.name)
+        await self._control.open(name=self._identity.session_name)
         if self._control.pooled and not was_pooled:
             logger.warning(
                 "a connection pooler stands before the database: polling instead of LISTEN, and a lease of %.0f s instead of "
@@ -154,17 +132,17 @@ class Lease:
             await self._control.run(self._queries.lock_patience())
             self._locked = await self._try_lock()
         await self._doorbell.open()
-        if not self._registered:
+        if self._identity.confirmed_at is None:
             await self._register()
         self._beat_at = 0.0
-        self._on_bell()  # whatever rang while nobody listened: look once
+        self._wakeups.ring()  # whatever rang while nobody listened: look once
 
     async def _try_lock(self) -> bool:
         """Never waits: advisory locks have no owner, and a stranger who holds ours must not keep us from the lease.
 
         It may also be our last session, which the server still takes for alive; so each heartbeat tries again.
         """
-        ((locked,),) = await self._control.run(self._queries.lock(self._lock_key))
+        ((locked,),) = await self._control.run(self._queries.lock(self._identity.lock_key))
         if not locked:
             logger.warning("another session holds this worker's session lock; until it is free the lease alone counts")
         return bool(locked)
@@ -172,14 +150,13 @@ class Lease:
     async def _register(self) -> None:
         await self._control.run(
             self._queries.register(
-                worker=self.worker, lease_s=self.lease_s, lock_key=self._key(), pid=os.getpid(), **self._row
+                worker=self._identity.worker, lease_s=self.lease_s, lock_key=self._key(), pid=os.getpid(), **self._row
             ),
         )
-        self._registered = True
-        self._confirmed_at = time.monotonic()
+        self._identity.confirmed_at = time.monotonic()
 
     def _key(self) -> int | None:
-        return None if self._control.pooled else self._lock_key
+        return None if self._control.pooled else self._identity.lock_key
 
     async def _beat_if_due(self) -> bool:
         """False: this worker was declared dead and starts over."""
@@ -191,15 +168,15 @@ class Lease:
         return await self._beat()
 
     async def _beat(self) -> bool:
-        counts = Counter(self._counts())
+        counts = Counter(self._counts)
         news = counts - self._sent
         sent_at = time.monotonic()
         look, self._looked_at = self._look_if_due()
         says: dict[str, Any] = {kind: news[kind] for kind in ("succeeded", "failed", "dead", "cancelled")}
         beat = partial(
             self._queries.beat,
-            worker=self.worker, lease_s=self.lease_s, grace_s=GRACE_S, fresh_s=FRESH_S, lock_key=self._key(),
-            sleeping=self._sleeping(), state="draining" if self.draining else "alive",
+            worker=self._identity.worker, lease_s=self.lease_s, grace_s=GRACE_S, fresh_s=FRESH_S, lock_key=self._key(),
+            sleeping=self._wakeups.sleeping, state="draining" if self.draining else "alive",
             settled=time.monotonic() >= self._settled_at, **says,
         )  # fmt: skip
         try:
@@ -217,10 +194,10 @@ class Lease:
             await self._lost()
             return False
         self._sent = counts
-        was_mute, self._confirmed_at = not self.may_claim(), sent_at
+        was_mute, self._identity.confirmed_at = not self._identity.confirmed, sent_at
         if was_mute:
-            self._on_bell()  # claims were put off until now
-        self._on_due(next_due_s)
+            self._wakeups.ring()  # claims were put off until now
+        self._wakeups.due_in(next_due_s)
         await self._rescue.look_after(expired, sessionless, orphaning or [])
         return True
 
@@ -236,11 +213,6 @@ class Lease:
         logger.error(
             "this worker was declared dead while it could not be heard; its jobs run elsewhere. Starting over with a new id."
         )
-        self._take_identity(str(uuid.uuid4()))
+        self._identity.replace()
         self._on_lost()
         await self._control.close()
-
-
-def session_name(worker: str) -> str:
-    """The application_name of a worker's sessions and those of its children."""
-    return f"pgqueue:{worker}"

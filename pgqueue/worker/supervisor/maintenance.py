@@ -18,6 +18,7 @@ from pgqueue.worker.settings import CANCELS_S
 from pgqueue.worker.supervisor.children import Children
 from pgqueue.worker.supervisor.connection import Trouble, WorkConnection
 from pgqueue.worker.supervisor.finisher import Finisher
+from pgqueue.worker.supervisor.identity import Identity
 
 logger = logging.getLogger("pgqueue.worker")
 
@@ -46,14 +47,14 @@ class Maintenance:
         *,
         children: Children,
         finisher: Finisher,
-        worker: Callable[[], str],
+        identity: Identity,
     ) -> None:
         self._line = line
         self._queries = queries
         self._config = config
         self._children = children
         self._finisher = finisher
-        self._worker = worker
+        self._identity = identity
         self._due: dict[Chore, float] = {
             self.tidy: 0.0,
             self.pass_cancels_on: 0.0,
@@ -120,7 +121,7 @@ class Maintenance:
         The claim and this question travel on one connection, one after the other; a claim that was still under way when
         its connection broke is found by a later round.
         """
-        rows = await self._line.run(self._queries.held(worker=self._worker()))
+        rows = await self._line.run(self._queries.held(worker=self._identity.worker))
         self._every[self.compare] = HELD_ALERT_S if time.monotonic() < self._alert_until else HELD_S
         ours = self._children.holds() | self._finisher.holds()
         lost = [Outcome(id_, token, Verdict.RELEASE) for id_, token in rows if id_ not in ours]

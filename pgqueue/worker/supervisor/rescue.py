@@ -5,27 +5,26 @@ job: every write is fenced, so that a worker which was declared dead and lives c
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from pgqueue import db
 from pgqueue.queries import Queries
 from pgqueue.worker.settings import CRASH_CAP, GRACE_S
 from pgqueue.worker.supervisor.connection import Troubles
 from pgqueue.worker.supervisor.control_connection import ControlConnection
+from pgqueue.worker.supervisor.wakeups import Wakeups
 
 logger = logging.getLogger("pgqueue.worker")
 
 
 class Rescue:
-    """Looks after the other workers. `on_bell()` tells that jobs were put back into the queue."""
+    """Looks after the other workers. Rings when jobs were put back into the queue."""
 
-    def __init__(
-        self, control: ControlConnection, queries: Queries, *, troubles: Troubles, on_bell: Callable[[], None]
-    ) -> None:
+    def __init__(self, control: ControlConnection, queries: Queries, *, troubles: Troubles, wakeups: Wakeups) -> None:
         self._control = control
         self._queries = queries
         self._troubles = troubles
-        self._on_bell = on_bell
+        self._wakeups = wakeups
 
     async def look_after(self, expired: Sequence[str], sessionless: Sequence[str], orphaning: Sequence[str]) -> None:
         """Workers whose lease ran out, whose session lock is free, and who are dead and still hold jobs."""
@@ -52,4 +51,4 @@ class Rescue:
             if not returned and not ended:
                 return
             logger.warning("took back %d jobs of dead workers; %d more are quarantined or cancelled", returned, ended)
-            self._on_bell()
+            self._wakeups.ring()

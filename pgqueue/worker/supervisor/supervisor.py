@@ -28,11 +28,13 @@ from pgqueue.worker.supervisor.connection import Patience, Trouble, Troubles, Wo
 from pgqueue.worker.supervisor.control_connection import ControlConnection
 from pgqueue.worker.supervisor.doorbell import Doorbell
 from pgqueue.worker.supervisor.finisher import Finisher
-from pgqueue.worker.supervisor.lease import Lease, session_name
+from pgqueue.worker.supervisor.identity import Identity, session_name
+from pgqueue.worker.supervisor.lease import Lease
 from pgqueue.worker.supervisor.maintenance import Maintenance
 from pgqueue.worker.supervisor.preflight import advice, check_descriptors
 from pgqueue.worker.supervisor.reaper import Reaper, adopts
 from pgqueue.worker.supervisor.rescue import Rescue
+from pgqueue.worker.supervisor.wakeups import Wakeups
 
 logger = logging.getLogger("pgqueue.worker")
 
@@ -187,33 +189,26 @@ class Station:
         )
         self._alarms = SpuriousWakeups(at_most=FALSE_ALARMS)
         control = ControlConnection(dsn)
-        self._doorbell = Doorbell(
-            control, queries, wanted=settings.listen, alarms=self._alarms, on_bell=lambda: self.claimer.ring()
-        )
-        rescue = Rescue(control, queries, troubles=troubles, on_bell=lambda: self.claimer.ring())
+        self._identity = Identity(worker)
+        wakeups = Wakeups(self._identity)
+        self.finisher = Finisher(
+            self.line, queries, wakeups, worker_name=self._name,
+            give_way=lambda task, seconds: self.claimer.give_way(task, seconds),
+        )  # fmt: skip
+        self._doorbell = Doorbell(control, queries, wanted=settings.listen, alarms=self._alarms, wakeups=wakeups)
         self.lease = Lease(
-            control, queries, doorbell=self._doorbell, rescue=rescue, worker=worker, row=self._row(),
-            counts=lambda: self.finisher.counts, sleeping=lambda: self.claimer.sleeping, on_bell=lambda: self.claimer.ring(),
-            on_due=lambda seconds: self.claimer.due_in(seconds), on_lost=self._start_over, on_broken=self._renew,
+            control, queries, wakeups, doorbell=self._doorbell,
+            rescue=Rescue(control, queries, troubles=troubles, wakeups=wakeups),
+            row=self._row(), counts=self.finisher.counts, on_lost=self._start_over, on_broken=self._renew,
             on_back=self._cut, troubles=troubles,
         )  # fmt: skip
-        self.finisher = Finisher(
-            self.line, queries, worker=lambda: self.lease.worker, worker_name=self._name,
-            due_in=lambda seconds: self.claimer.due_in(seconds),
-            give_way=lambda task, seconds: self.claimer.give_way(task, seconds), on_room=lambda: self.claimer.stirred.set(),
-        )  # fmt: skip
         self.claimer = Claimer(
-            self.line, self._aside, queries, children, settings,
-            worker=lambda: self.lease.worker, may_claim=self._may_claim, listens=lambda: self._doorbell.listens,
+            self.line, self._aside, queries, children, settings, wakeups,
+            may_claim=self._may_claim, listens=lambda: self._doorbell.listens,
             deliver=self.finisher.deliver, name=self._name, alarms=self._alarms,
         )  # fmt: skip
         self.chores = Maintenance(
-            self.line,
-            queries,
-            self._app.config,
-            children=children,
-            finisher=self.finisher,
-            worker=lambda: self.lease.worker,
+            self.line, queries, self._app.config, children=children, finisher=self.finisher, identity=self._identity
         )
 
     def parts(self) -> list[Coroutine[Any, Any, None]]:
@@ -244,7 +239,7 @@ class Station:
         await self._aside.close()
 
     def _may_claim(self) -> bool:
-        return self.lease.may_claim() and not self.finisher.full
+        return self._identity.confirmed and not self.finisher.full
 
     def drain(self) -> None:
         """Claim no more, and say so."""
@@ -263,8 +258,8 @@ class Station:
         """The lease was lost: what the children do counts for nothing."""
         self.finisher.forget()
         for line in self.line, self._aside:
-            line.rename(session_name(self.lease.worker))
-        self._children.abandon(**identity(self.lease.worker))
+            line.rename(self._identity.session_name)
+        self._children.abandon(**identity(self._identity.worker))
 
     def _row(self) -> dict[str, Any]:
         """What this worker's row says of it."""

@@ -1,0 +1,42 @@
+"""What the parts of a worker tell each other, as values instead of calls: nobody has to know who reads."""
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+
+from pgqueue.worker.supervisor.identity import Identity
+
+DUE_NOISE_S = 0.01  # two looks at one due time differ by a round trip
+
+
+@dataclass(slots=True)
+class Wakeups:
+    """Each value names its writers, then its reader."""
+
+    identity: Identity
+    """Lease to all."""
+    doorbell: asyncio.Event = field(default_factory=asyncio.Event)
+    """Doorbell, lease and rescue to claimer: the queue is worth a look."""
+    capacity: asyncio.Event = field(default_factory=asyncio.Event)
+    """Children and finisher to claimer: there may be room."""
+    unanswered: bool = False
+    """Doorbell to claimer: of what rang it is not yet known whether it was needless."""
+    next_due_at: float | None = None
+    """Lease and finisher to claimer: when a job falls due (monotonic)."""
+    sleeping: bool = False
+    """Claimer to lease: this worker's row says that it has to be woken."""
+
+    def ring(self) -> None:
+        """Somebody rang, or may have."""
+        self.unanswered = True
+        self.doorbell.set()
+        self.capacity.set()
+
+    def due_in(self, seconds: float | None) -> None:
+        """A job falls due after so many seconds: one just put back, or the next one as the heartbeat saw it."""
+        if seconds is None:
+            return
+        at = time.monotonic() + max(0.0, seconds)
+        if self.next_due_at is None or at < self.next_due_at - DUE_NOISE_S:
+            self.next_due_at = at
+            self.doorbell.set()  # whoever sleeps must sleep shorter
