@@ -423,7 +423,7 @@ class App:
         """Where the database is; starts or joins the embedded server when no setting names one."""
         return self._database.dsn
 
-    def run(self, steps: "Steps[T] | Statement") -> Any:
+    def run(self, steps: "Steps[T] | Statement[Any]") -> Any:
         """Run steps or a statement on a connection of our own, or on that of `using`."""
         return self._database.run(steps)
 

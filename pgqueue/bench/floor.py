@@ -59,7 +59,7 @@ class _Worker:
         }
         self.send(app.queries.register(worker=self.id, lease_s=3600, lock_key=None, **row))
 
-    def send(self, statement: Statement) -> Rows:
+    def send(self, statement: Statement[Any]) -> Rows:
         cursor = self._conn.execute(statement.sql.encode(), statement.params)
         return cursor.fetchall() if cursor.description else []
 
@@ -93,7 +93,7 @@ class _Worker:
         self.send(self._queries.depart(worker=self.id))
 
 
-def insert_statement(app: App) -> Statement:
+def insert_statement(app: App) -> Statement[Any]:
     """The one statement of a `defer`."""
     return next(enqueue_one(app.queries, TASK, CALL, job_id=new_id(), options=Options(), ring=app.config.notify))
 

@@ -102,7 +102,7 @@ class AppConnections:
         with db.connect(dsn) as conn:  # unhurried: what it does to large tables may take its time
             if told := db.narrow_encoding(conn):
                 logger.warning("%s", told)
-            said: list[Statement] = []
+            said: list[Statement[Any]] = []
             migrate = partial(schema.migrate, self.queries, schema=self.config.schema, roles=roles)
             try:
                 done: list[str] = _patiently(conn, lambda: schema.remembered(migrate(), said))
@@ -125,7 +125,7 @@ class AppConnections:
                 )  # fmt: skip
             return self._hub
 
-    def run(self, steps: "Steps[T] | Statement") -> Any:
+    def run(self, steps: "Steps[T] | Statement[Any]") -> Any:
         """Run steps or a statement on a connection of our own, or on that of `using`."""
         with self.explained(), self.door(None) as (conn, _):
             return db.run(conn, steps)

@@ -170,7 +170,7 @@ def _insert_chunk(
 
 
 def _insert_unique(
-    insert: Callable[[str], Statement], rows: Sequence[dict[str, Any]], *, queries: Queries, options: Options
+    insert: Callable[[str], Statement[Any]], rows: Sequence[dict[str, Any]], *, queries: Queries, options: Options
 ) -> Steps[list[Placed]]:
     """Insert rows with unique keys and find, for each, the job that holds its key now.
 

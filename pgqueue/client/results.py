@@ -14,13 +14,13 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from pgqueue import db
 from pgqueue.context import CurrentJob, running_job
 from pgqueue.db.spurious import SpuriousWakeups
 from pgqueue.errors import DatabaseUnavailable, PgQueueError
 from pgqueue.queries import Queries
+from pgqueue.queries.client import End
 
 logger = logging.getLogger("pgqueue.results")
 
@@ -37,16 +37,6 @@ NEEDLESS_BELLS = (
     100  # a second: with more bells for nothing (other processes' results, or a flood) they are read in bunches
 )
 NAP_S = 0.02
-
-
-class End(NamedTuple):
-    """How a job ended. state None: it is alive."""
-
-    id: str
-    state: str | None
-    task: str
-    result: str | None
-    error: str | None
 
 
 Told = End | PgQueueError | None
@@ -232,9 +222,9 @@ class Hub:
             wanted = list(self._waiters)
         if not wanted:
             return 0
-        ends = {row[0]: End(*row) for row in db.run(conn, self._queries.ends(wanted))}
+        ends = {end.id: end for end in db.run(conn, self._queries.ends(wanted))}
         if missing := [job_id for job_id in wanted if job_id not in ends]:  # looked for twice: see retention.py
-            ends |= {row[0]: End(*row) for row in db.run(conn, self._queries.ends(missing))}
+            ends |= {end.id: end for end in db.run(conn, self._queries.ends(missing))}
         over = [job_id for job_id in wanted if job_id not in ends or ends[job_id].state is not None]
         if over:
             if told := self._announced.intersection(over):

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import psycopg
 from psycopg_pool import PoolClosed, PoolTimeout
@@ -116,7 +117,7 @@ def explain(error: psycopg.Error, *, schema: str) -> PgQueueError | None:
     return None
 
 
-def explain_migration(error: psycopg.Error, *, schema: str, said: Sequence[Statement]) -> Exception:
+def explain_migration(error: psycopg.Error, *, schema: str, said: Sequence[Statement[Any]]) -> Exception:
     """As `explain`, with the first line of the statement that failed, which nobody could tell from the error alone.
 
     said: the last statement, if there was any.

@@ -7,7 +7,8 @@ from typing import NamedTuple
 from pgqueue.config import NOTIFY_SHARE, Config
 from pgqueue.db import Wire
 from pgqueue.job import State
-from pgqueue.queries import Queries, Steps
+from pgqueue.queries import Queries, Steps, ask
+from pgqueue.queries.ops import ServerSettings
 from pgqueue.schema.retention import tidy_partitions
 from pgqueue.schema.upgrade import check
 
@@ -27,33 +28,11 @@ class Finding(NamedTuple):
     cure: str
 
 
-class ServerSettings(NamedTuple):
-    """One row of doctor/server.sql, in its order. Timeouts are seconds, 0 and None: none."""
-
-    version: int
-    encoding: str
-    in_recovery: bool
-    fsync: str
-    full_page_writes: str
-    synchronous_commit: str
-    autovacuum: str
-    statement_timeout_s: float
-    lock_timeout_s: float
-    idle_in_transaction_s: float
-    idle_session_s: float
-    transaction_timeout_s: float | None
-    notify_share: float
-    sessions: int
-    allowed: int
-    backend_pid: int
-
-
 def examine(queries: Queries, config: Config, *, wire: Wire) -> Steps[list[Finding]]:
     """Everything, asked over a connection that its client sees as `wire`. Raises SchemaError."""
     yield from check(queries, schema=config.schema)
-    ((*columns,),) = yield queries.doctor("server")
+    (server,) = yield from ask(queries.server())
     yield queries.doctor("deadline")
-    server = ServerSettings(*columns)
     found = [*_server(server), *_promises(server), *_timeouts(server), *_way(wire)]
     if server.backend_pid != wire.backend_pid:
         found.append(Finding(False, "a connection pooler stands before the database", _POOLER))
@@ -143,8 +122,8 @@ def _timeouts(server: ServerSettings) -> Iterator[Finding]:
 
 
 def _partitions(queries: Queries) -> Steps[list[Finding]]:
-    ((today, rest),) = yield queries.doctor("days")
-    there = {child for _, child in (yield queries.partitions())}
+    ((today, rest),) = yield from ask(queries.doctor("days"))
+    there = {child for _, child in (yield from ask(queries.partitions()))}
     wanted = {f"history_succeeded_{today + timedelta(days=ahead):%Y%m%d}" for ahead in (0, 1)}
     found = []
     if missing := sorted(wanted - there):
@@ -205,10 +184,11 @@ def mend(queries: Queries, config: Config, *, crash_cap: int, grace_s: float) ->
     yield queries.doctor("adopt")
     gone = [worker for (worker,) in (yield queries.doctor("gone"))]
     if gone:
-        buried = yield queries.bury(gone, grace_s=grace_s)
-        ((returned, ended, _),) = yield queries.rescue(gone, crash_cap=crash_cap)
+        buried = yield from ask(queries.bury(gone, grace_s=grace_s))
+        (rescued,) = yield from ask(queries.rescue(gone, crash_cap=crash_cap))
         done.append(
-            f"{len(buried)} workers declared dead, {returned} jobs given back, {ended} {State.DEAD} or {State.CANCELLED}"
+            f"{len(buried)} workers declared dead, {rescued.returned} jobs given back, "
+            f"{rescued.ended} {State.DEAD} or {State.CANCELLED}"
         )
     return done
 

@@ -13,7 +13,7 @@ from typing import Any
 from pgqueue.client.options import check_aware, check_integer, check_name, seconds
 from pgqueue.errors import InvalidOption, JobNotFound
 from pgqueue.job import ID, Snapshot, State, first_id
-from pgqueue.queries import Queries, Steps
+from pgqueue.queries import Queries, Steps, ask
 
 # Jobs looked at by id. Each may lie in a block of its own: 10,000 of 25,000, which are 20 to 40 ms from the cache.
 WINDOW = 10_000
@@ -121,9 +121,9 @@ def _of_state(queries: Queries, wanted: Wanted, *, limit: int) -> Steps[tuple[li
         return [], -1
     if index == "by_claim" and wanted.queue is not None:
         index = "by_claim_of_queue"
-    rows = yield queries.jobs_of_state(index, **wanted.columns(), window=STATE_WINDOW, limit=limit + 1)
-    jobs = [Snapshot(*row[:-1]) for row in rows if row[0] is not None]
-    return sorted(jobs, key=lambda job: job.id, reverse=True), rows[0][-1]
+    rows = yield from ask(queries.jobs_of_state(index, **wanted.columns(), window=STATE_WINDOW, limit=limit + 1))
+    jobs = [row.job for row in rows if row.job is not None]
+    return sorted(jobs, key=lambda job: job.id, reverse=True), rows[0].seen
 
 
 def _walk(queries: Queries, wanted: Wanted, *, limit: int) -> Steps[Page]:
@@ -132,15 +132,15 @@ def _walk(queries: Queries, wanted: Wanted, *, limit: int) -> Steps[Page]:
     looked_at, most = 0, max(WINDOW, limit + 1)
     while True:
         asked = min(WINDOW, most - looked_at)
-        rows = yield queries.jobs_window(**wanted.window(), window=asked, limit=limit + 1 - len(jobs))
-        jobs += [Snapshot(*row[:-2]) for row in rows if row[-2]]
-        seen = rows[-1][-1] if rows else 0
+        rows = yield from ask(queries.jobs_window(**wanted.window(), window=asked, limit=limit + 1 - len(jobs)))
+        jobs += [row.job for row in rows if row.wanted]
+        seen = rows[-1].place if rows else 0
         looked_at += seen
         if len(jobs) > limit:
             return _cut(jobs, limit=limit, looked_at=looked_at)
         if seen < asked:
             return Page(jobs, looked_at=looked_at)
-        last = Snapshot(*rows[-1][:-2])
+        last = rows[-1].job
         if looked_at == most:
             return Page(jobs, looked_at=looked_at, looked_back_to=last.created_at, next=last.id)
         wanted = replace(wanted, after=last.id)

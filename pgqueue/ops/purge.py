@@ -36,7 +36,7 @@ def window(queries: Queries, state: State, **wanted: Any) -> Steps[Rows]:
     return (yield queries.purge_window(state, beside(state), **wanted, window=WINDOW))
 
 
-def deletions(queries: Queries, state: State, rows: Rows, **wanted: Any) -> Iterator[Statement]:
+def deletions(queries: Queries, state: State, rows: Rows, **wanted: Any) -> Iterator[Statement[Any]]:
     """The statements that delete what a window has found."""
     found = [(id_, finished_at) for id_, is_wanted, finished_at in rows if is_wanted]
     for start in range(0, len(found), PURGE_BATCH):

@@ -5,45 +5,10 @@ from datetime import datetime
 from typing import NamedTuple
 
 from pgqueue.job import Snapshot, State
-from pgqueue.queries import Queries, Steps
+from pgqueue.queries import Queries, Steps, ask
+from pgqueue.queries.ops import Facts
 
 COUNTED_AHEAD = 10_000  # jobs before this one are counted so far; more are "more than"
-
-
-class Facts(NamedTuple):
-    """One row of why.sql, in its order. Times are seconds: until `due_s`, `expires_s`, `lease_s`, since all others."""
-
-    state: str
-    queue: str
-    task: str
-    priority: int
-    attempt: int
-    crashes: int
-    due_s: float
-    expires_s: float | None
-    running_s: float | None
-    cancel_requested: bool
-    progress: float | None
-    progress_note: str | None
-    paused_s: float | None
-    paused_by: str | None
-    workers: int
-    serving: int
-    knowing: int
-    claiming: int
-    places: int
-    larger: int
-    earlier: int
-    holder: str | None
-    holder_state: str | None
-    lease_s: float | None
-    cause: str | None
-    error: str | None
-    failed_s: float | None
-    full: list[tuple[str, int, int, int, str, float]] | None
-    """Workers without a free place: name, places, jobs, tasks of these, the most frequent one, since when no job is new."""
-    handed_back_s: float | None
-    """Since it was given back for the first time, if its last attempt has not failed."""
 
 
 class Why(NamedTuple):
@@ -55,10 +20,10 @@ class Why(NamedTuple):
 
 def why(queries: Queries, job: Snapshot) -> Steps[Why]:
     """What keeps a live job, or how it ended. Between two looks it may have ended: then the snapshot is all there is."""
-    rows = yield queries.why(job.id, count_limit=COUNTED_AHEAD)
+    rows = yield from ask(queries.why(job.id, count_limit=COUNTED_AHEAD))
     if not rows:
         return Why(job.state, list(_ended(job)))
-    facts = Facts(*rows[0])
+    facts = rows[0]
     return Why(facts.state, [*_live(facts), *_besides(facts)])
 
 

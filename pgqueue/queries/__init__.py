@@ -7,7 +7,7 @@ from pgqueue.queries.client import ClientQueries
 from pgqueue.queries.lease import LeaseQueries
 from pgqueue.queries.ops import OpsQueries
 from pgqueue.queries.schema import SchemaQueries, first_line, migrations, pieces, works_with
-from pgqueue.queries.statement import LOCK_CLASS, Row, Rows, Statement, Steps, session, session_of_others
+from pgqueue.queries.statement import LOCK_CLASS, Row, Rows, Statement, Steps, ask, session, session_of_others
 from pgqueue.queries.worker import CLAIM_BYTES, WorkerQueries
 
 
@@ -16,6 +16,6 @@ class Queries(ClientQueries, WorkerQueries, LeaseQueries, OpsQueries, SchemaQuer
 
 
 __all__ = [
-    "CLAIM_BYTES", "LOCK_CLASS", "Queries", "Row", "Rows", "Statement", "Steps", "first_line", "migrations", "pieces",
+    "CLAIM_BYTES", "LOCK_CLASS", "Queries", "Row", "Rows", "Statement", "Steps", "ask", "first_line", "migrations", "pieces",
     "session", "session_of_others", "works_with",
 ]  # fmt: skip

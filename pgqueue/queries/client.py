@@ -1,55 +1,83 @@
 """Statements of programs: jobs go in, results come out."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from pgqueue.config import Notify
-from pgqueue.queries.statement import Statement, Texts, sql_file
+from pgqueue.job import Snapshot
+from pgqueue.queries.statement import Row, Statement, Texts, sql_file
+
+
+class Inserted(NamedTuple):
+    """A job that an insert has made."""
+
+    id: str
+    unique_key: str | None
+    bells: int
+
+
+class Clock(NamedTuple):
+    """The database's clock: when a job is due and expires, as text, whether that is later, and soon enough to ring now."""
+
+    run_at: str
+    expires_at: str | None
+    later: bool
+    soon: bool
+
+
+class End(NamedTuple):
+    """How a job ended. state None: it is alive."""
+
+    id: str
+    state: str | None
+    task: str
+    result: str | None
+    error: str | None
 
 
 class ClientQueries(Texts):
     """What a program says that defers jobs and waits for them: the files of sql/client."""
 
-    def insert_one(self, row: Mapping[str, Any], *, on_duplicate: str, ring: Notify) -> Statement:
+    def insert_one(self, row: Mapping[str, Any], *, on_duplicate: str, ring: Notify) -> Statement[Inserted]:
         return self._insert("one", on_duplicate, {**row, "ring": ring})
 
-    def insert_many(self, rows_json: str, *, on_duplicate: str, ring: Notify) -> Statement:
+    def insert_many(self, rows_json: str, *, on_duplicate: str, ring: Notify) -> Statement[Inserted]:
         return self._insert("many", on_duplicate, {"rows": rows_json, "ring": ring})
 
-    def _insert(self, source: str, on_duplicate: str, params: Mapping[str, Any]) -> Statement:
+    def _insert(self, source: str, on_duplicate: str, params: Mapping[str, Any]) -> Statement[Inserted]:
         conflict = "" if on_duplicate == "none" else sql_file(f"client/insert_on_duplicate_{on_duplicate}.sql")
         text = self.text("client/insert", source=sql_file(f"client/insert_source_{source}.sql"), on_conflict=conflict)
-        return Statement(text, params, lasting=True)
+        return Statement(text, params, lasting=True, row=Inserted._make)
 
-    def copy(self, rows: Iterable[Sequence[Any]]) -> Statement:
+    def copy(self, rows: Iterable[Sequence[Any]]) -> Statement[Row]:
         return Statement(self.text("client/copy"), copy_rows=rows)
 
-    def clock(self, row: Mapping[str, Any]) -> Statement:
+    def clock(self, row: Mapping[str, Any]) -> Statement[Clock]:
         return self._say(
-            "client/clock", **{name: row[name] for name in ("run_at", "delay_s", "expires_at", "expires_s")}
+            "client/clock", Clock, **{name: row[name] for name in ("run_at", "delay_s", "expires_at", "expires_s")}
         )
 
-    def begin(self) -> Statement:
+    def begin(self) -> Statement[Row]:
         return self._say("client/begin")
 
-    def ring(self, queue: str, *, ring: Notify) -> Statement:
+    def ring(self, queue: str, *, ring: Notify) -> Statement[Row]:
         return self._say("client/ring", queue=queue, ring=ring)
 
-    def savepoint(self, verb: str) -> Statement:
+    def savepoint(self, verb: str) -> Statement[Row]:
         """begin, release or rollback."""
         return self._say(f"client/savepoint_{verb}")
 
-    def live_by_key(self, keys: Sequence[str]) -> Statement:
+    def live_by_key(self, keys: Sequence[str]) -> Statement[tuple[str, str]]:
         return self._say("client/live_by_key", keys=keys)
 
-    def job(self, job_id: str) -> Statement:
-        return self._say("client/job", id=job_id)
+    def job(self, job_id: str) -> Statement[Snapshot]:
+        return self._say("client/job", Snapshot, id=job_id)
 
-    def await_(self, ids: Sequence[str]) -> Statement:
+    def await_(self, ids: Sequence[str]) -> Statement[Row]:
         return self._say("client/await", ids=ids)
 
-    def unawait(self, ids: Sequence[str]) -> Statement:
+    def unawait(self, ids: Sequence[str]) -> Statement[Row]:
         return self._say("client/unawait", ids=ids)
 
-    def ends(self, ids: Sequence[str]) -> Statement:
-        return self._say("client/ends", ids=ids)
+    def ends(self, ids: Sequence[str]) -> Statement[End]:
+        return self._say("client/ends", End, ids=ids)

@@ -1,48 +1,74 @@
 """Statements about workers: their leases, and the jobs of those that are dead."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from pgqueue.queries.statement import LOCK_CLASS, Statement, Texts, sql_file
+from pgqueue.queries.statement import LOCK_CLASS, Row, Statement, Texts, sql_file
+
+
+class Heartbeat(NamedTuple):
+    """state None: this worker was declared dead. Of the others: whose lease ran out, whose session is gone, who left jobs."""
+
+    state: str | None
+    expired: list[str]
+    sessionless: list[str]
+    next_due_s: float | None
+    orphaning: list[str] | None
+
+
+class Buried(NamedTuple):
+    """A worker that was declared dead, and how many of its sessions were ended."""
+
+    id: str
+    name: str
+    sessions: int
+
+
+class Rescued(NamedTuple):
+    """How many jobs of dead workers run again, and how many ended."""
+
+    returned: int
+    ended: int
+    bells: int
 
 
 class LeaseQueries(Texts):
     """What workers say about themselves and each other: the files of sql/lease."""
 
-    def register(self, *, code: str | None = None, **worker: Any) -> Statement:
+    def register(self, *, code: str | None = None, **worker: Any) -> Statement[Row]:
         return self._say("lease/register", code=code, **worker)
 
-    def lock(self, lock_key: int) -> Statement:
+    def lock(self, lock_key: int) -> Statement[tuple[bool]]:
         return self._say("lease/lock", lock_class=LOCK_CLASS, lock_key=lock_key)
 
-    def connections_allowed(self) -> Statement:
+    def connections_allowed(self) -> Statement[tuple[int]]:
         return self._say("lease/connections_allowed")
 
-    def beat(self, *, look: bool, **beat: Any) -> Statement:
+    def beat(self, *, look: bool, **beat: Any) -> Statement[Heartbeat]:
         """look: ask the jobs too."""
         jobs = sql_file("lease/beat_asks_jobs.sql" if look else "lease/beat_asks_nothing.sql")
-        return Statement(self.text("lease/beat", jobs=jobs), {"lock_class": LOCK_CLASS, **beat})
+        return Statement(self.text("lease/beat", jobs=jobs), {"lock_class": LOCK_CLASS, **beat}, row=Heartbeat._make)
 
-    def sleep(self, *, worker: str, sleeping: bool) -> Statement:
+    def sleep(self, *, worker: str, sleeping: bool) -> Statement[Row]:
         return self._say("lease/sleep", worker=worker, sleeping=sleeping)
 
-    def suspect(self, workers: Sequence[str]) -> Statement:
+    def suspect(self, workers: Sequence[str]) -> Statement[Row]:
         return self._say("lease/suspect", workers=workers)
 
-    def bury(self, workers: Sequence[str], *, grace_s: float) -> Statement:
-        return self._say("lease/bury", workers=workers, grace_s=grace_s)
+    def bury(self, workers: Sequence[str], *, grace_s: float) -> Statement[Buried]:
+        return self._say("lease/bury", Buried, workers=workers, grace_s=grace_s)
 
-    def rescue(self, workers: Sequence[str], *, crash_cap: int) -> Statement:
-        return self._say("lease/rescue", workers=workers, crash_cap=crash_cap)
+    def rescue(self, workers: Sequence[str], *, crash_cap: int) -> Statement[Rescued]:
+        return self._say("lease/rescue", Rescued, workers=workers, crash_cap=crash_cap)
 
-    def bells(self, *, share: float) -> Statement:
+    def bells(self, *, share: float) -> Statement[tuple[float, str | None]]:
         return self._say("lease/bells", share=share)
 
-    def depart(self, *, worker: str) -> Statement:
+    def depart(self, *, worker: str) -> Statement[Row]:
         return self._say("lease/depart", worker=worker)
 
-    def alive(self) -> Statement:
+    def alive(self) -> Statement[tuple[int]]:
         return self._say("lease/alive")
 
-    def prune(self) -> Statement:
+    def prune(self) -> Statement[Row]:
         return self._say("lease/prune")

@@ -2,10 +2,212 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
-from pgqueue.job import State
-from pgqueue.queries.statement import Statement, Texts, sql_file
+from pgqueue.job import Snapshot, State
+from pgqueue.queries.statement import Row, Statement, Texts, sql_file
+
+
+class FailedAttempt(NamedTuple):
+    """What is kept of an attempt that failed."""
+
+    attempt: int
+    started_at: datetime | None
+    failed_at: datetime
+    worker_name: str | None
+    cause: str
+    error: str
+    traceback: str | None
+
+
+class Deed(NamedTuple):
+    """What somebody did to a job, and the state it was in."""
+
+    at: datetime
+    who: str
+    action: str
+    state: str | None
+
+
+class Seen(NamedTuple):
+    """A job of a window, whether it is wanted, and the how-manieth it is."""
+
+    job: Snapshot
+    wanted: bool
+    place: int
+
+    @classmethod
+    def of(cls, row: Row) -> "Seen":
+        """From the columns of a Snapshot and the two."""
+        return cls(Snapshot._make(row[:-2]), row[-2], row[-1])
+
+
+class SeenInState(NamedTuple):
+    """A job of a live state, if any is wanted, and how many were looked at."""
+
+    job: Snapshot | None
+    seen: int
+
+    @classmethod
+    def of(cls, row: Row) -> "SeenInState":
+        """From the columns of a Snapshot, null if there is none, and the one."""
+        return cls(None if row[0] is None else Snapshot._make(row[:-1]), row[-1])
+
+
+class Purgeable(NamedTuple):
+    """A job that may be deleted; the last one of a window, wanted or not, tells where to go on."""
+
+    id: str
+    wanted: bool
+    finished_at: datetime | None
+
+
+class Whole(NamedTuple):
+    """The clock, sizes and counts of the whole."""
+
+    now: datetime
+    ever_used: bool
+    job_pages: int
+    ended_pages: int
+    scheduled: int
+    running: int
+    ended: int
+    dead: int
+
+
+class Throughput(NamedTuple):
+    """What all workers counted in ten seconds."""
+
+    at: datetime
+    succeeded: int
+    failed: int
+    dead: int
+    cancelled: int
+
+
+class QueueRow(NamedTuple):
+    """One queue; capped: it was counted no further."""
+
+    queue: str
+    counted: int
+    capped: bool
+    oldest_age_s: float | None
+    running: int
+    paused: bool
+    served: bool
+
+
+class WorkerRow(NamedTuple):
+    """One worker that is shown; in_all: how many there are."""
+
+    id: str
+    name: str
+    state: str
+    uptime_s: float
+    heartbeat_age_s: float
+    concurrency: int
+    claimed: int
+    lasting: int
+    queues: list[str] | None
+    app: str
+    version: str
+    in_all: int
+
+
+class CurrentRow(NamedTuple):
+    """A job in a worker's hands."""
+
+    worker: str
+    id: str
+    task: str
+    queue: str
+    attempt: int
+    running_s: float | None
+    progress: float | None
+    note: str | None
+
+
+class UpcomingRow(NamedTuple):
+    """A scheduled job."""
+
+    id: str
+    task: str
+    queue: str
+    run_at: datetime
+    due_in_s: float
+    attempt: int
+    max_attempts: int | None
+
+
+class FailureRow(NamedTuple):
+    """A failed attempt, with all of its error."""
+
+    job_id: str
+    task: str
+    queue: str
+    failed_at: datetime
+    age_s: float
+    attempt: int
+    worker: str | None
+    cause: str
+    error: str
+
+
+class Facts(NamedTuple):
+    """One row of why.sql, in its order. Times are seconds: until `due_s`, `expires_s`, `lease_s`, since all others."""
+
+    state: str
+    queue: str
+    task: str
+    priority: int
+    attempt: int
+    crashes: int
+    due_s: float
+    expires_s: float | None
+    running_s: float | None
+    cancel_requested: bool
+    progress: float | None
+    progress_note: str | None
+    paused_s: float | None
+    paused_by: str | None
+    workers: int
+    serving: int
+    knowing: int
+    claiming: int
+    places: int
+    larger: int
+    earlier: int
+    holder: str | None
+    holder_state: str | None
+    lease_s: float | None
+    cause: str | None
+    error: str | None
+    failed_s: float | None
+    full: list[tuple[str, int, int, int, str, float]] | None
+    """Workers without a free place: name, places, jobs, tasks of these, the most frequent one, since when no job is new."""
+    handed_back_s: float | None
+    """Since it was given back for the first time, if its last attempt has not failed."""
+
+
+class ServerSettings(NamedTuple):
+    """One row of doctor/server.sql, in its order. Timeouts are seconds, 0 and None: none."""
+
+    version: int
+    encoding: str
+    in_recovery: bool
+    fsync: str
+    full_page_writes: str
+    synchronous_commit: str
+    autovacuum: str
+    statement_timeout_s: float
+    lock_timeout_s: float
+    idle_in_transaction_s: float
+    idle_session_s: float
+    transaction_timeout_s: float | None
+    notify_share: float
+    sessions: int
+    allowed: int
+    backend_pid: int
 
 
 def listed(states: Iterable[State]) -> str:
@@ -16,90 +218,95 @@ def listed(states: Iterable[State]) -> str:
 class OpsQueries(Texts):
     """Questions and orders: the files of sql/ops, and sql/bench for the measurements."""
 
-    def cancel(self, job_id: str, *, reason: str, kill: bool = False) -> Statement:
+    def cancel(self, job_id: str, *, reason: str, kill: bool = False) -> Statement[Row]:
         return self._say("ops/cancel", id=job_id, reason=reason, kill=kill)
 
-    def retry(self, job_id: str) -> Statement:
+    def retry(self, job_id: str) -> Statement[Row]:
         return self._say("ops/retry", id=job_id)
 
-    def find(self, ending: str) -> Statement:
+    def find(self, ending: str) -> Statement[tuple[str]]:
         return self._say("ops/find", ending=ending)
 
-    def attempts(self, job_id: str) -> Statement:
-        return self._say("ops/attempts", id=job_id)
+    def attempts(self, job_id: str) -> Statement[FailedAttempt]:
+        return self._say("ops/attempts", FailedAttempt, id=job_id)
 
-    def audit(self, job_id: str) -> Statement:
-        return self._say("ops/audit", id=job_id)
+    def audit(self, job_id: str) -> Statement[Deed]:
+        return self._say("ops/audit", Deed, id=job_id)
 
-    def why(self, job_id: str, *, count_limit: int) -> Statement:
-        return self._say("ops/why", id=job_id, count_limit=count_limit)
+    def why(self, job_id: str, *, count_limit: int) -> Statement[Facts]:
+        return self._say("ops/why", Facts, id=job_id, count_limit=count_limit)
 
-    def jobs_window(self, states: Sequence[State], **wanted: Any) -> Statement:
+    def jobs_window(self, states: Sequence[State], **wanted: Any) -> Statement[Seen]:
         """states: those whose jobs lie in the tables that are looked through."""
         live = str(any(not state.ended for state in states)).lower()
         text = self.text("ops/jobs/window", live=live, states=listed(states))
-        return Statement(text, wanted)
+        return Statement(text, wanted, row=Seen.of)
 
-    def jobs_of_state(self, index: str, **wanted: Any) -> Statement:
+    def jobs_of_state(self, index: str, **wanted: Any) -> Statement[SeenInState]:
         """index: the file that walks along it."""
-        return Statement(self.text("ops/jobs/of_state", source=sql_file(f"ops/jobs/{index}.sql")), wanted)
+        return Statement(
+            self.text("ops/jobs/of_state", source=sql_file(f"ops/jobs/{index}.sql")), wanted, row=SeenInState.of
+        )
 
-    def ago(self, seconds: float) -> Statement:
+    def ago(self, seconds: float) -> Statement[tuple[datetime]]:
         return self._say("ops/jobs/ago", seconds=seconds)
 
-    def in_index_order(self) -> Statement:
+    def in_index_order(self) -> Statement[Row]:
         return self._say("ops/jobs/in_index_order")
 
-    def pause(self, queue: str) -> Statement:
+    def pause(self, queue: str) -> Statement[Row]:
         return self._say("ops/pause", queue=queue)
 
-    def resume(self, queue: str) -> Statement:
+    def resume(self, queue: str) -> Statement[Row]:
         return self._say("ops/resume", queue=queue)
 
-    def purge_window(self, state: State, states: Sequence[State], **wanted: Any) -> Statement:
+    def purge_window(self, state: State, states: Sequence[State], **wanted: Any) -> Statement[Purgeable]:
         """states: as in jobs_window."""
         table, finished_at = ("history", "finished_at") if state.ended else ("job", "null::timestamptz")
         text = self.text("ops/jobs/purge_window", table=table, finished_at=finished_at, states=listed(states))
-        return Statement(text, {"state": state, **wanted})
+        return Statement(text, {"state": state, **wanted}, row=Purgeable._make)
 
-    def purge(self, ids: Sequence[str], **wanted: Any) -> Statement:
+    def purge(self, ids: Sequence[str], **wanted: Any) -> Statement[tuple[str]]:
         return self._say("ops/purge", ids=list(ids), **wanted)
 
-    def purge_history(self, ids: Sequence[str], times: Sequence[datetime], **wanted: Any) -> Statement:
+    def purge_history(self, ids: Sequence[str], times: Sequence[datetime], **wanted: Any) -> Statement[tuple[str]]:
         """times: when they ended."""
         return self._say("ops/purge_history", ids=list(ids), times=list(times), **wanted)
 
-    def stats_totals(self, *, count_limit: int) -> Statement:
-        return self._say("ops/stats_totals", count_limit=count_limit)
+    def stats_totals(self, *, count_limit: int) -> Statement[Whole]:
+        return self._say("ops/stats_totals", Whole, count_limit=count_limit)
 
-    def stats_throughput(self) -> Statement:
-        return self._say("ops/stats_throughput")
+    def stats_throughput(self) -> Statement[Throughput]:
+        return self._say("ops/stats_throughput", Throughput)
 
-    def stats_queues(self, *, queue_limit: int, count_limit: int) -> Statement:
-        return self._say("ops/stats_queues", queue_limit=queue_limit, count_limit=count_limit)
+    def stats_queues(self, *, queue_limit: int, count_limit: int) -> Statement[QueueRow]:
+        return self._say("ops/stats_queues", QueueRow, queue_limit=queue_limit, count_limit=count_limit)
 
-    def stats_sample(self, *, percent: float) -> Statement:
+    def stats_sample(self, *, percent: float) -> Statement[tuple[str, str, int]]:
         return self._say("ops/stats_sample", percent=percent)
 
-    def stats_sample_dead(self, *, percent: float) -> Statement:
+    def stats_sample_dead(self, *, percent: float) -> Statement[tuple[int]]:
         return self._say("ops/stats_sample_dead", percent=percent)
 
-    def stats_workers(self, *, limit: int, count_limit: int) -> Statement:
-        return self._say("ops/stats_workers", limit=limit, count_limit=count_limit)
+    def stats_workers(self, *, limit: int, count_limit: int) -> Statement[WorkerRow]:
+        return self._say("ops/stats_workers", WorkerRow, limit=limit, count_limit=count_limit)
 
-    def stats_current(self, workers: Sequence[str], *, limit: int) -> Statement:
-        return self._say("ops/stats_current", workers=workers, limit=limit)
+    def stats_current(self, workers: Sequence[str], *, limit: int) -> Statement[CurrentRow]:
+        return self._say("ops/stats_current", CurrentRow, workers=workers, limit=limit)
 
-    def stats_upcoming(self, *, limit: int) -> Statement:
-        return self._say("ops/stats_upcoming", limit=limit)
+    def stats_upcoming(self, *, limit: int) -> Statement[UpcomingRow]:
+        return self._say("ops/stats_upcoming", UpcomingRow, limit=limit)
 
-    def stats_failures(self, *, limit: int) -> Statement:
-        return self._say("ops/stats_failures", limit=limit)
+    def stats_failures(self, *, limit: int) -> Statement[FailureRow]:
+        return self._say("ops/stats_failures", FailureRow, limit=limit)
 
-    def doctor(self, question: str, **params: Any) -> Statement:
+    def server(self) -> Statement[ServerSettings]:
+        return self._say("ops/doctor/server", ServerSettings)
+
+    def doctor(self, question: str, **params: Any) -> Statement[Any]:
         """One file of sql/doctor."""
         return self._say(f"ops/doctor/{question}", **params)
 
-    def bench(self, question: str, **params: Any) -> Statement:
+    def bench(self, question: str, **params: Any) -> Statement[Any]:
         """One file of sql/bench."""
         return self._say(f"bench/{question}", **params)

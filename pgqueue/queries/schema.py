@@ -1,8 +1,17 @@
 """Statements about the tables themselves."""
 
 import re
+from typing import NamedTuple
 
-from pgqueue.queries.statement import LOCK_CLASS, Statement, Steps, Texts, sql_file, sql_files
+from pgqueue.queries.statement import LOCK_CLASS, Row, Statement, Steps, Texts, sql_file, sql_files
+
+
+class May(NamedTuple):
+    """Who asks, whether the schema is there, and whether he may put tables into it or else make it."""
+
+    who: str
+    is_there: bool
+    may: bool
 
 
 def migrations() -> list[tuple[int, str]]:
@@ -39,25 +48,25 @@ def first_line(sql: str) -> str:
 class SchemaQueries(Texts):
     """Migrations, roles and partitions: the files of sql/schema, sql/roles and sql/migrations."""
 
-    def schema_exists(self) -> Statement:
+    def schema_exists(self) -> Statement[tuple[bool]]:
         return self._say("schema/exists")
 
-    def schema_versions(self) -> Statement:
+    def schema_versions(self) -> Statement[tuple[int, int | None]]:
         return self._say("schema/versions")
 
-    def schema_lock(self) -> Statement:
+    def schema_lock(self) -> Statement[Row]:
         return self._say("schema/lock", lock_class=LOCK_CLASS)
 
-    def schema_patience(self) -> Statement:
+    def schema_patience(self) -> Statement[Row]:
         return self._say("schema/patience")
 
-    def schema_may(self) -> Statement:
-        return self._say("schema/may")
+    def schema_may(self) -> Statement[May]:
+        return self._say("schema/may", May)
 
-    def schema_taken(self) -> Statement:
+    def schema_taken(self) -> Statement[tuple[str]]:
         return self._say("schema/taken")
 
-    def schema_applied(self, version: int, *, name: str) -> Statement:
+    def schema_applied(self, version: int, *, name: str) -> Statement[Row]:
         oldest = works_with(name)
         known = {"version": str(version), "name": name, "works_with": "null" if oldest is None else str(oldest)}
         return Statement(self.text("schema/applied", **known))
@@ -67,14 +76,14 @@ class SchemaQueries(Texts):
         for piece in pieces(self.text(file.removesuffix(".sql"))):
             yield Statement(piece)
 
-    def roles(self, file: str) -> Statement:
+    def roles(self, file: str) -> Statement[tuple[bool]]:
         """One file of sql/roles: owned, become or step_back."""
         return self._say(f"roles/{file}")
 
-    def tidy(self, *, keep_succeeded_days: int, keep_dead_days: int) -> Statement:
+    def tidy(self, *, keep_succeeded_days: int, keep_dead_days: int) -> Statement[Row]:
         return self._say(
             "schema/tidy", lock_class=LOCK_CLASS, keep_succeeded_days=keep_succeeded_days, keep_dead_days=keep_dead_days
         )
 
-    def partitions(self) -> Statement:
+    def partitions(self) -> Statement[tuple[str, str]]:
         return self._say("schema/partitions")

@@ -4,18 +4,19 @@ Work that takes several statements is a generator of them (Steps): it yields a S
 value. The doors in db drive it over a sync or an async connection, so nothing with an `if` is ever written twice.
 """
 
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar, overload
 
 from pgqueue.config import Config
 
 T = TypeVar("T")
+R = TypeVar("R")
 Row = tuple[Any, ...]
 Rows = list[Row]
-Steps = Generator["Statement", Rows, T]
+Steps = Generator["Statement[Any]", list[Any], T]
 
 LOCK_CLASS = 0x70677175  # "pgqu": the first key of all our advisory locks
 SQL = Path(__file__).parents[1] / "sql"
@@ -23,9 +24,10 @@ _QUOTED = str.maketrans({"\\": r"\\", '"': r"\""})
 
 
 @dataclass(frozen=True, slots=True)
-class Statement:
+class Statement(Generic[R]):
     """SQL text with %(name)s places, and what goes there; `copy_rows` are streamed when the text is a COPY.
 
+    row: makes what is read of each tuple that comes back, such as a NamedTuple with the names of the columns.
     lasting: its plan cannot turn wrong, as it reads no table that grows; so any session may keep it.
     """
 
@@ -33,6 +35,13 @@ class Statement:
     params: Mapping[str, Any] = field(default_factory=dict)
     copy_rows: Iterable[Sequence[Any]] | None = None
     lasting: bool = False
+    row: Callable[[Row], R] | None = None
+
+
+def ask(statement: Statement[R]) -> Steps[list[R]]:
+    """A statement as a step whose rows are wanted, so that their type is known; where they are not, yield it."""
+    rows: list[R] = yield statement
+    return rows
 
 
 def array(values: Iterable[str | int]) -> str:
@@ -56,12 +65,12 @@ def sql_files(folder: str) -> Iterable[Path]:
     return (SQL / folder).glob("*.sql")
 
 
-def session(*, backend_pid: int, private: bool) -> Statement:
+def session(*, backend_pid: int, private: bool) -> Statement[Row]:
     """The settings of our sessions, if that process really serves this one; private: no user code runs on it."""
     return Statement(sql_file("client/session.sql"), {"backend_pid": backend_pid, "private": private})
 
 
-def session_of_others() -> Statement:
+def session_of_others() -> Statement[tuple[str, str, str]]:
     """What would make our statements wrong in a session that a pooler lends us."""
     return Statement(sql_file("client/session_of_others.sql"))
 
@@ -76,9 +85,9 @@ class Texts:
             "results_channel": config.results_channel,
         } | {role: f'"{name}"' for role, name in config.roles.items()}
         self._texts: dict[str, str] = {}
-        self.unlisten = Statement("unlisten *")
-        self.listen_jobs = Statement(f'listen "{config.jobs_channel}"')
-        self.listen_results = Statement(f'listen "{config.results_channel}"')
+        self.unlisten: Statement[Row] = Statement("unlisten *")
+        self.listen_jobs: Statement[Row] = Statement(f'listen "{config.jobs_channel}"')
+        self.listen_results: Statement[Row] = Statement(f'listen "{config.results_channel}"')
 
     def text(self, file: str, /, **fragments: str) -> str:
         """The text of one file with schema, channels and fragments filled in; params stay %(name)s."""
@@ -90,5 +99,10 @@ class Texts:
             self._texts[key] = text
         return self._texts[key]
 
-    def _say(self, file: str, /, **params: Any) -> Statement:
-        return Statement(self.text(file), params)
+    @overload
+    def _say(self, file: str, /, **params: Any) -> Statement[Any]: ...
+    @overload
+    def _say(self, file: str, row: type[R], /, **params: Any) -> Statement[R]: ...
+    def _say(self, file: str, row: Any = None, /, **params: Any) -> Statement[Any]:
+        """row: the NamedTuple of its rows; none: they stay tuples."""
+        return Statement(self.text(file), params, row=row and row._make)

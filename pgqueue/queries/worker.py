@@ -2,12 +2,50 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
-from pgqueue.queries.statement import Statement, Texts, array, texts
+from pgqueue.job import Claimed
+from pgqueue.queries.statement import Row, Statement, Texts, array, texts
 
 # Of arguments, after which a claim takes no further job: a thousand large ones would be a gigabyte.
 CLAIM_BYTES = 4_000_000
+
+Finished = tuple[
+    str, int, str | None
+]  # id, bells, the mark of the transaction: by position, as a batch holds a thousand
+
+
+class Heads(NamedTuple):
+    """The first jobs of all queues and priorities as three lists, and the seconds that the server took to find them."""
+
+    queues: list[str]
+    priorities: list[int]
+    seqs: list[int]
+    took_s: float
+
+
+class Settled(NamedTuple):
+    """A job whose attempt did not succeed, and what has become of it."""
+
+    id: str
+    state: str
+    task: str
+    bells: int
+
+
+class Promoted(NamedTuple):
+    """How many jobs fell due, and the seconds until the next one does."""
+
+    promoted: int
+    next_due_s: float | None
+    bells: int
+
+
+class HandedBack(NamedTuple):
+    """The task of a job that waits for other code, and for how long it does at least."""
+
+    task: str
+    delay_s: float
 
 
 def columns_of(cursors: Sequence[tuple[str, int, int]]) -> dict[str, list[Any]]:
@@ -19,21 +57,27 @@ def columns_of(cursors: Sequence[tuple[str, int, int]]) -> dict[str, list[Any]]:
 class WorkerQueries(Texts):
     """What a worker says about jobs: the files of sql/worker."""
 
-    def heads(self, *, queues: Sequence[str] | None, unknown: Sequence[str]) -> Statement:
-        return self._say("worker/heads", queues=queues, unknown=unknown)
+    def heads(self, *, queues: Sequence[str] | None, unknown: Sequence[str]) -> Statement[Heads]:
+        return self._say("worker/heads", Heads, queues=queues, unknown=unknown)
 
     def claim(
         self, *, worker: str, cursors: Sequence[tuple[str, int, int]], unknown: Sequence[str], limit: int
-    ) -> Statement:
+    ) -> Statement[Claimed]:
         """cursors: (queue, priority, seq), the best first."""
         return self._say(
-            "worker/claim", worker=worker, unknown=unknown, limit=limit, most_bytes=CLAIM_BYTES, **columns_of(cursors)
+            "worker/claim",
+            Claimed,
+            worker=worker,
+            unknown=unknown,
+            limit=limit,
+            most_bytes=CLAIM_BYTES,
+            **columns_of(cursors),
         )
 
     def set_aside(
         self, *, worker: str, worker_name: str, cursors: Sequence[tuple[str, int, int]], unknown: Sequence[str],
         cause: str, error: str,
-    ) -> Statement:  # fmt: skip
+    ) -> Statement[tuple[str]]:  # fmt: skip
         return self._say(
             "worker/set_aside", worker=worker, worker_name=worker_name, unknown=unknown, cause=cause, error=error,
             **columns_of(cursors),
@@ -41,20 +85,22 @@ class WorkerQueries(Texts):
 
     def finish(
         self, *, worker: str, ids: Sequence[str], tokens: Sequence[int], results: Sequence[str | None]
-    ) -> Statement:
+    ) -> Statement[Finished]:
         return self._say("worker/finish", worker=worker, ids=array(ids), tokens=array(tokens), results=texts(results))
 
-    def atomic_begin(self, *, attempt: str) -> Statement:
+    def atomic_begin(self, *, attempt: str) -> Statement[Row]:
         return self._say("worker/atomic_begin", attempt=attempt)
 
-    def recorded(self, *, worker: str, ids: Sequence[str], tokens: Sequence[int], kept: Sequence[bool]) -> Statement:
+    def recorded(
+        self, *, worker: str, ids: Sequence[str], tokens: Sequence[int], kept: Sequence[bool]
+    ) -> Statement[tuple[str, str]]:
         return self._say("worker/recorded", worker=worker, ids=ids, tokens=tokens, kept=kept)
 
-    def settle(self, *, worker: str, worker_name: str, columns: Mapping[str, Sequence[Any]]) -> Statement:
-        return self._say("worker/settle", worker=worker, worker_name=worker_name, **columns)
+    def settle(self, *, worker: str, worker_name: str, columns: Mapping[str, Sequence[Any]]) -> Statement[Settled]:
+        return self._say("worker/settle", Settled, worker=worker, worker_name=worker_name, **columns)
 
-    def promote(self, *, worker: str, now: datetime | None = None) -> Statement:
-        return self._say("worker/promote", worker=worker, now=now)
+    def promote(self, *, worker: str, now: datetime | None = None) -> Statement[Promoted]:
+        return self._say("worker/promote", Promoted, worker=worker, now=now)
 
     def progress(
         self,
@@ -64,26 +110,26 @@ class WorkerQueries(Texts):
         tokens: Sequence[int],
         fractions: Sequence[float | None],
         notes: Sequence[str | None],
-    ) -> Statement:
+    ) -> Statement[Row]:
         return self._say("worker/progress", worker=worker, ids=ids, tokens=tokens, fractions=fractions, notes=notes)
 
-    def revoke(self, *, worker: str, job_id: str, token: int) -> Statement:
+    def revoke(self, *, worker: str, job_id: str, token: int) -> Statement[tuple[int]]:
         return self._say("worker/revoke", worker=worker, id=job_id, token=token)
 
-    def hand_back(self, *, worker: str, job_id: str, token: int) -> Statement:
-        return self._say("worker/hand_back", worker=worker, id=job_id, token=token)
+    def hand_back(self, *, worker: str, job_id: str, token: int) -> Statement[HandedBack]:
+        return self._say("worker/hand_back", HandedBack, worker=worker, id=job_id, token=token)
 
-    def held(self, *, worker: str) -> Statement:
+    def held(self, *, worker: str) -> Statement[tuple[str, int]]:
         return self._say("worker/held", worker=worker)
 
-    def cancels(self, ids: Sequence[str]) -> Statement:
+    def cancels(self, ids: Sequence[str]) -> Statement[tuple[str, bool]]:
         return self._say("worker/cancels", ids=ids)
 
-    def drained(self, *, queues: Sequence[str] | None, unknown: Sequence[str]) -> Statement:
+    def drained(self, *, queues: Sequence[str] | None, unknown: Sequence[str]) -> Statement[tuple[bool]]:
         return self._say("worker/drained", queues=queues, unknown=unknown)
 
-    def steady_plans(self) -> Statement:
+    def steady_plans(self) -> Statement[Row]:
         return self._say("worker/steady_plans")
 
-    def lock_patience(self) -> Statement:
+    def lock_patience(self) -> Statement[Row]:
         return self._say("worker/lock_patience")

@@ -1,7 +1,7 @@
 """The schema in the database: is it there, does it fit this code, and how it is brought up to date."""
 
 from collections.abc import Iterator
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from pgqueue.errors import NotAllowed, SchemaError, SchemaMissing, SchemaTooNew, SchemaTooOld
 from pgqueue.queries import Queries, Statement, Steps, migrations
@@ -104,7 +104,7 @@ def _begin(queries: Queries, *, schema: str) -> Steps[None]:
     yield from queries.each("schema/prepare")
 
 
-def remembered(steps: Steps[T], said: list[Statement]) -> Steps[T]:
+def remembered(steps: Steps[T], said: list[Statement[Any]]) -> Steps[T]:
     """The same steps; `said` holds the statement that was sent last, for whoever must name the one that failed."""
     try:
         statement = next(steps)

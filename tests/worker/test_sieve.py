@@ -126,13 +126,13 @@ class Line:
     def __init__(self, end: Exception | list[Any]) -> None:
         self._end = end
 
-    async def run(self, statement: Statement) -> list[Any]:
+    async def run(self, statement: Statement[Any]) -> list[Any]:
         if isinstance(self._end, Exception):
             raise self._end
         return self._end
 
 
-def said(end: Exception | list[Any], statement: Callable[[], Statement] = lambda: Statement("select 1")) -> Any:
+def said(end: Exception | list[Any], statement: Callable[[], Statement[Any]] = lambda: Statement("select 1")) -> Any:
     return asyncio.run(say(cast(WorkConnection, Line(end)), statement))
 
 
@@ -157,7 +157,7 @@ def test_what_may_pass_is_none(error: Exception) -> None:
 
 
 def test_a_statement_that_cannot_be_made_is_a_refusal() -> None:
-    def unmade() -> Statement:
+    def unmade() -> Statement[Any]:
         raise OverflowError("an int of 9 bytes")
 
     with pytest.raises(Refused, match="9 bytes"):

@@ -107,14 +107,14 @@ class Attempt:
     def _succeeded(self, value: object) -> Outcome:
         return Outcome(self.job.id, self.job.token, Verdict.SUCCEEDED, self._encode(value))
 
-    def _begin(self) -> Statement:
+    def _begin(self) -> Statement[Any]:
         return self.task.app.queries.atomic_begin(attempt=self._mark)
 
     @property
     def _mark(self) -> str:
         return f"{self.job.id}:{self.job.token}"
 
-    def _finish(self, conn: db.AnyConnection, result: str | None) -> Statement:
+    def _finish(self, conn: db.AnyConnection, result: str | None) -> Statement[Any]:
         """The last statement of an atomic task: it takes the row's lock and keeps it to the commit.
 
         A rescue either sees the job finished, or came first; then this matches nothing and everything rolls back.

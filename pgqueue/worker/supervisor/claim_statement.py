@@ -8,7 +8,8 @@ set aside, dead with the reason. Where one after the other is refused it is not 
 import logging
 from functools import partial
 
-from pgqueue.queries import Queries, Rows
+from pgqueue.job import Claimed
+from pgqueue.queries import Queries
 from pgqueue.worker.supervisor.avoided import AvoidedTasks
 from pgqueue.worker.supervisor.connection import WorkConnection
 from pgqueue.worker.supervisor.cursors import Position
@@ -29,7 +30,7 @@ class ClaimStatement:
         self._name = name
         self._set_aside = 0  # since a claim was last taken
 
-    async def rows(self, worker: str, positions: list[Position], limit: int) -> Rows:
+    async def rows(self, worker: str, positions: list[Position], limit: int) -> list[Claimed]:
         """What a claim brings, of fewer jobs if there is one among them that cannot be claimed."""
         try:
             unknown = self._avoided.names()
@@ -44,7 +45,7 @@ class ClaimStatement:
         self._set_aside = 0
         return rows
 
-    async def _set_one_aside(self, worker: str, positions: list[Position], refused: Refused) -> Rows:
+    async def _set_one_aside(self, worker: str, positions: list[Position], refused: Refused) -> list[Claimed]:
         rows = await say(
             self._line,
             lambda: self._queries.set_aside(

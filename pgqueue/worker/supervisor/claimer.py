@@ -177,7 +177,7 @@ class Claimer:
         self._demand.measure_trip(time.monotonic() - began)
         if worker != self._identity.worker:
             return 0  # we were declared dead while the answer travelled: these jobs are being rescued
-        jobs = sorted(map(Claimed._make, rows), key=lambda job: (-job.priority, job.seq))
+        jobs = sorted(rows, key=lambda job: (-job.priority, job.seq))
         self._cursors.advance(jobs, sent=positions, now_s=time.monotonic())
         self._demand.measure_sizes([len(job.args) + len(job.kwargs) for job in jobs])
         # A standby that lagged when it took over hands out again what it had not heard of: one run of a job is enough here.

@@ -94,7 +94,7 @@ class WorkConnection:
         if self._stale and self._conn is not None:
             db.sever(self._conn)
 
-    async def run(self, steps: "Steps[Any] | Statement", *, transaction: bool = False) -> Any:
+    async def run(self, steps: "Steps[Any] | Statement[Any]", *, transaction: bool = False) -> Any:
         """Drive steps, in a transaction of their own if asked to; raises one of Trouble and forgets the connection then.
 
         Not where values were refused: that harms no connection.
@@ -109,7 +109,7 @@ class WorkConnection:
                     await self.close()
                 raise
 
-    async def _drive(self, conn: db.AsyncConnection, steps: "Steps[Any] | Statement", *, transaction: bool) -> Any:
+    async def _drive(self, conn: db.AsyncConnection, steps: "Steps[Any] | Statement[Any]", *, transaction: bool) -> Any:
         if not transaction:
             return await db.run_async(conn, steps)
         async with conn.transaction():

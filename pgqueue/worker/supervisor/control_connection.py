@@ -39,7 +39,7 @@ class ControlConnection:
         self.pooled = not db.prepares(self._conn)
         db.prepare_nothing(self._conn)
 
-    async def run(self, statement: Statement) -> Any:
+    async def run(self, statement: Statement[Any]) -> Any:
         """The rows of one statement."""
         assert self._conn is not None
         return await self.within(db.run_async(self._conn, statement))

@@ -27,7 +27,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 from pgqueue.job import Outcome, State, Verdict
-from pgqueue.queries import Queries, Rows, Statement
+from pgqueue.queries import Queries, Row, Statement
 from pgqueue.retry import clamp_delay
 from pgqueue.worker.supervisor.connection import Patience, Trouble, WorkConnection
 from pgqueue.worker.supervisor.sieve import REFUSED, Refused, in_ascii, say, sift
@@ -262,7 +262,7 @@ class Finisher:
         self.counts["succeeded"] += len(rows)
         await self._came_back(done, rows)
 
-    def _finishing(self, done: Sequence[Outcome]) -> Statement:
+    def _finishing(self, done: Sequence[Outcome]) -> Statement[Any]:
         return self._queries.finish(
             worker=self._identity.worker,
             ids=[outcome.job_id for outcome in done],
@@ -273,7 +273,7 @@ class Finisher:
     async def _settle(self, ended: Sequence[Outcome]) -> None:
         await self._came_back(ended, await self._settled(ended))
 
-    async def _settled(self, ended: Sequence[Outcome]) -> Rows:
+    async def _settled(self, ended: Sequence[Outcome]) -> Sequence[Row]:
         rows = await say(
             self._line,
             lambda: self._queries.settle(
@@ -286,7 +286,7 @@ class Finisher:
                 self._count(outcome, *settled[outcome.job_id])
         return rows
 
-    async def _came_back(self, batch: Sequence[Outcome], rows: Rows) -> None:
+    async def _came_back(self, batch: Sequence[Outcome], rows: Sequence[Row]) -> None:
         """These are recorded; account for those of the batch that are not among them."""
         if len(rows) < len(batch):
             kept = {row[0] for row in rows}

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from pgqueue import db
-from pgqueue.queries import Rows, Statement
+from pgqueue.queries import Statement
 from pgqueue.worker.supervisor.connection import WorkConnection
 
 T = TypeVar("T")
@@ -38,10 +38,10 @@ def in_ascii(text: object) -> str:
     return str(text).replace("\0", "\\x00").encode("ascii", "backslashreplace").decode()
 
 
-async def say(line: WorkConnection, statement: Callable[[], Statement]) -> Rows:
+async def say(line: WorkConnection, statement: Callable[[], Statement[T]]) -> list[T]:
     """Make a statement and run it; raises Refused, or one of Trouble where it may pass if it is said again."""
     try:
-        rows: Rows = await line.run(statement())
+        rows: list[T] = await line.run(statement())
     except Exception as error:
         if db.is_of_the_moment(error):
             raise
