@@ -161,7 +161,7 @@ def test_partitions_are_made(findings: Findings, app: App, worker: Hands, conn: 
 
 def test_dead_rows(findings: Findings, app: App, conn: psycopg.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "DEAD_ROWS", 10**12)
-    assert "dead rows" not in findings()
+    assert "table job: " not in findings()  # but for old snapshots, which other sessions of the server may hold
     monkeypatch.setattr(doctor, "DEAD_ROWS", -1)
     assert "note: table job: " in findings()
 
