@@ -88,3 +88,10 @@ def test_the_figures_are_those_of_the_published_run() -> None:
     assert readme_table(peers) in README
     for picture in re.findall(r"!\[.+\]\((.+)\)", README):
         assert (ROOT / picture).is_file(), picture
+
+
+def test_it_is_read_in_ten_minutes() -> None:
+    lines = README.splitlines()
+    assert len(lines) <= 200
+    cells = [cell for line in lines if line.startswith("|") for cell in re.split(r"(?<!\\)\|", line)]
+    assert [cell for cell in cells if len(cell.strip()) >= 150] == []
