@@ -37,7 +37,7 @@ def refusing(statement: Statement) -> Statement:
 
 
 Queries.text = text  # type: ignore[method-assign]
-Queries._say = lambda self, file, /, **params: refusing(plain_say(self, file, **params))  # type: ignore[method-assign]
+Queries._say = lambda self, file, *row, **params: refusing(plain_say(self, file, *row, **params))  # type: ignore[method-assign]
 plain_beat = Queries.beat
 Queries.beat = lambda self, **beat: refusing(plain_beat(self, **beat))  # type: ignore[method-assign]
 
