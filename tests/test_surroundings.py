@@ -1,7 +1,9 @@
 """Whatever a database, a role or a caller's session is set to, we write and read the same, and change nothing of the caller's."""
 
+import ast
 import asyncio
 import contextlib
+import importlib
 import json
 import re
 import uuid
@@ -319,6 +321,44 @@ def test_all_answers_are_of_types_that_are_read_from_binary(app: App, conn: psyc
         "ops/stats_queues",
         "ops/doctor/server",
     } <= seen, seen
+
+
+def typed_statements() -> dict[str, str]:
+    """The file of each statement whose rows have a type, and the name of that type; from the builders' sources."""
+    found = {}
+    for path in sorted((SQL.parent / "queries").glob("*.py")):
+        for builder in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if not isinstance(builder, ast.FunctionDef):
+                continue
+            calls = [node for node in ast.walk(builder) if isinstance(node, ast.Call)]
+            files = [
+                node.args[0].value
+                for node in calls
+                if isinstance(node.func, ast.Attribute)
+                and node.func.attr in ("_say", "text")
+                and isinstance(node.args[0], ast.Constant)
+            ]
+            rows = [node.args[1] for node in calls if len(node.args) == 2 and ast.unparse(node.func) == "self._say"]
+            makers = [word.value for node in calls for word in node.keywords if word.arg == "row"]
+            rows += [maker.value for maker in makers if isinstance(maker, ast.Attribute) and maker.attr == "_make"]
+            if files and rows:
+                found[files[0]] = f"{path.stem}.{ast.unparse(rows[0])}"
+    return found
+
+
+def test_the_columns_of_each_typed_statement_are_the_fields_of_its_rows(app: App, conn: psycopg.Connection) -> None:
+    """Rows are read by the names of a type; a column that is added in the middle must not give each the next one's value."""
+    typed = typed_statements()
+    assert {"worker/claim", "client/job", "client/insert", "lease/beat", "ops/why", "ops/doctor/server"} <= typed.keys()
+    assert len(typed) >= 25
+    for file, row in typed.items():
+        module, name = row.split(".")
+        fields = getattr(importlib.import_module(f"pgqueue.queries.{module}"), name)._fields
+        conn.execute(_prepared(app.queries, file))
+        told = conn.pgconn.describe_prepared(b"asked")
+        columns = [told.fname(number) for number in range(told.nfields)]
+        conn.execute("deallocate asked")
+        assert [column.decode() for column in columns if column] == list(fields), file
 
 
 def _prepared(queries: Queries, name: str) -> str:

@@ -39,5 +39,6 @@ where ctid = any (array(
   where coalesce(bytes_before, 0) < %(most_bytes)s
 ))
 returning
-  id::text, claim_token, task, args, kwargs, attempt, max_attempts, crashes, queue, priority, seq, timeout_s::text::float8, headers,
+  id::text, claim_token as token, task, args, kwargs, attempt, max_attempts, crashes, queue, priority, seq,
+  timeout_s::text::float8, headers,
   extract(epoch from now() - created_at)::float8 as age_s, expires_at < now() as expired
