@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from pgqueue.queries import Queries, Row, Rows, Steps
+from pgqueue.queries import Queries, Row, Rows, Steps, ask
+from pgqueue.queries.ops import Whole
 
 # Rows counted one by one per queue or state. Where vacuum is behind each is a block of its own, and a statement counts five times
 # as many at most: 20,000 blocks, which are some 20 ms from the cache.
@@ -177,7 +178,7 @@ class Stats:
 
 def gather(queries: Queries, *, count_limit: int = COUNT_LIMIT) -> Steps[Stats]:
     """Look at everything once. Takes seven statements, nine when there is something to estimate."""
-    whole = _Whole(*(yield queries.stats_totals(count_limit=count_limit))[0])
+    (whole,) = yield from ask(queries.stats_totals(count_limit=count_limit))
     history = yield queries.stats_throughput()
     found = yield queries.stats_queues(queue_limit=QUEUE_LIMIT, count_limit=count_limit)
     workers, workers_in_all = yield from _workers(queries, count_limit=count_limit)
@@ -220,20 +221,6 @@ def workers(queries: Queries) -> Steps[list[dict[str, Any]]]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Whole:
-    """The row of stats_totals.sql."""
-
-    now: datetime
-    ever_used: bool
-    job_pages: int
-    ended_pages: int
-    scheduled: int
-    running: int
-    ended: int
-    dead: int
-
-
-@dataclass(frozen=True, slots=True)
 class _Sample:
     """Live jobs on some of the table's pages, by (state, queue); `scale` is all pages by these."""
 
@@ -262,7 +249,7 @@ def _sample(queries: Queries, *, pages: int) -> Steps[_Sample]:
     return _Sample(100 / percent, {(state, queue): count for state, queue, count in rows})
 
 
-def _dead(queries: Queries, whole: _Whole, *, count_limit: int) -> Steps[Count]:
+def _dead(queries: Queries, whole: Whole, *, count_limit: int) -> Steps[Count]:
     if whole.ended < count_limit:
         return Count(whole.dead)
     percent = _percent(whole.ended_pages)
