@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from pgqueue.cli.options import LOOK
 from pgqueue.cli.output import as_written, say, say_table
 from pgqueue.config import environment
 from pgqueue.errors import ConfigError
@@ -82,4 +83,4 @@ def _drawn(text: str, *, coloured: bool) -> str:
 
 def add_to(cli: typer.Typer) -> None:
     """Register the command."""
-    cli.command()(guide)
+    cli.command(rich_help_panel=LOOK)(guide)

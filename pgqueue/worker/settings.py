@@ -29,7 +29,7 @@ DEAF_S = 10.0  # for this long
 DEAF_POLL_S = 0.2  # and polls so often instead: measured 0.5 % of a core, whatever the flood
 CRASH_CAP = 3  # a job that took its process down this often is quarantined
 
-FRAME_JOBS = 100  # measured: 10 to 50 a frame double the throughput of one at a time; 100 add 5 % where cores are few
+FRAME_JOBS = 100  # measured: 10 to 50 a frame double the throughput of one at a time; on two cores 100 add 4 %
 FRAME_BYTES = 1_000_000  # of arguments: each byte is copied four times on its way
 FRAME_S = 0.002  # a frame holds no more work than this, so that nothing waits long behind a job that turns out slow
 FAST_S = 0.001  # only tasks that run shorter than this on average share frames

@@ -220,8 +220,6 @@ class Children:
         """The ids of every job in this worker's hands: given, buffered or being judged."""
         return self.running().keys() | {job.id for job in self.buffer} | self._judgments.ids()
 
-    # -- jobs --
-
     @property
     def buffer(self) -> Buffer:
         """Jobs claimed and not yet given to a child."""
