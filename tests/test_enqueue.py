@@ -516,6 +516,46 @@ def test_options_fill_their_columns(send: AnyTask, conn: psycopg.Connection) -> 
         assert row == ("slow; --'\"%s🐘", -7, at, at + timedelta(1), 3, 60.0, '{"trace":"ü"}', "scheduled"), place
 
 
+def test_calls_that_share_a_cursor_are_stored_each_as_it_is(dsn: str, conn: psycopg.Connection) -> None:
+    """A pool's connection keeps its cursor, and with it how psycopg wrote the values of the call before, which may have failed."""
+    app = App(dsn, pool_size=1)
+    send = app.task(name="mail.send")(send_email)
+    conn.execute("alter table pgqueue.job add constraint cheap check (priority <> 7)")
+    calls: list[dict[str, Any]] = [
+        {"priority": 1},
+        {"priority": 30_000, "timeout": 2.5, "headers": {"a": "☃"}, "unique": True},
+        {"priority": 7},
+        {},
+        {"priority": -30_000, "timeout": timedelta(days=2), "max_attempts": 70_000},
+        {"queue": "other", "max_attempts": 1, "timeout": 1, "unique": "ü"},
+    ]
+
+    async def there_too() -> None:
+        for number, options in enumerate(calls):
+            with _refused(options):
+                await send.options(**options).defer_async("☃" * number)
+
+    for number, options in enumerate(calls):
+        with _refused(options):
+            send.options(**options).defer("☃" * number)
+    stored = "delete from pgqueue.job returning seq, queue, priority, timeout_s, headers, max_attempts, args"
+    rows = sorted(conn.execute(stored).fetchall())
+    asyncio.run(there_too())
+    for found in (rows, sorted(conn.execute(stored).fetchall())):
+        assert [row[1:] for row in found] == [
+            ("default", 1, None, None, None, '[""]'),
+            ("default", 30_000, 2.5, '{"a":"☃"}', None, '["☃"]'),
+            ("default", 0, None, None, None, '["☃☃☃"]'),
+            ("default", -30_000, 172_800, None, 70_000, '["☃☃☃☃"]'),
+            ("other", 0, 1, None, 1, '["☃☃☃☃☃"]'),
+        ]
+    app.close()
+
+
+def _refused(options: dict[str, Any]) -> contextlib.AbstractContextManager[Any]:
+    return pytest.raises(psycopg.errors.CheckViolation) if options.get("priority") == 7 else contextlib.nullcontext()
+
+
 @pytest.mark.parametrize("bulk", [False, True, "unique"])
 @pytest.mark.parametrize(
     ("options", "state", "due_s"),

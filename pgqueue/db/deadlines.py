@@ -71,10 +71,14 @@ class Allowance:
 
 
 class Punctual(psycopg.Connection[Any]):
-    """A sync connection that waits only so long."""
+    """A sync connection that waits only so long.
+
+    cursors: by statement, kept where no user's code could change how values are written; see doors.
+    """
 
     silence_s = SILENCE_S
     until = UNHURRIED
+    cursors: dict[str, Any] | None = None
 
     def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:
         if self.silence_s < UNHURRIED or self.until < UNHURRIED:
@@ -87,6 +91,7 @@ class PunctualAsync(psycopg.AsyncConnection[Any]):
 
     silence_s = SILENCE_S
     until = UNHURRIED
+    cursors: dict[str, Any] | None = None
 
     async def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:
         return await super().wait(_heeding(self, gen), *args, **kwargs)

@@ -33,8 +33,9 @@ def pool(dsn: str, *, size: int, timeout_s: float, backoff: Backoff) -> Connecti
     connect(dsn, silence_s=SILENCE_S).close()
     settings = {"autocommit": True, **connection_settings(dsn, timeout_s=CONNECT_TIMEOUT_S, name="pgqueue")}
 
-    def note(conn: Connection) -> None:
+    def note(conn: Any) -> None:
         prepare(conn)
+        conn.cursors = {}
         _arrived(made)
 
     def check(conn: Connection) -> None:
@@ -104,8 +105,9 @@ async def _live_pool(
     settings = {"autocommit": True, **connection_settings(dsn, timeout_s=CONNECT_TIMEOUT_S, name="pgqueue")}
     opened: WeakSet[AsyncConnection] = WeakSet()
 
-    async def note(conn: AsyncConnection) -> None:
+    async def note(conn: Any) -> None:
         opened.add(conn)
+        conn.cursors = {}
         with _cancelled_for_good():
             await prepare_async(conn)
         _arrived(made)
