@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from itertools import repeat
 from pathlib import Path
 from statistics import median
@@ -16,7 +17,7 @@ import psycopg
 from pgqueue import App
 
 DRAIN_JOBS = 60_000
-DEFERS = 4_000
+DEFERS = 100  # in a turn
 PACED_JOBS = 150
 PAUSE_S = 0.01  # long enough for a worker to sleep again
 
@@ -33,10 +34,11 @@ def main() -> None:
     app.migrate()
     with psycopg.connect(app.dsn, autocommit=True) as conn:
         conn.execute("truncate pgqueue.job, pgqueue.history, pgqueue.attempt, pgqueue.worker")
-    print({"drain": drain, "defer": defer, "latency": latency}[figure](int(number or 1)))
+    for rate in {"drain": drain, "defer": defers, "latency": latency}[figure](int(number or 1)):
+        print(rate, flush=True)
 
 
-def drain(children: int) -> float:
+def drain(children: int) -> Iterator[float]:
     """No-op jobs a second, by the times that their rows tell."""
     noop.defer_many(repeat((), DRAIN_JOBS))
     with psycopg.connect(app.dsn, autocommit=True) as conn:
@@ -49,20 +51,22 @@ def drain(children: int) -> float:
             "from pgqueue.history where state = 'succeeded'"
         ).fetchall()
     assert count == DRAIN_JOBS, f"{count} of {DRAIN_JOBS} jobs succeeded"
-    return float(count / seconds)
+    yield float(count / seconds)
 
 
-def defer(_: int) -> float:
-    """Defers a second of one client."""
+def defers(_: int) -> Iterator[float]:
+    """Defers a second of one client: warm first, which is told as 0, then a turn for each line that comes in."""
     for _ in range(500):
         noop.defer()
-    began = time.perf_counter()
-    for _ in range(DEFERS):
-        noop.defer()
-    return DEFERS / (time.perf_counter() - began)
+    yield 0
+    for _ in sys.stdin:
+        began = time.perf_counter()
+        for _ in range(DEFERS):
+            noop.defer()
+        yield DEFERS / (time.perf_counter() - began)
 
 
-def latency(children: int) -> float:
+def latency(children: int) -> Iterator[float]:
     """Jobs a second if each waited for the one before: one over the median of the times from defer to claim, on an idle worker."""
     with subprocess.Popen(_worker(children), stdout=subprocess.PIPE, text=True, env=os.environ, cwd=FOLDER) as worker:
         assert worker.stdout is not None and "is ready" in worker.stdout.readline()
@@ -75,7 +79,7 @@ def latency(children: int) -> float:
         rows = conn.execute(
             "select extract(epoch from started_at - created_at)::float8 from pgqueue.history"
         ).fetchall()
-    return 1 / median(seconds for (seconds,) in rows)
+    yield 1 / median(seconds for (seconds,) in rows)
 
 
 FOLDER = Path(__file__).parent
