@@ -4,7 +4,7 @@ import pytest
 
 from pgqueue.queries import CLAIM_BYTES
 from pgqueue.worker.settings import CLAIM_MAX
-from pgqueue.worker.supervisor.demand import AHEAD_MAX_S, AHEAD_S, RATE_WINDOW_S, SURPLUS, Demand, Supply
+from pgqueue.worker.supervisor.demand import AHEAD_MAX_S, AHEAD_S, RATE_WINDOW_S, SURPLUS, Demand, Supply, WorkDone
 
 
 def supply(*, room: int = 0, flowing: int = 4, children: int = 4, buffered: int = 0) -> Supply:
@@ -14,7 +14,7 @@ def supply(*, room: int = 0, flowing: int = 4, children: int = 4, buffered: int 
 def at_rate(jobs_per_s: int) -> Demand:
     """A child that has jobs was measured to end so many a second."""
     demand = Demand()
-    demand.measure_rate(busy_s=1.0, finished=jobs_per_s)
+    demand.measure_rate(WorkDone(1.0, jobs_per_s))
     return demand
 
 
@@ -80,13 +80,13 @@ def test_jobs_without_arguments_divide_nothing_by_zero() -> None:
 
 def test_the_first_jobs_count_at_once_and_later_ones_half() -> None:
     demand = Demand()
-    demand.measure_rate(busy_s=0.0, finished=0)
+    demand.measure_rate(WorkDone(0.0, 0))
     assert demand.rate == 0
-    demand.measure_rate(busy_s=0.001, finished=1)
+    demand.measure_rate(WorkDone(0.001, 1))
     assert demand.rate == pytest.approx(1000)
-    demand.measure_rate(busy_s=0.001 + RATE_WINDOW_S / 2, finished=100)  # too short a time to tell
+    demand.measure_rate(WorkDone(0.001 + RATE_WINDOW_S / 2, 100))  # too short a time to tell
     assert demand.rate == pytest.approx(1000)
-    demand.measure_rate(busy_s=0.101, finished=51)
+    demand.measure_rate(WorkDone(0.101, 51))
     assert demand.rate == pytest.approx(750)
 
 
@@ -94,7 +94,7 @@ def test_what_was_measured_before_a_pause_counts_no_more() -> None:
     demand = at_rate(1000)
     demand.forget_rate()
     assert demand.wanted(supply(room=2)) == 2
-    demand.measure_rate(busy_s=1.01, finished=1001)
+    demand.measure_rate(WorkDone(1.01, 1001))
     assert demand.rate == pytest.approx(100)
 
 

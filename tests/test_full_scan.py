@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
@@ -14,9 +15,12 @@ from pgqueue import App
 from pgqueue.job import Claimed
 from pgqueue.queries import Queries
 from pgqueue.worker.supervisor import full_scan
-from pgqueue.worker.supervisor.connection import Troubles, WorkConnection
+from pgqueue.worker.supervisor.avoided import AvoidedTasks
+from pgqueue.worker.supervisor.connection import TroubleLog, WorkConnection
 from pgqueue.worker.supervisor.cursors import MOST_EMPTY, Cursors, Position
 from pgqueue.worker.supervisor.full_scan import FullScan, pause_s
+from pgqueue.worker.supervisor.identity import Identity
+from pgqueue.worker.supervisor.wakeups import Wakeups
 from tests import tasks
 from tests.conftest import Worker, eventually
 
@@ -121,19 +125,25 @@ class Claims:
 
     def __init__(self, dsn: str, aside: str, queries: Queries) -> None:
         self.cursors = Cursors()
-        self.called = asyncio.Event()
-        troubles = Troubles()
+        self.wakeups = Wakeups(Identity(str(uuid.uuid4())))
+        troubles = TroubleLog()
         self.line = WorkConnection(dsn, queries, name="line", troubles=troubles)
         self.aside = WorkConnection(aside, queries, name="aside", troubles=troubles)
         self.full_scan = FullScan(
-            self.line, self.aside, queries, self.cursors, queues=None, without=lambda: [], on_back=self.called.set
+            self.line,
+            self.aside,
+            queries,
+            self.cursors,
+            AvoidedTasks(self.cursors, self.wakeups),
+            self.wakeups,
+            queues=None,
         )
 
     async def back(self) -> None:
         """Wait until a look made aside has told of its end."""
         async with asyncio.timeout(60):
-            await self.called.wait()
-        self.called.clear()
+            await self.wakeups.doorbell.wait()
+        self.wakeups.doorbell.clear()
 
 
 @asynccontextmanager

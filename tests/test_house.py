@@ -189,6 +189,22 @@ def definitions(path: Path) -> Iterator[str]:
         )
 
 
+def test_no_class_holds_much_state() -> None:
+    """A method of five lines that reads nine attributes is not a small method."""
+    held: dict[str, int] = {}
+    for path in MODULES:
+        for owner in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(owner, ast.ClassDef):
+                own = {
+                    node.attr
+                    for node in ast.walk(owner)
+                    if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)
+                    if isinstance(node.value, ast.Name) and node.value.id == "self"
+                }
+                held[f"{name_of(path)}.{owner.name}"] = len(own)
+    assert held and {name: count for name, count in held.items() if count > 15} == {}
+
+
 def test_one_name_means_one_thing() -> None:
     """Who looks for a class or a constant finds one. Names of one letter are type variables."""
     homes: dict[str, list[str]] = {}

@@ -28,9 +28,8 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def an_idle(*, burst: bool = False, listens: bool = True) -> Idle:
-    return Idle(
-        Wakeups(Identity(str(uuid.uuid4()))), listens=lambda: listens, burst=burst, alarms=SpuriousWakeups(at_most=20)
-    )
+    wakeups = Wakeups(Identity(str(uuid.uuid4())), listens=listens)
+    return Idle(wakeups, burst=burst, alarms=SpuriousWakeups(at_most=20))
 
 
 def come_to(state: Sleep) -> Idle:

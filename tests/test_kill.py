@@ -14,7 +14,7 @@ from pgqueue.cli import cli
 from pgqueue.job import Claimed, new_id
 from pgqueue.worker.link.running_slots import RunningSlots, blank
 from pgqueue.worker.supervisor.cancels import Cancels
-from pgqueue.worker.supervisor.child_handle import Run
+from pgqueue.worker.supervisor.child_handle import Ending, Run
 from tests import hostile_tasks as tasks
 from tests.conftest import Worker, alive, eventually
 
@@ -111,7 +111,8 @@ class Doubled:
     def __init__(self, *runs: Run) -> None:
         self.runs = runs
         self.slots = RunningSlots(blank(slots=1), slots=1)
-        self.cut = False
+        self.ending = Ending()
+        self.process = self
         self.kills = 0
 
     def was_running(self, run: Run) -> bool:
@@ -135,9 +136,9 @@ def test_what_has_just_ended_is_not_killed_and_neither_is_what_runs_in_its_place
     cancels.pass_on([(ended.job.id, True)])
     late = time.monotonic() + 60
     child.slots.write(0, next_one.job.id)  # the outcome of the first is on its way
-    cancels.look(late)
-    assert child.kills == 0 and not child.cut
+    cancels.enforce(late)
+    assert child.kills == 0 and not child.ending.by_force
     child.slots.write(0, ended.job.id)
-    cancels.look(late)
-    cancels.look(late)
-    assert child.kills == 1 and child.cut
+    cancels.enforce(late)
+    cancels.enforce(late)
+    assert child.kills == 1 and child.ending.by_force

@@ -10,14 +10,14 @@ import psycopg
 
 from pgqueue import App, db
 from pgqueue.worker.settings import FRESH_S, GRACE_S, LEASE_S
-from pgqueue.worker.supervisor.connection import Troubles, WorkConnection
+from pgqueue.worker.supervisor.connection import TroubleLog, WorkConnection
 
 
 def test_a_line_that_was_renewed_counts_as_lost(app: App) -> None:
     """Or a claim that is handed out again after a fail-over, which only the heartbeat noticed, would run beside itself."""
 
     async def renew() -> list[int]:
-        line = WorkConnection(app.dsn, app.queries, name="pgqueue", troubles=Troubles())
+        line = WorkConnection(app.dsn, app.queries, name="pgqueue", troubles=TroubleLog())
         lost = []
         for _ in range(2):
             await line.run(app.queries.alive())

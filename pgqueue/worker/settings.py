@@ -45,10 +45,10 @@ FIRST_START_S = 60.0  # a first import that takes longer is a hang; it may read 
 START_S = 25.0  # a later one may take this long, or START_FACTOR times what the slowest so far took
 START_FACTOR = 5.0
 START_TRIES = 3  # a worker none of whose children ever came up gives up after so many, for whoever started it to see
-START_GAP_S = 1.0  # between any two tries after a child that did not come up
+START_GAP_S = 1.0  # between any two tries after a child that failed to start
 BACK_OFF_MAX_S = 30.0
 EXIT_S = 3.0  # what is registered with atexit may take this long: a last report over the network, not a hang
-COMING_S = 5.0  # a child that has not come up by then is not waited for
+STARTING_S = 5.0  # a child that has not started by then is not waited for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -230,7 +230,7 @@ def test_f16_a_replacement_that_hangs_is_replaced_again(shop: Shop, app: App, fi
     job = app.enqueue("shop.pid")
     assert job.result(60) in worker.children()
     figure("replaced", time.monotonic() - began, "s", at_most=30)
-    assert "child 0 did not come up: it did not finish importing the app within 25 s" in worker.output
+    assert "child 0 failed to start: it did not finish importing the app within 25 s" in worker.output
     assert shop.starts == 3 and job.snapshot().crashes == 0
 
 
@@ -257,7 +257,7 @@ def test_f17_a_worker_whose_children_die_as_they_start_says_so_and_ends(shop: Sh
     shop.fault("kill")
     worker = shop.start("-c", "1")
     assert worker.wait() == 2
-    assert worker.lines[-1].startswith("pgqueue: no child came up in 3 tries: it was killed by SIGKILL")
+    assert worker.lines[-1].startswith("pgqueue: no child started in 3 tries: it was killed by SIGKILL")
     figure("starts", shop.starts, "", at_most=3)
 
 

@@ -21,10 +21,14 @@ import pgqueue
 from pgqueue import App
 from pgqueue.job import Claimed, Outcome, Verdict
 from pgqueue.queries import Queries
-from pgqueue.worker.supervisor.connection import Troubles, WorkConnection
+from pgqueue.worker.supervisor.avoided import AvoidedTasks
+from pgqueue.worker.supervisor.connection import TroubleLog, WorkConnection
+from pgqueue.worker.supervisor.cursors import Cursors
 from pgqueue.worker.supervisor.finisher import CROWD, GATHER_S, Finisher
 from pgqueue.worker.supervisor.identity import Identity
+from pgqueue.worker.supervisor.outcome_queue import OutcomeQueue
 from pgqueue.worker.supervisor.sieve import REFUSED
+from pgqueue.worker.supervisor.tally import Tally
 from pgqueue.worker.supervisor.wakeups import Wakeups
 from tests import hostile_tasks, tasks
 from tests.conftest import Worker, eventually
@@ -38,17 +42,19 @@ def dsn(shared_dsn: str) -> str:
 
 
 @contextlib.asynccontextmanager
-async def finishing(dsn: str, queries: Queries, worker: str) -> AsyncIterator[Finisher]:
-    """A finisher at work in the name of a worker."""
-    line = WorkConnection(dsn, queries, name="finishing", troubles=Troubles())
-    finisher = Finisher(line, queries, Wakeups(Identity(worker)), worker_name="by hand", give_way=lambda *_: None)
+async def finishing(dsn: str, queries: Queries, worker: str) -> AsyncIterator[tuple[Finisher, OutcomeQueue]]:
+    """A finisher at work in the name of a worker, and what it writes."""
+    connection = WorkConnection(dsn, queries, name="finishing", troubles=TroubleLog())
+    outcome_queue, wakeups = OutcomeQueue(), Wakeups(Identity(worker))
+    avoided = AvoidedTasks(Cursors(), wakeups)
+    finisher = Finisher(connection, queries, outcome_queue, wakeups, avoided, Tally(), worker_name="by hand")
     running = asyncio.create_task(finisher.run())
     try:
-        yield finisher
+        yield finisher, outcome_queue
     finally:
         running.cancel()
         await asyncio.wait([running])
-        await line.close()
+        await connection.close()
 
 
 async def until(condition: Callable[[], Any], *, what: str) -> None:
@@ -76,10 +82,10 @@ def write(app: App, conn: psycopg.Connection, poison: Callable[[Claimed], Outcom
     outcomes[25] = poison(jobs[25])
 
     async def run() -> Finisher:
-        async with finishing(app.dsn, app.queries, hands.id) as finisher:
-            finisher.deliver(outcomes)
+        async with finishing(app.dsn, app.queries, hands.id) as (finisher, outcome_queue):
+            outcome_queue.deliver(outcomes)
             await until(lambda: finisher.idle, what="all is written")
-            assert not finisher._bytes and not finisher.full
+            assert not outcome_queue._bytes and not outcome_queue.full
         return finisher
 
     finisher = asyncio.run(run())
@@ -150,9 +156,9 @@ def test_a_refused_progress_report_is_left_out(
     jobs = hands.claim()
 
     async def run() -> None:
-        async with finishing(app.dsn, app.queries, hands.id) as finisher:
+        async with finishing(app.dsn, app.queries, hands.id) as (_, outcome_queue):
             for number, job in enumerate(jobs):
-                finisher.report(
+                outcome_queue.report(
                     job.id, job.token, fraction if number == 7 else number % 2 / 2 or 1, note if number == 7 else "on"
                 )
             await until(lambda: len(told(caplog, logging.WARNING)) == 1, what="it is told")
@@ -174,9 +180,9 @@ def test_an_end_that_the_database_is_asked_about_stands_for_itself(
     first, poisoned, last = hands.claim()
 
     async def run() -> None:
-        async with finishing(app.dsn, app.queries, hands.id) as finisher:
+        async with finishing(app.dsn, app.queries, hands.id) as (finisher, outcome_queue):
             asked = {"cause": "commit", "error": "lost", "traceback": "here", "delay_s": 5.0, "otherwise": "retry"}
-            finisher.deliver([
+            outcome_queue.deliver([
                 Outcome(first.id, first.token, verdict, **asked),  # type: ignore[arg-type]
                 Outcome("no id", poisoned.token, verdict, **asked),  # type: ignore[arg-type]
                 Outcome(last.id, last.token, verdict, **asked),  # type: ignore[arg-type]
@@ -256,15 +262,15 @@ def test_nobody_is_blamed_for_what_concerns_all(
     jobs = hands.claim()
 
     async def run() -> None:
-        async with finishing(outsider, app.queries, hands.id) as finisher:
+        async with finishing(outsider, app.queries, hands.id) as (finisher, outcome_queue):
             conn.execute(begin)
             try:
-                finisher.deliver([
+                outcome_queue.deliver([
                     ended(job, kind, **({"result": "1"} if kind == Verdict.SUCCEEDED else {"delay_s": 60.0}))
                     for job, kind in zip(jobs, kinds, strict=True)
                 ])  # fmt: skip
-                lost = finisher._line.lost
-                await until(lambda: finisher._line.lost > lost + 8, what="it was tried again and again")
+                lost = finisher._connection.lost
+                await until(lambda: finisher._connection.lost > lost + 8, what="it was tried again and again")
             finally:
                 conn.execute(end)
             await until(lambda: finisher.idle, what="all is recorded")
@@ -299,8 +305,8 @@ def test_a_row_that_nothing_can_change_does_not_hold_up_the_others(
     )
 
     async def run() -> Finisher:
-        async with finishing(app.dsn, app.queries, hands.id) as finisher:
-            finisher.deliver([ended(job, Verdict.SUCCEEDED, result="1") for job in jobs])
+        async with finishing(app.dsn, app.queries, hands.id) as (finisher, outcome_queue):
+            outcome_queue.deliver([ended(job, Verdict.SUCCEEDED, result="1") for job in jobs])
             await until(lambda: finisher.idle, what="all that can be written is written")
         return finisher
 
@@ -362,10 +368,10 @@ def test_a_progress_report_that_met_trouble_is_written_all_the_same(app: App, co
     waiting = "select pid from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
 
     async def run() -> None:
-        async with finishing(app.dsn, app.queries, hands.id) as finisher:
+        async with finishing(app.dsn, app.queries, hands.id) as (_, outcome_queue):
             with psycopg.connect(app.dsn) as other:
                 other.execute("select from pgqueue.job for update")
-                finisher.report(job.id, job.token, 0.5, "half")
+                outcome_queue.report(job.id, job.token, 0.5, "half")
                 await until(lambda: conn.execute(waiting).fetchone(), what="it is being written")
                 conn.execute(f"select pg_terminate_backend(pid) from ({waiting}) as busy")
             seen = "select progress, progress_note from pgqueue.job"
@@ -382,10 +388,12 @@ def test_jobs_that_end_in_crowds_share_statements(task_app: App, conn: psycopg.C
     assert len(jobs) == 1000
 
     async def run() -> float:
-        async with finishing(task_app.dsn, task_app.queries, hands.id) as finisher:
+        async with finishing(task_app.dsn, task_app.queries, hands.id) as (finisher, outcome_queue):
             began = time.monotonic()
             for first in range(0, len(jobs), CROWD):
-                finisher.deliver([ended(job, Verdict.SUCCEEDED, result="1") for job in jobs[first : first + CROWD]])
+                outcome_queue.deliver(
+                    [ended(job, Verdict.SUCCEEDED, result="1") for job in jobs[first : first + CROWD]]
+                )
                 await asyncio.sleep(0.001)
             while not finisher.idle:  # noqa: ASYNC110 (it tells nobody)
                 await asyncio.sleep(0)

@@ -261,7 +261,7 @@ def test_f20_a_worker_short_of_descriptors_says_so_and_recovers(
     )
     for child in worker.children()[:4]:
         os.kill(child, signal.SIGKILL)
-    worker.said("did not come up: the system refuses another process (Too many open files)")
+    worker.said("failed to start: cannot start another process (Too many open files)")
     worker.said("libpq could not even begin, for want of file descriptors")
     (tmp_path / "go").touch()
     assert worker.process.poll() is None

@@ -6,7 +6,7 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from pgqueue.job import Claimed
-from pgqueue.worker.supervisor.child_handle import ChildHandle
+from pgqueue.worker.supervisor.child_handle import ChildHandle, Phase
 
 T = TypeVar("T")
 
@@ -36,14 +36,14 @@ class NotingChild(ChildHandle):
         return [[job.id for job in message[1]] for message in self.told if message[0] == "run"]
 
 
-def child(number: int = 1, *, threads: int = 1, ready: bool = True) -> NotingChild:
-    """A child that has come up, and is ready unless it is said otherwise."""
+def child(number: int = 1, *, threads: int = 1, phase: Phase = Phase.READY) -> NotingChild:
+    """A child in some phase of its life, READY unless it is said otherwise."""
 
     async def made() -> NotingChild:
         return NotingChild(number, threads=threads)
 
     handle = asyncio.run(made())
-    handle.ready, handle.came_up = ready, True
+    handle.enter(phase)
     return handle
 
 

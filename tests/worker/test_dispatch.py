@@ -7,7 +7,7 @@ import pytest
 
 from pgqueue.job import Claimed
 from pgqueue.worker.settings import ASYNC_JOBS, CRASH_CAP, FAST_S, FRAME_BYTES, FRAME_JOBS, FRAME_S, STUCK_S
-from pgqueue.worker.supervisor.child_handle import ChildHandle, Run
+from pgqueue.worker.supervisor.child_handle import ChildHandle, Phase, Run
 from pgqueue.worker.supervisor.dispatch import SAMPLES, Dispatcher, TaskProfile
 from tests.worker.parts import NotingChild, child, claimed
 
@@ -22,9 +22,8 @@ class Scene:
     """A dispatcher that knows a slow, a short and an async task."""
 
     def __init__(self, *children: NotingChild, tasks: Iterable[str] = ("slow", "short", "async")) -> None:
-        self.retired: list[ChildHandle] = []
         everybody: list[ChildHandle] = [*children]
-        self.dispatcher = Dispatcher(everybody, retire=self.retired.append)
+        self.dispatcher = Dispatcher(everybody)
         known = {"slow": TaskProfile(False, 5.0), "short": fast(), "async": TaskProfile(True, None)}
         self.dispatcher.learn({name: known[name] for name in tasks})
 
@@ -84,10 +83,10 @@ def test_a_slow_job_for_each_thread_and_the_rest_waits() -> None:
     assert one.given[-1] == ["slow3"] and scene.buffered == ["slow4"]
 
 
-@pytest.mark.parametrize("why", ["starting", "leaving", "isolated"])
+@pytest.mark.parametrize("why", ["starting", "leaving", "gone", "isolated"])
 def test_a_child_that_is_not_usable_gets_nothing(why: str) -> None:
-    one = child(ready=why != "starting")
-    one.leaving, one.isolated = why == "leaving", "other" if why == "isolated" else None
+    one = child(phase={"starting": Phase.STARTING, "leaving": Phase.LEAVING, "gone": Phase.GONE}.get(why, Phase.READY))
+    one.isolated = "other" if why == "isolated" else None
     scene = Scene(one)
     scene.take(*jobs("slow", 1), *jobs("async", 1))
     assert one.given == [] and len(scene.buffered) == 2
@@ -186,16 +185,16 @@ def test_its_last_try_is_in_a_process_that_has_run_nothing() -> None:
     used.done_count = 1
     scene = Scene(used)
     scene.take(claimed("crashed", "slow", crashes=CRASH_CAP - 1))
-    assert used.given == [] and scene.retired == [used]
+    assert used.given == [] and used.phase is Phase.LEAVING and used.told == [("stop",)]
 
 
 def test_no_child_is_sent_away_for_it_where_a_fresh_one_is_or_comes() -> None:
-    used, fresh, coming = child(1), child(2), child(3, ready=False)
+    used, fresh, coming = child(1), child(2), child(3, phase=Phase.STARTING)
     used.done_count = coming.done_count = 1  # the last one is about to end
     for other in fresh, coming:
         scene = Scene(used, other)
         scene.take(claimed("crashed", "slow", crashes=CRASH_CAP - 1))
-        assert scene.retired == [] and used.given == []
+        assert used.phase is Phase.READY and used.given == []
     assert fresh.given == [["crashed"]]
 
 
@@ -204,14 +203,14 @@ def test_an_earlier_try_is_content_with_a_used_process() -> None:
     used.done_count = 1
     scene = Scene(used)
     scene.take(claimed("crashed", "slow", crashes=CRASH_CAP - 2))
-    assert used.given == [["crashed"]] and scene.retired == []
+    assert used.given == [["crashed"]] and used.phase is Phase.READY
 
 
 # -- how many more --
 
 
 def test_there_is_room_for_a_job_on_each_free_thread() -> None:
-    scene = Scene(child(1, threads=3), child(2, threads=2), child(3, ready=False), tasks=["slow"])
+    scene = Scene(child(1, threads=3), child(2, threads=2), child(3, phase=Phase.STARTING), tasks=["slow"])
     assert scene.dispatcher.room() == 5
     scene.take(*jobs("slow", 4))
     assert scene.dispatcher.room() == 1
@@ -227,11 +226,11 @@ def test_there_is_room_for_async_jobs_if_all_are() -> None:
 
 
 def test_what_waits_for_a_child_that_starts_takes_its_room() -> None:
-    one = child(ready=False)
+    one = child(phase=Phase.STARTING)
     scene = Scene(one, tasks=["async"])
     scene.take(*jobs("async", 5))
     assert scene.dispatcher.room() == 0
-    one.ready = True
+    one.enter(Phase.READY)
     assert scene.dispatcher.room() == 1 + ASYNC_JOBS - 5
 
 
@@ -341,15 +340,14 @@ def test_an_async_job_that_leaves_the_buffer_shows_the_same() -> None:
     assert scene.dispatcher.stale() == [] and scene.buffered == [f"async{ASYNC_JOBS + 1}"]
 
 
-@pytest.mark.parametrize("how", ["coming", "leaving"])
-def test_nothing_is_given_back_while_a_child_is_about_to_take_it(how: str) -> None:
-    one, other = child(1), child(2, ready=False)
-    other.came_up, other.leaving = how != "coming", how == "leaving"
+@pytest.mark.parametrize("phase", [Phase.STARTING, Phase.LEAVING])
+def test_nothing_is_given_back_while_a_child_is_about_to_take_it(phase: Phase) -> None:
+    one, other = child(1), child(2, phase=phase)
     scene = Scene(one, other)
     scene.take(*jobs("slow", 2))
     aged(scene)
     assert scene.dispatcher.stale() == []
-    other.came_up, other.leaving = True, False
+    other.enter(Phase.GONE)
     assert [job.id for job in scene.dispatcher.stale()] == ["slow1"]
 
 

@@ -43,7 +43,7 @@ def test_all_places_together_try_once_a_second(clock: LeapingClock) -> None:
 def test_a_child_that_comes_up_ends_every_wait(clock: LeapingClock) -> None:
     async def scene() -> tuple[list[float], float]:
         pacing = RestartPacing()
-        asyncio.get_running_loop().call_later(0.5, pacing.came_up, 0.1)
+        asyncio.get_running_loop().call_later(0.5, pacing.started, 0.1)
         first = await waits(clock, pacing, 5)
         return first, (await waits(clock, pacing, 1))[0]
 
@@ -56,7 +56,7 @@ def test_a_start_may_take_as_long_as_the_slowest_one_lets_fear() -> None:
     pacing = RestartPacing()
     limits = [pacing.limit_s]
     for took_s in (1.0, 10.0, 2.0):
-        pacing.came_up(took_s)
+        pacing.started(took_s)
         limits.append(pacing.limit_s)
     assert limits == [FIRST_START_S, START_S, 10 * START_FACTOR, 10 * START_FACTOR]
 
@@ -68,11 +68,11 @@ def test_the_first_spoiled_child_is_replaced_at_once(clock: LeapingClock, spoile
     assert clock.now_s - began_s == pytest.approx(pause_s)
 
 
-@pytest.mark.parametrize(("end", "rested_s"), [("came_up", 4.0), ("hurry", 0.5)])
+@pytest.mark.parametrize(("end", "rested_s"), [("started", 4.0), ("hurry", 0.5)])
 def test_a_rest_ends_with_the_worker_and_not_with_another_child(clock: LeapingClock, end: str, rested_s: float) -> None:
     async def scene() -> float:
         pacing, began_s = RestartPacing(), clock.now_s
-        ends = {"came_up": lambda: pacing.came_up(0.1), "hurry": pacing.hurry}
+        ends = {"started": lambda: pacing.started(0.1), "hurry": pacing.hurry}
         asyncio.get_running_loop().call_later(0.5, ends[end])
         await pacing.rest(4)
         return clock.now_s - began_s

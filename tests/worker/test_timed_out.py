@@ -2,7 +2,8 @@
 
 from pgqueue.job import Outcome, Verdict
 from pgqueue.worker.settings import CRASH_CAP
-from pgqueue.worker.supervisor.child_handle import ChildHandle
+from pgqueue.worker.supervisor.child_handle import ChildHandle, Phase
+from pgqueue.worker.supervisor.outcome_queue import OutcomeQueue
 from pgqueue.worker.supervisor.timed_out import CAUSE, TimedOutJobs
 from tests.worker.parts import NotingChild, child, claimed
 
@@ -13,32 +14,36 @@ class Scene:
     """Children, whom they may be asked, and what was decided without any."""
 
     def __init__(self, *children: NotingChild) -> None:
-        self.decided: list[Outcome] = []
         everybody: list[ChildHandle] = [*children]
-        self.jobs = TimedOutJobs(everybody, deliver=self.decided.extend)
+        self._outcome_queue = OutcomeQueue()
+        self.jobs = TimedOutJobs(everybody, self._outcome_queue)
+
+    @property
+    def decided(self) -> list[Outcome]:
+        return self._outcome_queue.outcomes
 
 
 def asked(one: NotingChild) -> list[str]:
     """The ids of the jobs of which this child was asked."""
-    return [message[1].id for message in one.told if message[0] == "judge"]
+    return [message[1].id for message in one.told if message[0] == "ask_policy"]
 
 
 def test_the_first_child_that_is_ready_is_asked() -> None:
-    starting, first, second = child(1, ready=False), child(2), child(3)
+    starting, first, second = child(1, phase=Phase.STARTING), child(2), child(3)
     scene = Scene(starting, first, second)
     scene.jobs.add(JOB, "took longer than 5 s")
-    assert first.told == [("judge", JOB, CAUSE, "took longer than 5 s")]
+    assert first.told == [("ask_policy", JOB, CAUSE, "took longer than 5 s")]
     assert not starting.told and not second.told and not scene.decided
     assert scene.jobs.ids() == {"j1"}
 
 
 def test_without_one_that_is_ready_jobs_wait_in_order() -> None:
-    late = child(ready=False)
+    late = child(phase=Phase.STARTING)
     scene = Scene(late)
     scene.jobs.add(JOB, "e")
     scene.jobs.add(claimed("j2"), "e")
     assert not late.told and scene.jobs.ids() == {"j1", "j2"}
-    late.ready = True
+    late.enter(Phase.READY)
     scene.jobs.ask()
     assert asked(late) == ["j1", "j2"]
     scene.jobs.ask()
@@ -60,10 +65,10 @@ def test_what_a_child_leaves_unanswered_is_asked_of_another() -> None:
     for job_id in "j1", "j2":
         scene.jobs.add(claimed(job_id), "e")
     scene.jobs.answered("j1")
-    scene.jobs.buried(second)
+    scene.jobs.ended(second)
     assert asked(first) == ["j1", "j2"] and asked(second) == []
-    first.ready = False
-    scene.jobs.buried(first)
+    first.enter(Phase.GONE)
+    scene.jobs.ended(first)
     assert asked(second) == ["j2"]
     assert scene.jobs.answered("j2") and not scene.decided
 
@@ -74,8 +79,8 @@ def test_a_policy_that_ends_every_process_buries_its_job() -> None:
     scene.jobs.add(JOB, "took longer than 5 s")
     for turn, one in enumerate(children):
         assert asked(one) == ["j1"] and not scene.decided, turn
-        one.ready = False
-        scene.jobs.buried(one)
+        one.enter(Phase.GONE)
+        scene.jobs.ended(one)
     error = f"took longer than 5 s; the process that asked its retry policy ended {CRASH_CAP} times"
     assert scene.decided == [Outcome("j1", 7, Verdict.DEAD, cause=CAUSE, error=error)]
     assert scene.jobs.ids() == set() and not scene.jobs.answered("j1")
@@ -85,7 +90,7 @@ def test_all_can_be_dropped() -> None:
     only = child()
     scene = Scene(only)
     scene.jobs.add(JOB, "e")
-    only.ready = False
+    only.enter(Phase.GONE)
     scene.jobs.add(claimed("j2"), "e")
     assert [job.id for job in scene.jobs.clear()] == ["j1", "j2"]
     assert scene.jobs.ids() == set() and scene.jobs.clear() == []

@@ -149,7 +149,7 @@ class Attempt:
     def _meaning(self, error: BaseException) -> Outcome:
         if self.committing and not db.is_refusal(error):
             # Either it committed or this is what shall become of it: the finisher asks the database.
-            unsure = self.judged(error, cause="commit")
+            unsure = self.by_policy(error, cause="commit")
             return unsure._replace(
                 verdict=Verdict.UNSURE, otherwise=unsure.verdict, result="null" if self.task.keeps else None
             )
@@ -163,20 +163,20 @@ class Attempt:
                 return self._outcome(Verdict.SNOOZE, delay_s=snoozed_s(error))
             case Retry():
                 asked_s(error)  # not by the policy, which would end the job for what is no fault of its own
-                return self.judged(error, cause="exception")
+                return self.by_policy(error, cause="exception")
             case Cancel():
                 return self._outcome(Verdict.CANCELLED, error=self.mask(describe(error, name=False)))
             case TimeLimitExceeded():
-                return self.judged(error, cause="time limit")
+                return self.by_policy(error, cause="time limit")
             case SignatureChanged():
-                failed = self.judged(error, cause="arguments")
+                failed = self.by_policy(error, cause="arguments")
                 return failed._replace(verdict=Verdict.MISFIT, otherwise=failed.verdict)
             case InvalidArguments():
-                return self.judged(error, cause="arguments")
+                return self.by_policy(error, cause="arguments")
             case InvalidResult() | ResultRefused():
-                return self.judged(error, cause="result")
+                return self.by_policy(error, cause="result")
             case _:
-                return self.judged(error, cause="exception")
+                return self.by_policy(error, cause="exception")
 
     def _spoiled_by(self, error: BaseException) -> str | None:
         """Descriptors are tried: libraries tell of their lack in texts of their own."""
@@ -191,7 +191,7 @@ class Attempt:
             return "ran out of file descriptors"
         return None
 
-    def judged(self, error: BaseException, *, cause: str) -> Outcome:
+    def by_policy(self, error: BaseException, *, cause: str) -> Outcome:
         """A failed attempt, by the task's policy: another one after a delay, or dead."""
         job = self.job
         trace, after = None, ""

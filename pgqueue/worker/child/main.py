@@ -8,20 +8,18 @@ whatever it runs; on Linux the kernel sees to it even if user code holds the int
 
 import asyncio
 import ctypes
-import errno
 import json
 import logging
 import os
 import queue
-import resource
 import signal
 import socket
 import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
-from typing import Any, NoReturn
+from collections.abc import Iterator
+from typing import Any
 
 from pgqueue import db
 from pgqueue.app import App
@@ -35,8 +33,9 @@ from pgqueue.worker.child.blocked_loop import BlockedLoopWatch
 from pgqueue.worker.child.contexts import Contexts
 from pgqueue.worker.child.copies import Copies
 from pgqueue.worker.child.executor import Attempt, describe, format_trace, storable
-from pgqueue.worker.child.exits import flush, leave
+from pgqueue.worker.child.exits import leave
 from pgqueue.worker.child.fingerprint import fingerprint
+from pgqueue.worker.child.outgoing import Outgoing, end_alone
 from pgqueue.worker.child.signals import ignore_signals
 from pgqueue.worker.child.thread_leaks import ThreadLeaks
 from pgqueue.worker.link.frames import Unpacker, pack
@@ -44,7 +43,6 @@ from pgqueue.worker.link.running_slots import RunningSlots
 
 logger = logging.getLogger("pgqueue.worker")
 
-FLUSH_S = 0.002  # the first outcome waits this long for company while more jobs are at hand
 PROGRESS_S = 0.1  # a task may report progress as often as it likes; it is sent this often
 MAX_NOTE = 200  # characters of what a task says about its progress
 PR_SET_PDEATHSIG = 1
@@ -55,7 +53,7 @@ class ChildMain:
 
     def __init__(
         self,
-        sock: socket.socket,
+        outgoing: Outgoing,
         slots: RunningSlots,
         app: App,
         setup: dict[str, Any],
@@ -63,21 +61,18 @@ class ChildMain:
         contexts: Contexts,
         copies: Copies,
     ) -> None:
-        self._sock = sock
+        self._outgoing = outgoing
         self._slots = slots
         self._app = app
         self._setup = setup
         self._unstarted: deque[Claimed] = deque()
-        self._tokens: queue.SimpleQueue[bool] = queue.SimpleQueue()  # one per job put into _unstarted; False: stop
+        self._wakeups: queue.SimpleQueue[bool] = queue.SimpleQueue()  # one per job put into _unstarted; False: stop
         self._running: dict[str, tuple[Attempt, asyncio.Task[None] | None]] = {}
-        self._done: list[tuple[Sequence[Any], int]] = []
-        self._waiting_since = 0.0  # the first of them
-        self._out = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._local = threading.local()
-        self._leftovers = ThreadLeaks()
+        self._thread_leaks = ThreadLeaks()
+        self._resigning = threading.Lock()
         self._spoiler: str | None = None  # the job after which this process is of no more use
-        self._useful = False  # some job has succeeded here
         self._contexts = contexts
         self._copies = copies
         copies.running = lambda: [attempt for attempt, _ in list(self._running.values())]
@@ -90,42 +85,42 @@ class ChildMain:
             match message:
                 case ["run", jobs]:
                     self._take([Claimed(*job) for job in jobs])
-                case ["nudge"]:
-                    self._give_back()
-                case ["soft", job_id]:
+                case ["return_unstarted"]:
+                    self._return_unstarted()
+                case ["soft_limit", job_id]:
                     self._interrupt(job_id, over=True)
                 case ["cancel", job_id]:
                     self._interrupt(job_id, over=False)
-                case ["judge", job, cause, error]:
-                    self._judge(Claimed(*job), cause, error)
+                case ["ask_policy", job, cause, error]:
+                    self._ask_policy(Claimed(*job), cause, error)
                 case ["stop"]:
                     for _ in range(self._setup["threads"]):
-                        self._tokens.put(False)
+                        self._wakeups.put(False)
         os._exit(0)
 
     def _take(self, jobs: list[Claimed]) -> None:
         if self._spoiler is not None:  # they were sent before the supervisor knew
-            self._send(["given", [job.id for job in jobs]])
+            self._outgoing.send(["returned", [job.id for job in jobs]])
             return
-        later = []
+        async_jobs = []
         for job in jobs:
             if self._app.tasks[job.task].is_async:
-                later.append(job)
+                async_jobs.append(job)
             else:
                 self._unstarted.append(job)
-                self._tokens.put(True)
-        if later:
-            self._event_loop().call_soon_threadsafe(self._start_async, later)
+                self._wakeups.put(True)
+        if async_jobs:
+            self._event_loop().call_soon_threadsafe(self._start_async, async_jobs)
 
-    def _give_back(self) -> None:
+    def _return_unstarted(self) -> None:
         ids = []
         while True:
             try:
                 ids.append(self._unstarted.pop().id)
             except IndexError:
                 break
-        self.flush()
-        self._send(["given", ids])
+        self._outgoing.flush()
+        self._outgoing.send(["returned", ids])
 
     def _interrupt(self, job_id: str, *, over: bool) -> None:
         attempt, running = self._running.get(job_id, (None, None))
@@ -138,24 +133,24 @@ class ChildMain:
         if running is not None:
             self._event_loop().call_soon_threadsafe(running.cancel)
 
-    def _judge(self, job: Claimed, cause: str, error: str) -> None:
+    def _ask_policy(self, job: Claimed, cause: str, error: str) -> None:
         """Another child was killed while it ran this; only user code knows the policy, so it is asked here."""
-        outcome = self._attempt(job).judged(TimeLimitExceeded(error), cause=cause)
-        self._emit(outcome, 0.0, 0.0)
-        self.flush()
+        outcome = self._attempt(job).by_policy(TimeLimitExceeded(error), cause=cause)
+        self._outgoing.add(outcome, 0.0, 0.0)
+        self._outgoing.flush()
 
     # -- sync jobs --
 
     def run(self, slot: int = 0) -> None:
         """Run sync jobs in this thread until told to stop; `slot` is its own of the running slots."""
-        while self._tokens.get():
+        while self._wakeups.get():
             try:
                 job = self._unstarted.popleft()
             except IndexError:  # taken back in the meantime
                 continue
             self._slots.write(slot, job.id)
             attempt = self._attempt(job)
-            self._leftovers.begin(alone=not self._running)
+            self._thread_leaks.begin(alone=not self._running)
             self._running[job.id] = attempt, None
             began = time.perf_counter()
             try:
@@ -166,13 +161,13 @@ class ChildMain:
                 self._copies.end(job.task)
             now = time.perf_counter()
             del self._running[job.id]
-            self._leftovers.end(job.task)
+            self._thread_leaks.end(job.task)
             if attempt.spoiled or self._spoiler:
                 outcome = self._excused(attempt, outcome)
-            self._emit(outcome, began, now)
-            if attempt.spoiled or not self._unstarted or now - self._waiting_since > FLUSH_S:
-                self.flush()
-            # Only now: a job whose end cannot be sent would be given back for ever, and charged nothing.
+            self._outgoing.add(outcome, began, now)
+            if attempt.spoiled or not self._unstarted or self._outgoing.is_late(now):
+                self._outgoing.flush()
+            # Only now: a job whose end cannot be sent would be given back again and again, and charged nothing.
             self._slots.wipe(slot)
 
     def _connection(self) -> db.Connection:
@@ -196,7 +191,7 @@ class ChildMain:
         return self._loop
 
     def _start_async(self, jobs: list[Claimed]) -> None:
-        self._leftovers.begin(alone=False)
+        self._thread_leaks.begin(alone=False)
         for job in jobs:
             attempt = self._attempt(job)
             # Which loop it is the app decides; not every one takes context=.
@@ -214,12 +209,12 @@ class ChildMain:
             self._copies.end(attempt.task.name)
         self._watch.ended()
         del self._running[attempt.job.id]
-        first = not self._done
+        first = self._outgoing.empty
         if attempt.spoiled or self._spoiler:
             outcome = self._excused(attempt, outcome)
-        self._emit(outcome, began, time.perf_counter())
+        self._outgoing.add(outcome, began, time.perf_counter())
         if first:  # one flush for all that end in this turn of the loop
-            asyncio.get_running_loop().call_soon(self.flush)
+            asyncio.get_running_loop().call_soon(self._outgoing.flush)
 
     async def _async_connection(self) -> db.AsyncConnection:
         conn = await db.connect_async(self._app.dsn, name=self._setup["application_name"], private=False)
@@ -237,7 +232,7 @@ class ChildMain:
             if now - reported_at >= PROGRESS_S or fraction == 1:
                 reported_at = now
                 shown = None if note is None else attempt.mask(storable(str(note)))[:MAX_NOTE]
-                self._send(["progress", job.id, job.token, fraction, shown])
+                self._outgoing.send(["progress", job.id, job.token, fraction, shown])
 
         headers = _headers(job.headers)
         current = CurrentJob(
@@ -248,36 +243,24 @@ class ChildMain:
             job.attempt,
             headers,
             report,
-            waits=self._tell_of_waiting,
+            waits=self._report_waiting,
             give_up=self._replace,
         )
         attempt = Attempt(job, self._app.tasks[job.task], current, worker=self._setup["worker"])
         return attempt
 
-    def _emit(self, outcome: Outcome, began: float, ended: float) -> None:
-        # A success has but four fields; to encode the others' defaults took 0.75 of the 11 us that this process spends on a job.
-        fields: Sequence[Any] = outcome
-        if outcome.verdict == Verdict.SUCCEEDED:
-            fields, self._useful = outcome[:4], True
-        elif outcome.verdict == Verdict.COMMITTED:
-            self._useful = True
-        with self._out:
-            if not self._done:
-                self._waiting_since = ended
-            self._done.append((fields, int((ended - began) * 1e6)))
-
     def _resign(self, job_id: str, why: str) -> None:
         """Ask to be replaced, once, and give back what has not started."""
-        with self._out:
+        with self._resigning:
             if self._spoiler is not None:
                 return
             self._spoiler = job_id
-        self._send(["spent", why, self._useful])
-        self._give_back()
+        self._outgoing.send(["replace_me", why, self._outgoing.useful])
+        self._return_unstarted()
 
-    def _tell_of_waiting(self, current: CurrentJob, awaited: str) -> None:
+    def _report_waiting(self, current: CurrentJob, awaited: str) -> None:
         """A job waits for another one's result: whether that one can run, only the supervisor knows."""
-        self._send(["waits", current.task, awaited])
+        self._outgoing.send(["waits", current.task, awaited])
 
     def _replace(self, current: CurrentJob, reason: str) -> None:
         """A task says that this process is of no more use."""
@@ -297,24 +280,6 @@ class ChildMain:
         )  # fmt: skip
         return Outcome(attempt.job.id, attempt.job.token, Verdict.RELEASE)
 
-    def flush(self) -> None:
-        """Send what is done. What its tasks have printed is to be seen before anybody hears of their end."""
-        flush()
-        with self._out:
-            done, self._done = self._done, []
-        if done:
-            self._send(["done", done, _memory_mb() if self._setup["weigh"] else 0])
-
-    def _send(self, message: list[Any]) -> None:
-        if self._copies.foreign:
-            return
-        data = pack(message)
-        with self._out:
-            try:
-                self._sock.sendall(data)
-            except OSError as error:
-                _cut_off(error)
-
 
 def _headers(text: str | None) -> dict[str, Any]:
     """A job's headers as its task sees them. Whoever writes rows by hand may have stored anything."""
@@ -326,16 +291,6 @@ def _headers(text: str | None) -> dict[str, Any]:
         return {}
     headers.pop(MARKS, None)
     return headers
-
-
-def _memory_mb() -> float:
-    """Resident memory of this process; where the kernel does not tell it, the peak."""
-    try:
-        with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123 (read per batch)
-            return int(file.read().split()[1]) * resource.getpagesize() / 1e6
-    except OSError:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak / 1e6 if sys.platform == "darwin" else peak / 1e3
 
 
 def _die_with_parent(parent_pid: int) -> None:
@@ -351,15 +306,7 @@ def _frames(sock: socket.socket) -> Iterator[list[Any]]:
         while data := sock.recv(1 << 16):
             yield from unpacker.feed(data)
     except OSError as error:
-        _cut_off(error)
-
-
-def _cut_off(error: OSError) -> NoReturn:
-    """No supervisor, no one to work for: it or its successor runs the job again."""
-    if error.errno in (errno.EBADF, errno.ENOTSOCK):
-        logger.error("a task has closed file descriptors that are not its own: this process can work no more")
-        flush()
-    os._exit(1)
+        end_alone(error)
 
 
 def _hello(app: App) -> dict[str, Any]:
@@ -394,9 +341,9 @@ def main() -> None:
         sock.sendall(pack(["failed", reason, trace]))
         sys.exit(1)
     slots_fd = int(sys.argv[2])
-    child = ChildMain(
-        sock, RunningSlots(slots_fd, slots=setup["threads"]), app, setup, contexts=Contexts(), copies=copies
-    )
+    outgoing = Outgoing(sock, copies, weigh=setup["weigh"])
+    slots = RunningSlots(slots_fd, slots=setup["threads"])
+    child = ChildMain(outgoing, slots, app, setup, contexts=Contexts(), copies=copies)
     os.close(slots_fd)  # the memory stays; what a task starts shall not inherit it
     sock.sendall(pack(["hello", hello]))
     threading.Thread(target=child.read, args=(frames,), name="pgqueue reader", daemon=True).start()
@@ -409,7 +356,7 @@ def main() -> None:
     child.run()
     for thread in others:
         thread.join()
-    child.flush()
+    outgoing.flush()
     leave()
 
 

@@ -1,9 +1,24 @@
 """What supervisor and children say to each other: JSON lists, each behind four bytes of length, over a socket pair.
 
-Supervisor to child: ["setup", {...}] first, then ["run", [job, ...]], ["nudge"], ["soft", id], ["cancel", id],
-["judge", job, cause, error], ["stop"]. Child to supervisor: ["hello", {...}] or ["failed", reason] first, then
-["done", [[outcome, microseconds], ...], rss_mb], ["spent", why, whether any job succeeded], ["given", [id, ...]],
-["progress", id, token, fraction, note], ["waits", task, awaited id].
+Supervisor to child:
+
+["setup", {...}]                                    first: the app, the number of threads, the worker's name
+["run", [job, ...]]                                 jobs, of which the sync ones start in this order
+["return_unstarted"]                                return what has not started
+["soft_limit", id]                                  its time limit is over: interrupt it where that is safe
+["cancel", id]                                      somebody asked to cancel it
+["ask_policy", job, cause, error]                   its child was killed over its time limit: what does its policy say?
+["stop"]                                            finish what you have, and end
+
+Child to supervisor:
+
+["hello", {...}] or ["failed", reason, trace]       first: the app's settings and tasks, or why it could not be imported
+["done", [[outcome, microseconds], ...], rss_mb]    jobs that have ended, and those whose policy was asked
+["returned", [id, ...]]                             these have not started and will not start here
+["replace_me", why, any job succeeded]              this process is of no more use
+["progress", id, token, fraction, note]             how far a job has come
+["waits", task, awaited id]                         a job waits in result() for another one
+
 Nothing is pickled: a child that runs hostile data can at worst say wrong things about its own jobs.
 """
 

@@ -2,28 +2,26 @@
 
 import asyncio
 import time
-from collections.abc import Callable
 
 from pgqueue.worker.supervisor.cursors import Cursors, Pair
-from pgqueue.worker.supervisor.wakeups import DUE_NOISE_S
+from pgqueue.worker.supervisor.wakeups import DUE_NOISE_S, Wakeups
 
 GIVE_WAY_S = 2.0  # for others to take a job that falls due; who is busy for longer gets it when it falls due again
 
 
 class AvoidedTasks:
-    """Their names. `on_back` is told when a task that gave way may be claimed again."""
+    """Their names. The doorbell is rung when a task that gave way may be claimed again."""
 
-    def __init__(self, cursors: Cursors, *, on_back: Callable[[], None]) -> None:
+    def __init__(self, cursors: Cursors, wakeups: Wakeups) -> None:
         self._cursors = cursors
-        self._on_back = on_back
+        self._wakeups = wakeups
         self._unknown: set[str] = set()
         self._until: dict[str, float] = {}  # monotonic, by task
-        self.full: frozenset[str] = frozenset()
         self._before_full: dict[Pair, int] = {}  # the cursors when these became full
 
     def names(self) -> list[str]:
         """All of them."""
-        return sorted(self._unknown | self.full)
+        return sorted(self._unknown | self._wakeups.left_alone)
 
     def unknown(self) -> list[str]:
         """Those that are left to other workers; the others only wait for a place here."""
@@ -37,9 +35,9 @@ class AvoidedTasks:
 
     def set_full(self, full: frozenset[str]) -> None:
         """Leave tasks alone that have no place, as long as others have some; then go back to those that were passed by."""
-        if full != self.full:
+        if full != self._wakeups.left_alone:
             self._cursors.rewind_to(self._before_full)
-            self.full, self._before_full = full, self._cursors.snapshot() if full else {}
+            self._wakeups.left_alone, self._before_full = full, self._cursors.snapshot() if full else {}
 
     def give_way(self, task: str, due_s: float) -> None:
         """Leave it alone for a moment, once its job falls due."""
@@ -53,4 +51,4 @@ class AvoidedTasks:
     def _take_again(self, task: str) -> None:
         if time.monotonic() >= self._until[task] - DUE_NOISE_S:  # it was not left alone once more in the meantime
             self._unknown.discard(task)
-            self._on_back()
+            self._wakeups.doorbell.set()

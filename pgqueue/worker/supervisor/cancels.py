@@ -38,13 +38,13 @@ class Cancels:
                     run.cancelled_at = time.monotonic()
                     child.send("cancel", run.job.id)
 
-    def look(self, now: float) -> None:
+    def enforce(self, now: float) -> None:
         """End the children of jobs that were asked, did not stop, and are to be killed."""
         for child in self._children:
             for run in child.runs:
                 if (
                     run.kill
-                    and not child.cut
+                    and not child.ending.by_force
                     and run.cancelled_at is not None
                     and now - run.cancelled_at > KILL_GRACE_S
                 ):
@@ -54,5 +54,5 @@ class Cancels:
         if not child.was_running(run):
             return
         logger.warning("job %s (%s) is cancelled by force; child %d is killed", run.job.id, run.job.task, child.number)
-        child.cut = True
-        child.kill()
+        child.ending.by_force = True
+        child.process.kill()

@@ -1,23 +1,39 @@
-"""One child process as its supervisor sees it: started, spoken to over a socket pair, given jobs, killed."""
+"""One child as its supervisor sees it: the phase of its life, the jobs it has, and why it ends.
+
+phase     begins with                       is given jobs  what it has          ends with
+--------  --------------------------------  -------------  -------------------  -----------------------------
+STARTING  the start of its process          no             nothing              its hello, or its end
+READY     its hello                         yes            runs                 a reason to replace it, or our stop
+LEAVING   the same                          no             is finished or       its end
+                                                           given back
+GONE      the end of its connection, which  no             is settled by        the end of its process
+          the kernel may tell before the                   children.py
+          end of the process
+
+A phase follows an earlier one and never comes back. A child is told to stop when it leaves and has nothing left.
+"""
 
 import asyncio
-import logging
-import os
-import signal
-import socket
-import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from enum import IntEnum
+from functools import partial
 from itertools import islice
 from typing import Any
 
 from pgqueue.job import Claimed
-from pgqueue.worker.link.frames import Unpacker, pack
-from pgqueue.worker.link.running_slots import RunningSlots, blank
-from pgqueue.worker.settings import COMING_S
+from pgqueue.worker.settings import STARTING_S
+from pgqueue.worker.supervisor.child_process import ChildProcess
 
-logger = logging.getLogger("pgqueue.worker")
+
+class Phase(IntEnum):
+    """Of a child's life, in order."""
+
+    STARTING = 0
+    READY = 1
+    LEAVING = 2
+    GONE = 3
 
 
 @dataclass(slots=True, eq=False)
@@ -34,127 +50,105 @@ class Run:
     kill: bool = False  # to be killed, should it not
 
 
-class ChildHandle(asyncio.Protocol):
-    """One child process and the jobs it has. Ready after its hello; leaving once it is told to stop."""
+@dataclass(slots=True)
+class Ending:
+    """What is known of a child's end besides its exit code: who is to blame, and whether the next one will fare better."""
+
+    timed_out: str | None = None
+    """The job for whose time limit it is being killed; what else it has is not to blame."""
+    by_force: bool = False
+    """It is being killed for a job that somebody cancelled; nothing that it has is to blame."""
+    reason: str | None = None
+    """Why it could not start."""
+    unrecoverable: bool = False
+    """Another start would fail likewise."""
+    fruitless: bool = False
+    """It was spoiled before any job succeeded in it."""
+
+
+class ChildHandle:
+    """One child and its jobs. `heard` takes what it says."""
 
     def __init__(self, number: int, *, threads: int, heard: Callable[["ChildHandle", list[Any]], None]) -> None:
         self.number = number
         self.threads = threads
+        self.process = ChildProcess(
+            threads=threads, heard=partial(heard, self), hung_up=partial(self.enter, Phase.GONE)
+        )
+        self.phase = Phase.STARTING
+        self.born_at = time.monotonic()
+        self.ready_at: float | None = None
+        self.ending = Ending()
         self.sync_runs: dict[str, Run] = {}  # in the order given, which is the order of starting
         self.async_runs: dict[str, Run] = {}
         self.isolated: str | None = None
-        self.ready = False
-        self.came_up = False
-        self.leaving = False
         self.done_count = 0
-        self.born_at = time.monotonic()
         # When a sync job last began, and when an async one was last given. Both kinds talk, so what was heard tells neither.
         self.moved_at = self.filled_at = 0.0
         self.busy_since = 0.0
-        self.nudged = False
-        self.condemned: str | None = None  # the job for whose time limit this child is being killed
-        self.cut = False  # it is being killed for one job's sake; what else it has is not to blame
-        self.failed: str | None = None
-        self.hopeless = False  # another try would fail likewise
-        self.fruitless = False  # it was spoiled before any job succeeded in it
-        self._told = False
-        self.process: asyncio.subprocess.Process | None = None
-        self._slots: RunningSlots | None = None
-        self.closed = asyncio.get_running_loop().create_future()
-        self._heard = heard
-        self._unpacker = Unpacker()
-        self._transport: asyncio.Transport | None = None
+        self.asked_back = False  # what has not started, and it has not answered yet
 
-    # -- the wire --
+    # -- its life --
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        for message in self._unpacker.feed(data):
-            self._heard(self, message)
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self.ready = False  # it is gone, even if the kernel has not said so yet
-        if not self.closed.done():
-            self.closed.set_result(None)
-
-    def send(self, *message: Any) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(pack(list(message)))
-
-    async def launch(self, setup: dict[str, Any]) -> None:
-        """Start the process and tell it what it is for; raises OSError if the system refuses one."""
-        ours, theirs = socket.socketpair()
-        with theirs:
-            try:
-                await self._spawn(theirs.fileno())
-            except OSError:
-                ours.close()
-                raise
-        await asyncio.get_running_loop().create_connection(lambda: self, sock=ours)
-        self.send("setup", setup)
-
-    async def _spawn(self, fd: int) -> None:
-        slots = blank(slots=self.threads)
-        try:
-            self._slots = RunningSlots(slots, slots=self.threads)
-            fds = [fd, slots]
-            self.process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "pgqueue.worker.child.main", *map(str, fds), str(os.getpid()),
-                pass_fds=fds, start_new_session=True, stdin=asyncio.subprocess.DEVNULL,
-            )  # fmt: skip
-        finally:
-            os.close(slots)
-
-    async def ended(self, *, start_s: float) -> None:
-        """Wait until the process has ended and everything it still said was heard. It has start_s seconds to come up."""
-        assert self.process is not None
-        starting = asyncio.get_running_loop().call_later(start_s, self._give_up_starting, start_s)
-        await self.process.wait()
-        starting.cancel()
-        # A process that the task started may hold the socket open after the child's end.
-        await asyncio.wait([self.closed], timeout=0.2)
-        if self._transport is not None:
-            self._transport.abort()
-
-    def _give_up_starting(self, start_s: float) -> None:
-        if not self.came_up:
-            self.failed = f"it did not finish importing the app within {start_s:.0f} s"
-            self.hopeless = True
-            self.kill()
+    def enter(self, phase: Phase) -> None:
+        """Go on to a phase, unless it is over already."""
+        if phase is Phase.READY and self.ready_at is None:
+            self.ready_at = time.monotonic()
+        self.phase = max(self.phase, phase)
 
     @property
-    def coming(self) -> bool:
+    def started(self) -> bool:
+        """It said its hello."""
+        return self.ready_at is not None
+
+    @property
+    def starting(self) -> bool:
         """It was started just now, and will soon take jobs."""
-        return not self.came_up and time.monotonic() - self.born_at < COMING_S
+        return self.phase is Phase.STARTING and time.monotonic() - self.born_at < STARTING_S
 
-    def close(self) -> None:
-        """Give back what its supervisor kept of it."""
-        if self._slots is not None:
-            self._slots.close()
+    @property
+    def answers(self) -> bool:
+        """It can be asked something, though it may get no more jobs."""
+        return self.phase in (Phase.READY, Phase.LEAVING)
 
-    def was_running(self, run: "Run") -> bool:
-        """Whether this job ran when the process died. Of async jobs any may have been the one that was at it."""
-        return run.is_async or self._slots is None or run.job.id in self._slots.running()
+    @property
+    def usable(self) -> bool:
+        """It may be given jobs."""
+        return self.phase is Phase.READY and self.isolated is None
 
-    def death(self) -> str:
-        """How the process ended, for people."""
-        code = None if self.process is None else self.process.returncode
-        if code is not None and code < 0:
-            name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
-            hint = " (if nobody sent it: out of memory)" if -code == signal.SIGKILL else ""
-            return f"was killed by {name}{hint}"
-        return f"exited with code {code}"
+    async def ended(self, *, start_s: float) -> None:
+        """Wait until the process has ended and everything it still said was heard. It has start_s seconds to start."""
+        starting = asyncio.get_running_loop().call_later(start_s, self._give_up_starting, start_s)
+        await self.process.ended()
+        starting.cancel()
 
-    def kill(self) -> None:
-        """End the process now, whatever it runs, together with what it started in its session."""
-        if self.process is not None and self.process.returncode is None:
-            try:
-                os.killpg(self.process.pid, signal.SIGKILL)
-            except ProcessLookupError:  # it has just ended by itself
-                return
+    def _give_up_starting(self, start_s: float) -> None:
+        if not self.started:
+            self.ending.reason = f"it did not finish importing the app within {start_s:.0f} s"
+            self.ending.unrecoverable = True
+            self.process.kill()
+
+    def send(self, *message: Any) -> None:
+        """One message, see link/frames.py."""
+        self.process.send(*message)
+
+    def ask_back(self) -> None:
+        """Ask for what has not started."""
+        self.asked_back = True
+        self.send("return_unstarted")
+
+    def leave(self) -> None:
+        """Give it no more. It ends when it has nothing left: what has not started goes to others."""
+        self.enter(Phase.LEAVING)
+        if self.empty:
+            self.send("stop")
+        else:
+            self.ask_back()
+
+    def end_if_done(self) -> None:
+        """Tell it to stop if it leaves and has finished what it had."""
+        if self.phase is Phase.LEAVING and self.empty:
+            self.send("stop")
 
     # -- its jobs --
 
@@ -167,19 +161,13 @@ class ChildHandle(asyncio.Protocol):
     def empty(self) -> bool:
         return not self.sync_runs and not self.async_runs
 
-    @property
-    def usable(self) -> bool:
-        return self.ready and not self.leaving and self.isolated is None
-
-    def stop(self) -> None:
-        """Let it finish what it has and end."""
-        self.leaving = True
-        if not self._told:
-            self._told = True
-            self.send("stop")
+    def was_running(self, run: Run) -> bool:
+        """Whether this job ran when the process died. Of async jobs any may have been the one that was at it."""
+        running = self.process.running()
+        return run.is_async or running is None or run.job.id in running
 
     def give(self, runs: list[Run]) -> None:
-        """Buffer over jobs in one frame."""
+        """Hand over jobs in one frame."""
         if self.empty:
             self.busy_since = time.monotonic()
         for run in runs:
@@ -189,7 +177,7 @@ class ChildHandle(asyncio.Protocol):
         self.mark_started()
         self.send("run", [run.job for run in runs])
 
-    def rest(self) -> float:
+    def take_busy_s(self) -> float:
         """How long it had jobs, up to now, since it was last asked."""
         now = time.monotonic()
         busy_s, self.busy_since = now - self.busy_since, now
@@ -207,3 +195,8 @@ class ChildHandle(asyncio.Protocol):
         if self.isolated == job_id:
             self.isolated = None
         return run
+
+    def forget(self) -> None:
+        """Its jobs are no longer ours."""
+        self.sync_runs.clear()
+        self.async_runs.clear()

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from pgqueue.errors import ConfigError
@@ -12,49 +12,37 @@ from pgqueue.job import Claimed, Outcome, Verdict
 from pgqueue.terminal import escape
 from pgqueue.worker.settings import CRASH_CAP, EXIT_S, HARD_GRACE_S, START_TRIES, STUCK_S, TICK_S, Settings
 from pgqueue.worker.supervisor.cancels import Cancels
-from pgqueue.worker.supervisor.child_handle import ChildHandle, Run
+from pgqueue.worker.supervisor.child_handle import ChildHandle, Phase, Run
+from pgqueue.worker.supervisor.demand import WorkDone
 from pgqueue.worker.supervisor.dispatch import Buffer, Dispatcher, TaskProfile
+from pgqueue.worker.supervisor.outcome_queue import OutcomeQueue
 from pgqueue.worker.supervisor.restarts import RestartPacing
 from pgqueue.worker.supervisor.timed_out import TimedOutJobs
 from pgqueue.worker.supervisor.waits import Waits
+from pgqueue.worker.supervisor.wakeups import Wakeups
 
 logger = logging.getLogger("pgqueue.worker")
 
 
 class Children:
-    """All children of one worker.
+    """All children of one worker. `hello` is what the first of them says; an exception if none can ever start."""
 
-    `deliver` takes outcomes, `report` progress; `stirred` is called when capacity may have changed.
-    """
-
-    def __init__(
-        self,
-        settings: Settings,
-        *,
-        deliver: Callable[[list[Outcome]], None],
-        report: Callable[[str, int, float | None, str | None], None],
-        stirred: Callable[[], None],
-    ) -> None:
+    def __init__(self, settings: Settings, outcome_queue: OutcomeQueue, wakeups: Wakeups) -> None:
         self._settings = settings
-        self._deliver = deliver
-        self._report = report
-        self._stirred = stirred
+        self._outcome_queue = outcome_queue
+        self._wakeups = wakeups
         self.children: list[ChildHandle] = []
-        self._dispatcher = Dispatcher(self.children, retire=self._retire)
+        self._dispatcher = Dispatcher(self.children)
         self.hello: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
-        self._hello_seen = False
         self._setup: dict[str, Any] = {}
         self._keepers: list[asyncio.Task[None]] = []
-        self._judgments = TimedOutJobs(self.children, deliver=deliver)
+        self._timed_out = TimedOutJobs(self.children, outcome_queue)
         self.cancels = Cancels(self.children)
         self._waits = Waits(self.children)
         self._stopping = False
-        self._starts = RestartPacing()
+        self._restarts = RestartPacing()
         self._work = asyncio.Event()  # set while there is anything to look after
-        # How fast jobs get done when there are enough of them: how long children had some, added up, and how many came back.
-        # Time spent waiting for a claim tells nothing, or a slow database would make the claims small as well.
-        self.busy_s = 0.0
-        self.finished = 0
+        self.work_done = WorkDone()
 
     # -- processes --
 
@@ -71,51 +59,53 @@ class Children:
             self.children.append(child)
             await self._live(child)
             self.children.remove(child)
-            self._bury(child)
-            failures = 0 if child.came_up else failures + 1
-            spoiled = spoiled + 1 if child.fruitless else 0
+            self._settle(child)
+            ending = child.ending
+            failures = 0 if child.started else failures + 1
+            spoiled = spoiled + 1 if ending.fruitless else 0
             if not failures or self._stopping:
-                await self._starts.rest(spoiled)
+                await self._restarts.rest(spoiled)
                 continue
-            reason = child.failed or f"it {child.death()} while importing the app"
-            if not self._hello_seen and (child.hopeless or failures >= START_TRIES):
-                self._give_up(reason if child.hopeless else f"no child came up in {failures} tries: {reason}")
+            reason = ending.reason or f"it {child.process.death()} while importing the app"
+            if not self._welcomed and (ending.unrecoverable or failures >= START_TRIES):
+                self._give_up(reason if ending.unrecoverable else f"no child started in {failures} tries: {reason}")
                 return
-            logger.error("child %d did not come up: %s", number, reason)
-            await self._starts.back_off(failures)
+            logger.error("child %d failed to start: %s", number, reason)
+            await self._restarts.back_off(failures)
 
     async def _live(self, child: ChildHandle) -> None:
         """One child from its start to its end."""
         try:
-            await child.launch(self._setup)
+            await child.process.launch(self._setup)
         except OSError as error:  # no memory, no descriptors, too many processes
-            child.failed = f"the system refuses another process ({error.strerror}): raise the limit, or lower -c"
+            child.ending.reason = f"cannot start another process ({error.strerror}): raise the limit, or lower -c"
             return
         if self._stopping:
-            child.kill()
-        await child.ended(start_s=self._starts.limit_s)
+            child.process.kill()
+        await child.ended(start_s=self._restarts.limit_s)
 
     def _give_up(self, reason: str) -> None:
-        """Nothing ever came up, and trying on would hide it from whoever started this worker."""
+        """Nothing ever started, and to go on trying would hide it from the user who started this worker."""
         if not self.hello.done():
             self.hello.set_exception(ConfigError(reason))
 
-    def _bury(self, child: ChildHandle) -> None:
-        """Settle the jobs of a child that has ended."""
+    def _settle(self, child: ChildHandle) -> None:
+        """Say what becomes of the jobs of a child that has ended."""
         for run in list(child.runs):
             self._settle_lost(child, run)
-        self._judgments.buried(child)
-        child.close()
+        self._timed_out.ended(child)
+        child.process.close()
         self.dispatch()
-        self._stirred()
+        self._changed()
 
     def _settle_lost(self, child: ChildHandle, run: Run) -> None:
-        if run.job.id == child.condemned:
-            self._judgments.add(run.job, f"the task ran longer than its timeout of {run.timeout_s:g} s and was killed")
-        elif child.condemned is not None or child.cut or self._stopping or not child.was_running(run):
+        ending = child.ending
+        if run.job.id == ending.timed_out:
+            self._timed_out.add(run.job, f"the task ran longer than its timeout of {run.timeout_s:g} s and was killed")
+        elif ending.timed_out is not None or ending.by_force or self._stopping or not child.was_running(run):
             self._release([run.job])
         else:
-            self._deliver([_crash(run.job, child.death())])
+            self._outcome_queue.deliver([_crash(run.job, child.process.death())])
 
     # -- what children say --
 
@@ -123,92 +113,90 @@ class Children:
         match message:
             case ["done", done, rss_mb]:
                 self._done(child, done, rss_mb)
-            case ["spent", why, useful]:
+            case ["replace_me", why, useful]:
                 logger.warning("child %d %s and is replaced", child.number, why)
-                child.fruitless = not useful
-                self._retire(child)
-            case ["given", ids]:
-                self._given(child, ids)
+                child.ending.fruitless = not useful
+                child.leave()
+            case ["returned", ids]:
+                self._returned(child, ids)
             case ["progress", job_id, token, fraction, note]:
-                self._report(job_id, token, fraction, note)
+                self._outcome_queue.report(job_id, token, fraction, note)
             case ["waits", task, awaited]:
                 self._waits.heard(task, awaited)
             case ["hello", hello]:
                 self._welcome(child, hello)
             case ["failed", reason, trace]:
-                child.failed = reason
-                child.hopeless = True
-                if trace and not self._hello_seen:
+                child.ending.reason = reason
+                child.ending.unrecoverable = True
+                if trace and not self._welcomed:
                     sys.stderr.write(escape(trace))
 
     def _welcome(self, child: ChildHandle, hello: dict[str, Any]) -> None:
-        child.ready = child.came_up = True
-        self._starts.came_up(time.monotonic() - child.born_at)
+        child.enter(Phase.READY)
+        self._restarts.started(time.monotonic() - child.born_at)
         tasks = hello["tasks"].items()
         self._dispatcher.learn(
             {name: TaskProfile(is_async=task["is_async"], timeout_s=task["timeout_s"]) for name, task in tasks}
         )
-        if not self._hello_seen:
-            self._hello_seen = True
+        if not self.hello.done():
             self.hello.set_result(hello)
-        self._judgments.ask()
+        self._timed_out.ask()
         self.dispatch()
-        self._stirred()
+        self._changed()
+
+    @property
+    def _welcomed(self) -> bool:
+        """Some child has said its hello."""
+        return self.hello.done() and not self.hello.cancelled() and self.hello.exception() is None
+
+    def _changed(self) -> None:
+        """There may be room, or for other tasks than before."""
+        self._wakeups.capacity.set()
+        if (left_alone := self._wakeups.left_alone) and self.full() != left_alone:
+            self._wakeups.doorbell.set()  # what was left alone may start: sleep no longer
 
     def _done(self, child: ChildHandle, done: list[Any], rss_mb: float) -> None:
-        if not child.empty:  # else it was only asked to judge
-            self.busy_s += child.rest()
-            self.finished += len(done)
+        if not child.empty:  # else it was only asked for its policy
+            self.work_done.busy_s += child.take_busy_s()
+            self.work_done.finished += len(done)
         outcomes, tasks = [], self.tasks
         for fields, run_us in done:
             outcome = Outcome(*fields)
             run = child.pop(outcome.job_id)
             if run is None:
-                if not self._judgments.answered(outcome.job_id):
+                if not self._timed_out.answered(outcome.job_id):
                     continue  # it has no say in this job (any more): we were declared dead, and start over
             elif (profile := tasks.get(run.job.task)) is not None:
                 profile.measured(run_us / 1e6)
             outcomes.append(outcome)
         child.mark_started()
         child.done_count += len(done)
-        self._deliver(outcomes)
+        self._outcome_queue.deliver(outcomes)
         self._retire_if_due(child, rss_mb)
-        self._let_go(child)
+        child.end_if_done()
         self.dispatch()
-        self._stirred()
+        self._changed()
 
     def _retire_if_due(self, child: ChildHandle, rss_mb: float) -> None:
         limits = self._settings
         worn = limits.max_tasks_per_child is not None and child.done_count >= limits.max_tasks_per_child
         heavy = limits.max_memory_per_child_mb is not None and rss_mb > limits.max_memory_per_child_mb
-        if (worn or heavy) and not child.leaving:
+        if (worn or heavy) and child.phase is Phase.READY:
             logger.info("child %d is replaced after %d jobs, at %.0f MB", child.number, child.done_count, rss_mb)
-            self._retire(child)
+            child.leave()
 
-    def _retire(self, child: ChildHandle) -> None:
-        child.leaving = True
-        if child.empty:
-            child.stop()
-        else:
-            child.send("nudge")  # what has not started goes to others; the last outcome stops it
-
-    def _let_go(self, child: ChildHandle) -> None:
-        """A child that leaves has finished what it had."""
-        if child.leaving and child.empty:
-            child.stop()
-
-    def _given(self, child: ChildHandle, ids: list[str]) -> None:
-        child.nudged = False
+    def _returned(self, child: ChildHandle, ids: list[str]) -> None:
+        child.asked_back = False
         for job_id in reversed(ids):
             if run := child.pop(job_id):
                 self.buffer.take_back(run)
         if ids and not self.buffer.sync_since:
             self.buffer.sync_since = child.moved_at  # they have waited since then
-        self._let_go(child)
+        child.end_if_done()
         if self._stopping:
             self.release_buffer()
         self.dispatch()
-        self._stirred()
+        self._changed()
 
     # -- jobs --
 
@@ -217,8 +205,8 @@ class Children:
         return {run.job.id: run for child in self.children for run in child.runs}
 
     def holds(self) -> set[str]:
-        """The ids of every job in this worker's hands: given, buffered or being judged."""
-        return self.running().keys() | {job.id for job in self.buffer} | self._judgments.ids()
+        """The ids of every job in this worker's hands: given, buffered or timed out."""
+        return self.running().keys() | {job.id for job in self.buffer} | self._timed_out.ids()
 
     @property
     def buffer(self) -> Buffer:
@@ -255,26 +243,25 @@ class Children:
     # -- time --
 
     async def tick(self) -> None:
-        """Look after running jobs for ever: time limits, and jobs stuck behind others. Asleep while nothing runs."""
+        """Check running jobs, again and again: time limits, and jobs stuck behind others. Asleep while nothing runs."""
         while True:
             if self.idle:
                 self._work.clear()
                 await self._work.wait()
             await asyncio.sleep(TICK_S)
-            self.look()
+            self.check_limits()
 
-    def look(self) -> None:
-        """One look at everything that runs."""
+    def check_limits(self) -> None:
+        """Check everything that runs, once."""
         now = time.monotonic()
         for child in list(self.children):
-            if len(child.sync_runs) > child.threads and now - child.moved_at > STUCK_S and not child.nudged:
-                child.nudged = True
-                child.send("nudge")
+            if len(child.sync_runs) > child.threads and now - child.moved_at > STUCK_S and not child.asked_back:
+                child.ask_back()
             for run in list(child.runs):
                 if run.timeout_s is not None and run.started_at is not None:
                     self._limit(child, run, now)
         self._release(self._dispatcher.stale())
-        self.cancels.look(now)
+        self.cancels.enforce(now)
 
     def release_buffer(self) -> None:
         """Give back what has not started."""
@@ -282,22 +269,20 @@ class Children:
 
     def _release(self, jobs: Iterable[Claimed]) -> None:
         if jobs:
-            self._deliver([Outcome(job.id, job.token, Verdict.RELEASE) for job in jobs])
+            self._outcome_queue.deliver([Outcome(job.id, job.token, Verdict.RELEASE) for job in jobs])
 
     def _limit(self, child: ChildHandle, run: Run, now: float) -> None:
         assert run.started_at is not None and run.timeout_s is not None
         if run.soft_at is None and now - run.started_at > run.timeout_s:
             run.soft_at = now
-            child.send("soft", run.job.id)
-        elif run.soft_at is not None and now - run.soft_at > HARD_GRACE_S and child.condemned is None:
+            child.send("soft_limit", run.job.id)
+        elif run.soft_at is not None and now - run.soft_at > HARD_GRACE_S and child.ending.timed_out is None:
             logger.warning(
                 "job %s (%s) did not end %g s after its timeout; its child is killed",
-                run.job.id,
-                run.job.task,
-                HARD_GRACE_S,
-            )
-            child.condemned = run.job.id
-            child.kill()
+                run.job.id, run.job.task, HARD_GRACE_S,
+            )  # fmt: skip
+            child.ending.timed_out = run.job.id
+            child.process.kill()
 
     # -- the end --
 
@@ -305,40 +290,39 @@ class Children:
         """Nothing here is ours any more: end all children, settle nothing, start over with a new setup."""
         self._setup |= setup
         self.buffer.clear()
-        self._judgments.clear()
+        self._timed_out.clear()
         for child in self.children:
-            child.sync_runs.clear()
-            child.async_runs.clear()
-            child.kill()
+            child.forget()
+            child.process.kill()
 
     def recall(self) -> None:
         """Take back everything that has not started."""
         self._stopping = True
         self.release_buffer()
         for child in self.children:
-            child.send("nudge")
+            child.ask_back()
 
     @property
     def idle(self) -> bool:
-        """Nothing given, nothing buffered, nothing being judged."""
-        return not self.buffer and not self._judgments.ids() and all(child.empty for child in self.children)
+        """Nothing given, nothing buffered, nothing timed out."""
+        return not self.buffer and not self._timed_out.ids() and all(child.empty for child in self.children)
 
     async def stop(self) -> None:
         """End all children: politely those that have nothing to do, the others by force."""
         self._stopping = True
-        self._starts.hurry()
+        self._restarts.hurry()
         for child in self.children:
-            if child.ready and child.empty:
-                child.stop()
+            if child.answers and child.empty:
+                child.leave()
             else:
-                child.kill()
+                child.process.kill()
         if self._keepers:
             _, late = await asyncio.wait(self._keepers, timeout=EXIT_S + 2)
             for child in self.children:
-                child.kill()
+                child.process.kill()
             if late:
                 await asyncio.wait(late)
-        self._release(self._judgments.clear())
+        self._release(self._timed_out.clear())
 
 
 def _crash(job: Claimed, death: str) -> Outcome:

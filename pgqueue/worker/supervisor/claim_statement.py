@@ -23,8 +23,8 @@ MOST_SET_ASIDE = 10  # jobs that cannot be claimed, one after the other; more of
 class ClaimStatement:
     """Sends claims for the worker of this name."""
 
-    def __init__(self, line: WorkConnection, queries: Queries, avoided: AvoidedTasks, *, name: str) -> None:
-        self._line = line
+    def __init__(self, connection: WorkConnection, queries: Queries, avoided: AvoidedTasks, *, name: str) -> None:
+        self._connection = connection
         self._queries = queries
         self._avoided = avoided
         self._name = name
@@ -35,7 +35,7 @@ class ClaimStatement:
         try:
             unknown = self._avoided.names()
             claim = partial(self._queries.claim, worker=worker, cursors=positions, unknown=unknown, limit=limit)
-            rows = await say(self._line, claim)
+            rows = await say(self._connection, claim)
         except Refused as refused:
             if not refused.of_values or self._set_aside >= MOST_SET_ASIDE:
                 raise
@@ -47,7 +47,7 @@ class ClaimStatement:
 
     async def _set_one_aside(self, worker: str, positions: list[Position], refused: Refused) -> list[Claimed]:
         rows = await say(
-            self._line,
+            self._connection,
             lambda: self._queries.set_aside(
                 worker=worker, worker_name=self._name, cursors=positions, unknown=self._avoided.names(), cause=REFUSED,
                 error=f"this job cannot be claimed: the database refused to hand it out ({refused.line})",

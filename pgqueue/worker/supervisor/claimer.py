@@ -11,7 +11,6 @@ what becomes of a job that cannot be claimed in claim_statement.py.
 import logging
 import math
 import time
-from collections.abc import Callable
 
 from pgqueue.db.spurious import SpuriousWakeups
 from pgqueue.job import Claimed, Outcome, Verdict
@@ -21,11 +20,12 @@ from pgqueue.worker.settings import Settings
 from pgqueue.worker.supervisor.avoided import AvoidedTasks
 from pgqueue.worker.supervisor.children import Children
 from pgqueue.worker.supervisor.claim_statement import ClaimStatement
-from pgqueue.worker.supervisor.connection import Patience, Trouble, WorkConnection
+from pgqueue.worker.supervisor.connection import TRANSIENT, RetryPacing, WorkConnection
 from pgqueue.worker.supervisor.cursors import Cursors
 from pgqueue.worker.supervisor.demand import Demand, Supply
 from pgqueue.worker.supervisor.full_scan import FullScan
 from pgqueue.worker.supervisor.idle import Idle, Step
+from pgqueue.worker.supervisor.outcome_queue import OutcomeQueue
 from pgqueue.worker.supervisor.sieve import Refused
 from pgqueue.worker.supervisor.wakeups import Wakeups
 
@@ -33,70 +33,44 @@ logger = logging.getLogger("pgqueue.worker")
 
 
 class Claimer:
-    """Keeps the children supplied. The doorbell wakes it, and capacity that the children and the finisher tell of."""
+    """Keeps the children supplied, until it is told to drain. The doorbell wakes it, and capacity when there may be room."""
 
     def __init__(
-        self, line: WorkConnection, aside: WorkConnection, queries: Queries, children: Children, settings: Settings,
-        wakeups: Wakeups, *, may_claim: Callable[[], bool], listens: Callable[[], bool],
-        deliver: Callable[[list[Outcome]], None],
-        name: str, alarms: SpuriousWakeups,
+        self, connection: WorkConnection, scan_connection: WorkConnection, queries: Queries, children: Children,
+        settings: Settings, outcome_queue: OutcomeQueue, wakeups: Wakeups, cursors: Cursors, avoided: AvoidedTasks,
+        *, name: str, alarms: SpuriousWakeups,
     ) -> None:  # fmt: skip
-        self._line = line
+        self._connection = connection
         self._queries = queries
         self._children = children
         self._queues = list(settings.queues) if settings.queues else None
         self._burst = settings.burst
         self._wakeups = wakeups
         self._identity = wakeups.identity
-        self._may_claim = may_claim
-        self._deliver = deliver
+        self._outcome_queue = outcome_queue
         self._demand = Demand()
-        self._idle = Idle(wakeups, listens=listens, burst=settings.burst, alarms=alarms)
-        self._cursors = Cursors()
-        self._avoided = AvoidedTasks(self._cursors, on_back=wakeups.doorbell.set)
-        self._statement = ClaimStatement(line, queries, self._avoided, name=name)
-        self.full_scan = FullScan(
-            line, aside, queries, self._cursors,
-            queues=self._queues, without=self._avoided.names, on_back=wakeups.doorbell.set,
-        )  # fmt: skip
-        self.stopping = False
+        self._idle = Idle(wakeups, burst=settings.burst, alarms=alarms)
+        self._cursors = cursors
+        self._avoided = avoided
+        self._statement = ClaimStatement(connection, queries, avoided, name=name)
+        self.full_scan = FullScan(connection, scan_connection, queries, cursors, avoided, wakeups, queues=self._queues)
 
     async def run(self) -> None:
         """Claim until told to stop; with --burst also until nothing is left."""
-        patience = Patience(self._line.troubles)
-        while not self.stopping:
+        pacing = RetryPacing(self._connection.troubles)
+        while not self._wakeups.draining:
             try:
                 if await self._step():
                     return
-                patience.passed()
-            except (*Trouble, Refused) as error:
-                await patience.wait("claim", error)
-
-    def stir(self) -> None:
-        """There may be room."""
-        self._wakeups.capacity.set()
-        if self._avoided.full and self._children.full() != self._avoided.full:
-            self._wakeups.doorbell.set()  # what was left alone may start: sleep no longer
-
-    def give_way(self, task: str, due_s: float) -> None:
-        """A job went back because our code does not take its arguments: others go first when it falls due.
-
-        Who gave it back is the first to know of that, and would take it again before anybody else hears the bell.
-        """
-        self._avoided.give_way(task, due_s)
-        self._wakeups.due_in(due_s)
-
-    def stop(self) -> None:
-        """Claim no more."""
-        self.stopping = True
-        self._wakeups.doorbell.set()
-        self._wakeups.capacity.set()
+                pacing.passed()
+            except (*TRANSIENT, Refused) as error:
+                await pacing.wait("claim", error)
 
     async def _step(self) -> bool:
         """One look at the queue, and what follows from it. True: a burst is over."""
         self._wakeups.capacity.clear()  # before places are counted: one that becomes free meanwhile must end the wait
         wanted = self._wanted()
-        if wanted <= 0 or not self._may_claim():
+        if wanted <= 0 or self._outcome_queue.full or not self._identity.confirmed:
             await self._idle.wait_for_room()
             return False
         if self._idle.due:
@@ -127,15 +101,15 @@ class Claimer:
 
     async def promote(self) -> None:
         """Make due jobs runnable and learn when the next ones fall due."""
-        ((promoted, next_due_s, _),) = await self._line.run(self._queries.promote(worker=self._identity.worker))
+        ((promoted, next_due_s, _),) = await self._connection.run(self._queries.promote(worker=self._identity.worker))
         self._idle.promoted(promoted, next_due_s)
 
     async def _mark(self, sleeping: bool) -> None:
-        await self._line.run(self._queries.sleep(worker=self._identity.worker, sleeping=sleeping))
+        await self._connection.run(self._queries.sleep(worker=self._identity.worker, sleeping=sleeping))
         self._idle.mark(sleeping)
 
     async def _drained(self) -> bool:
-        ((drained,),) = await self._line.run(
+        ((drained,),) = await self._connection.run(
             self._queries.drained(queues=self._queues, unknown=self._avoided.unknown())
         )
         return bool(drained)
@@ -145,7 +119,7 @@ class Claimer:
     def _wanted(self) -> int:
         """How many jobs to claim. What is buffered far beyond that is given back first."""
         children, demand = self._children, self._demand
-        demand.measure_rate(busy_s=children.busy_s, finished=children.finished)
+        demand.measure_rate(children.work_done)
         supply = Supply(
             flowing=children.flowing(),
             room=children.room(),
@@ -181,7 +155,7 @@ class Claimer:
         self._cursors.advance(jobs, sent=positions, now_s=time.monotonic())
         self._demand.measure_sizes([len(job.args) + len(job.kwargs) for job in jobs])
         # A standby that lagged when it took over hands out again what it had not heard of: one run of a job is enough here.
-        held = self._children.holds() if self._line.lost else ()
+        held = self._children.holds() if self._connection.lost else ()
         self._children.take(job for job in jobs if job.id not in held and self._startable(job))
         return len(jobs)
 
@@ -189,7 +163,9 @@ class Claimer:
 
     def _startable(self, job: Claimed) -> bool:
         if job.expired:
-            self._deliver([Outcome(job.id, job.token, Verdict.CANCELLED, error="expired before it could start")])
+            self._outcome_queue.deliver(
+                [Outcome(job.id, job.token, Verdict.CANCELLED, error="expired before it could start")]
+            )
             return False
         if job.task not in self._children.tasks:
             self._refuse(job)
@@ -203,4 +179,4 @@ class Claimer:
                 "job %s: this app has no task named %r; such jobs stay queued for a worker that knows it. "
                 "Deploy the code, or check the name in `pgqueue tasks`.", job.id, one_line(job.task, at_most=200),
             )  # fmt: skip
-        self._deliver([Outcome(job.id, job.token, Verdict.RELEASE)])
+        self._outcome_queue.deliver([Outcome(job.id, job.token, Verdict.RELEASE)])

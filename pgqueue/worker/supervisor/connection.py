@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 # What a round trip can fail with when it is worth trying again. psycopg's own errors include a lost connection, a
 # deadlock, a serialization failure and a cancelled statement: our transactions are all safe to repeat.
-Trouble = (db.DatabaseError, DatabaseUnavailable, OSError)
+TRANSIENT = (db.DatabaseError, DatabaseUnavailable, OSError)
 
 
 async def within(conn: db.AsyncConnection, deadline_s: float, work: Awaitable[T]) -> T:
@@ -33,7 +33,7 @@ async def within(conn: db.AsyncConnection, deadline_s: float, work: Awaitable[T]
         alarm.cancel()
 
 
-class Troubles:
+class TroubleLog:
     """What went wrong, told once by whichever part of the worker met it first, and again only after some seconds."""
 
     def __init__(self) -> None:
@@ -49,10 +49,10 @@ class Troubles:
             logger.warning("%s: %s; %s", what, text, then)
 
 
-class Patience:
+class RetryPacing:
     """How long to wait before trying again: full jitter, doubling to a second."""
 
-    def __init__(self, troubles: Troubles) -> None:
+    def __init__(self, troubles: TroubleLog) -> None:
         self._troubles = troubles
         self._failures = 0
 
@@ -70,7 +70,7 @@ class Patience:
 class WorkConnection:
     """One connection at a time, for one caller at a time; `lost` counts those that were given up, so that callers see a gap."""
 
-    def __init__(self, dsn: str, queries: Queries, *, name: str, troubles: Troubles) -> None:
+    def __init__(self, dsn: str, queries: Queries, *, name: str, troubles: TroubleLog) -> None:
         self._dsn = dsn
         self.troubles = troubles
         self._queries = queries
@@ -95,7 +95,7 @@ class WorkConnection:
             db.sever(self._conn)
 
     async def run(self, steps: "Steps[Any] | Statement[Any]", *, transaction: bool = False) -> Any:
-        """Drive steps, in a transaction of their own if asked to; raises one of Trouble and forgets the connection then.
+        """Drive steps, in a transaction of their own if asked to; raises one of TRANSIENT and forgets the connection then.
 
         Not where values were refused: that harms no connection.
         """
@@ -103,7 +103,7 @@ class WorkConnection:
             try:
                 conn = await self._connected()
                 return await within(conn, DEADLINE_S, self._drive(conn, steps, transaction=transaction))
-            except Trouble as error:
+            except TRANSIENT as error:
                 if not db.is_of_values(error):
                     self.lost += 1
                     await self.close()

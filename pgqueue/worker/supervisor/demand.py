@@ -10,6 +10,7 @@ A place that a long job holds finishes nothing, whatever the rate was: what was 
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from pgqueue.queries import CLAIM_BYTES
@@ -36,6 +37,19 @@ class Supply(NamedTuple):
     """Jobs claimed and not yet given to a child."""
 
 
+@dataclass(slots=True)
+class WorkDone:
+    """How fast jobs get done when there are enough of them, since the worker began.
+
+    Time spent waiting for a claim tells nothing, or a slow database would make the claims small as well.
+    """
+
+    busy_s: float = 0.0
+    """How long children had jobs, added up."""
+    finished: int = 0
+    """How many of those came back."""
+
+
 class Demand:
     """What was measured of jobs and claims, and how many jobs that makes worth claiming."""
 
@@ -49,14 +63,14 @@ class Demand:
         self._busy_s = 0.0
         self._finished = 0
 
-    def measure_rate(self, *, busy_s: float, finished: int) -> None:
-        """How long children had jobs, added up, and how many of those came back; both since the worker began."""
-        window_s = busy_s - self._busy_s
+    def measure_rate(self, work_done: WorkDone) -> None:
+        """What the children have done since the worker began."""
+        window_s = work_done.busy_s - self._busy_s
         # The first jobs count at once, or a slow database would keep the claims small for long.
         if window_s >= RATE_WINDOW_S or (window_s > 0 and not self.rate):
-            latest = (finished - self._finished) / window_s
+            latest = (work_done.finished - self._finished) / window_s
             self.rate = latest if not self.rate else self.rate + (latest - self.rate) * WEIGHT
-            self._busy_s, self._finished = busy_s, finished
+            self._busy_s, self._finished = work_done.busy_s, work_done.finished
 
     def measure_trip(self, took_s: float) -> None:
         """One more claim has been answered."""

@@ -12,12 +12,12 @@ and where only the other kind has places the tasks of this one are left alone.
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from pgqueue.job import Claimed
 from pgqueue.worker.settings import ASYNC_JOBS, CRASH_CAP, FAST_S, FRAME_BYTES, FRAME_JOBS, FRAME_S, STUCK_S, TICK_S
-from pgqueue.worker.supervisor.child_handle import ChildHandle, Run
+from pgqueue.worker.supervisor.child_handle import ChildHandle, Phase, Run
 
 SMOOTH = 0.1  # weight of a new measurement of a task's run time
 SAMPLES = 10  # before that many, a task counts as slow
@@ -76,11 +76,10 @@ class Buffer:
 
 
 class Dispatcher:
-    """Gives jobs to children. `children` is the list that Children keeps; `retire` sends one away."""
+    """Gives jobs to children. `children` is the list that Children keeps."""
 
-    def __init__(self, children: list[ChildHandle], *, retire: Callable[[ChildHandle], None]) -> None:
+    def __init__(self, children: list[ChildHandle]) -> None:
         self._children = children
-        self._retire = retire
         self.buffer = Buffer()
         self.tasks: dict[str, TaskProfile] = {}
         self._async_share = 0.0  # of the jobs claimed lately: how many of the next ones are likely to be async
@@ -89,9 +88,9 @@ class Dispatcher:
     def learn(self, tasks: dict[str, TaskProfile]) -> None:
         """The tasks that a child reported."""
         if not self.tasks:
-            self._async_share = sum(pace.is_async for pace in tasks.values()) / max(1, len(tasks))
+            self._async_share = sum(profile.is_async for profile in tasks.values()) / max(1, len(tasks))
         self.tasks = tasks | self.tasks
-        asynchronous = frozenset(name for name, pace in self.tasks.items() if pace.is_async)
+        asynchronous = frozenset(name for name, profile in self.tasks.items() if profile.is_async)
         self._kinds = frozenset(self.tasks) - asynchronous, asynchronous
 
     def take(self, jobs: Iterable[Claimed]) -> None:
@@ -170,20 +169,20 @@ class Dispatcher:
         """A used child is sent away for a fresh one if this may be the job's last try."""
         if job.crashes < CRASH_CAP - 1 or child.done_count == 0:
             return False
-        if not any(other.done_count == 0 or not other.ready for other in self._children):
-            self._retire(child)
+        if not any(other.done_count == 0 or not other.answers for other in self._children):
+            child.leave()
         return True
 
     def _most_idle(self) -> ChildHandle | None:
         free = [child for child in self._children if child.usable and len(child.async_runs) < ASYNC_JOBS]
         return min(free, key=lambda child: len(child.async_runs), default=None)
 
-    def _place_for(self, pace: TaskProfile) -> ChildHandle | None:
+    def _place_for(self, profile: TaskProfile) -> ChildHandle | None:
         """The first child with a free thread; for a short task also one that works through a frame of short ones."""
         for child in self._children:
             if child.usable and len(child.sync_runs) < child.threads:
                 return child
-        if pace.fast:
+        if profile.fast:
             recent = time.monotonic() - TICK_S
             for child in self._children:
                 if child.usable and len(child.sync_runs) <= FRAME_JOBS and child.moved_at > recent:
@@ -194,12 +193,12 @@ class Dispatcher:
         """The next job, and those behind it as long as all are short and together within the budget of a frame."""
         jobs, budget_s = [self.buffer.sync_jobs.popleft()], FRAME_S
         budget_bytes = FRAME_BYTES - len(jobs[0].args)
-        pace = self.tasks[jobs[0].task]
-        while pace.fast and self.buffer.sync_jobs and len(jobs) < FRAME_JOBS:
-            budget_s -= pace.mean_s
-            pace = self.tasks[self.buffer.sync_jobs[0].task]
+        profile = self.tasks[jobs[0].task]
+        while profile.fast and self.buffer.sync_jobs and len(jobs) < FRAME_JOBS:
+            budget_s -= profile.mean_s
+            profile = self.tasks[self.buffer.sync_jobs[0].task]
             budget_bytes -= len(self.buffer.sync_jobs[0].args)
-            if not pace.fast or budget_s < pace.mean_s or budget_bytes < 0:
+            if not profile.fast or budget_s < profile.mean_s or budget_bytes < 0:
                 break
             jobs.append(self.buffer.sync_jobs.popleft())
         return jobs
@@ -208,9 +207,9 @@ class Dispatcher:
         now = time.monotonic()
         runs = []
         for job in jobs:
-            pace = self.tasks[job.task]
-            timeout_s = job.timeout_s or pace.timeout_s
-            runs.append(Run(job, pace.is_async, timeout_s, now, now if pace.is_async else None))
+            profile = self.tasks[job.task]
+            timeout_s = job.timeout_s or profile.timeout_s
+            runs.append(Run(job, profile.is_async, timeout_s, now, now if profile.is_async else None))
         child.give(runs)
 
     def stale(self) -> list[Claimed]:
@@ -222,4 +221,4 @@ class Dispatcher:
 
     def _some_place_soon(self) -> bool:
         """A child that is starting will take the buffer; one that leaves is about to be replaced."""
-        return any(child.coming or child.leaving for child in self._children)
+        return any(child.starting or child.phase is Phase.LEAVING for child in self._children)

@@ -43,6 +43,7 @@ class Doorbell:
 
     async def open(self) -> None:
         """Listen on a connection that is new."""
+        self._wakeups.listens = self.listens
         if self.listens:
             self._silent_until = None
             await self._control.run(self._queries.listen_jobs)

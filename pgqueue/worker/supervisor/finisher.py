@@ -22,15 +22,17 @@ repeat can cure must not stop all others, and not be blamed on those who did not
 import asyncio
 import logging
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 from pgqueue.job import Outcome, State, Verdict
 from pgqueue.queries import Queries, Row, Statement
 from pgqueue.retry import clamp_delay
-from pgqueue.worker.supervisor.connection import Patience, Trouble, WorkConnection
+from pgqueue.worker.supervisor.avoided import AvoidedTasks
+from pgqueue.worker.supervisor.connection import TRANSIENT, RetryPacing, WorkConnection
+from pgqueue.worker.supervisor.outcome_queue import OutcomeQueue, Report
 from pgqueue.worker.supervisor.sieve import REFUSED, Refused, in_ascii, say, sift
+from pgqueue.worker.supervisor.tally import Tally
 from pgqueue.worker.supervisor.wakeups import Wakeups
 
 logger = logging.getLogger("pgqueue.worker")
@@ -39,8 +41,6 @@ logger = logging.getLogger("pgqueue.worker")
 # of them, and each costs both sides as much as some twenty outcomes do.
 GATHER_S = 0.005
 CROWD = 20
-BATCH = 1000  # outcomes in one statement: about 10 ms of the server's time
-BATCH_BYTES = 2_000_000  # of texts in one statement, and the most that may wait before no more jobs are claimed
 
 # What a verdict makes of the row: the state, whether the attempt is given back, whether it counts as a crash.
 AFTER = {
@@ -57,114 +57,74 @@ AFTER = {
 # Of a failed attempt; all others run again anyway, or ended as somebody wished.
 _FAILED = (Verdict.RETRY, Verdict.DEAD, Verdict.CANCELLED, Verdict.CRASH, Verdict.QUARANTINE)
 
-Report = tuple[str, int, float | None, str | None]  # job, token, fraction, note
-
 _LEVELS = {State.DEAD: logging.ERROR, State.CANCELLED: logging.INFO}
 
 
 class Finisher:
-    """Takes outcomes at any time and writes them for ever. `counts` adds up what was recorded, by kind."""
+    """Writes what is put into the outcome queue, again and again, and counts it by kind."""
 
     def __init__(
-        self,
-        line: WorkConnection,
-        queries: Queries,
-        wakeups: Wakeups,
-        *,
-        worker_name: str,
-        give_way: Callable[[str, float], None],
-    ) -> None:
-        self._line = line
+        self, connection: WorkConnection, queries: Queries, outcome_queue: OutcomeQueue, wakeups: Wakeups, avoided: AvoidedTasks,
+        tally: Tally, *, worker_name: str,
+    ) -> None:  # fmt: skip
+        self._connection = connection
         self._queries = queries
+        self._outcome_queue = outcome_queue
         self._wakeups = wakeups
+        self._avoided = avoided
         self._identity = wakeups.identity
         self._worker_name = worker_name
-        self._give_way = give_way
-        self._pending: list[Outcome] = []
-        self._bytes = 0  # of texts, pending and being written
-        self._progress: dict[str, Report] = {}
         self._writing: Sequence[Outcome] = ()
         self._repeated = False  # the batch was sent before, and its answer may have been lost
-        self._came = asyncio.Event()
         self._given_up = 0
         self._reason = ""  # why the last batch was not written
-        self.counts: Counter[str] = Counter()
-
-    def deliver(self, outcomes: Sequence[Outcome]) -> None:
-        """Take outcomes; they are written soon."""
-        self._pending += outcomes
-        self._bytes += sum(map(_size, outcomes))
-        self._came.set()
-
-    def report(self, job_id: str, token: int, fraction: float | None, note: str | None) -> None:
-        """Take a progress report; the latest of a job is written soon."""
-        self._progress[job_id] = job_id, token, fraction, note
-        self._came.set()
+        self.counts = tally.counts
 
     def holds(self) -> set[str]:
         """The jobs whose outcome is not yet recorded."""
-        return {outcome.job_id for outcome in (*self._pending, *self._writing)}
+        return {outcome.job_id for outcome in (*self._outcome_queue.outcomes, *self._writing)}
 
     @property
     def unrecorded(self) -> str | None:
         """What could not be recorded so far and why, for people."""
-        count = self._given_up + len(self._pending) + len(self._writing)
+        count = self._given_up + len(self._outcome_queue.outcomes) + len(self._writing)
         reason = self._reason or "there was no time for it"
         return f"could not record the end of {count} job{'s' * (count != 1)}: {reason}" if count else None
 
     @property
-    def full(self) -> bool:
-        """More waits to be written than should be added to: large results come faster than the database takes them."""
-        return self._bytes > BATCH_BYTES
-
-    @property
     def idle(self) -> bool:
         """Everything is written."""
-        return not self._pending and not self._writing
+        return not self._outcome_queue.outcomes and not self._writing
 
     def forget(self) -> None:
-        """Drop what is pending: the worker was declared dead, and nothing of this would count."""
-        self._pending.clear()
-        self._progress.clear()
-        self._bytes = sum(map(_size, self._writing))
+        """Drop what is to be written: the worker was declared dead, and nothing of this would count."""
+        self._outcome_queue.forget(writing=self._writing)
 
     async def run(self) -> None:
         """Write for ever, batch after batch."""
-        patience = Patience(self._line.troubles)
+        pacing, outcome_queue = RetryPacing(self._connection.troubles), self._outcome_queue
         crowded, began = False, 0.0
         while True:
-            await self._came.wait()
-            self._came.clear()
-            while self._pending or self._progress:
+            await outcome_queue.came.wait()
+            outcome_queue.came.clear()
+            while outcome_queue.outcomes or outcome_queue.reports:
                 if crowded:
                     await asyncio.sleep(began + GATHER_S - time.monotonic())
                 began = time.monotonic()
-                self._take_batch()
+                self._writing = outcome_queue.take_batch()
                 crowded = len(self._writing) >= CROWD
                 try:
                     await self._write()
                     self._repeated = False
-                    patience.passed()
-                except (*Trouble, Refused) as error:
-                    self._pending[:0] = self._writing
+                    pacing.passed()
+                except (*TRANSIENT, Refused) as error:
+                    outcome_queue.put_back(self._writing)
                     # A refusal is an answer: nothing of it was written.
                     self._repeated |= not isinstance(error, Refused)
                     self._reason = (str(error).splitlines() or [type(error).__name__])[0]
-                    await patience.wait("recording results", error)
+                    await pacing.wait("recording results", error)
                 finally:
                     self._writing = ()
-
-    def _take_batch(self) -> None:
-        """Begin with the next outcomes: at least one, and no more than a statement should carry."""
-        count = min(len(self._pending), BATCH)
-        if self.full:
-            size, count = 0, 0
-            for outcome in self._pending[:BATCH]:
-                size += _size(outcome)
-                if count and size > BATCH_BYTES:
-                    break
-                count += 1
-        self._writing, self._pending = self._pending[:count], self._pending[count:]
 
     async def _write(self) -> None:
         """Write what stands in _writing, kind by kind; what a failure leaves there is tried again."""
@@ -247,8 +207,7 @@ class Finisher:
         return [outcome for outcome in self._writing if outcome.verdict in kinds]
 
     def _written(self, outcomes: Sequence[Outcome]) -> None:
-        was_full, self._bytes = self.full, self._bytes - sum(map(_size, outcomes))
-        if was_full and not self.full:
+        if self._outcome_queue.settled(outcomes):
             self._wakeups.capacity.set()
         if len(outcomes) == len(self._writing):
             self._writing = ()
@@ -258,7 +217,7 @@ class Finisher:
 
     async def _finish(self, done: Sequence[Outcome]) -> None:
         # By id: two statements that lock the same rows take them in one order.
-        rows = await say(self._line, lambda: self._finishing(sorted(done)))
+        rows = await say(self._connection, lambda: self._finishing(sorted(done)))
         self.counts["succeeded"] += len(rows)
         await self._came_back(done, rows)
 
@@ -275,7 +234,7 @@ class Finisher:
 
     async def _settled(self, ended: Sequence[Outcome]) -> Sequence[Row]:
         rows = await say(
-            self._line,
+            self._connection,
             lambda: self._queries.settle(
                 worker=self._identity.worker, worker_name=self._worker_name, columns=_columns(ended)
             ),
@@ -311,7 +270,7 @@ class Finisher:
     async def _resolve(self, outcome: Outcome) -> None:
         """An atomic task's COMMIT got no answer. If the row still stands as ours it did not happen, and the attempt failed."""
         rows = await say(
-            self._line,
+            self._connection,
             lambda: self._queries.revoke(worker=self._identity.worker, job_id=outcome.job_id, token=outcome.token),
         )
         if rows:
@@ -325,7 +284,7 @@ class Finisher:
     async def _hand_back(self, outcome: Outcome) -> None:
         """Our code does not take the arguments. Where no other worker's may, the attempt failed and is settled with the others."""
         rows = await say(
-            self._line,
+            self._connection,
             lambda: self._queries.hand_back(worker=self._identity.worker, job_id=outcome.job_id, token=outcome.token),
         )
         if rows:
@@ -334,30 +293,31 @@ class Finisher:
                 "job %s (%s) is given back for %.1f s to workers with other code: %s",
                 outcome.job_id, task, delay_s, outcome.error,
             )  # fmt: skip
-            self._give_way(task, delay_s)
+            # Who gave it back is the first to know of that, and would take it again before anybody else hears the bell.
+            self._avoided.give_way(task, delay_s)
+            self._wakeups.due_in(delay_s)
             self._written([outcome])
         else:
             failed = outcome._replace(verdict=outcome.otherwise or Verdict.DEAD)
             self._writing = [failed if other is outcome else other for other in self._writing]
 
     async def _write_progress(self) -> None:
-        reports, self._progress = self._progress, {}
-        if reports:
+        if reports := self._outcome_queue.take_reports():
             try:
                 found = await sift(self._progressed, sorted(reports.values()))
             except Refused as error:
-                self._line.troubles.tell("progress reports", error, then="they are left out")
-            except Trouble:  # but for those that newer ones have replaced
-                self._progress = reports | self._progress
+                self._connection.troubles.tell("progress reports", error, then="they are left out")
+            except TRANSIENT:
+                self._outcome_queue.put_reports_back(reports)
                 raise
             else:
                 for (job_id, *_), refused in found:
-                    self._line.troubles.tell(f"job {job_id}: its progress report", refused, then="it is left out")
+                    self._connection.troubles.tell(f"job {job_id}: its progress report", refused, then="it is left out")
 
     async def _progressed(self, reports: Sequence[Report]) -> None:
         ids, tokens, fractions, notes = map(list, zip(*reports, strict=True)) if reports else ([], [], [], [])
         await say(
-            self._line,
+            self._connection,
             lambda: self._queries.progress(
                 worker=self._identity.worker, ids=ids, tokens=tokens, fractions=fractions, notes=notes
             ),
@@ -368,7 +328,7 @@ class Finisher:
         kept = set()
         if recorded:
             found = await say(
-                self._line,
+                self._connection,
                 lambda: self._queries.recorded(
                     worker=self._identity.worker,
                     ids=[outcome.job_id for outcome in missing],
@@ -406,13 +366,6 @@ def in_plain_words(outcome: Outcome, refused: Refused) -> Iterator[Outcome]:
 
 def _tell_lost(outcome: Outcome) -> None:
     logger.warning("job %s: lease lost; this attempt's end (%s) counts for nothing", outcome.job_id, outcome.verdict)
-
-
-def _size(outcome: Outcome) -> int:
-    try:
-        return len(outcome.result or "") + len(outcome.traceback or "")
-    except TypeError:  # no texts: the database will refuse them
-        return 0
 
 
 def _columns(ended: Sequence[Outcome]) -> dict[str, list[Any]]:

@@ -1,19 +1,21 @@
 """Look for the jobs that no cursor leads to, as often as the cost of that stays a small share of the time.
 
 A look reads all dead index entries before the first live ones. An old snapshot keeps them: after ten minutes of 2,000 jobs/s
-there are 1.2 million, 0.1 s of reading, and all finishes and claims of the worker would wait for it on its one line: p99 from
-defer to start 96 ms, and 2.4 without. Thousands of queues take as long. So while looks take long they are made aside, on a
-connection of their own, which goes when it is no longer needed. Where the server refuses it, they are made on the line.
+there are 1.2 million, 0.1 s of reading, and all finishes and claims of the worker would wait for it on its one connection: p99 from
+defer to start 96 ms, and 2.4 without. Thousands of queues take as long. So while looks take long they are made on a
+connection of their own, which goes when it is no longer needed. Where the server refuses it, they are made on the working one.
 """
 
 import asyncio
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from pgqueue.queries import Queries
-from pgqueue.worker.supervisor.connection import Trouble, WorkConnection
+from pgqueue.worker.supervisor.avoided import AvoidedTasks
+from pgqueue.worker.supervisor.connection import TRANSIENT, WorkConnection
 from pgqueue.worker.supervisor.cursors import Cursors
+from pgqueue.worker.supervisor.wakeups import Wakeups
 
 # So much of the time may go into looks while cursors would do. When each was a claim as well, at 28,000 jobs/s and with up to
 # 1.6 million dead entries between two vacuums, a tenth gave a p99 of 8.5, 8.8 and 9.1 ms from defer to claim, this 7.1 to 7.5.
@@ -22,26 +24,26 @@ LEAST_S = 0.1  # between two, while claims bring jobs
 # None is put off for longer than this, as jobs may lie below the cursors, unless that took more than the largest share.
 WAIT_S = 1.0
 SHARE_MOST = 0.1
-SLOW_S = 0.005  # a look that takes longer is made aside
+SLOW_S = 0.005  # a look that takes longer is made on the scan connection
 
 
 class FullScan:
-    """Moves the cursors to what it finds. `on_back` is told that a look made aside has ended.
+    """Moves the cursors to what it finds. The doorbell is rung when a look on the scan connection has ended.
 
-    pending: the latest call of look() left some jobs unseen; an end aside, or the time when the next look is due, makes up for it.
+    pending: the latest call of look() left some jobs unseen; such an end, or the time when the next look is due, makes up for it.
     """
 
     def __init__(
-        self, line: WorkConnection, aside: WorkConnection, queries: Queries, cursors: Cursors,
-        *, queues: Sequence[str] | None, without: Callable[[], Sequence[str]], on_back: Callable[[], None],
+        self, connection: WorkConnection, scan_connection: WorkConnection, queries: Queries, cursors: Cursors,
+        avoided: AvoidedTasks, wakeups: Wakeups, *, queues: Sequence[str] | None,
     ) -> None:  # fmt: skip
-        self._line = line
-        self._aside = aside
+        self._connection = connection
+        self._scan_connection = scan_connection
         self._queries = queries
         self._cursors = cursors
         self._queues = queues
-        self._without = without
-        self._on_back = on_back
+        self._avoided = avoided
+        self._wakeups = wakeups
         self._cost_s = self._latest_s = 0.0
         self._due_at = 0.0
         self._sent = asyncio.Event()
@@ -49,19 +51,19 @@ class FullScan:
 
     @property
     def slow(self) -> bool:
-        """Looks are made aside."""
+        """Looks are made on the scan connection."""
         return self._cost_s > SLOW_S
 
     @property
     def due_in_s(self) -> float:
-        """Until the next look ought to be made; infinite while one is under way aside."""
+        """Until the next look ought to be made; infinite while one is under way on the scan connection."""
         return math.inf if self._sent.is_set() else max(0.0, self._due_at - time.monotonic())
 
     async def look(self) -> bool:
         """Look at once, or send for it if that takes long and it is time. True: there is work."""
         self.pending = False
         if not self.slow:
-            return await self._look(self._line)
+            return await self._look(self._connection)
         if self.due_in_s:
             self.pending = True
         else:
@@ -69,25 +71,25 @@ class FullScan:
         return False
 
     async def run(self) -> None:
-        """Make the looks that are made aside, for ever."""
+        """Make the looks that go to the scan connection, again and again."""
         while True:
             await self._sent.wait()
             try:
-                found = await self._look(self._aside)
-            except Trouble as error:
-                self._line.troubles.tell("looking for jobs on a third connection", error)
+                found = await self._look(self._scan_connection)
+            except TRANSIENT as error:
+                self._connection.troubles.tell("looking for jobs on a third connection", error)
                 self._cost_s = self._latest_s = 0.0
-                found = True  # perhaps: whoever is woken by it looks on the line
+                found = True  # perhaps: the claimer, woken by it, looks on the working connection
             if not self.slow:
-                await self._aside.close()
+                await self._scan_connection.close()
             self._sent.clear()
             if found or self.pending:
-                self._on_back()
+                self._wakeups.doorbell.set()
 
-    async def _look(self, line: WorkConnection) -> bool:
+    async def _look(self, connection: WorkConnection) -> bool:
         since = self._cursors.snapshot()
-        ((queues, priorities, seqs, took_s),) = await line.run(
-            self._queries.heads(queues=self._queues, unknown=self._without())
+        ((queues, priorities, seqs, took_s),) = await connection.run(
+            self._queries.heads(queues=self._queues, unknown=self._avoided.names())
         )
         # Of the last two the smaller: the machine may have been busy elsewhere.
         self._cost_s, self._latest_s = min(took_s, self._latest_s), took_s

@@ -7,7 +7,7 @@ from pgqueue.worker.settings import STOP_CLAIMING_S
 
 
 class Identity:
-    """One worker's id and what follows from it. The lease writes it, all others read it, before each statement anew."""
+    """One worker's id and what follows from it. The lease writes it, all others read it, again before each statement."""
 
     def __init__(self, worker: str) -> None:
         self.worker = worker
@@ -28,6 +28,10 @@ class Identity:
     def confirmed(self) -> bool:
         """False once the heartbeat has been unconfirmed for so long that others may soon take over."""
         return self.confirmed_at is not None and time.monotonic() - self.confirmed_at < STOP_CLAIMING_S
+
+    def for_children(self) -> dict[str, str]:
+        """What children must know of the worker to which they belong."""
+        return {"worker": self.worker, "application_name": self.session_name}
 
     def replace(self) -> None:
         """Take a new id, under which nothing is registered yet."""

@@ -26,7 +26,6 @@ The races, and what closes them:
 import asyncio
 import math
 import time
-from collections.abc import Callable
 from enum import Enum, auto
 
 from pgqueue.db.spurious import SpuriousWakeups
@@ -66,10 +65,9 @@ class Idle:
     The doorbell ends a wait between looks, capacity one for room.
     """
 
-    def __init__(self, wakeups: Wakeups, *, listens: Callable[[], bool], burst: bool, alarms: SpuriousWakeups) -> None:
+    def __init__(self, wakeups: Wakeups, *, burst: bool, alarms: SpuriousWakeups) -> None:
         self.wakeups = wakeups
         self.state = Sleep.AWAKE
-        self._listens = listens
         self._burst = burst
         self._alarms = alarms
         self._rung = False  # since the last promotion that answered a bell
@@ -89,7 +87,7 @@ class Idle:
     @property
     def poll_s(self) -> float:
         """The longest wait: no bell is relied on for longer."""
-        return POLL_S if self._listens() else POLL_ALONE_S
+        return POLL_S if self.wakeups.listens else POLL_ALONE_S
 
     # -- bells --
 

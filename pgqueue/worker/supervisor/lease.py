@@ -3,7 +3,7 @@
 Correctness never rests on who is thought dead: every write is fenced by claim token and worker. The lease only decides how
 soon the jobs of a vanished worker run elsewhere. A worker is dead when its lease has run out on the database's clock, or
 when its session lock was free for longer than any reconnect takes; and nobody is declared dead by one who was not heard
-himself just before, or a pause of the whole server would cost every worker but one its jobs. The same statement that
+itself just before, or a pause of the whole server would cost every worker but one its jobs. The same statement that
 renews our lease looks at the others, so an idle worker needs no other.
 
 A worker that finds itself declared dead never comes back under its old name: it drops what it has and takes a new id.
@@ -12,8 +12,7 @@ A worker that finds itself declared dead never comes back under its old name: it
 import logging
 import os
 import time
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -28,17 +27,20 @@ from pgqueue.worker.settings import (
     POOLED_LEASE_S,
     SETTLE_S,
 )
-from pgqueue.worker.supervisor.connection import Patience, Trouble, Troubles
+from pgqueue.worker.supervisor.connection import TRANSIENT, RetryPacing, TroubleLog, WorkConnection
 from pgqueue.worker.supervisor.control_connection import ControlConnection
 from pgqueue.worker.supervisor.doorbell import Doorbell
 from pgqueue.worker.supervisor.rescue import Rescue
+from pgqueue.worker.supervisor.tally import Tally
 from pgqueue.worker.supervisor.wakeups import Wakeups
 
 logger = logging.getLogger("pgqueue.worker")
 
 
 class Lease:
-    """Keeps one worker's row alive. `counts` adds up what is told with it; `on_lost`, `on_broken`, `on_back` act on others."""
+    """Keeps one worker's row alive. `tally` is told with it; `connections` are the others of this worker, and `on_lost` drops
+    what it holds.
+    """
 
     def __init__(
         self,
@@ -49,30 +51,26 @@ class Lease:
         doorbell: Doorbell,
         rescue: Rescue,
         row: dict[str, Any],
-        counts: Counter[str],
+        tally: Tally,
+        connections: Sequence[WorkConnection],
         on_lost: Callable[[], None],
-        on_broken: Callable[[], None],
-        on_back: Callable[[], None],
-        troubles: Troubles,
+        troubles: TroubleLog,
     ) -> None:
         self._control = control
         self._queries = queries
         self._doorbell = doorbell
         self._rescue = rescue
         self._row = row
-        self._counts = counts
+        self._tally = tally
         self._wakeups = wakeups
         self._identity = wakeups.identity
+        self._connections = connections
         self._on_lost = on_lost
-        self._on_broken = on_broken
-        self._on_back = on_back
         self._troubles = troubles
         self._locked = False
-        self._sent: Counter[str] = Counter()
         self._beat_at = 0.0
         self._looked_at = 0.0
         self._settled_at = 0.0
-        self.draining = False
 
     @property
     def lease_s(self) -> float:
@@ -84,22 +82,24 @@ class Lease:
 
     async def run(self) -> None:
         """Beat and listen for ever, through every loss of the connection."""
-        patience = Patience(self._troubles)
+        pacing = RetryPacing(self._troubles)
         while True:
             try:
                 if not self._control.usable:
                     await self._connect()
                     self._settled_at = time.monotonic() + SETTLE_S
                     # The server answers: what was asked before the break is not waited for, or it would take half a minute.
-                    self._on_back()
+                    for connection in self._connections:
+                        connection.cut()
                 if await self._beat_if_due():
                     await self._doorbell.wait(max(0.0, self._beat_at + HEARTBEAT_S - time.monotonic()))
-                patience.passed()
-            except Trouble as error:
-                # A router that forgot this connection forgot the others too; whoever used one next would wait for nothing.
-                self._on_broken()
+                pacing.passed()
+            except TRANSIENT as error:
+                # A router that forgot this connection forgot the others too: the next statement there would wait for nothing.
+                for connection in self._connections:
+                    connection.renew()
                 await self._control.close()
-                await patience.wait("heartbeat", error)
+                await pacing.wait("heartbeat", error)
 
     async def stop(self) -> None:
         """Sign out: the row goes if no job is left under it."""
@@ -108,7 +108,7 @@ class Lease:
             try:
                 if self._control.opened:
                     await step()
-            except Trouble as error:
+            except TRANSIENT as error:
                 logger.warning("signing out: %s; the lease runs out by itself", error)
                 if db.is_of_the_moment(error):
                     break
@@ -168,15 +168,14 @@ class Lease:
         return await self._beat()
 
     async def _beat(self) -> bool:
-        counts = Counter(self._counts)
-        news = counts - self._sent
+        news = self._tally.news()
         sent_at = time.monotonic()
         look, self._looked_at = self._look_if_due()
         says: dict[str, Any] = {kind: news[kind] for kind in ("succeeded", "failed", "dead", "cancelled")}
         beat = partial(
             self._queries.beat,
             worker=self._identity.worker, lease_s=self.lease_s, grace_s=GRACE_S, fresh_s=FRESH_S, lock_key=self._key(),
-            sleeping=self._wakeups.sleeping, state="draining" if self.draining else "alive",
+            sleeping=self._wakeups.sleeping, state="draining" if self._wakeups.draining else "alive",
             settled=time.monotonic() >= self._settled_at, **says,
         )  # fmt: skip
         try:
@@ -193,7 +192,7 @@ class Lease:
         if state is None:
             await self._lost()
             return False
-        self._sent = counts
+        self._tally.told(news)
         was_mute, self._identity.confirmed_at = not self._identity.confirmed, sent_at
         if was_mute:
             self._wakeups.ring()  # claims were put off until now
@@ -214,5 +213,7 @@ class Lease:
             "this worker was declared dead while it could not be heard; its jobs run elsewhere. Starting over with a new id."
         )
         self._identity.replace()
+        for connection in self._connections:
+            connection.rename(self._identity.session_name)
         self._on_lost()
         await self._control.close()

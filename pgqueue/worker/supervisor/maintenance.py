@@ -16,9 +16,10 @@ from pgqueue.queries import Queries
 from pgqueue.schema.retention import tidy_partitions
 from pgqueue.worker.settings import CANCELS_S
 from pgqueue.worker.supervisor.children import Children
-from pgqueue.worker.supervisor.connection import Trouble, WorkConnection
+from pgqueue.worker.supervisor.connection import TRANSIENT, WorkConnection
 from pgqueue.worker.supervisor.finisher import Finisher
 from pgqueue.worker.supervisor.identity import Identity
+from pgqueue.worker.supervisor.outcome_queue import OutcomeQueue
 
 logger = logging.getLogger("pgqueue.worker")
 
@@ -41,18 +42,20 @@ class Maintenance:
 
     def __init__(
         self,
-        line: WorkConnection,
+        connection: WorkConnection,
         queries: Queries,
         config: Config,
         *,
         children: Children,
+        outcome_queue: OutcomeQueue,
         finisher: Finisher,
         identity: Identity,
     ) -> None:
-        self._line = line
+        self._connection = connection
         self._queries = queries
         self._config = config
         self._children = children
+        self._outcome_queue = outcome_queue
         self._finisher = finisher
         self._identity = identity
         self._due: dict[Chore, float] = {
@@ -75,8 +78,8 @@ class Maintenance:
     async def run(self) -> None:
         """Do what is due, for ever."""
         while True:
-            if self._line.lost != self._lost_seen:  # a claim's answer may have been lost with the connection
-                self._lost_seen = self._line.lost
+            if self._connection.lost != self._lost_seen:  # a claim's answer may have been lost with the connection
+                self._lost_seen = self._connection.lost
                 self._alert_until = time.monotonic() + ALERT_S
                 self._due[self.compare] = min(self._due[self.compare], time.monotonic() + CANCELS_S)
             for chore, due_at in list(self._due.items()):
@@ -89,7 +92,7 @@ class Maintenance:
             await chore()
             self._due[chore] = time.monotonic() + self._every[chore]
             self._failing.pop(chore, None)
-        except Trouble as error:
+        except TRANSIENT as error:
             pause_s = min(PUT_OFF_S, self._every[chore])
             self._due[chore] = time.monotonic() + pause_s
             self._tell(chore, error, pause_s=pause_s)
@@ -113,7 +116,7 @@ class Maintenance:
     async def pass_cancels_on(self) -> None:
         """Tell children of running jobs that somebody asked to cancel. Asked of the database, never of a notification alone."""
         if ids := self._children.cancels.open():
-            self._children.cancels.pass_on(await self._line.run(self._queries.cancels(ids)))
+            self._children.cancels.pass_on(await self._connection.run(self._queries.cancels(ids)))
 
     async def compare(self) -> None:
         """Give back jobs that the database counts as ours and nobody here has: the answer to their claim was lost.
@@ -121,17 +124,17 @@ class Maintenance:
         The claim and this question travel on one connection, one after the other; a claim that was still under way when
         its connection broke is found by a later round.
         """
-        rows = await self._line.run(self._queries.held(worker=self._identity.worker))
+        rows = await self._connection.run(self._queries.held(worker=self._identity.worker))
         self._every[self.compare] = HELD_ALERT_S if time.monotonic() < self._alert_until else HELD_S
         ours = self._children.holds() | self._finisher.holds()
         lost = [Outcome(id_, token, Verdict.RELEASE) for id_, token in rows if id_ not in ours]
         if lost:
             logger.warning("%d jobs were claimed but never arrived here; they are given back", len(lost))
-            self._finisher.deliver(lost)
+            self._outcome_queue.deliver(lost)
 
     async def count_bells(self) -> None:
         """Tell when notifications pile up: above a half pgqueue rings no more, and when all is in use every other NOTIFY fails."""
-        ((share, who),) = await self._line.run(self._queries.bells(share=NOTIFY_SHARE))
+        ((share, who),) = await self._connection.run(self._queries.bells(share=NOTIFY_SHARE))
         if share <= NOTIFY_SHARE:
             self._told_share = 0.0
         elif share >= self._told_share + BELLS_STEP:
@@ -143,5 +146,5 @@ class Maintenance:
 
     async def tidy(self) -> None:
         """Make the coming partitions, drop those past their retention, forget what only served the moment."""
-        await self._line.run(self._queries.prune())
-        await self._line.run(tidy_partitions(self._queries, self._config), transaction=True)
+        await self._connection.run(self._queries.prune())
+        await self._connection.run(tidy_partitions(self._queries, self._config), transaction=True)

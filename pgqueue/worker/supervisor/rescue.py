@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pgqueue import db
 from pgqueue.queries import Queries
 from pgqueue.worker.settings import CRASH_CAP, GRACE_S
-from pgqueue.worker.supervisor.connection import Troubles
+from pgqueue.worker.supervisor.connection import TroubleLog
 from pgqueue.worker.supervisor.control_connection import ControlConnection
 from pgqueue.worker.supervisor.wakeups import Wakeups
 
@@ -20,7 +20,7 @@ logger = logging.getLogger("pgqueue.worker")
 class Rescue:
     """Looks after the other workers. Rings when jobs were put back into the queue."""
 
-    def __init__(self, control: ControlConnection, queries: Queries, *, troubles: Troubles, wakeups: Wakeups) -> None:
+    def __init__(self, control: ControlConnection, queries: Queries, *, troubles: TroubleLog, wakeups: Wakeups) -> None:
         self._control = control
         self._queries = queries
         self._troubles = troubles

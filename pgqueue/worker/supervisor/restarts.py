@@ -1,4 +1,4 @@
-"""When a child may be started after one that did not come up, and how long its start may take."""
+"""When a child may be started after one that failed to start, and how long its start may take."""
 
 import asyncio
 import contextlib
@@ -17,8 +17,8 @@ class RestartPacing:
         self._better = asyncio.Event()
         self._over = asyncio.Event()
 
-    def came_up(self, took_s: float) -> None:
-        """A child is there: whatever kept others from coming up is gone, so nobody waits any longer."""
+    def started(self, took_s: float) -> None:
+        """A child has started: whatever kept others from it is gone, so nobody waits any longer."""
         self._slowest_s = max(self._slowest_s, took_s)
         self.limit_s = max(START_S, START_FACTOR * self._slowest_s)
         self._next_at = 0.0
@@ -36,7 +36,7 @@ class RestartPacing:
     async def rest(self, spoiled: int) -> None:
         """Wait before a child takes the place of one that was spoiled and had done nothing, the `spoiled`th in a row there.
 
-        All of them came up, so that one comes up elsewhere is no reason to try again.
+        All of them started, so a start elsewhere is no reason to try again.
         """
         if spoiled > 1:
             with contextlib.suppress(TimeoutError):

@@ -38,10 +38,10 @@ def in_ascii(text: object) -> str:
     return str(text).replace("\0", "\\x00").encode("ascii", "backslashreplace").decode()
 
 
-async def say(line: WorkConnection, statement: Callable[[], Statement[T]]) -> list[T]:
-    """Make a statement and run it; raises Refused, or one of Trouble where it may pass if it is said again."""
+async def say(connection: WorkConnection, statement: Callable[[], Statement[T]]) -> list[T]:
+    """Make a statement and run it; raises Refused, or one of TRANSIENT where it may pass if it is said again."""
     try:
-        rows: list[T] = await line.run(statement())
+        rows: list[T] = await connection.run(statement())
     except Exception as error:
         if db.is_of_the_moment(error):
             raise

@@ -1,4 +1,4 @@
-"""What the parts of a worker tell each other, as values instead of calls: nobody has to know who reads."""
+"""What the parts of a worker tell each other, as values instead of calls: no part has to know which one reads."""
 
 import asyncio
 import time
@@ -23,8 +23,14 @@ class Wakeups:
     """Doorbell to claimer: of what rang it is not yet known whether it was needless."""
     next_due_at: float | None = None
     """Lease and finisher to claimer: when a job falls due (monotonic)."""
+    listens: bool = False
+    """Doorbell to claimer: notifications reach this worker."""
+    left_alone: frozenset[str] = frozenset()
+    """Claimer to children: tasks that are not claimed, as their places are full. The doorbell rings when others are."""
     sleeping: bool = False
     """Claimer to lease: this worker's row says that it has to be woken."""
+    draining: bool = False
+    """Supervisor to claimer and lease: no more jobs are claimed."""
 
     def ring(self) -> None:
         """Somebody rang, or may have."""
@@ -32,11 +38,17 @@ class Wakeups:
         self.doorbell.set()
         self.capacity.set()
 
+    def drain(self) -> None:
+        """Claim no more, and say so."""
+        self.draining = True
+        self.doorbell.set()
+        self.capacity.set()
+
     def due_in(self, seconds: float | None) -> None:
-        """A job falls due after so many seconds: one just put back, or the next one as the heartbeat saw it."""
+        """A job falls due after this many seconds: one just put back, or the next one as the heartbeat saw it."""
         if seconds is None:
             return
         at = time.monotonic() + max(0.0, seconds)
         if self.next_due_at is None or at < self.next_due_at - DUE_NOISE_S:
             self.next_due_at = at
-            self.doorbell.set()  # whoever sleeps must sleep shorter
+            self.doorbell.set()  # who sleeps must sleep shorter

@@ -1,0 +1,143 @@
+"""The parts of a worker that talk to the database, wired to each other and to the children, in the order of construction."""
+
+import logging
+import os
+import socket
+from collections.abc import Coroutine
+from typing import Any
+
+import pgqueue
+from pgqueue import db, schema
+from pgqueue.app import App
+from pgqueue.db.spurious import SpuriousWakeups
+from pgqueue.worker.settings import FALSE_ALARMS, Settings
+from pgqueue.worker.supervisor.avoided import AvoidedTasks
+from pgqueue.worker.supervisor.children import Children
+from pgqueue.worker.supervisor.claimer import Claimer
+from pgqueue.worker.supervisor.connection import TroubleLog, WorkConnection
+from pgqueue.worker.supervisor.control_connection import ControlConnection
+from pgqueue.worker.supervisor.cursors import Cursors
+from pgqueue.worker.supervisor.doorbell import Doorbell
+from pgqueue.worker.supervisor.finisher import Finisher
+from pgqueue.worker.supervisor.identity import session_name
+from pgqueue.worker.supervisor.lease import Lease
+from pgqueue.worker.supervisor.maintenance import Maintenance
+from pgqueue.worker.supervisor.outcome_queue import OutcomeQueue
+from pgqueue.worker.supervisor.preflight import advice
+from pgqueue.worker.supervisor.rescue import Rescue
+from pgqueue.worker.supervisor.tally import Tally
+from pgqueue.worker.supervisor.wakeups import Wakeups
+
+logger = logging.getLogger("pgqueue.worker")
+
+Banner = dict[str, Any]
+
+
+class WorkerParts:
+    """`hello` is what the first child said: the app's settings and tasks."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        children: Children,
+        hello: dict[str, Any],
+        outcome_queue: OutcomeQueue,
+        wakeups: Wakeups,
+    ) -> None:
+        self._settings = settings
+        self._children = children
+        self._hello = hello
+        self._app = App(hello["dsn"], **hello["config"])
+        self._name = f"{socket.gethostname()}:{os.getpid()}"
+        self._identity = wakeups.identity
+        dsn, queries, name = self._app.dsn, self._app.queries, session_name(wakeups.identity.worker)
+        self.troubles = TroubleLog()
+        work, scan = self._connections = [
+            WorkConnection(dsn, queries, name=name, troubles=self.troubles) for _ in range(2)
+        ]
+        control = ControlConnection(dsn)
+        alarms, tally, cursors = SpuriousWakeups(at_most=FALSE_ALARMS), Tally(), Cursors()
+        avoided = AvoidedTasks(cursors, wakeups)
+        self.finisher = Finisher(work, queries, outcome_queue, wakeups, avoided, tally, worker_name=self._name)
+        self._doorbell = Doorbell(control, queries, wanted=settings.listen, alarms=alarms, wakeups=wakeups)
+        self._lease = Lease(
+            control, queries, wakeups, doorbell=self._doorbell,
+            rescue=Rescue(control, queries, troubles=self.troubles, wakeups=wakeups),
+            row=self._row(), tally=tally, connections=self._connections, on_lost=self._start_over, troubles=self.troubles,
+        )  # fmt: skip
+        self._claimer = Claimer(
+            work,
+            scan,
+            queries,
+            children,
+            settings,
+            outcome_queue,
+            wakeups,
+            cursors,
+            avoided,
+            name=self._name,
+            alarms=alarms,
+        )
+        self._chores = Maintenance(
+            work, queries, self._app.config, children=children, outcome_queue=outcome_queue, finisher=self.finisher,
+            identity=self._identity,
+        )  # fmt: skip
+
+    def loops(self) -> list[Coroutine[Any, Any, None]]:
+        """What runs as long as the worker; the claimer first, which may end by itself."""
+        return [
+            self._claimer.run(),
+            self._claimer.full_scan.run(),
+            self.finisher.run(),
+            self._lease.run(),
+            self._chores.run(),
+        ]
+
+    async def open(self) -> None:
+        """Sign in; raises SchemaError, or what the connection raises."""
+        async with await db.connect_async(self._app.dsn) as conn:
+            await db.run_async(conn, schema.check(self._app.queries, schema=self._app.config.schema))
+            ((allowed,),) = await db.run_async(conn, self._app.queries.connections_allowed())
+            if told := db.narrow_encoding(conn):
+                logger.warning("%s", told)
+        await self._lease.start()
+        for line in advice(self._settings, self._hello, connections_allowed=allowed):
+            logger.warning("%s", line)
+
+    async def close(self) -> None:
+        """Sign out."""
+        await self._lease.stop()
+        for connection in self._connections:
+            await connection.close()
+
+    def _start_over(self) -> None:
+        """The lease was lost: what the children do counts for nothing."""
+        self.finisher.forget()
+        self._children.abandon(**self._identity.for_children())
+
+    def _row(self) -> dict[str, Any]:
+        """What this worker's row says of it."""
+        return {
+            "name": self._name,
+            "version": pgqueue.__version__,
+            "app": self._settings.app,
+            "concurrency": self._settings.concurrency * self._settings.threads,
+            "queues": list(self._settings.queues) if self._settings.queues else None,
+            "tasks": sorted(self._hello["tasks"]),
+            "code": self._hello["code"],
+        }
+
+    def banner(self) -> Banner:
+        """What the worker says when it is ready."""
+        settings = self._settings
+        return {
+            "version": pgqueue.__version__,
+            "app": settings.app,
+            "worker": self._name,
+            "database": db.describe(self._app.dsn) + ("" if self._hello["dsn"] else " (embedded)"),
+            "schema": self._app.config.schema,
+            "queues": ", ".join(settings.queues) if settings.queues else "all",
+            "children": f"{settings.concurrency} x {settings.threads} thread{'s' * (settings.threads > 1)}",
+            "wake-up": "LISTEN" if self._doorbell.listens else "polling",
+            "tasks": sorted(self._hello["tasks"]),
+        }
