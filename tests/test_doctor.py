@@ -183,7 +183,7 @@ def test_a_chore_that_fails_is_told_by_the_worker_and_found(
                 f"drop table pgqueue.{day}; create domain pgqueue.{day} as integer"
             )  # a table's row type has its name
         worker = start_worker("-c", "1", dsn=fresh_dsn).ready()
-        told = worker.said("the chore 'tidy' fails: type \"history_succeeded_")
+        told = worker.said("the chore 'maintain partitions' fails: type \"history_succeeded_")
         assert "It is tried again every 10 s" in told and "WARNING" in told.upper()
         found = pgqueue("doctor", dsn=fresh_dsn)
         assert found.returncode == 1 and 'PROBLEM  to tidy up fails: type "history_succeeded_' in found.stdout
@@ -205,7 +205,9 @@ def test_a_chore_is_told_of_once_until_it_passes_or_fails_otherwise(
 
     async def scenario() -> None:
         nothing: Any = None  # such a chore needs none of them
-        chores = Maintenance(nothing, nothing, nothing, children=nothing, finisher=nothing, identity=nothing)
+        chores = Maintenance(
+            nothing, nothing, nothing, children=nothing, outcome_queue=nothing, finisher=nothing, identity=nothing
+        )
         chores._every[count] = 5.0
 
         async def told(statement: str, times: int) -> list[str]:

@@ -154,7 +154,7 @@ async def scanning(dsn: str, queries: Queries, *, aside: str | None = None) -> A
     try:
         for _ in range(2):
             assert not claims.full_scan.slow
-            await claims.full_scan.look()
+            await claims.full_scan.scan()
         yield claims
         assert not running.done()
     finally:
@@ -197,7 +197,7 @@ async def test_what_lies_below_is_found_aside(app: App, dsn: str, conn: psycopg.
             (begin,) = claims.cursors.positions()
             await due(claims.full_scan)
             late.commit()
-            assert await claims.full_scan.look() is False  # it has been sent for
+            assert await claims.full_scan.scan() is False  # it has been sent for
             await claims.back()
             assert claims.cursors.positions() == [("default", 0, begin[2] - 1)]
             assert names(conn) == {"line", "aside"}
@@ -210,8 +210,8 @@ async def test_whoever_asks_during_a_look_is_called_at_its_end(app: App, dsn: st
     async with scanning(dsn, app.queries) as claims:
         await due(claims.full_scan)
         conn.execute("begin; lock table pgqueue.job")
-        assert await claims.full_scan.look() is False and not claims.full_scan.pending
-        assert await claims.full_scan.look() is False and claims.full_scan.pending
+        assert await claims.full_scan.scan() is False and not claims.full_scan.pending
+        assert await claims.full_scan.scan() is False and claims.full_scan.pending
         conn.execute("commit")
         await claims.back()
         assert not claims.cursors and claims.full_scan.due_in_s < 60
@@ -226,7 +226,7 @@ async def test_the_third_connection_goes_when_looks_are_cheap_again(
     async with scanning(dsn, app.queries) as claims:
         await due(claims.full_scan)
         conn.execute("begin; lock table pgqueue.job")
-        await claims.full_scan.look()
+        await claims.full_scan.scan()
         await asyncio.to_thread(eventually, lambda: waiting(conn), what="a look under way")
         assert names(conn) == {"line", "aside"}
         monkeypatch.setattr(full_scan, "SLOW_S", 60.0)
@@ -234,7 +234,7 @@ async def test_the_third_connection_goes_when_looks_are_cheap_again(
         await claims.back()
         await asyncio.to_thread(eventually, lambda: names(conn) == {"line"}, what="no third connection")
         app.enqueue("t", queue="new")
-        assert await claims.full_scan.look() is True and ("new", 0) in claims.cursors.snapshot()
+        assert await claims.full_scan.scan() is True and ("new", 0) in claims.cursors.snapshot()
 
 
 @pytest.mark.usefixtures("costly")
@@ -246,10 +246,10 @@ async def test_without_a_third_connection_looks_are_made_on_the_line(
     async with scanning(dsn, app.queries, aside=nowhere) as claims:
         await due(claims.full_scan)
         app.enqueue("t")
-        assert await claims.full_scan.look() is False
+        assert await claims.full_scan.scan() is False
         await claims.back()
         assert not claims.cursors and 'database "nowhere" does not exist' in caplog.text
-        assert await claims.full_scan.look() is True and claims.cursors
+        assert await claims.full_scan.scan() is True and claims.cursors
 
 
 # -- in a worker --

@@ -2,7 +2,7 @@
 
 from pgqueue.db.backoff import Backoff
 from pgqueue.db.connections import (
-    Ear,
+    NotificationListener,
     Wire,
     connect,
     connect_async,
@@ -58,7 +58,7 @@ __all__ = [
     "Borrowed",
     "Connection",
     "DatabaseError",
-    "Ear",
+    "NotificationListener",
     "PoolLife",
     "ReadOnlyDefault",
     "Silent",

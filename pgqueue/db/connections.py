@@ -103,7 +103,7 @@ def wait_for_bell(conn: Connection, timeout_s: float, *, wake_fd: int) -> bool:
     return bool(list(conn.notifies(timeout=0)))
 
 
-class Ear:
+class NotificationListener:
     """Hears the notifications of one async connection, also those that come in with the answer to a statement.
 
     psycopg's own wait takes several turns of the event loop for one note, and wakes up ten times a second, which an idle worker

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 HEARTBEAT_S = 1.5  # renews the lease and looks at the others, in one statement: two thirds of one a second
 # Every third heartbeat also asks when jobs fall due: soon enough for those that rang no bell, which are due in 10 s or more.
-LOOK_S = 4.0
+HEARTBEAT_ASKS_JOBS_S = 4.0
 LEASE_S = 15.0  # nobody is presumed dead before, unless his session is gone
 POOLED_LEASE_S = 30.0  # behind a transaction pooler the lease is all there is
 # A session may be gone this long: more than the longest pause between two attempts to reconnect, and a little less than
@@ -25,8 +25,8 @@ STOP_CLAIMING_S = 6.0  # without a confirmed heartbeat
 POLL_S = 5.0  # the floor under LISTEN
 POLL_ALONE_S = 1.0  # without LISTEN
 FALSE_ALARMS = 20  # a second: a worker that hears more bells for nothing stops listening
-DEAF_S = 10.0  # for this long
-DEAF_POLL_S = 0.2  # and polls so often instead: measured 0.5 % of a core, whatever the flood
+UNLISTENED_S = 10.0  # for this long
+UNLISTENED_POLL_S = 0.2  # and polls so often instead: measured 0.5 % of a core, whatever the flood
 CRASH_CAP = 3  # a job that took its process down this often is quarantined
 
 FRAME_JOBS = 100  # measured: 10 to 50 a frame double the throughput of one at a time; on two cores 100 add 4 %

@@ -311,7 +311,7 @@ def test_what_no_child_takes_for_a_while_is_given_back() -> None:
 
 def test_while_one_kind_flows_the_other_is_given_back() -> None:
     scene = blocked()
-    aged(scene, asynchronous=False)
+    aged(scene, async_=False)
     assert [job.id for job in scene.dispatcher.stale()] == ["slow1"]
     assert scene.buffered == [f"async{ASYNC_JOBS}"]
 
@@ -359,5 +359,5 @@ def test_what_a_child_gives_back_comes_first_again_in_its_part() -> None:
     buffer.take_back(Run(claimed("c", "slow", crashes=1), False, None, 0.0))
     assert scene.buffered == ["c", "s", "slow1", "a", f"async{ASYNC_JOBS}"]
     assert len(buffer) == 5
-    assert [job.id for job in buffer.clear(asynchronous=False)] == ["c", "s", "slow1"]
+    assert [job.id for job in buffer.clear(async_=False)] == ["c", "s", "slow1"]
     assert [job.id for job in buffer.clear()] == ["a", f"async{ASYNC_JOBS}"]

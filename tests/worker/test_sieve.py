@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pgqueue import DatabaseUnavailable
 from pgqueue.queries import Statement
 from pgqueue.worker.supervisor.connection import WorkConnection
-from pgqueue.worker.supervisor.sieve import ENOUGH, MAX_REFUSAL, Refused, in_ascii, say, sift
+from pgqueue.worker.supervisor.sieve import ENOUGH, MAX_REFUSAL, Refused, in_ascii, run_or_refuse, sift
 
 WRONG_VALUE = psycopg.errors.NumericValueOutOfRange("out of range")
 WRONG_STATEMENT = psycopg.errors.UndefinedTable("no such table")
@@ -133,7 +133,7 @@ class Line:
 
 
 def said(end: Exception | list[Any], statement: Callable[[], Statement[Any]] = lambda: Statement("select 1")) -> Any:
-    return asyncio.run(say(cast(WorkConnection, Line(end)), statement))
+    return asyncio.run(run_or_refuse(cast(WorkConnection, Line(end)), statement))
 
 
 def test_rows_come_back_as_they_are() -> None:

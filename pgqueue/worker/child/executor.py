@@ -108,10 +108,10 @@ class Attempt:
         return Outcome(self.job.id, self.job.token, Verdict.SUCCEEDED, self._encode(value))
 
     def _begin(self) -> Statement[Any]:
-        return self.task.app.queries.atomic_begin(attempt=self._mark)
+        return self.task.app.queries.atomic_begin(attempt=self._attempt_key)
 
     @property
-    def _mark(self) -> str:
+    def _attempt_key(self) -> str:
         return f"{self.job.id}:{self.job.token}"
 
     def _finish(self, conn: db.AnyConnection, result: str | None) -> Statement[Any]:
@@ -128,7 +128,7 @@ class Attempt:
     def _finished(self, rows: list[Any]) -> None:
         if not rows:
             raise LeaseLost("this attempt was replaced by another while it ran; its transaction is rolled back")
-        if rows[0][-1] != self._mark:  # another transaction, begun by the task
+        if rows[0][-1] != self._attempt_key:  # another transaction, begun by the task
             raise RuntimeError(ENDED)
         self.committing = True
 

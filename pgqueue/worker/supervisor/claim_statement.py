@@ -13,7 +13,7 @@ from pgqueue.queries import Queries
 from pgqueue.worker.supervisor.avoided import AvoidedTasks
 from pgqueue.worker.supervisor.connection import WorkConnection
 from pgqueue.worker.supervisor.cursors import Position
-from pgqueue.worker.supervisor.sieve import REFUSED, Refused, say
+from pgqueue.worker.supervisor.sieve import REFUSED, Refused, run_or_refuse
 
 logger = logging.getLogger("pgqueue.worker")
 
@@ -35,7 +35,7 @@ class ClaimStatement:
         try:
             unknown = self._avoided.names()
             claim = partial(self._queries.claim, worker=worker, cursors=positions, unknown=unknown, limit=limit)
-            rows = await say(self._connection, claim)
+            rows = await run_or_refuse(self._connection, claim)
         except Refused as refused:
             if not refused.of_values or self._set_aside >= MOST_SET_ASIDE:
                 raise
@@ -46,7 +46,7 @@ class ClaimStatement:
         return rows
 
     async def _set_one_aside(self, worker: str, positions: list[Position], refused: Refused) -> list[Claimed]:
-        rows = await say(
+        rows = await run_or_refuse(
             self._connection,
             lambda: self._queries.set_aside(
                 worker=worker, worker_name=self._name, cursors=positions, unknown=self._avoided.names(), cause=REFUSED,

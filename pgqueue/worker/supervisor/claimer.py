@@ -140,7 +140,7 @@ class Claimer:
         if self._cursors and (rang or self._idle.busy or self.full_scan.slow):
             taken = await self._take(limit)
         if not self.full_scan.due_in_s or not taken:
-            found = await self.full_scan.look()
+            found = await self.full_scan.scan()
             if found and not taken:
                 taken = await self._take(limit)
         return taken

@@ -39,7 +39,7 @@ class TroubleLog:
     def __init__(self) -> None:
         self._told_at: dict[str, float] = {}
 
-    def tell(self, what: str, error: BaseException, *, then: str = "trying again") -> None:
+    def log(self, what: str, error: BaseException, *, then: str = "trying again") -> None:
         """Log one line, unless this error was told of just now."""
         now = time.monotonic()
         self._told_at = {told: at for told, at in self._told_at.items() if now - at < TELL_S}
@@ -61,7 +61,7 @@ class RetryPacing:
 
     async def wait(self, what: str, error: BaseException) -> None:
         """Sleep after a failure."""
-        self._troubles.tell(what, error)
+        self._troubles.log(what, error)
         pause_s = random.uniform(0.05, min(RECONNECT_MAX_S, 0.1 * 2.0**self._failures))
         self._failures += 1
         await asyncio.sleep(pause_s)

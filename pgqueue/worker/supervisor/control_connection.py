@@ -17,7 +17,7 @@ class ControlConnection:
     def __init__(self, dsn: str) -> None:
         self._dsn = dsn
         self._conn: db.AsyncConnection | None = None
-        self._ear: db.Ear
+        self._listener: db.NotificationListener
         self.pooled = False
         """A pooler stands before the database: sessions are not ours, so they can neither hold a lock nor listen."""
 
@@ -35,7 +35,7 @@ class ControlConnection:
         """Connect under this application_name, in place of any earlier connection; raises what the connection raises."""
         await self.close()
         self._conn = await db.connect_async(self._dsn, name=name)
-        self._ear = db.Ear(self._conn)
+        self._listener = db.NotificationListener(self._conn)
         self.pooled = not db.prepares(self._conn)
         db.prepare_nothing(self._conn)
 
@@ -51,7 +51,7 @@ class ControlConnection:
 
     async def hear(self, pause_s: float) -> bool:
         """Wait for a notification, or for so long. True: there was one."""
-        return await self._ear.listen(pause_s)
+        return await self._listener.listen(pause_s)
 
     async def close(self) -> None:
         conn, self._conn = self._conn, None

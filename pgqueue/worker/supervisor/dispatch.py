@@ -64,14 +64,14 @@ class Buffer:
         part = self.isolated if run.job.crashes else self.async_jobs if run.is_async else self.sync_jobs
         part.appendleft(run.job)
 
-    def clear(self, *, sync: bool = True, asynchronous: bool = True) -> list[Claimed]:
+    def clear(self, *, sync: bool = True, async_: bool = True) -> list[Claimed]:
         """Take out all jobs, or those of one kind."""
         jobs: list[Claimed] = []
-        for part in (self.isolated, self.sync_jobs) * sync + (self.async_jobs,) * asynchronous:
+        for part in (self.isolated, self.sync_jobs) * sync + (self.async_jobs,) * async_:
             jobs += part
             part.clear()
         self.sync_since *= not sync
-        self.async_since *= not asynchronous
+        self.async_since *= not async_
         return jobs
 
 
@@ -90,8 +90,8 @@ class Dispatcher:
         if not self.tasks:
             self._async_share = sum(profile.is_async for profile in tasks.values()) / max(1, len(tasks))
         self.tasks = tasks | self.tasks
-        asynchronous = frozenset(name for name, profile in self.tasks.items() if profile.is_async)
-        self._kinds = frozenset(self.tasks) - asynchronous, asynchronous
+        async_ = frozenset(name for name, profile in self.tasks.items() if profile.is_async)
+        self._kinds = frozenset(self.tasks) - async_, async_
 
     def take(self, jobs: Iterable[Claimed]) -> None:
         """Jobs just claimed: begin with as many as may start."""
@@ -114,19 +114,19 @@ class Dispatcher:
         threads = sum(max(0, child.threads - len(child.sync_runs)) for child in usable)
         places = sum(ASYNC_JOBS - len(child.async_runs) for child in usable)
         share = self._async_share if threads or not self.full() else 1.0
-        asynchronous = int(places * share) - len(self.buffer.async_jobs)
-        return max(0, threads - len(self.buffer.sync_jobs) - len(self.buffer.isolated)) + max(0, asynchronous)
+        async_ = int(places * share) - len(self.buffer.async_jobs)
+        return max(0, threads - len(self.buffer.sync_jobs) - len(self.buffer.isolated)) + max(0, async_)
 
     def full(self) -> frozenset[str]:
         """The tasks of the one kind whose places are full; none if there is but one kind."""
-        sync, asynchronous = self._kinds
-        if not (sync and asynchronous):
+        sync, async_ = self._kinds
+        if not (sync and async_):
             return frozenset()
         usable, old = [child for child in self._children if child.usable], time.monotonic() - STUCK_S
         if all(len(child.sync_runs) >= child.threads and child.moved_at < old for child in usable):
             return sync
         return (
-            asynchronous
+            async_
             if all(len(child.async_runs) >= ASYNC_JOBS and child.filled_at < old for child in usable)
             else frozenset()
         )
@@ -138,7 +138,7 @@ class Dispatcher:
 
     def dispatch(self) -> None:
         """Give as many buffered jobs to children as may start."""
-        sync, asynchronous = len(self.buffer.sync_jobs) + len(self.buffer.isolated), len(self.buffer.async_jobs)
+        sync, async_ = len(self.buffer.sync_jobs) + len(self.buffer.isolated), len(self.buffer.async_jobs)
         while self.buffer.isolated and self._give_alone(self.buffer.isolated[0]):
             self.buffer.isolated.popleft()
         while self.buffer.async_jobs and (child := self._most_idle()):
@@ -153,9 +153,7 @@ class Dispatcher:
         left = len(buffer.sync_jobs) + len(buffer.isolated)
         buffer.sync_since = 0.0 if not left else now if left < sync or not buffer.sync_since else buffer.sync_since
         left = len(buffer.async_jobs)
-        buffer.async_since = (
-            0.0 if not left else now if left < asynchronous or not buffer.async_since else buffer.async_since
-        )
+        buffer.async_since = 0.0 if not left else now if left < async_ or not buffer.async_since else buffer.async_since
 
     def _give_alone(self, job: Claimed) -> bool:
         for child in self._children:
@@ -217,7 +215,7 @@ class Dispatcher:
         if self._some_place_soon():
             return []
         old = time.monotonic() - STUCK_S
-        return self.buffer.clear(sync=0 < self.buffer.sync_since < old, asynchronous=0 < self.buffer.async_since < old)
+        return self.buffer.clear(sync=0 < self.buffer.sync_since < old, async_=0 < self.buffer.async_since < old)
 
     def _some_place_soon(self) -> bool:
         """A child that is starting will take the buffer; one that leaves is about to be replaced."""

@@ -10,7 +10,7 @@ import time
 
 from pgqueue.db.spurious import SpuriousWakeups
 from pgqueue.queries import Queries
-from pgqueue.worker.settings import DEAF_POLL_S, DEAF_S, FALSE_ALARMS
+from pgqueue.worker.settings import FALSE_ALARMS, UNLISTENED_POLL_S, UNLISTENED_S
 from pgqueue.worker.supervisor.control_connection import ControlConnection
 from pgqueue.worker.supervisor.wakeups import Wakeups
 
@@ -55,7 +55,7 @@ class Doorbell:
             return
         await self._heed_a_flood()
         if self._silent_until is not None:
-            await asyncio.sleep(min(pause_s, DEAF_POLL_S))
+            await asyncio.sleep(min(pause_s, UNLISTENED_POLL_S))
             self._wakeups.ring()
         elif await self._control.hear(pause_s):
             self._wakeups.ring()
@@ -69,9 +69,9 @@ class Doorbell:
 
     async def _unlisten(self) -> None:
         logger.warning(
-            "more than %d bells a second for nothing: polling instead of LISTEN for %.0f s", FALSE_ALARMS, DEAF_S
+            "more than %d bells a second for nothing: polling instead of LISTEN for %.0f s", FALSE_ALARMS, UNLISTENED_S
         )
-        self._silent_until = time.monotonic() + DEAF_S
+        self._silent_until = time.monotonic() + UNLISTENED_S
         await self._control.run(self._queries.unlisten)
 
     async def _listen_again(self) -> None:

@@ -31,7 +31,7 @@ from pgqueue.retry import clamp_delay
 from pgqueue.worker.supervisor.avoided import AvoidedTasks
 from pgqueue.worker.supervisor.connection import TRANSIENT, RetryPacing, WorkConnection
 from pgqueue.worker.supervisor.outcome_queue import OutcomeQueue, Report
-from pgqueue.worker.supervisor.sieve import REFUSED, Refused, in_ascii, say, sift
+from pgqueue.worker.supervisor.sieve import REFUSED, Refused, in_ascii, run_or_refuse, sift
 from pgqueue.worker.supervisor.tally import Tally
 from pgqueue.worker.supervisor.wakeups import Wakeups
 
@@ -217,7 +217,7 @@ class Finisher:
 
     async def _finish(self, done: Sequence[Outcome]) -> None:
         # By id: two statements that lock the same rows take them in one order.
-        rows = await say(self._connection, lambda: self._finishing(sorted(done)))
+        rows = await run_or_refuse(self._connection, lambda: self._finishing(sorted(done)))
         self.counts["succeeded"] += len(rows)
         await self._came_back(done, rows)
 
@@ -233,7 +233,7 @@ class Finisher:
         await self._came_back(ended, await self._settled(ended))
 
     async def _settled(self, ended: Sequence[Outcome]) -> Sequence[Row]:
-        rows = await say(
+        rows = await run_or_refuse(
             self._connection,
             lambda: self._queries.settle(
                 worker=self._identity.worker, worker_name=self._worker_name, columns=_columns(ended)
@@ -269,7 +269,7 @@ class Finisher:
 
     async def _resolve(self, outcome: Outcome) -> None:
         """An atomic task's COMMIT got no answer. If the row still stands as ours it did not happen, and the attempt failed."""
-        rows = await say(
+        rows = await run_or_refuse(
             self._connection,
             lambda: self._queries.revoke(worker=self._identity.worker, job_id=outcome.job_id, token=outcome.token),
         )
@@ -283,7 +283,7 @@ class Finisher:
 
     async def _hand_back(self, outcome: Outcome) -> None:
         """Our code does not take the arguments. Where no other worker's may, the attempt failed and is settled with the others."""
-        rows = await say(
+        rows = await run_or_refuse(
             self._connection,
             lambda: self._queries.hand_back(worker=self._identity.worker, job_id=outcome.job_id, token=outcome.token),
         )
@@ -306,17 +306,17 @@ class Finisher:
             try:
                 found = await sift(self._progressed, sorted(reports.values()))
             except Refused as error:
-                self._connection.troubles.tell("progress reports", error, then="they are left out")
+                self._connection.troubles.log("progress reports", error, then="they are left out")
             except TRANSIENT:
                 self._outcome_queue.put_reports_back(reports)
                 raise
             else:
                 for (job_id, *_), refused in found:
-                    self._connection.troubles.tell(f"job {job_id}: its progress report", refused, then="it is left out")
+                    self._connection.troubles.log(f"job {job_id}: its progress report", refused, then="it is left out")
 
     async def _progressed(self, reports: Sequence[Report]) -> None:
         ids, tokens, fractions, notes = map(list, zip(*reports, strict=True)) if reports else ([], [], [], [])
-        await say(
+        await run_or_refuse(
             self._connection,
             lambda: self._queries.progress(
                 worker=self._identity.worker, ids=ids, tokens=tokens, fractions=fractions, notes=notes
@@ -327,7 +327,7 @@ class Finisher:
         """Tell of outcomes that were not taken. recorded: they may be, by a statement or a COMMIT whose answer was lost."""
         kept = set()
         if recorded:
-            found = await say(
+            found = await run_or_refuse(
                 self._connection,
                 lambda: self._queries.recorded(
                     worker=self._identity.worker,

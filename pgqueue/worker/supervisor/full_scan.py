@@ -30,7 +30,7 @@ SLOW_S = 0.005  # a look that takes longer is made on the scan connection
 class FullScan:
     """Moves the cursors to what it finds. The doorbell is rung when a look on the scan connection has ended.
 
-    pending: the latest call of look() left some jobs unseen; such an end, or the time when the next look is due, makes up for it.
+    pending: the latest call of scan() left some jobs unseen; such an end, or the time when the next look is due, makes up for it.
     """
 
     def __init__(
@@ -59,11 +59,11 @@ class FullScan:
         """Until the next look ought to be made; infinite while one is under way on the scan connection."""
         return math.inf if self._sent.is_set() else max(0.0, self._due_at - time.monotonic())
 
-    async def look(self) -> bool:
+    async def scan(self) -> bool:
         """Look at once, or send for it if that takes long and it is time. True: there is work."""
         self.pending = False
         if not self.slow:
-            return await self._look(self._connection)
+            return await self._scan(self._connection)
         if self.due_in_s:
             self.pending = True
         else:
@@ -75,9 +75,9 @@ class FullScan:
         while True:
             await self._sent.wait()
             try:
-                found = await self._look(self._scan_connection)
+                found = await self._scan(self._scan_connection)
             except TRANSIENT as error:
-                self._connection.troubles.tell("looking for jobs on a third connection", error)
+                self._connection.troubles.log("looking for jobs on a third connection", error)
                 self._cost_s = self._latest_s = 0.0
                 found = True  # perhaps: the claimer, woken by it, looks on the working connection
             if not self.slow:
@@ -86,7 +86,7 @@ class FullScan:
             if found or self.pending:
                 self._wakeups.doorbell.set()
 
-    async def _look(self, connection: WorkConnection) -> bool:
+    async def _scan(self, connection: WorkConnection) -> bool:
         since = self._cursors.snapshot()
         ((queues, priorities, seqs, took_s),) = await connection.run(
             self._queries.heads(queues=self._queues, unknown=self._avoided.names())

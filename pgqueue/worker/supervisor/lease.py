@@ -21,9 +21,9 @@ from pgqueue.queries import Queries
 from pgqueue.worker.settings import (
     FRESH_S,
     GRACE_S,
+    HEARTBEAT_ASKS_JOBS_S,
     HEARTBEAT_S,
     LEASE_S,
-    LOOK_S,
     POOLED_LEASE_S,
     SETTLE_S,
 )
@@ -69,7 +69,7 @@ class Lease:
         self._troubles = troubles
         self._locked = False
         self._beat_at = 0.0
-        self._looked_at = 0.0
+        self._jobs_asked_at = 0.0
         self._settled_at = 0.0
 
     @property
@@ -170,7 +170,7 @@ class Lease:
     async def _beat(self) -> bool:
         news = self._tally.news()
         sent_at = time.monotonic()
-        look, self._looked_at = self._look_if_due()
+        asks, self._jobs_asked_at = self._asks_jobs()
         says: dict[str, Any] = {kind: news[kind] for kind in ("succeeded", "failed", "dead", "cancelled")}
         beat = partial(
             self._queries.beat,
@@ -179,7 +179,7 @@ class Lease:
             settled=time.monotonic() >= self._settled_at, **says,
         )  # fmt: skip
         try:
-            answer = await self._control.run(beat(look=look))
+            answer = await self._control.run(beat(look=asks))
         except db.Blocked:
             answer = await self._control.run(beat(look=False))
         except db.DatabaseError as error:
@@ -200,12 +200,12 @@ class Lease:
         await self._rescue.look_after(expired, sessionless, orphaning or [])
         return True
 
-    def _look_if_due(self) -> tuple[bool, float]:
+    def _asks_jobs(self) -> tuple[bool, float]:
         """Whether this heartbeat asks the jobs too, and when one did so last. Noted before it is sent: if it gets stuck,
         the next one does without.
         """
-        due = time.monotonic() - self._looked_at >= LOOK_S
-        return due, time.monotonic() if due else self._looked_at
+        due = time.monotonic() - self._jobs_asked_at >= HEARTBEAT_ASKS_JOBS_S
+        return due, time.monotonic() if due else self._jobs_asked_at
 
     async def _lost(self) -> None:
         """Declared dead while we lived, frozen perhaps: nothing we hold is ours any more."""

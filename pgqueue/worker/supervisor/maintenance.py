@@ -59,16 +59,16 @@ class Maintenance:
         self._finisher = finisher
         self._identity = identity
         self._due: dict[Chore, float] = {
-            self.tidy: 0.0,
-            self.pass_cancels_on: 0.0,
-            self.compare: time.monotonic() + HELD_S,
-            self.count_bells: 0.0,
+            self.maintain_partitions: 0.0,
+            self.deliver_cancels: 0.0,
+            self.reconcile_held_jobs: time.monotonic() + HELD_S,
+            self.check_notify_queue: 0.0,
         }
         self._every: dict[Chore, float] = {
-            self.tidy: TIDY_S,
-            self.pass_cancels_on: CANCELS_S,
-            self.compare: HELD_S,
-            self.count_bells: BELLS_S,
+            self.maintain_partitions: TIDY_S,
+            self.deliver_cancels: CANCELS_S,
+            self.reconcile_held_jobs: HELD_S,
+            self.check_notify_queue: BELLS_S,
         }
         self._failing: dict[Chore, tuple[str, int]] = {}
         self._told_share = 0.0
@@ -81,7 +81,9 @@ class Maintenance:
             if self._connection.lost != self._lost_seen:  # a claim's answer may have been lost with the connection
                 self._lost_seen = self._connection.lost
                 self._alert_until = time.monotonic() + ALERT_S
-                self._due[self.compare] = min(self._due[self.compare], time.monotonic() + CANCELS_S)
+                self._due[self.reconcile_held_jobs] = min(
+                    self._due[self.reconcile_held_jobs], time.monotonic() + CANCELS_S
+                )
             for chore, due_at in list(self._due.items()):
                 if time.monotonic() >= due_at:
                     await self._do(chore)
@@ -113,26 +115,26 @@ class Maintenance:
                 "`pgqueue doctor` tells more", what, reason, pause_s,
             )  # fmt: skip
 
-    async def pass_cancels_on(self) -> None:
+    async def deliver_cancels(self) -> None:
         """Tell children of running jobs that somebody asked to cancel. Asked of the database, never of a notification alone."""
         if ids := self._children.cancels.open():
             self._children.cancels.pass_on(await self._connection.run(self._queries.cancels(ids)))
 
-    async def compare(self) -> None:
+    async def reconcile_held_jobs(self) -> None:
         """Give back jobs that the database counts as ours and nobody here has: the answer to their claim was lost.
 
         The claim and this question travel on one connection, one after the other; a claim that was still under way when
         its connection broke is found by a later round.
         """
         rows = await self._connection.run(self._queries.held(worker=self._identity.worker))
-        self._every[self.compare] = HELD_ALERT_S if time.monotonic() < self._alert_until else HELD_S
+        self._every[self.reconcile_held_jobs] = HELD_ALERT_S if time.monotonic() < self._alert_until else HELD_S
         ours = self._children.holds() | self._finisher.holds()
         lost = [Outcome(id_, token, Verdict.RELEASE) for id_, token in rows if id_ not in ours]
         if lost:
             logger.warning("%d jobs were claimed but never arrived here; they are given back", len(lost))
             self._outcome_queue.deliver(lost)
 
-    async def count_bells(self) -> None:
+    async def check_notify_queue(self) -> None:
         """Tell when notifications pile up: above a half pgqueue rings no more, and when all is in use every other NOTIFY fails."""
         ((share, who),) = await self._connection.run(self._queries.bells(share=NOTIFY_SHARE))
         if share <= NOTIFY_SHARE:
@@ -144,7 +146,7 @@ class Maintenance:
                 "frozen. From 50%% on workers and callers poll. The oldest transaction: %s", 100 * share, who or "none",
             )  # fmt: skip
 
-    async def tidy(self) -> None:
+    async def maintain_partitions(self) -> None:
         """Make the coming partitions, drop those past their retention, forget what only served the moment."""
         await self._connection.run(self._queries.prune())
         await self._connection.run(tidy_partitions(self._queries, self._config), transaction=True)

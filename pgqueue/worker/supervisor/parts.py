@@ -78,7 +78,7 @@ class WorkerParts:
             name=self._name,
             alarms=alarms,
         )
-        self._chores = Maintenance(
+        self._maintenance = Maintenance(
             work, queries, self._app.config, children=children, outcome_queue=outcome_queue, finisher=self.finisher,
             identity=self._identity,
         )  # fmt: skip
@@ -90,7 +90,7 @@ class WorkerParts:
             self._claimer.full_scan.run(),
             self.finisher.run(),
             self._lease.run(),
-            self._chores.run(),
+            self._maintenance.run(),
         ]
 
     async def open(self) -> None:

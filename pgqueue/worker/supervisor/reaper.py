@@ -39,10 +39,10 @@ class Reaper:
     async def run(self) -> None:
         """Look for ever."""
         while True:
-            self.look()
+            self.reap()
             await asyncio.sleep(REAP_S)
 
-    def look(self) -> None:
+    def reap(self) -> None:
         """Wait for what had ended before the last look."""
         ended = set(_ended()) if _any_ended() else set()
         for pid in ended & self._seen:

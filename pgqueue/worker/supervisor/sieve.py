@@ -38,7 +38,7 @@ def in_ascii(text: object) -> str:
     return str(text).replace("\0", "\\x00").encode("ascii", "backslashreplace").decode()
 
 
-async def say(connection: WorkConnection, statement: Callable[[], Statement[T]]) -> list[T]:
+async def run_or_refuse(connection: WorkConnection, statement: Callable[[], Statement[T]]) -> list[T]:
     """Make a statement and run it; raises Refused, or one of TRANSIENT where it may pass if it is said again."""
     try:
         rows: list[T] = await connection.run(statement())
