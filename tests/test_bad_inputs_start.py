@@ -12,6 +12,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from pgqueue import App
+from pgqueue.worker.link.greeting import AppFacts, TaskFacts
 from pgqueue.worker.settings import Settings
 from pgqueue.worker.supervisor.preflight import advice
 from tests.conftest import ROOT, Worker
@@ -129,8 +130,8 @@ def test_b54_what_is_probably_not_meant_is_warned_of(start_worker: Callable[...,
 
 
 def test_b54_the_figure_needed() -> None:
-    hello = {"tasks": {"t": {"queue": "default"}}, "config": {"pool_size": 8}}
+    facts = AppFacts(code="", dsn=None, config={"pool_size": 8}, tasks={"t": TaskFacts(False, None, "default")})
     settings = Settings(app="shop", concurrency=200)
-    (line,) = advice(settings, hello, connections_allowed=97)
+    (line,) = advice(settings, facts, connections_allowed=97)
     assert line.startswith("-c 200: ") and "needs 203 connections and the server allows 97" in line
-    assert list(advice(settings, hello, connections_allowed=203)) == []
+    assert list(advice(settings, facts, connections_allowed=203)) == []

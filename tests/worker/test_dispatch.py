@@ -286,11 +286,11 @@ def test_only_children_that_took_a_job_just_now_flow() -> None:
 # -- giving back --
 
 
-def aged(scene: Scene, *, sync: bool = True, asynchronous: bool = True) -> None:
+def aged(scene: Scene, *, sync: bool = True, async_: bool = True) -> None:
     """As if the buffer had stood still for a long time."""
     then, buffer = time.monotonic() - LONG_AGO_S, scene.dispatcher.buffer
     buffer.sync_since = then if sync else buffer.sync_since
-    buffer.async_since = then if asynchronous else buffer.async_since
+    buffer.async_since = then if async_ else buffer.async_since
 
 
 def blocked() -> Scene:

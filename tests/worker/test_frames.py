@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from pgqueue.worker.link import frames
 from pgqueue.worker.link.frames import Unpacker, pack
+from pgqueue.worker.link.greeting import AppFacts, ChildSetup, TaskFacts
 from tests.worker.parts import claimed
 
 TALK: list[list[Any]] = [
@@ -74,3 +75,14 @@ def test_a_length_that_cannot_be_is_a_broken_stream() -> None:
 def test_what_is_no_json_is_a_broken_stream() -> None:
     with pytest.raises(json.JSONDecodeError):
         list(Unpacker().feed(b"\x00\x00\x00\x02[1"))
+
+
+def test_the_first_messages_come_back_as_they_were() -> None:
+    setup = ChildSetup(
+        app="shop:app", threads=2, weigh=False, log_level=None, log_format="%(message)s", worker="w", application_name="pgqueue:w"
+    )  # fmt: skip
+    tasks = {"t": TaskFacts(True, 1.5, "mail"), "ü": TaskFacts(False, None, "default")}
+    facts = AppFacts(code="c", dsn=None, config={"schema": "pgqueue", "pool_size": 4}, tasks=tasks)
+    unpacker = Unpacker()
+    (_, told), (_, said) = unpacker.feed(pack(["setup", setup.as_json()]) + pack(["hello", facts.as_json()]))
+    assert ChildSetup(**told) == setup and AppFacts.from_json(said) == facts

@@ -39,6 +39,7 @@ from pgqueue.worker.child.outgoing import Outgoing, end_alone
 from pgqueue.worker.child.signals import ignore_signals
 from pgqueue.worker.child.thread_leaks import ThreadLeaks
 from pgqueue.worker.link.frames import Unpacker, pack
+from pgqueue.worker.link.greeting import AppFacts, ChildSetup, TaskFacts
 from pgqueue.worker.link.running_slots import RunningSlots
 
 logger = logging.getLogger("pgqueue.worker")
@@ -56,7 +57,7 @@ class ChildMain:
         outgoing: Outgoing,
         slots: RunningSlots,
         app: App,
-        setup: dict[str, Any],
+        setup: ChildSetup,
         *,
         contexts: Contexts,
         copies: Copies,
@@ -94,7 +95,7 @@ class ChildMain:
                 case ["ask_policy", job, cause, error]:
                     self._ask_policy(Claimed(*job), cause, error)
                 case ["stop"]:
-                    for _ in range(self._setup["threads"]):
+                    for _ in range(self._setup.threads):
                         self._wakeups.put(False)
         os._exit(0)
 
@@ -174,7 +175,7 @@ class ChildMain:
         """This thread's connection for atomic tasks, kept between jobs while it is healthy."""
         conn = getattr(self._local, "conn", None)
         if conn is None or conn.closed or conn.broken:
-            conn = self._local.conn = db.connect(self._app.dsn, name=self._setup["application_name"], private=False)
+            conn = self._local.conn = db.connect(self._app.dsn, name=self._setup.application_name, private=False)
             self._copies.keep_from(conn)
         return conn
 
@@ -217,7 +218,7 @@ class ChildMain:
             asyncio.get_running_loop().call_soon(self._outgoing.flush)
 
     async def _async_connection(self) -> db.AsyncConnection:
-        conn = await db.connect_async(self._app.dsn, name=self._setup["application_name"], private=False)
+        conn = await db.connect_async(self._app.dsn, name=self._setup.application_name, private=False)
         self._copies.keep_from(conn)
         return conn
 
@@ -246,7 +247,7 @@ class ChildMain:
             waits=self._report_waiting,
             give_up=self._replace,
         )
-        attempt = Attempt(job, self._app.tasks[job.task], current, worker=self._setup["worker"])
+        attempt = Attempt(job, self._app.tasks[job.task], current, worker=self._setup.worker)
         return attempt
 
     def _resign(self, job_id: str, why: str) -> None:
@@ -309,17 +310,14 @@ def _frames(sock: socket.socket) -> Iterator[list[Any]]:
         end_alone(error)
 
 
-def _hello(app: App) -> dict[str, Any]:
-    return {
-        "code": fingerprint(app),
-        "dsn": app.config.dsn,
-        "config": {"schema": app.config.schema, "keep_succeeded_days": app.config.keep_succeeded_days,
-                   "keep_dead_days": app.config.keep_dead_days, "notify": app.config.notify,
-                   "pool_size": app.config.pool_size},
-        "tasks": {
-            name: {"is_async": task.is_async, "timeout_s": task.timeout_s, "queue": task.queue} for name, task in app.tasks.items()
-        },
-    }  # fmt: skip
+def _facts(app: App) -> AppFacts:
+    heeded = "schema", "keep_succeeded_days", "keep_dead_days", "notify", "pool_size"
+    return AppFacts(
+        code=fingerprint(app),
+        dsn=app.config.dsn,
+        config={name: getattr(app.config, name) for name in heeded},
+        tasks={name: TaskFacts(task.is_async, task.timeout_s, task.queue) for name, task in app.tasks.items()},
+    )
 
 
 def main() -> None:
@@ -330,26 +328,26 @@ def main() -> None:
     sock.set_inheritable(False)
     copies = Copies(sock)
     frames = _frames(sock)
-    _, setup = next(frames)
+    _, told = next(frames)
+    setup = ChildSetup(**told)
     try:
-        with app_may_set_up_logging(level=setup["log_level"], form=setup["log_format"]):
-            app = load_app(setup["app"])
-        hello = _hello(app)
+        with app_may_set_up_logging(level=setup.log_level, form=setup.log_format):
+            app = load_app(setup.app)
+        facts = _facts(app)
     except BaseException as error:
         reason = str(error) if isinstance(error, PgQueueError) else describe(error)
         trace = None if isinstance(error, PgQueueError) else format_trace(error)
         sock.sendall(pack(["failed", reason, trace]))
         sys.exit(1)
     slots_fd = int(sys.argv[2])
-    outgoing = Outgoing(sock, copies, weigh=setup["weigh"])
-    slots = RunningSlots(slots_fd, slots=setup["threads"])
+    outgoing = Outgoing(sock, copies, weigh=setup.weigh)
+    slots = RunningSlots(slots_fd, slots=setup.threads)
     child = ChildMain(outgoing, slots, app, setup, contexts=Contexts(), copies=copies)
     os.close(slots_fd)  # the memory stays; what a task starts shall not inherit it
-    sock.sendall(pack(["hello", hello]))
+    sock.sendall(pack(["hello", facts.as_json()]))
     threading.Thread(target=child.read, args=(frames,), name="pgqueue reader", daemon=True).start()
     others = [
-        threading.Thread(target=child.run, args=(n,), name=f"pgqueue {n}", daemon=True)
-        for n in range(1, setup["threads"])
+        threading.Thread(target=child.run, args=(n,), name=f"pgqueue {n}", daemon=True) for n in range(1, setup.threads)
     ]
     for thread in others:
         thread.start()

@@ -9,6 +9,7 @@ from collections.abc import Callable, Set
 from typing import Any
 
 from pgqueue.worker.link.frames import Unpacker, pack
+from pgqueue.worker.link.greeting import ChildSetup
 from pgqueue.worker.link.running_slots import RunningSlots, blank
 
 HANG_UP_S = 0.2  # a process that the task started may hold the socket open after the child's end
@@ -49,7 +50,7 @@ class ChildProcess(asyncio.Protocol):
 
     # -- the process --
 
-    async def launch(self, setup: dict[str, Any]) -> None:
+    async def launch(self, setup: ChildSetup) -> None:
         """Start the process and tell it what it is for; raises OSError if the system refuses one."""
         ours, theirs = socket.socketpair()
         with theirs:
@@ -59,7 +60,7 @@ class ChildProcess(asyncio.Protocol):
                 ours.close()
                 raise
         await asyncio.get_running_loop().create_connection(lambda: self, sock=ours)
-        self.send("setup", setup)
+        self.send("setup", setup.as_json())
 
     async def _spawn(self, fd: int) -> None:
         slots = blank(slots=self._threads)

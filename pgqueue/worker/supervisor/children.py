@@ -5,11 +5,13 @@ import logging
 import sys
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from pgqueue.errors import ConfigError
 from pgqueue.job import Claimed, Outcome, Verdict
 from pgqueue.terminal import escape
+from pgqueue.worker.link.greeting import AppFacts, ChildSetup
 from pgqueue.worker.settings import CRASH_CAP, EXIT_S, HARD_GRACE_S, START_TRIES, STUCK_S, TICK_S, Settings
 from pgqueue.worker.supervisor.cancels import Cancels
 from pgqueue.worker.supervisor.child_handle import ChildHandle, Phase, Run
@@ -33,8 +35,8 @@ class Children:
         self._wakeups = wakeups
         self.children: list[ChildHandle] = []
         self._dispatcher = Dispatcher(self.children)
-        self.hello: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
-        self._setup: dict[str, Any] = {}
+        self.hello: asyncio.Future[AppFacts] = asyncio.get_running_loop().create_future()
+        self._setup: ChildSetup
         self._keepers: list[asyncio.Task[None]] = []
         self._timed_out = TimedOutJobs(self.children, outcome_queue)
         self.cancels = Cancels(self.children)
@@ -46,7 +48,7 @@ class Children:
 
     # -- processes --
 
-    def start(self, setup: dict[str, Any]) -> None:
+    def start(self, setup: ChildSetup) -> None:
         """Start all children; `hello` is set by the first that is ready."""
         self._setup = setup
         self._keepers = [asyncio.create_task(self._keep(number)) for number in range(self._settings.concurrency)]
@@ -124,22 +126,22 @@ class Children:
             case ["waits", task, awaited]:
                 self._waits.heard(task, awaited)
             case ["hello", hello]:
-                self._welcome(child, hello)
+                self._welcome(child, AppFacts.from_json(hello))
             case ["failed", reason, trace]:
                 child.ending.reason = reason
                 child.ending.unrecoverable = True
                 if trace and not self._welcomed:
                     sys.stderr.write(escape(trace))
 
-    def _welcome(self, child: ChildHandle, hello: dict[str, Any]) -> None:
+    def _welcome(self, child: ChildHandle, facts: AppFacts) -> None:
         child.enter(Phase.READY)
         self._restarts.started(time.monotonic() - child.born_at)
-        tasks = hello["tasks"].items()
+        tasks = facts.tasks.items()
         self._dispatcher.learn(
-            {name: TaskProfile(is_async=task["is_async"], timeout_s=task["timeout_s"]) for name, task in tasks}
+            {name: TaskProfile(is_async=task.is_async, timeout_s=task.timeout_s) for name, task in tasks}
         )
         if not self.hello.done():
-            self.hello.set_result(hello)
+            self.hello.set_result(facts)
         self._timed_out.ask()
         self.dispatch()
         self._changed()
@@ -286,9 +288,9 @@ class Children:
 
     # -- the end --
 
-    def abandon(self, **setup: Any) -> None:
-        """Nothing here is ours any more: end all children, settle nothing, start over with a new setup."""
-        self._setup |= setup
+    def abandon(self, *, worker: str, application_name: str) -> None:
+        """Nothing here is ours any more: end all children, settle nothing, start over under a new identity."""
+        self._setup = replace(self._setup, worker=worker, application_name=application_name)
         self.buffer.clear()
         self._timed_out.clear()
         for child in self.children:

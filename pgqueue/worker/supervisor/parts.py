@@ -10,6 +10,7 @@ import pgqueue
 from pgqueue import db, schema
 from pgqueue.app import App
 from pgqueue.db.spurious import SpuriousWakeups
+from pgqueue.worker.link.greeting import AppFacts
 from pgqueue.worker.settings import FALSE_ALARMS, Settings
 from pgqueue.worker.supervisor.avoided import AvoidedTasks
 from pgqueue.worker.supervisor.children import Children
@@ -34,20 +35,20 @@ Banner = dict[str, Any]
 
 
 class WorkerParts:
-    """`hello` is what the first child said: the app's settings and tasks."""
+    """`facts` are what the first child said of the app."""
 
     def __init__(
         self,
         settings: Settings,
         children: Children,
-        hello: dict[str, Any],
+        facts: AppFacts,
         outcome_queue: OutcomeQueue,
         wakeups: Wakeups,
     ) -> None:
         self._settings = settings
         self._children = children
-        self._hello = hello
-        self._app = App(hello["dsn"], **hello["config"])
+        self._facts = facts
+        self._app = App(facts.dsn, **facts.config)
         self._name = f"{socket.gethostname()}:{os.getpid()}"
         self._identity = wakeups.identity
         dsn, queries, name = self._app.dsn, self._app.queries, session_name(wakeups.identity.worker)
@@ -101,7 +102,7 @@ class WorkerParts:
             if told := db.narrow_encoding(conn):
                 logger.warning("%s", told)
         await self._lease.start()
-        for line in advice(self._settings, self._hello, connections_allowed=allowed):
+        for line in advice(self._settings, self._facts, connections_allowed=allowed):
             logger.warning("%s", line)
 
     async def close(self) -> None:
@@ -123,8 +124,8 @@ class WorkerParts:
             "app": self._settings.app,
             "concurrency": self._settings.concurrency * self._settings.threads,
             "queues": list(self._settings.queues) if self._settings.queues else None,
-            "tasks": sorted(self._hello["tasks"]),
-            "code": self._hello["code"],
+            "tasks": sorted(self._facts.tasks),
+            "code": self._facts.code,
         }
 
     def banner(self) -> Banner:
@@ -134,10 +135,10 @@ class WorkerParts:
             "version": pgqueue.__version__,
             "app": settings.app,
             "worker": self._name,
-            "database": db.describe(self._app.dsn) + ("" if self._hello["dsn"] else " (embedded)"),
+            "database": db.describe(self._app.dsn) + ("" if self._facts.dsn else " (embedded)"),
             "schema": self._app.config.schema,
             "queues": ", ".join(settings.queues) if settings.queues else "all",
             "children": f"{settings.concurrency} x {settings.threads} thread{'s' * (settings.threads > 1)}",
             "wake-up": "LISTEN" if self._doorbell.listens else "polling",
-            "tasks": sorted(self._hello["tasks"]),
+            "tasks": sorted(self._facts.tasks),
         }

@@ -2,9 +2,9 @@
 
 import resource
 from collections.abc import Iterator
-from typing import Any
 
 from pgqueue.errors import ConfigError
+from pgqueue.worker.link.greeting import AppFacts
 from pgqueue.worker.settings import Settings
 
 OWN_CONNECTIONS = 3  # of the supervisor; the third while it takes long to look for jobs
@@ -23,13 +23,13 @@ def check_descriptors(settings: Settings) -> None:
         )
 
 
-def advice(settings: Settings, hello: dict[str, Any], *, connections_allowed: int) -> Iterator[str]:
-    """Warnings of a worker that runs all the same, each with the figure that is needed. `hello` is a child's account."""
-    used = {task["queue"] for task in hello["tasks"].values()}
+def advice(settings: Settings, facts: AppFacts, *, connections_allowed: int) -> Iterator[str]:
+    """Warnings of a worker that runs all the same, each with the figure that is needed. `facts` are a child's account."""
+    used = {task.queue for task in facts.tasks.values()}
     for queue in settings.queues or ():
         if queue not in used:
             yield f"-Q {queue}: no task of {settings.app} belongs to this queue; jobs get there only by options(queue=...)"
-    pool_size = hello["config"]["pool_size"]
+    pool_size = facts.config["pool_size"]
     if settings.threads > pool_size:
         yield (
             f"--threads {settings.threads} with pool_size {pool_size}: tasks that defer wait for each other's connections; "

@@ -15,6 +15,7 @@ from typing import Any
 
 from pgqueue import db
 from pgqueue.errors import PgQueueError
+from pgqueue.worker.link.greeting import ChildSetup
 from pgqueue.worker.settings import Settings
 from pgqueue.worker.supervisor.children import Children
 from pgqueue.worker.supervisor.connection import TRANSIENT, RetryPacing
@@ -55,7 +56,7 @@ class Supervisor:
         """
         check_descriptors(self._settings)
         self._heed_signals()
-        self._children.start(_child_setup(self._settings) | self._wakeups.identity.for_children())
+        self._children.start(_child_setup(self._settings, self._wakeups.identity))
         parts: WorkerParts | None = None
         try:
             if await self._unless_signalled(hello := self._children.hello):
@@ -147,14 +148,11 @@ class Supervisor:
         return future.done()
 
 
-def _child_setup(settings: Settings) -> dict[str, Any]:
-    return {
-        "app": settings.app,
-        "threads": settings.threads,
-        "weigh": settings.max_memory_per_child_mb is not None,
-        "log_level": settings.log_level,
-        "log_format": settings.log_format,
-    }
+def _child_setup(settings: Settings, identity: Identity) -> ChildSetup:
+    return ChildSetup(
+        app=settings.app, threads=settings.threads, weigh=settings.max_memory_per_child_mb is not None,
+        log_level=settings.log_level, log_format=settings.log_format, **identity.for_children(),
+    )  # fmt: skip
 
 
 async def _until(condition: Callable[[], bool], limit_s: float) -> None:

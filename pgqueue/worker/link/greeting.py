@@ -1,0 +1,53 @@
+"""The first message each way: what a child is told to be, and what it then tells of its app."""
+
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple, Self
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildSetup:
+    """From the supervisor: ["setup", {...}]."""
+
+    app: str
+    threads: int
+    weigh: bool
+    """Whether it tells its memory."""
+    log_level: str | None
+    log_format: str
+    worker: str
+    """The worker's id, replaced when that was declared dead."""
+    application_name: str
+    """Of the sessions that the child opens for atomic tasks."""
+
+    def as_json(self) -> dict[str, Any]:
+        """As it travels; `ChildSetup(**_)` reads it."""
+        return asdict(self)
+
+
+class TaskFacts(NamedTuple):
+    """What a supervisor knows of a task."""
+
+    is_async: bool
+    timeout_s: float | None
+    queue: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppFacts:
+    """From the child: ["hello", {...}]. The supervisor never imports the app, and knows nothing else of it."""
+
+    code: str
+    """The fingerprint of its tasks."""
+    dsn: str | None
+    """None: the embedded server."""
+    config: dict[str, Any]
+    """The settings that a worker heeds, as arguments of App."""
+    tasks: dict[str, TaskFacts]
+
+    def as_json(self) -> dict[str, Any]:
+        """As it travels."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, facts: dict[str, Any]) -> Self:
+        return cls(**facts | {"tasks": {name: TaskFacts(*task) for name, task in facts["tasks"].items()}})
