@@ -27,14 +27,12 @@ from pgqueue.dashboard.words import per_s, span
 from pgqueue.ops.stats import (
     Bucket,
     Count,
-    Failure,
     QueueStats,
-    RunningJob,
     Stats,
     Totals,
-    UpcomingJob,
     WorkerStats,
 )
+from pgqueue.queries.ops import Failure, RunningJob, UpcomingJob
 
 NOW = datetime(2025, 3, 4, 12, 0, 7, tzinfo=UTC)
 ID = "0195616f-5a3c-7000-8000-1234567890ab"

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import psycopg
 import pytest
@@ -340,10 +340,21 @@ def typed_statements() -> dict[str, str]:
             ]
             rows = [node.args[1] for node in calls if len(node.args) == 2 and ast.unparse(node.func) == "self._say"]
             makers = [word.value for node in calls for word in node.keywords if word.arg == "row"]
-            rows += [maker.value for maker in makers if isinstance(maker, ast.Attribute) and maker.attr == "_make"]
+            rows += [
+                maker.value for maker in makers if isinstance(maker, ast.Attribute) and maker.attr in ("_make", "of")
+            ]
             if files and rows:
                 found[files[0]] = f"{path.stem}.{ast.unparse(rows[0])}"
     return found
+
+
+def fields_of(row: type) -> list[str]:
+    """The names of a NamedTuple's fields; one that is a NamedTuple itself, or may be, stands for those of its own."""
+    names = []
+    for name, kind in get_type_hints(row).items():
+        parts = [part for part in (kind, *get_args(kind)) if hasattr(part, "_fields")]
+        names += fields_of(parts[0]) if parts else [name]
+    return names
 
 
 def test_the_columns_of_each_typed_statement_are_the_fields_of_its_rows(app: App, conn: psycopg.Connection) -> None:
@@ -353,12 +364,22 @@ def test_the_columns_of_each_typed_statement_are_the_fields_of_its_rows(app: App
     assert len(typed) >= 25
     for file, row in typed.items():
         module, name = row.split(".")
-        fields = getattr(importlib.import_module(f"pgqueue.queries.{module}"), name)._fields
+        fields = fields_of(getattr(importlib.import_module(f"pgqueue.queries.{module}"), name))
         conn.execute(_prepared(app.queries, file))
         told = conn.pgconn.describe_prepared(b"asked")
         columns = [told.fname(number) for number in range(told.nfields)]
         conn.execute("deallocate asked")
-        assert [column.decode() for column in columns if column] == list(fields), file
+        assert [column.decode() for column in columns if column] == fields, file
+
+
+def test_a_statement_whose_rows_are_values_has_one_column(app: App, conn: psycopg.Connection) -> None:
+    sources = "".join(path.read_text("utf-8") for path in (SQL.parent / "queries").glob("*.py"))
+    files = re.findall(r'self\._values\("([\w/]+)"', sources)
+    assert "ops/stats_sample_dead" in files
+    for file in files:
+        conn.execute(_prepared(app.queries, file))
+        assert conn.pgconn.describe_prepared(b"asked").nfields == 1, file
+        conn.execute("deallocate asked")
 
 
 def _prepared(queries: Queries, name: str) -> str:

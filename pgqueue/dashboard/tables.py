@@ -6,7 +6,8 @@ from rich.text import Text
 
 from pgqueue.dashboard.section import Column, Row, Section, figure
 from pgqueue.dashboard.words import ago, clock, count, data, quiet_zero, short, span, whole
-from pgqueue.ops.stats import Failure, QueueStats, RunningJob, Stats, UpcomingJob, WorkerStats
+from pgqueue.ops.stats import QueueStats, Stats, WorkerStats
+from pgqueue.queries.ops import Failure, RunningJob, UpcomingJob
 
 ROOMY = 70  # cells; a section of less leaves out what can be spared
 STATE_STYLES = {"alive": "green", "draining": "yellow", "suspect": "bold yellow", "lost": "bold red"}

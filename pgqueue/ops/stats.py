@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from pgqueue.queries import Queries, Row, Rows, Steps, ask
-from pgqueue.queries.ops import Whole
+from pgqueue.queries import Queries, Steps, ask
+from pgqueue.queries.ops import Failure, QueueRow, RunningJob, Throughput, UpcomingJob, Whole, WorkerRow
 
 # Rows counted one by one per queue or state. Where vacuum is behind each is a block of its own, and a statement counts five times
 # as many at most: 20,000 blocks, which are some 20 ms from the cache.
@@ -69,19 +69,6 @@ class QueueStats:
 
 
 @dataclass(frozen=True, slots=True)
-class RunningJob:
-    """A job in a worker's hands; progress is a fraction from 0 to 1."""
-
-    id: str
-    task: str
-    queue: str
-    attempt: int
-    running_s: float | None
-    progress: float | None
-    note: str | None
-
-
-@dataclass(frozen=True, slots=True)
 class WorkerStats:
     """One worker: alive, draining (asked to stop), suspect (its session or its lease is gone) or lost (declared dead).
 
@@ -102,34 +89,6 @@ class WorkerStats:
     app: str
     version: str
     jobs: tuple[RunningJob, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class UpcomingJob:
-    """A scheduled job; due_in_s is negative while it is overdue. `attempt` counts those made: above 0 it is a retry."""
-
-    id: str
-    task: str
-    queue: str
-    run_at: datetime
-    due_in_s: float
-    attempt: int
-    max_attempts: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """A failed attempt; `error` is its first line."""
-
-    job_id: str
-    task: str
-    queue: str
-    failed_at: datetime
-    age_s: float
-    attempt: int
-    worker: str | None
-    cause: str
-    error: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,17 +138,18 @@ class Stats:
 def gather(queries: Queries, *, count_limit: int = COUNT_LIMIT) -> Steps[Stats]:
     """Look at everything once. Takes seven statements, nine when there is something to estimate."""
     (whole,) = yield from ask(queries.stats_totals(count_limit=count_limit))
-    history = yield queries.stats_throughput()
-    found = yield queries.stats_queues(queue_limit=QUEUE_LIMIT, count_limit=count_limit)
+    history = yield from ask(queries.stats_throughput())
+    found = yield from ask(queries.stats_queues(queue_limit=QUEUE_LIMIT, count_limit=count_limit))
     workers, workers_in_all = yield from _workers(queries, count_limit=count_limit)
-    upcoming = yield queries.stats_upcoming(limit=UPCOMING_SHOWN)
-    failures = yield queries.stats_failures(limit=FAILURES_SHOWN)
+    upcoming = yield from ask(queries.stats_upcoming(limit=UPCOMING_SHOWN))
+    failures = yield from ask(queries.stats_failures(limit=FAILURES_SHOWN))
 
     sample = _NOTHING
     many = whole.running >= count_limit
-    if many or whole.scheduled >= count_limit or len(found) >= QUEUE_LIMIT or any(capped for _, _, capped, *_ in found):
+    if many or whole.scheduled >= count_limit or len(found) >= QUEUE_LIMIT or any(row.capped for row in found):
         sample = yield from _sample(queries, pages=whole.job_pages)
     queues = _by_interest(_queue(row, many=many, sample=sample) for row in found)
+    recent, span_s = _recent(history, now=whole.now)
 
     return Stats(
         at=whole.now,
@@ -198,16 +158,16 @@ def gather(queries: Queries, *, count_limit: int = COUNT_LIMIT) -> Steps[Stats]:
         scheduled=sample.count("scheduled", None, counted=whole.scheduled, capped=whole.scheduled >= count_limit),
         running=sample.count("running", None, counted=whole.running, capped=many),
         dead_kept=(yield from _dead(queries, whole, count_limit=count_limit)),
-        succeeded_per_s=_rate(history, 1, now=whole.now),
-        failed_per_s=_rate(history, 2, now=whole.now),
+        succeeded_per_s=sum(bucket.succeeded for bucket in recent) / span_s,
+        failed_per_s=sum(bucket.failed for bucket in recent) / span_s,
         last_hour=_totals(history),
         throughput=_buckets(history, now=whole.now),
         queues=tuple(queues[:QUEUES_SHOWN]),
         queues_not_shown=max(0, len(queues) - QUEUES_SHOWN),
         workers=workers,
         workers_not_shown=workers_in_all - len(workers),
-        upcoming=tuple(UpcomingJob(*row) for row in upcoming),
-        failures=tuple(_failure(row) for row in failures),
+        upcoming=tuple(upcoming),
+        failures=tuple(_in_one_line(failure) for failure in failures),
     )
 
 
@@ -245,15 +205,15 @@ def _percent(pages: int) -> float:
 
 def _sample(queries: Queries, *, pages: int) -> Steps[_Sample]:
     percent = _percent(pages)
-    rows = yield queries.stats_sample(percent=percent)
-    return _Sample(100 / percent, {(state, queue): count for state, queue, count in rows})
+    rows = yield from ask(queries.stats_sample(percent=percent))
+    return _Sample(100 / percent, {(row.state, row.queue): row.jobs for row in rows})
 
 
 def _dead(queries: Queries, whole: Whole, *, count_limit: int) -> Steps[Count]:
     if whole.ended < count_limit:
         return Count(whole.dead)
     percent = _percent(whole.ended_pages)
-    ((hits,),) = yield queries.stats_sample_dead(percent=percent)
+    (hits,) = yield from ask(queries.stats_sample_dead(percent=percent))
     return Count(max(whole.dead, round(hits * 100 / percent)), exact=False)
 
 
@@ -268,12 +228,11 @@ def _queued(queues: Sequence[QueueStats], *, sample: _Sample) -> Count:
 # -- rows into values --
 
 
-def _queue(row: Row, *, many: bool, sample: _Sample) -> QueueStats:
+def _queue(row: QueueRow, *, many: bool, sample: _Sample) -> QueueStats:
     """many: more jobs run than were counted."""
-    name, counted, capped, oldest_age_s, running, paused, served = row
-    depth = sample.count("queued", name, counted=counted, capped=capped)
-    running = sample.count("running", name, counted=running, capped=many).value
-    return QueueStats(name, depth, oldest_age_s, running, paused, served)
+    depth = sample.count("queued", row.queue, counted=row.counted, capped=row.capped)
+    running = sample.count("running", row.queue, counted=row.running, capped=many).value
+    return QueueStats(row.queue, depth, row.oldest_age_s, running, row.paused, row.served)
 
 
 def _by_interest(queues: Iterable[QueueStats]) -> list[QueueStats]:
@@ -286,27 +245,27 @@ def _by_interest(queues: Iterable[QueueStats]) -> list[QueueStats]:
 
 
 def _workers(queries: Queries, *, count_limit: int) -> Steps[tuple[tuple[WorkerStats, ...], int]]:
-    rows = yield queries.stats_workers(limit=WORKERS_SHOWN, count_limit=count_limit)
-    jobs: dict[str, list[RunningJob]] = {row[0]: [] for row in rows}
-    for worker, *job in (yield queries.stats_current(list(jobs), limit=JOBS_PER_WORKER)):
-        jobs[worker].append(RunningJob(*job))
-    in_all = rows[0][-1] if rows else 0
-    return tuple(_worker(row, jobs=jobs[row[0]]) for row in rows), in_all
+    rows = yield from ask(queries.stats_workers(limit=WORKERS_SHOWN, count_limit=count_limit))
+    jobs: dict[str, list[RunningJob]] = {row.id: [] for row in rows}
+    for current in (yield from ask(queries.stats_current(list(jobs), limit=JOBS_PER_WORKER))):
+        jobs[current.worker].append(current.job)
+    in_all = rows[0].in_all if rows else 0
+    return tuple(_worker(row, jobs=jobs[row.id]) for row in rows), in_all
 
 
-def _worker(row: Row, *, jobs: Sequence[RunningJob]) -> WorkerStats:
-    id_, name, state, uptime_s, heartbeat_age_s, concurrency, claimed, lasting, queues, app, version, _ = row
-    busy = min(claimed, max(concurrency, lasting))
+def _worker(row: WorkerRow, *, jobs: Sequence[RunningJob]) -> WorkerStats:
+    busy = min(row.claimed, max(row.concurrency, row.lasting))
+    queues = None if row.queues is None else tuple(row.queues)
     return WorkerStats(
-        id_, name, state, uptime_s, heartbeat_age_s, concurrency, busy, claimed,
-        None if queues is None else tuple(queues), app, version, tuple(jobs),
+        row.id, row.name, row.state, row.uptime_s, row.heartbeat_age_s, row.concurrency, busy, row.claimed, queues,
+        row.app, row.version, tuple(jobs),
     )  # fmt: skip
 
 
-def _failure(row: Row) -> Failure:
-    *before, error = row
-    values: list[Any] = [*before, next((line.strip() for line in error.splitlines() if line.strip()), "")]
-    return Failure(*values)
+def _in_one_line(failure: Failure) -> Failure:
+    """With the first line of its error that says something."""
+    lines = (line.strip() for line in failure.error.splitlines())
+    return failure._replace(error=next(filter(None, lines), ""))
 
 
 # -- throughput --
@@ -316,23 +275,33 @@ def _current_bucket(now: datetime) -> datetime:
     return datetime.fromtimestamp(now.timestamp() // BUCKET_S * BUCKET_S, UTC)
 
 
-def _rate(history: Rows, column: int, *, now: datetime) -> float:
-    """Per second over six complete buckets and the one being filled: never a step back when a bucket begins."""
+def _recent(history: Sequence[Throughput], *, now: datetime) -> tuple[list[Throughput], float]:
+    """Six complete buckets and the one being filled, so that no rate steps back when a bucket begins; and their seconds."""
     since = _current_bucket(now) - timedelta(seconds=RATE_BUCKETS * BUCKET_S)
-    return float(sum(row[column] for row in history if row[0] >= since)) / (now - since).total_seconds()
+    return [bucket for bucket in history if bucket.at >= since], (now - since).total_seconds()
 
 
-def _totals(history: Rows) -> Totals:
-    succeeded, failed, dead, cancelled = (sum(row[column] for row in history) for column in (1, 2, 3, 4))
-    return Totals(succeeded=succeeded, failed=failed, dead=dead, cancelled=cancelled)
+def _totals(history: Sequence[Throughput]) -> Totals:
+    return Totals(
+        succeeded=sum(bucket.succeeded for bucket in history),
+        failed=sum(bucket.failed for bucket in history),
+        dead=sum(bucket.dead for bucket in history),
+        cancelled=sum(bucket.cancelled for bucket in history),
+    )
 
 
-def _buckets(history: Rows, *, now: datetime) -> tuple[Bucket, ...]:
+def _buckets(history: Sequence[Throughput], *, now: datetime) -> tuple[Bucket, ...]:
     """The complete buckets without a gap; the one being filled would look like a slump."""
-    counts = {at: (succeeded, failed) for at, succeeded, failed, *_ in history}
+    counted = {bucket.at: bucket for bucket in history}
     end = _current_bucket(now)
     times = (end - timedelta(seconds=BUCKET_S * back) for back in range(BUCKETS, 0, -1))
-    return tuple(Bucket(at, *(count / BUCKET_S for count in counts.get(at, (0, 0)))) for at in times)
+    return tuple(_bucket(at, counted.get(at)) for at in times)
+
+
+def _bucket(at: datetime, counted: Throughput | None) -> Bucket:
+    if counted is None:
+        return Bucket(at, 0.0, 0.0)
+    return Bucket(at, counted.succeeded / BUCKET_S, counted.failed / BUCKET_S)
 
 
 # -- plain values --
@@ -352,6 +321,8 @@ def _plain_fields(value: Any) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value):
         return _plain_fields(value)
+    if hasattr(value, "_asdict"):
+        return {name: _plain(item) for name, item in value._asdict().items()}
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
     if isinstance(value, datetime):

@@ -85,6 +85,14 @@ class Throughput(NamedTuple):
     cancelled: int
 
 
+class Sampled(NamedTuple):
+    """Live jobs of one state and queue on some of the table's pages."""
+
+    state: str
+    queue: str
+    jobs: int
+
+
 class QueueRow(NamedTuple):
     """One queue; capped: it was counted no further."""
 
@@ -114,10 +122,9 @@ class WorkerRow(NamedTuple):
     in_all: int
 
 
-class CurrentRow(NamedTuple):
-    """A job in a worker's hands."""
+class RunningJob(NamedTuple):
+    """A job in a worker's hands; progress is a fraction from 0 to 1."""
 
-    worker: str
     id: str
     task: str
     queue: str
@@ -127,8 +134,20 @@ class CurrentRow(NamedTuple):
     note: str | None
 
 
-class UpcomingRow(NamedTuple):
-    """A scheduled job."""
+class JobOfWorker(NamedTuple):
+    """A running job, and the id of the worker that runs it."""
+
+    worker: str
+    job: RunningJob
+
+    @classmethod
+    def of(cls, row: Row) -> "JobOfWorker":
+        """From the worker and the columns of a RunningJob."""
+        return cls(row[0], RunningJob._make(row[1:]))
+
+
+class UpcomingJob(NamedTuple):
+    """A scheduled job; due_in_s is negative while it is overdue. `attempt` counts those made: above 0 it is a retry."""
 
     id: str
     task: str
@@ -139,8 +158,8 @@ class UpcomingRow(NamedTuple):
     max_attempts: int | None
 
 
-class FailureRow(NamedTuple):
-    """A failed attempt, with all of its error."""
+class Failure(NamedTuple):
+    """One of the latest failed attempts; its error is whole here, and one line in Stats."""
 
     job_id: str
     task: str
@@ -282,23 +301,23 @@ class OpsQueries(Texts):
     def stats_queues(self, *, queue_limit: int, count_limit: int) -> Statement[QueueRow]:
         return self._say("ops/stats_queues", QueueRow, queue_limit=queue_limit, count_limit=count_limit)
 
-    def stats_sample(self, *, percent: float) -> Statement[tuple[str, str, int]]:
-        return self._say("ops/stats_sample", percent=percent)
+    def stats_sample(self, *, percent: float) -> Statement[Sampled]:
+        return self._say("ops/stats_sample", Sampled, percent=percent)
 
-    def stats_sample_dead(self, *, percent: float) -> Statement[tuple[int]]:
-        return self._say("ops/stats_sample_dead", percent=percent)
+    def stats_sample_dead(self, *, percent: float) -> Statement[int]:
+        return self._values("ops/stats_sample_dead", percent=percent)
 
     def stats_workers(self, *, limit: int, count_limit: int) -> Statement[WorkerRow]:
         return self._say("ops/stats_workers", WorkerRow, limit=limit, count_limit=count_limit)
 
-    def stats_current(self, workers: Sequence[str], *, limit: int) -> Statement[CurrentRow]:
-        return self._say("ops/stats_current", CurrentRow, workers=workers, limit=limit)
+    def stats_current(self, workers: Sequence[str], *, limit: int) -> Statement[JobOfWorker]:
+        return Statement(self.text("ops/stats_current"), {"workers": workers, "limit": limit}, row=JobOfWorker.of)
 
-    def stats_upcoming(self, *, limit: int) -> Statement[UpcomingRow]:
-        return self._say("ops/stats_upcoming", UpcomingRow, limit=limit)
+    def stats_upcoming(self, *, limit: int) -> Statement[UpcomingJob]:
+        return self._say("ops/stats_upcoming", UpcomingJob, limit=limit)
 
-    def stats_failures(self, *, limit: int) -> Statement[FailureRow]:
-        return self._say("ops/stats_failures", FailureRow, limit=limit)
+    def stats_failures(self, *, limit: int) -> Statement[Failure]:
+        return self._say("ops/stats_failures", Failure, limit=limit)
 
     def server(self) -> Statement[ServerSettings]:
         return self._say("ops/doctor/server", ServerSettings)

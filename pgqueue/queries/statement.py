@@ -7,6 +7,7 @@ value. The doors in db drive it over a sync or an async connection, so nothing w
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Generic, TypeVar, overload
 
@@ -106,3 +107,7 @@ class Texts:
     def _say(self, file: str, row: Any = None, /, **params: Any) -> Statement[Any]:
         """row: the NamedTuple of its rows; none: they stay tuples."""
         return Statement(self.text(file), params, row=row and row._make)
+
+    def _values(self, file: str, /, **params: Any) -> Statement[Any]:
+        """For rows of one column: each is its value."""
+        return Statement(self.text(file), params, row=itemgetter(0))
