@@ -300,7 +300,7 @@ class App:
             raise JobNotFound(
                 f"{ending!r} is {'the end of several job ids' if found else 'no job id'}: give the whole id", ending
             )
-        return str(found[0][0])
+        return str(found[0])
 
     def attempts(self, job_id: str) -> list[Row]:
         """The failed attempts of a job: (attempt, started_at, failed_at, worker, cause, error, traceback)."""

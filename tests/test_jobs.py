@@ -280,7 +280,7 @@ def test_purge_leaves_what_somebody_locks_and_what_has_changed(app: App, dsn: st
     with psycopg.connect(dsn) as other:
         other.execute("select from pgqueue.job where id = %s for update", [locked.id])
         (statement,) = deletions(app.queries, State.QUEUED, rows, queue=None, task=None)
-        assert app.run(statement) == [(gone.id,)]
+        assert app.run(statement) == [gone.id]
     assert {job.id for job in app.jobs()} == {locked.id, moved.id}
 
 

@@ -8,7 +8,7 @@ from pgqueue.config import NOTIFY_SHARE, Config
 from pgqueue.db import Wire
 from pgqueue.job import State
 from pgqueue.queries import Queries, Steps, ask
-from pgqueue.queries.ops import ServerSettings
+from pgqueue.queries.doctor import Backlog, DeadRows, ServerSettings, SnapshotHolder
 from pgqueue.schema.retention import tidy_partitions
 from pgqueue.schema.upgrade import check
 
@@ -31,23 +31,16 @@ class Finding(NamedTuple):
 def examine(queries: Queries, config: Config, *, wire: Wire) -> Steps[list[Finding]]:
     """Everything, asked over a connection that its client sees as `wire`. Raises SchemaError."""
     yield from check(queries, schema=config.schema)
-    (server,) = yield from ask(queries.server())
-    yield queries.doctor("deadline")
+    (server,) = yield from ask(queries.doctor_server())
+    yield queries.doctor_deadline()
     found = [*_server(server), *_promises(server), *_timeouts(server), *_way(wire)]
     if server.backend_pid != wire.backend_pid:
         found.append(Finding(False, "a connection pooler stands before the database", _POOLER))
-    for who, cure, seconds in (yield queries.doctor("snapshots", older_s=OLD_S)):
-        age = f" for {seconds / 60:.0f} min" if seconds is not None else ""
-        found.append(Finding(True, f"{who} keeps dead rows from being cleaned{age}", f"end it: {cure}"))
-    for table, live, dead, age_s in (yield queries.doctor("tables", more_than=DEAD_ROWS)):
-        last = "never vacuumed" if age_s is None else f"vacuumed {age_s / 60:.0f} min ago"
-        found.append(
-            Finding(False, f"table {table}: {dead} dead rows beside {live} live ones, {last}", f"{FIX} vacuums it")
-        )
+    found += map(_uncleaned, (yield from ask(queries.doctor_snapshots(older_s=OLD_S))))
+    found += map(_dead_rows, (yield from ask(queries.doctor_tables(more_than=DEAD_ROWS))))
     found += yield from _partitions(queries)
     found += yield from _leases(queries)
-    for what, name, jobs in (yield queries.doctor("backlog")):
-        found.append(_waiting(what, name, jobs))
+    found += map(_waiting, (yield from ask(queries.doctor_backlog())))
     return sorted(found, key=lambda finding: not finding.problem)
 
 
@@ -74,6 +67,18 @@ def _server(server: ServerSettings) -> Iterator[Finding]:
             f"{server.sessions} of {server.allowed} connections are taken",
             "raise max_connections, or use smaller pools",
         )
+
+
+def _uncleaned(holder: SnapshotHolder) -> Finding:
+    age = f" for {holder.seconds / 60:.0f} min" if holder.seconds is not None else ""
+    return Finding(True, f"{holder.who} keeps dead rows from being cleaned{age}", f"end it: {holder.cure}")
+
+
+def _dead_rows(table: DeadRows) -> Finding:
+    age_s = table.vacuumed_s
+    last = "never vacuumed" if age_s is None else f"vacuumed {age_s / 60:.0f} min ago"
+    what = f"table {table.name}: {table.dead} dead rows beside {table.live} live ones, {last}"
+    return Finding(False, what, f"{FIX} vacuums it")
 
 
 def _way(wire: Wire) -> Iterator[Finding]:
@@ -122,20 +127,20 @@ def _timeouts(server: ServerSettings) -> Iterator[Finding]:
 
 
 def _partitions(queries: Queries) -> Steps[list[Finding]]:
-    ((today, rest),) = yield from ask(queries.doctor("days"))
-    there = {child for _, child in (yield from ask(queries.partitions()))}
-    wanted = {f"history_succeeded_{today + timedelta(days=ahead):%Y%m%d}" for ahead in (0, 1)}
+    (days,) = yield from ask(queries.doctor_days())
+    there = {day.partition for day in (yield from ask(queries.partitions()))}
+    wanted = {f"history_succeeded_{days.today + timedelta(days=ahead):%Y%m%d}" for ahead in (0, 1)}
     found = []
     if missing := sorted(wanted - there):
         found.append(Finding(False, f"no partition for {', '.join(missing)}: no worker has tidied up", FIX))
-    if rest:
-        found.append(Finding(False, f"{rest} rows lie outside of their day's partition", FIX))
+    if days.rest:
+        found.append(Finding(False, f"{days.rest} rows lie outside of their day's partition", FIX))
     return found
 
 
 def chores(queries: Queries, config: Config) -> Steps[None]:
     """What a worker does once an hour. Tried in a transaction that is rolled back, it tells why it fails."""
-    yield queries.doctor("deadline")
+    yield queries.doctor_deadline()
     yield from queries.each("schema/citus")
     yield queries.prune()
     yield from tidy_partitions(queries, config)
@@ -148,19 +153,21 @@ def chores_fail(reason: str) -> Finding:
 
 
 def _leases(queries: Queries) -> Steps[list[Finding]]:
-    ((expired, orphans, live),) = yield queries.doctor("leases")
+    (leases,) = yield from ask(queries.doctor_leases())
     found = []
-    if not live:
+    if not leases.live:
         found.append(Finding(True, "no worker is alive", "start one with `pgqueue worker`"))
-    if expired:
-        found.append(Finding(False, f"{expired} workers' leases have run out and nobody has noted it", FIX))
-    if orphans:
-        found.append(Finding(True, f"{orphans} running jobs belong to workers that are gone", f"{FIX} gives them back"))
+    if leases.expired:
+        found.append(Finding(False, f"{leases.expired} workers' leases have run out and nobody has noted it", FIX))
+    if leases.orphans:
+        what = f"{leases.orphans} running jobs belong to workers that are gone"
+        found.append(Finding(True, what, f"{FIX} gives them back"))
     return found
 
 
-def _waiting(what: str, name: str, jobs: int) -> Finding:
-    match what:
+def _waiting(backlog: Backlog) -> Finding:
+    name, jobs = backlog.name, backlog.jobs
+    match backlog.what:
         case "paused":
             return Finding(False, f"queue {name} is paused with {jobs} jobs", f"`pgqueue resume {name}`")
         case "queue":
@@ -181,9 +188,8 @@ def mend(queries: Queries, config: Config, *, crash_cap: int, grace_s: float) ->
     yield from tidy_partitions(queries, config)
     yield queries.prune()
     done.append("partitions and counters are tidy")
-    yield queries.doctor("adopt")
-    gone = [worker for (worker,) in (yield queries.doctor("gone"))]
-    if gone:
+    yield queries.doctor_adopt()
+    if gone := (yield from ask(queries.doctor_gone())):
         buried = yield from ask(queries.bury(gone, grace_s=grace_s))
         (rescued,) = yield from ask(queries.rescue(gone, crash_cap=crash_cap))
         done.append(
@@ -195,8 +201,8 @@ def mend(queries: Queries, config: Config, *, crash_cap: int, grace_s: float) ->
 
 def vacuum(queries: Queries) -> Steps[str]:
     """Outside of any transaction; what was done."""
-    ((allowed,),) = yield queries.doctor("may_vacuum")
+    (allowed,) = yield from ask(queries.doctor_may_vacuum())
     if not allowed:
         return "the table of jobs is left to autovacuum: only its owner may vacuum it"
-    yield queries.doctor("vacuum")
+    yield queries.doctor_vacuum()
     return "the table of jobs is vacuumed"

@@ -96,7 +96,7 @@ def listing(queries: Queries, wanted: Wanted, *, limit: int) -> Steps[Page]:
     if limit == 0:
         return Page(next=wanted.after)
     if wanted.since is not None and not isinstance(wanted.since, datetime):
-        ((since,),) = yield queries.ago(seconds("since", wanted.since))
+        (since,) = yield from ask(queries.ago(seconds("since", wanted.since)))
         wanted = replace(wanted, since=since)
     some, seen = yield from _of_state(queries, wanted, limit=limit)
     if 0 <= seen < STATE_WINDOW:

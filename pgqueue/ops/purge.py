@@ -4,14 +4,15 @@ Looking and deleting are apart, since a look may walk along the ids whatever the
 rollback takes back (see db.in_index_order); the deletion asks again for what the look has seen.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pgqueue.client.connections import AppConnections
 from pgqueue.errors import InvalidOption
 from pgqueue.job import State
 from pgqueue.ops.listing import WINDOW, beside, check_filters, check_state
-from pgqueue.queries import Queries, Rows, Statement, Steps
+from pgqueue.queries import Queries, Statement, Steps, ask
+from pgqueue.queries.ops import Purgeable
 
 PURGE_BATCH = 1_000  # jobs deleted by one statement
 OLDER_THAN_ALL = "00000000-0000-0000-0000-000000000000"
@@ -27,20 +28,22 @@ def purge(database: AppConnections, *, state: str, queue: str | None, task: str 
     while rows := database.look(window(database.queries, wanted, after=after, queue=queue, task=task)):
         for statement in deletions(database.queries, wanted, rows, queue=queue, task=task):
             total += len(database.run(statement))
-        after = rows[-1][0]
+        after = rows[-1].id
     return total
 
 
-def window(queries: Queries, state: State, **wanted: Any) -> Steps[Rows]:
-    """The jobs of one window that are wanted: (id, True, finished_at), and always the last one; no rows: there are no more."""
-    return (yield queries.purge_window(state, beside(state), **wanted, window=WINDOW))
+def window(queries: Queries, state: State, **wanted: Any) -> Steps[list[Purgeable]]:
+    """The jobs of one window that are wanted, and always the last one; no rows: there are no more."""
+    return (yield from ask(queries.purge_window(state, beside(state), **wanted, window=WINDOW)))
 
 
-def deletions(queries: Queries, state: State, rows: Rows, **wanted: Any) -> Iterator[Statement[Any]]:
-    """The statements that delete what a window has found."""
-    found = [(id_, finished_at) for id_, is_wanted, finished_at in rows if is_wanted]
+def deletions(queries: Queries, state: State, rows: Sequence[Purgeable], **wanted: Any) -> Iterator[Statement[str]]:
+    """The statements that delete what a window has found; each gives the ids of what it has deleted."""
+    found = [row for row in rows if row.wanted]
     for start in range(0, len(found), PURGE_BATCH):
-        ids, times = zip(*found[start : start + PURGE_BATCH], strict=True)
+        batch = found[start : start + PURGE_BATCH]
+        ids = [row.id for row in batch]
+        times = [row.finished_at for row in batch if row.finished_at is not None]
         if state.ended:
             yield queries.purge_history(ids, times, state=state, **wanted)
         else:

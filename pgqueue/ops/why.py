@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from pgqueue.job import Snapshot, State
 from pgqueue.queries import Queries, Steps, ask
-from pgqueue.queries.ops import Facts
+from pgqueue.queries.ops import Facts, FullWorker
 
 COUNTED_AHEAD = 10_000  # jobs before this one are counted so far; more are "more than"
 
@@ -88,13 +88,17 @@ def _waits(facts: Facts) -> Iterator[str]:
         yield _behind(facts)
     else:
         yield f"it is next in line: {_places(facts)}, all busy, or it starts now"
-    for name, places, jobs, tasks, task, held_s in facts.full or ():
-        others = f" and {_many(tasks - 1, 'other task')}" if tasks > 1 else ""
-        if jobs > places:  # some are async, and need no place of their own
-            yield f"worker {name} runs {_many(jobs, 'job')} of {task}{others}, and has begun no other for {span(held_s)}"
-        else:
-            held = "the slot" if places == 1 else f"all {places} slots"
-            yield f"{held} of worker {name} {'is' if places == 1 else 'are'} held by {task}{others}, for {span(held_s)}"
+    yield from map(_full, facts.full or ())
+
+
+def _full(worker: FullWorker) -> str:
+    others = f" and {_many(worker.tasks - 1, 'other task')}" if worker.tasks > 1 else ""
+    held = span(worker.held_s)
+    if worker.jobs > worker.places:  # some are async, and need no slot of their own
+        jobs = _many(worker.jobs, "job")
+        return f"worker {worker.name} runs {jobs} of {worker.task}{others}, and has begun no other for {held}"
+    slots, are = ("the slot", "is") if worker.places == 1 else (f"all {worker.places} slots", "are")
+    return f"{slots} of worker {worker.name} {are} held by {worker.task}{others}, for {held}"
 
 
 def _behind(facts: Facts) -> str:

@@ -1,9 +1,10 @@
 """What we say to the database: one builder for each .sql file, each returning a Statement, which is a pure value.
 
-One class for each folder of sql/; Queries is all of them.
+One class for each folder of sql/, and for that of the doctor; Queries is all of them.
 """
 
 from pgqueue.queries.client import ClientQueries
+from pgqueue.queries.doctor import DoctorQueries
 from pgqueue.queries.lease import LeaseQueries
 from pgqueue.queries.ops import OpsQueries
 from pgqueue.queries.schema import SchemaQueries, first_line, migrations, pieces, works_with
@@ -11,7 +12,7 @@ from pgqueue.queries.statement import LOCK_CLASS, Row, Rows, Statement, Steps, a
 from pgqueue.queries.worker import CLAIM_BYTES, WorkerQueries
 
 
-class Queries(ClientQueries, WorkerQueries, LeaseQueries, OpsQueries, SchemaQueries):
+class Queries(ClientQueries, WorkerQueries, LeaseQueries, OpsQueries, DoctorQueries, SchemaQueries):
     """All statements for one schema."""
 
 

@@ -172,6 +172,17 @@ class Failure(NamedTuple):
     error: str
 
 
+class FullWorker(NamedTuple):
+    """A worker without a free slot, its most frequent task, and for how long it has begun no job; in the order of why.sql."""
+
+    name: str
+    places: int
+    jobs: int
+    tasks: int
+    task: str
+    held_s: float
+
+
 class Facts(NamedTuple):
     """One row of why.sql, in its order. Times are seconds: until `due_s`, `expires_s`, `lease_s`, since all others."""
 
@@ -202,31 +213,15 @@ class Facts(NamedTuple):
     cause: str | None
     error: str | None
     failed_s: float | None
-    full: list[tuple[str, int, int, int, str, float]] | None
-    """Workers without a free place: name, places, jobs, tasks of these, the most frequent one, since when no job is new."""
+    full: list[FullWorker] | None
     handed_back_s: float | None
     """Since it was given back for the first time, if its last attempt has not failed."""
 
-
-class ServerSettings(NamedTuple):
-    """One row of doctor/server.sql, in its order. Timeouts are seconds, 0 and None: none."""
-
-    version: int
-    encoding: str
-    in_recovery: bool
-    fsync: str
-    full_page_writes: str
-    synchronous_commit: str
-    autovacuum: str
-    statement_timeout_s: float
-    lock_timeout_s: float
-    idle_in_transaction_s: float
-    idle_session_s: float
-    transaction_timeout_s: float | None
-    notify_share: float
-    sessions: int
-    allowed: int
-    backend_pid: int
+    @classmethod
+    def of(cls, row: Row) -> "Facts":
+        """From the columns; `full` comes as lists."""
+        facts = cls._make(row)
+        return facts if facts.full is None else facts._replace(full=[FullWorker._make(each) for each in facts.full])
 
 
 def listed(states: Iterable[State]) -> str:
@@ -243,8 +238,9 @@ class OpsQueries(Texts):
     def retry(self, job_id: str) -> Statement[Row]:
         return self._say("ops/retry", id=job_id)
 
-    def find(self, ending: str) -> Statement[tuple[str]]:
-        return self._say("ops/find", ending=ending)
+    def find(self, ending: str) -> Statement[str]:
+        """Ids, two at most."""
+        return self._values("ops/find", ending=ending)
 
     def attempts(self, job_id: str) -> Statement[FailedAttempt]:
         return self._say("ops/attempts", FailedAttempt, id=job_id)
@@ -253,7 +249,7 @@ class OpsQueries(Texts):
         return self._say("ops/audit", Deed, id=job_id)
 
     def why(self, job_id: str, *, count_limit: int) -> Statement[Facts]:
-        return self._say("ops/why", Facts, id=job_id, count_limit=count_limit)
+        return Statement(self.text("ops/why"), {"id": job_id, "count_limit": count_limit}, row=Facts.of)
 
     def jobs_window(self, states: Sequence[State], **wanted: Any) -> Statement[Seen]:
         """states: those whose jobs lie in the tables that are looked through."""
@@ -267,8 +263,8 @@ class OpsQueries(Texts):
             self.text("ops/jobs/of_state", source=sql_file(f"ops/jobs/{index}.sql")), wanted, row=SeenInState.of
         )
 
-    def ago(self, seconds: float) -> Statement[tuple[datetime]]:
-        return self._say("ops/jobs/ago", seconds=seconds)
+    def ago(self, seconds: float) -> Statement[datetime]:
+        return self._values("ops/jobs/ago", seconds=seconds)
 
     def in_index_order(self) -> Statement[Row]:
         return self._say("ops/jobs/in_index_order")
@@ -285,12 +281,13 @@ class OpsQueries(Texts):
         text = self.text("ops/jobs/purge_window", table=table, finished_at=finished_at, states=listed(states))
         return Statement(text, {"state": state, **wanted}, row=Purgeable._make)
 
-    def purge(self, ids: Sequence[str], **wanted: Any) -> Statement[tuple[str]]:
-        return self._say("ops/purge", ids=list(ids), **wanted)
+    def purge(self, ids: Sequence[str], **wanted: Any) -> Statement[str]:
+        """The ids of those that were deleted."""
+        return self._values("ops/purge", ids=list(ids), **wanted)
 
-    def purge_history(self, ids: Sequence[str], times: Sequence[datetime], **wanted: Any) -> Statement[tuple[str]]:
-        """times: when they ended."""
-        return self._say("ops/purge_history", ids=list(ids), times=list(times), **wanted)
+    def purge_history(self, ids: Sequence[str], times: Sequence[datetime], **wanted: Any) -> Statement[str]:
+        """As `purge`. times: when they ended."""
+        return self._values("ops/purge_history", ids=list(ids), times=list(times), **wanted)
 
     def stats_totals(self, *, count_limit: int) -> Statement[Whole]:
         return self._say("ops/stats_totals", Whole, count_limit=count_limit)
@@ -318,13 +315,6 @@ class OpsQueries(Texts):
 
     def stats_failures(self, *, limit: int) -> Statement[Failure]:
         return self._say("ops/stats_failures", Failure, limit=limit)
-
-    def server(self) -> Statement[ServerSettings]:
-        return self._say("ops/doctor/server", ServerSettings)
-
-    def doctor(self, question: str, **params: Any) -> Statement[Any]:
-        """One file of sql/doctor."""
-        return self._say(f"ops/doctor/{question}", **params)
 
     def bench(self, question: str, **params: Any) -> Statement[Any]:
         """One file of sql/bench."""

@@ -14,6 +14,13 @@ class May(NamedTuple):
     may: bool
 
 
+class DayPartition(NamedTuple):
+    """A partition of one day, and the table whose rows it holds."""
+
+    parent: str
+    partition: str
+
+
 def migrations() -> list[tuple[int, str]]:
     """(version, file name) of every migration this code knows, in order."""
     return sorted((int(path.name[:4]), path.name) for path in sql_files("migrations"))
@@ -85,5 +92,5 @@ class SchemaQueries(Texts):
             "schema/tidy", lock_class=LOCK_CLASS, keep_succeeded_days=keep_succeeded_days, keep_dead_days=keep_dead_days
         )
 
-    def partitions(self) -> Statement[tuple[str, str]]:
-        return self._say("schema/partitions")
+    def partitions(self) -> Statement[DayPartition]:
+        return self._say("schema/partitions", DayPartition)
