@@ -35,7 +35,8 @@ from pgqueue.job import ID, Snapshot, State, new_id
 from pgqueue.ops.listing import Page, Wanted, check_id, listing
 from pgqueue.ops.purge import purge
 from pgqueue.ops.why import Why, why
-from pgqueue.queries import Queries, Row, Statement, Steps
+from pgqueue.queries import Queries, Statement, Steps
+from pgqueue.queries.ops import Deed, FailedAttempt
 from pgqueue.retry import Strategy
 from pgqueue.spoils import Spoil, check_spoils
 from pgqueue.strategies import cure_for
@@ -286,7 +287,7 @@ class App:
         rows = self.run(look) or self.run(look)  # twice: see retention.py
         if not rows:
             raise _not_found(job_id)
-        return Snapshot(*rows[0])
+        return rows[0]
 
     def find(self, ending: str) -> str:
         """The whole id of the job whose id ends like this, as the dashboard shows it: of a running or lately failed job.
@@ -300,22 +301,19 @@ class App:
             raise JobNotFound(
                 f"{ending!r} is {'the end of several job ids' if found else 'no job id'}: give the whole id", ending
             )
-        return str(found[0])
+        return found[0]
 
-    def attempts(self, job_id: str) -> list[Row]:
+    def attempts(self, job_id: str) -> list[FailedAttempt]:
         """The failed attempts of a job: (attempt, started_at, failed_at, worker, cause, error, traceback)."""
-        rows: list[Row] = self.run(self.queries.attempts(check_id(job_id)))
-        return rows
+        return self.run(self.queries.attempts(check_id(job_id)))
 
-    def audit(self, job_id: str) -> list[Row]:
+    def audit(self, job_id: str) -> list[Deed]:
         """Who cancelled or retried a job, and when: (at, who, action, the state it was in), kept for a year."""
-        rows: list[Row] = self.run(self.queries.audit(check_id(job_id)))
-        return rows
+        return self.run(self.queries.audit(check_id(job_id)))
 
     def why(self, job_id: str) -> Why:
         """What keeps a job from running, or how it ended, in sentences; raises JobNotFound."""
-        found: Why = self.run(why(self.queries, self.snapshot(job_id)))
-        return found
+        return self.run(why(self.queries, self.snapshot(job_id)))
 
     def cancel(self, job_id: str, *, reason: str = "cancelled by request", kill: bool = False) -> bool:
         """See Job.cancel."""
@@ -423,7 +421,11 @@ class App:
         """Where the database is; starts or joins the embedded server when no setting names one."""
         return self._database.dsn
 
-    def run(self, steps: "Steps[T] | Statement[Any]") -> Any:
+    @overload
+    def run(self, steps: Statement[R]) -> list[R]: ...
+    @overload
+    def run(self, steps: Steps[T]) -> T: ...
+    def run(self, steps: Steps[Any] | Statement[Any]) -> Any:
         """Run steps or a statement on a connection of our own, or on that of `using`."""
         return self._database.run(steps)
 

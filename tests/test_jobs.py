@@ -193,10 +193,10 @@ def test_attempts_lists_the_failures_first_to_last(app: App, worker: Hands) -> N
         job.retry()
     worker.run_all()
     rows = app.attempts(job.id)
-    assert [(row[0], *row[3:]) for row in rows] == [
+    assert [(row.attempt, row.worker, row.cause, row.error, row.traceback) for row in rows] == [
         (n, "by hand", "exception", f"ValueError: {n}", None) for n in (1, 2)
     ]
-    assert all(started <= failed for _, started, failed, *_ in rows)
+    assert all(row.started_at and row.started_at <= row.failed_at for row in rows)
     assert app.attempts("01a208e7-51ed-7198-a687-0270704ff6cf") == []
 
 

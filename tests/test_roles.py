@@ -235,7 +235,7 @@ def look_at_stats(house: House, role: str) -> bool:
     ended(house)
     with house.app(role) as app:
         found = json.dumps(app.run(stats.gather(app.queries, count_limit=1)).to_json())
-        assert app.run(app.queries.alive()) == [(1,)]
+        assert app.run(app.queries.alive()) == [1]
     return '"ValueError' in found
 
 

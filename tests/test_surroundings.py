@@ -130,7 +130,7 @@ def assert_all_is_well(dsn: str, send: Any, conn: psycopg.Connection | None) -> 
     assert look(app.job(second.id))[::3] == ("dead", None)
     assert app.job(second.id).retry()
     with db.connect(dsn) as line:
-        ((alive,),) = db.run(line, app.queries.alive())
+        (alive,) = db.run(line, app.queries.alive())
         Hands(line, app.queries).run_all('"done"')
     assert alive == 1 and now[1].result(60) == "done"
     assert app.run(stats.gather(app.queries)).to_json()["workers"]

@@ -14,6 +14,8 @@ from datetime import timedelta
 from typing import Any, assert_type
 
 from pgqueue import App, Job, Jobs, Task, task
+from pgqueue.ops import stats
+from pgqueue.queries.ops import FailedAttempt, UpcomingJob
 
 app = App("dbname=shop")
 
@@ -57,6 +59,13 @@ async def scenario() -> None:
     assert_type(await (await later.defer_async(1.5)).result_async(), list[int])
     assert_type(await bare.options(queue="x").defer_async("a"), Job[dict[str, int]])
     assert_type(later_optioned.defer(seconds=2), Job[None])
+
+
+assert_type(app.run(app.queries.stats_upcoming(limit=1)), list[UpcomingJob])
+assert_type(app.run(app.queries.alive()), list[int])
+assert_type(app.run(stats.gather(app.queries)), stats.Stats)
+assert_type(app.look(stats.gather(app.queries)), stats.Stats)
+assert_type(app.attempts("id"), list[FailedAttempt])
 """
 
 WRONG = """

@@ -26,7 +26,7 @@ def demo() -> None:
     )
     try:
         wait_for(jobs)
-        found: stats.Stats = app.look(stats.gather(app.queries))
+        found = app.look(stats.gather(app.queries))
         Console().print(dashboard.page(found, title="demo"))
     finally:
         worker.terminate()

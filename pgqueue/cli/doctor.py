@@ -2,7 +2,7 @@
 
 import threading
 import time
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -12,7 +12,7 @@ from pgqueue.cli.options import OPERATE, AppName, Json, chosen_app
 from pgqueue.cli.output import fail, say, say_json
 from pgqueue.errors import PgQueueError
 from pgqueue.ops import doctor
-from pgqueue.queries import Steps
+from pgqueue.queries import Steps, ask
 from pgqueue.worker.settings import CRASH_CAP, GRACE_S
 
 HEALTH_ANSWER_S = 2.0  # a server that takes longer for three short questions is as good as away
@@ -45,15 +45,15 @@ def _within(seconds: float, app: App) -> int:
         alarm = threading.Timer(seconds, db.sever, [conn])
         alarm.start()
         try:
-            return int(db.run(conn, _look(app)))
+            return db.run(conn, _look(app))
         finally:
             alarm.cancel()
 
 
 def _look(app: App) -> Steps[int]:
     yield from schema.check(app.queries, schema=app.config.schema)
-    ((alive,),) = yield app.queries.alive()
-    return int(alive)
+    (alive,) = yield from ask(app.queries.alive())
+    return alive
 
 
 def examine(
@@ -65,7 +65,7 @@ def examine(
     chosen = chosen_app(app)
     done = _mend(chosen) if fix else []
     with db.connect(chosen.dsn, silence_s=db.PATIENCE_S) as conn:
-        found: list[doctor.Finding] = db.run(conn, doctor.examine(chosen.queries, chosen.config, wire=db.wire(conn)))
+        found = db.run(conn, doctor.examine(chosen.queries, chosen.config, wire=db.wire(conn)))
         found = [*_tried(conn, chosen), *found]
     if as_json:
         say_json({"done": done, "findings": [finding._asdict() for finding in found]})
@@ -89,17 +89,16 @@ def _tried(conn: db.Connection, app: App) -> list[doctor.Finding]:
 
 def _mend(app: App) -> list[str]:
     with db.connect(app.dsn) as conn:
-        steps: Any = doctor.mend(app.queries, app.config, crash_cap=CRASH_CAP, grace_s=GRACE_S)
         with conn.transaction():
-            done: list[str] = db.run(conn, steps)
+            done = db.run(conn, doctor.mend(app.queries, app.config, crash_cap=CRASH_CAP, grace_s=GRACE_S))
         return [*done, db.run(conn, doctor.vacuum(app.queries))]
 
 
 def _print(done: list[str], found: list[doctor.Finding]) -> None:
     for what in done:
         say(f"done     {what}")
-    for problem, what, cure in found:
-        say(f"{'PROBLEM' if problem else 'note':<8} {what}\n         {cure}")
+    for finding in found:
+        say(f"{'PROBLEM' if finding.problem else 'note':<8} {finding.what}\n         {finding.cure}")
     if not found:
         say("no problems found")
 

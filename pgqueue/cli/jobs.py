@@ -105,22 +105,19 @@ def show(job_id: Annotated[str, typer.Argument(metavar="ID")], app: AppName = No
     job_id = chosen.find(job_id)
     snapshot = chosen.snapshot(job_id)
     job = redact.shown(snapshot, secret_names=chosen.config.secret_names)._asdict()
-    names = ("attempt", "started_at", "failed_at", "worker", "cause", "error", "traceback")
-    attempts = [dict(zip(names, attempt, strict=True)) for attempt in chosen.attempts(job_id)]
-    deeds = [dict(zip(("at", "who", "action", "state"), deed, strict=True)) for deed in chosen.audit(job_id)]
+    attempts, deeds = chosen.attempts(job_id), chosen.audit(job_id)
     if as_json:
-        say_json({**job, "attempts": attempts, "audit": deeds})
+        kept = {"attempts": [attempt._asdict() for attempt in attempts], "audit": [deed._asdict() for deed in deeds]}
+        say_json({**job, **kept})
         return
     for name, value in job.items():
         if value is not None:
             say(f"{name:<18} {cell(value)}")
     for attempt in attempts:
-        say(
-            f"\nattempt {attempt['attempt']} failed {cell(attempt['failed_at'])} on {cell(attempt['worker'])}: {attempt['cause']}"
-        )
-        say((attempt["traceback"] or attempt["error"]).rstrip())
+        say(f"\nattempt {attempt.attempt} failed {cell(attempt.failed_at)} on {cell(attempt.worker)}: {attempt.cause}")
+        say((attempt.traceback or attempt.error).rstrip())
     for deed in deeds:
-        say(f"\n{cell(deed['at'])} {deed['action']} by {cell(deed['who'])}, it was {deed['state']}")
+        say(f"\n{cell(deed.at)} {deed.action} by {cell(deed.who)}, it was {deed.state}")
 
 
 def why(job_id: Annotated[str, typer.Argument(metavar="ID")], app: AppName = None, as_json: Json = False) -> None:

@@ -27,8 +27,7 @@ def stats_(
     title = f"{place_of(chosen)} · {chosen.config.schema}"
 
     def fetch() -> stats.Stats:
-        found: stats.Stats = chosen.look(stats.gather(chosen.queries))
-        return found
+        return chosen.look(stats.gather(chosen.queries))
 
     if as_json:
         say_json(fetch().to_json())

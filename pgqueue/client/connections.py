@@ -13,7 +13,7 @@ import time
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 from weakref import WeakKeyDictionary
 
 from tenacity import (
@@ -38,6 +38,7 @@ from pgqueue.schema.retention import tidy_partitions
 logger = logging.getLogger("pgqueue")
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 TIMEOUT_S = 1.0  # a connection that fails sooner was refused: that keeps nobody waiting
 LOCKED_S = 60.0  # a migration gives up after this long: whatever holds the tables is no ordinary transaction
@@ -105,7 +106,7 @@ class AppConnections:
             said: list[Statement[Any]] = []
             migrate = partial(schema.migrate, self.queries, schema=self.config.schema, roles=roles)
             try:
-                done: list[str] = _patiently(conn, lambda: schema.remembered(migrate(), said))
+                done = _patiently(conn, lambda: schema.remembered(migrate(), said))
             except db.DatabaseError as error:
                 raise db.explain_migration(error, schema=self.config.schema, said=said) from error
             if done:  # at once, while nobody writes: workers do it from now on
@@ -125,7 +126,11 @@ class AppConnections:
                 )  # fmt: skip
             return self._hub
 
-    def run(self, steps: "Steps[T] | Statement[Any]") -> Any:
+    @overload
+    def run(self, steps: Statement[R]) -> list[R]: ...
+    @overload
+    def run(self, steps: Steps[T]) -> T: ...
+    def run(self, steps: Steps[Any] | Statement[Any]) -> Any:
         """Run steps or a statement on a connection of our own, or on that of `using`."""
         with self.explained(), self.door(None) as (conn, _):
             return db.run(conn, steps)
@@ -133,8 +138,7 @@ class AppConnections:
     def look(self, steps: Steps[T]) -> T:
         """As `run`, for steps that read and stop when they have enough."""
         with self.explained(), self.door(None) as (conn, _), db.in_index_order(conn, self.queries):
-            found: T = db.run(conn, steps)
-        return found
+            return db.run(conn, steps)
 
     def migrate(self, *, roles: bool = False) -> list[str]:
         """Bring the schema up to date; returns the migrations applied. Safe when two run at once.
@@ -327,7 +331,7 @@ class AppConnections:
             self._backoff.failed(error)
 
 
-def _patiently(conn: db.Connection, steps: Callable[[], Steps[Any]]) -> Any:
+def _patiently(conn: db.Connection, steps: Callable[[], Steps[T]]) -> T:
     """Drive steps that change tables, in a transaction, and again for as long as somebody holds a lock that they need.
 
     While one waits for a lock, everybody else queues up behind it; so it never waits long and lets the others pass in between.

@@ -35,10 +35,11 @@ def live(fetch: Callable[[], Stats], *, title: str, console: Console, refresh_s:
         hint = "q leaves   " if pressed.reads else ""
         drawn: object = None
         while not (leave.is_set() or pressed.wait(INPUT_TICK_S) in QUIT_KEYS):
-            seen = View(feed.latest, title, hint=hint, trouble=feed.trouble(), height=console.height), console.width
-            if seen != drawn:
-                screen.update(seen[0], refresh=True)
-                drawn = seen
+            view = View(feed.latest, title, hint=hint, trouble=feed.trouble(), height=console.height)
+            width = console.width
+            if (view, width) != drawn:
+                screen.update(view, refresh=True)
+                drawn = (view, width)
 
 
 class _Feed:

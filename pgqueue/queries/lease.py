@@ -67,8 +67,8 @@ class LeaseQueries(Texts):
     def depart(self, *, worker: str) -> Statement[Row]:
         return self._say("lease/depart", worker=worker)
 
-    def alive(self) -> Statement[tuple[int]]:
-        return self._say("lease/alive")
+    def alive(self) -> Statement[int]:
+        return self._values("lease/alive")
 
     def prune(self) -> Statement[Row]:
         return self._say("lease/prune")

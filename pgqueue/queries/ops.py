@@ -14,7 +14,7 @@ class FailedAttempt(NamedTuple):
     attempt: int
     started_at: datetime | None
     failed_at: datetime
-    worker_name: str | None
+    worker: str | None
     cause: str
     error: str
     traceback: str | None
