@@ -6,7 +6,7 @@ import logging
 import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from pgqueue.client.enqueue import Call
 from pgqueue.client.handle import Job, Jobs
@@ -46,14 +46,14 @@ class Bound(Generic[P, R]):
         DatabaseUnavailable, and OutcomeUnknown where the job may be there all the same.
         """
         task = self.task
-        return cast("Job[R]", task.app.place(task.name, task.encode(args, kwargs), options=self._options))
+        return task.app.place(task.name, task.encode(args, kwargs), options=self._options)
 
     delay = defer
 
     async def defer_async(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
         """As `defer`, for asyncio."""
         task = self.task
-        return cast("Job[R]", await task.app.place_async(task.name, task.encode(args, kwargs), options=self._options))
+        return await task.app.place_async(task.name, task.encode(args, kwargs), options=self._options)
 
     def defer_many(self, calls: Iterable[tuple[Any, ...] | Mapping[str, Any]]) -> Jobs[R]:
         """Insert one job per call, all in one transaction; a call is a tuple of arguments or a dict of named ones.
@@ -62,13 +62,12 @@ class Bound(Generic[P, R]):
         With unique= they are held in memory, and equal priorities run in no particular order.
         """
         task = self.task
-        return cast("Jobs[R]", task.app.place_many(task.name, map(task.encode_call, calls), options=self._options))
+        return task.app.place_many(task.name, map(task.encode_call, calls), options=self._options)
 
     async def defer_many_async(self, calls: Iterable[tuple[Any, ...] | Mapping[str, Any]]) -> Jobs[R]:
         """As `defer_many`, for asyncio."""
         task = self.task
-        placed = await task.app.place_many_async(task.name, map(task.encode_call, calls), options=self._options)
-        return cast("Jobs[R]", placed)
+        return await task.app.place_many_async(task.name, map(task.encode_call, calls), options=self._options)
 
 
 class Task(Bound[P, R], Generic[P, C, R]):
@@ -78,7 +77,7 @@ class Task(Bound[P, R], Generic[P, C, R]):
 
     def __init__(
         self,
-        function: Callable[P, Any],
+        function: Callable[P, C],
         *,
         app: "App",
         name: str | None = None,
@@ -137,7 +136,7 @@ class Task(Bound[P, R], Generic[P, C, R]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> C:
         """A plain call of the function: nothing is queued."""
-        return cast("C", self.function(*args, **kwargs))
+        return self.function(*args, **kwargs)
 
     def __repr__(self) -> str:
         return f"<Task {self.name}>"
