@@ -14,7 +14,8 @@ from pgqueue.client.options import MAX_KEY, Options
 from pgqueue.config import Notify
 from pgqueue.errors import DuplicateJob
 from pgqueue.job import id_bytes, new_id, new_ids
-from pgqueue.queries import Queries, Statement, Steps
+from pgqueue.queries import Queries, Statement, Steps, ask
+from pgqueue.queries.client import Inserted
 
 # Rows in one statement: about 200 kB of JSON. Calls are taken between statements, never during one, because what makes
 # them may use the same connection, and a query during COPY waits for ever.
@@ -95,7 +96,7 @@ def enqueue_again(
 
 
 def _ended(queries: Queries, job_id: str) -> Steps[bool]:
-    return any(state is not None for _, state, *_ in (yield queries.ends([job_id])))
+    return any(end.state is not None for end in (yield from ask(queries.ends([job_id]))))
 
 
 def enqueue_many(
@@ -135,9 +136,9 @@ def enqueue_many(
 def _copy(
     queries: Queries, task: str, calls: Iterable[Call], *, columns: dict[str, Any], ring: Notify
 ) -> Steps[PlacedMany]:
-    ((run_at, expires_at, later, soon),) = yield queries.clock(columns)
+    (clock,) = yield from ask(queries.clock(columns))
     fixed = (
-        "scheduled" if later else "queued", run_at, expires_at, columns["max_attempts"], columns["timeout_s"],
+        "scheduled" if clock.later else "queued", clock.run_at, clock.expires_at, columns["max_attempts"], columns["timeout_s"],
         columns["priority"], columns["queue"], task,
     )  # fmt: skip
     ids = bytearray()
@@ -147,7 +148,7 @@ def _copy(
         new = new_ids(len(chunk))
         ids += bytes.fromhex("".join(new).replace("-", ""))
         yield queries.copy((id_, *fixed, args, kwargs, headers) for id_, (args, kwargs) in zip(new, chunk, strict=True))
-    if ids and soon:
+    if ids and clock.soon:
         yield queries.ring(columns["queue"], ring=ring)
     return PlacedMany(bytes(ids))
 
@@ -170,7 +171,7 @@ def _insert_chunk(
 
 
 def _insert_unique(
-    insert: Callable[[str], Statement[Any]], rows: Sequence[dict[str, Any]], *, queries: Queries, options: Options
+    insert: Callable[[str], Statement[Inserted]], rows: Sequence[dict[str, Any]], *, queries: Queries, options: Options
 ) -> Steps[list[Placed]]:
     """Insert rows with unique keys and find, for each, the job that holds its key now.
 
@@ -184,8 +185,9 @@ def _insert_unique(
     while True:
         if many:
             yield queries.savepoint("begin")
-        created = {key: id_ for id_, key, _ in (yield insert(conflict))}
-        holders = created | dict((yield queries.live_by_key(sorted(wanted - created.keys()))))
+        created = {job.unique_key: job.id for job in (yield from ask(insert(conflict)))}
+        live = yield from ask(queries.live_by_key(sorted(wanted - created.keys())))
+        holders = created | {job.unique_key: job.id for job in live}
         complete = wanted <= holders.keys()
         if many:
             yield queries.savepoint("release" if complete else "rollback")

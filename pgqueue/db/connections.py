@@ -3,7 +3,7 @@
 import asyncio
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import wait
 from typing import NamedTuple
@@ -15,7 +15,8 @@ from pgqueue.db.doors import AnyConnection, AsyncConnection, Connection, prepare
 from pgqueue.db.dsn import CONNECT_TIMEOUT_S, connection_settings, no_connection
 from pgqueue.db.narrow import remember_encoding
 from pgqueue.errors import ConfigError
-from pgqueue.queries import Rows, session, session_of_others
+from pgqueue.queries import session, session_of_others
+from pgqueue.queries.statement import HarmfulSetting
 
 
 def connect(
@@ -83,12 +84,12 @@ async def prepare_async(conn: AsyncConnection, *, private: bool = True) -> None:
         _heed(await run_async(conn, session_of_others()))
 
 
-def _heed(harmful: Rows) -> None:
+def _heed(harmful: Sequence[HarmfulSetting]) -> None:
     """Behind a pooler nothing can be set: refuse what would make us write something else than we were told."""
-    for name, value, wanted in harmful:
+    for each in harmful:
         raise ConfigError(
-            f"{name} is {value} behind a pooler, whose sessions are not ours to set: alter the role or the database to "
-            f"set {name} = {wanted}, or connect past the pooler"
+            f"{each.name} is {each.setting} behind a pooler, whose sessions are not ours to set: alter the role or the "
+            f"database to set {each.name} = {each.wanted}, or connect past the pooler"
         )
 
 

@@ -25,6 +25,13 @@ class Clock(NamedTuple):
     soon: bool
 
 
+class KeyHolder(NamedTuple):
+    """The live job that holds a unique key."""
+
+    unique_key: str
+    id: str
+
+
 class End(NamedTuple):
     """How a job ended. state None: it is alive."""
 
@@ -67,8 +74,8 @@ class ClientQueries(Texts):
         """begin, release or rollback."""
         return self._say(f"client/savepoint_{verb}")
 
-    def live_by_key(self, keys: Sequence[str]) -> Statement[tuple[str, str]]:
-        return self._say("client/live_by_key", keys=keys)
+    def live_by_key(self, keys: Sequence[str]) -> Statement[KeyHolder]:
+        return self._say("client/live_by_key", KeyHolder, keys=keys)
 
     def job(self, job_id: str) -> Statement[Snapshot]:
         return self._say("client/job", Snapshot, id=job_id)

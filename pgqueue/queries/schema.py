@@ -6,6 +6,13 @@ from typing import NamedTuple
 from pgqueue.queries.statement import LOCK_CLASS, Row, Statement, Steps, Texts, sql_file, sql_files
 
 
+class AppliedMigration(NamedTuple):
+    """A migration that the database has, and the oldest code that may run since; None before that was written down."""
+
+    version: int
+    works_with: int | None
+
+
 class May(NamedTuple):
     """Who asks, whether the schema is there, and whether he may put tables into it or else make it."""
 
@@ -55,11 +62,11 @@ def first_line(sql: str) -> str:
 class SchemaQueries(Texts):
     """Migrations, roles and partitions: the files of sql/schema, sql/roles and sql/migrations."""
 
-    def schema_exists(self) -> Statement[tuple[bool]]:
-        return self._say("schema/exists")
+    def schema_exists(self) -> Statement[bool]:
+        return self._values("schema/exists")
 
-    def schema_versions(self) -> Statement[tuple[int, int | None]]:
-        return self._say("schema/versions")
+    def schema_versions(self) -> Statement[AppliedMigration]:
+        return self._say("schema/versions", AppliedMigration)
 
     def schema_lock(self) -> Statement[Row]:
         return self._say("schema/lock", lock_class=LOCK_CLASS)
@@ -70,8 +77,9 @@ class SchemaQueries(Texts):
     def schema_may(self) -> Statement[May]:
         return self._say("schema/may", May)
 
-    def schema_taken(self) -> Statement[tuple[str]]:
-        return self._say("schema/taken")
+    def schema_taken(self) -> Statement[str]:
+        """Names."""
+        return self._values("schema/taken")
 
     def schema_applied(self, version: int, *, name: str) -> Statement[Row]:
         oldest = works_with(name)
@@ -83,8 +91,12 @@ class SchemaQueries(Texts):
         for piece in pieces(self.text(file.removesuffix(".sql"))):
             yield Statement(piece)
 
-    def roles(self, file: str) -> Statement[tuple[bool]]:
-        """One file of sql/roles: owned, become or step_back."""
+    def roles_owned(self) -> Statement[bool]:
+        """No row: the schema does not belong to the owner role."""
+        return self._values("roles/owned")
+
+    def roles(self, file: str) -> Statement[Row]:
+        """One file of sql/roles: become or step_back."""
         return self._say(f"roles/{file}")
 
     def tidy(self, *, keep_succeeded_days: int, keep_dead_days: int) -> Statement[Row]:

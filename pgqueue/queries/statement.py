@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, Generic, NamedTuple, TypeVar, overload
 
 from pgqueue.config import Config
 
@@ -71,9 +71,17 @@ def session(*, backend_pid: int, private: bool) -> Statement[Row]:
     return Statement(sql_file("client/session.sql"), {"backend_pid": backend_pid, "private": private})
 
 
-def session_of_others() -> Statement[tuple[str, str, str]]:
+class HarmfulSetting(NamedTuple):
+    """One that makes our statements wrong, and what they need it to be."""
+
+    name: str
+    setting: str
+    wanted: str
+
+
+def session_of_others() -> Statement[HarmfulSetting]:
     """What would make our statements wrong in a session that a pooler lends us."""
-    return Statement(sql_file("client/session_of_others.sql"))
+    return Statement(sql_file("client/session_of_others.sql"), row=HarmfulSetting._make)
 
 
 class Texts:

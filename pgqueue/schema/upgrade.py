@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple, TypeVar
 
 from pgqueue.errors import NotAllowed, SchemaError, SchemaMissing, SchemaTooNew, SchemaTooOld
-from pgqueue.queries import Queries, Statement, Steps, migrations
+from pgqueue.queries import Queries, Statement, Steps, ask, migrations
 
 T = TypeVar("T")
 
@@ -23,24 +23,25 @@ class Applied(NamedTuple):
 
 def applied(queries: Queries) -> Steps[Applied]:
     """What the database holds; version 0 when there is nothing."""
-    ((exists,),) = yield queries.schema_exists()
-    rows = (yield queries.schema_versions()) if exists else []
+    (exists,) = yield from ask(queries.schema_exists())
+    rows = (yield from ask(queries.schema_versions())) if exists else []
     # The youngest migrations are unknown to this code, and each may ask for younger code than the one before.
-    oldest = (version if works_with is None else works_with for version, works_with in rows if version > newest())
-    return Applied(max((version for version, _ in rows), default=0), max(oldest, default=0))
+    unknown = [row for row in rows if row.version > newest()]
+    oldest = (row.version if row.works_with is None else row.works_with for row in unknown)
+    return Applied(max((row.version for row in rows), default=0), max(oldest, default=0))
 
 
 def check(queries: Queries, *, schema: str) -> Steps[None]:
     """Raise SchemaMissing, SchemaTooOld or SchemaTooNew unless the schema fits; harms no transaction it runs in."""
-    version, works_with = yield from applied(queries)
-    if version == 0:
+    there = yield from applied(queries)
+    if there.version == 0:
         raise SchemaMissing(f"the schema '{schema}' has no pgqueue tables: run `pgqueue migrate`")
-    if version < newest():
+    if there.version < newest():
         raise SchemaTooOld(
-            f"the schema '{schema}' is at version {version} and this code needs {newest()}: run `pgqueue migrate`"
+            f"the schema '{schema}' is at version {there.version} and this code needs {newest()}: run `pgqueue migrate`"
         )
-    if works_with > newest():
-        raise _too_new(version, schema=schema)
+    if there.works_with > newest():
+        raise _too_new(there.version, schema=schema)
 
 
 def _too_new(version: int, *, schema: str) -> SchemaTooNew:
@@ -58,22 +59,22 @@ def migrate(queries: Queries, *, schema: str, roles: bool = False) -> Steps[list
     yield queries.schema_lock()
     yield queries.schema_patience()
     yield from queries.each("schema/citus")
-    owned = yield queries.roles("owned")
-    if owned == [(False,)]:
+    owned = yield from ask(queries.roles_owned())
+    if owned == [False]:
         raise NotAllowed(
             f"only a member of {schema}_owner may change the schema '{schema}': connect as one, or grant this role {schema}_owner"
         )
     if owned:
         yield queries.roles("become")
-    version, works_with = yield from applied(queries)
+    there = yield from applied(queries)
     # The rights of what this code does not know would be taken back.
-    if works_with > newest() or (roles and version > newest()):
-        raise _too_new(version, schema=schema)
-    if version == 0:
+    if there.works_with > newest() or (roles and there.version > newest()):
+        raise _too_new(there.version, schema=schema)
+    if there.version == 0:
         yield from _begin(queries, schema=schema)
     done: list[str] = []
     for number, name in migrations():
-        if number > version:
+        if number > there.version:
             yield from queries.each(f"migrations/{name}")
             yield queries.schema_applied(number, name=name)
             done.append(name)
@@ -87,17 +88,16 @@ def migrate(queries: Queries, *, schema: str, roles: bool = False) -> Steps[list
 
 
 def _begin(queries: Queries, *, schema: str) -> Steps[None]:
-    ((who, exists, may),) = yield queries.schema_may()
-    if not may:
+    (role,) = yield from ask(queries.schema_may())
+    if not role.may:
         cure = (
-            f"grant usage, create on schema {schema} to {who}"
-            if exists
-            else f"create schema {schema} authorization {who}"
+            f"grant usage, create on schema {schema} to {role.who}"
+            if role.is_there
+            else f"create schema {schema} authorization {role.who}"
         )
-        what = f"create tables in the schema '{schema}'" if exists else "create a schema in this database"
-        raise NotAllowed(f"role {who} may not {what}: let its owner run `{cure}`, then `pgqueue migrate` again")
-    taken = [name for (name,) in (yield queries.schema_taken())]
-    if taken:
+        what = f"create tables in the schema '{schema}'" if role.is_there else "create a schema in this database"
+        raise NotAllowed(f"role {role.who} may not {what}: let its owner run `{cure}`, then `pgqueue migrate` again")
+    if taken := (yield from ask(queries.schema_taken())):
         raise SchemaError(
             f"the schema '{schema}' holds {', '.join(taken)}, which pgqueue has not made: take another schema (PGQUEUE_SCHEMA)"
         )
