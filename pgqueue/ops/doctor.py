@@ -1,4 +1,4 @@
-"""What may hurt the queue, each with its cure: asked of the server, judged here, mended where that is safe."""
+"""What may hurt the queue, each with its cure: the server is asked, this module judges, and mends what is safe to mend."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -29,7 +29,7 @@ class Finding(NamedTuple):
 
 
 def examine(queries: Queries, config: Config, *, wire: Wire) -> Steps[list[Finding]]:
-    """Everything, asked over a connection that its client sees as `wire`. Raises SchemaError."""
+    """Look at everything, over a connection that its client sees as `wire`. Raises SchemaError."""
     yield from check(queries, schema=config.schema)
     (server,) = yield from ask(queries.doctor_server())
     yield queries.doctor_deadline()
@@ -82,7 +82,7 @@ def _dead_rows(table: DeadRows) -> Finding:
 
 
 def _way(wire: Wire) -> Iterator[Finding]:
-    """Whether others on the network can read along, or answer in the server's place."""
+    """Whether others on the network can read what we send, or answer instead of the server."""
     if not wire.host or wire.host.startswith(("/", "@", "127.")) or wire.host in ("localhost", "::1"):
         return
     if not wire.encrypted:
@@ -139,7 +139,7 @@ def _partitions(queries: Queries) -> Steps[list[Finding]]:
 
 
 def chores(queries: Queries, config: Config) -> Steps[None]:
-    """What a worker does once an hour. Tried in a transaction that is rolled back, it tells why it fails."""
+    """What a worker does once an hour. The doctor tries it in a transaction that is rolled back, to learn why it fails."""
     yield queries.doctor_deadline()
     yield from queries.each("schema/citus")
     yield queries.prune()
@@ -147,7 +147,7 @@ def chores(queries: Queries, config: Config) -> Steps[None]:
 
 
 def chores_fail(reason: str) -> Finding:
-    """As the server gave it."""
+    """reason: in the server's own words."""
     cure = "mend what it says; until then no new days are made and no old ones dropped"
     return Finding(True, f"to tidy up fails: {reason}", cure)
 
@@ -183,7 +183,7 @@ def _waiting(backlog: Backlog) -> Finding:
 
 
 def mend(queries: Queries, config: Config, *, crash_cap: int, grace_s: float) -> Steps[list[str]]:
-    """What is safe: partitions, old counters, the jobs of workers that are gone. Runs in one transaction."""
+    """Mend what is safe to mend: partitions, old counters, the jobs of workers that are gone. Runs in one transaction."""
     done = []
     yield from tidy_partitions(queries, config)
     yield queries.prune()
@@ -200,7 +200,7 @@ def mend(queries: Queries, config: Config, *, crash_cap: int, grace_s: float) ->
 
 
 def vacuum(queries: Queries) -> Steps[str]:
-    """Outside of any transaction; what was done."""
+    """Vacuum the table of jobs, outside of any transaction; returns what was done."""
     (allowed,) = yield from ask(queries.doctor_may_vacuum())
     if not allowed:
         return "the table of jobs is left to autovacuum: only its owner may vacuum it"

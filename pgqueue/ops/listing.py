@@ -1,8 +1,8 @@
-"""Lists of jobs at a bounded cost, whatever the tables hold: a look goes through a window of jobs, and says how far it came.
+"""Lists of jobs at a bounded cost, whatever the tables hold: a list reads a window of jobs, and says how far it came.
 
-Ids have an index and follow time, as they begin with the milliseconds of the clock of whoever deferred: so the window moves
-along them, newest first. What a person asks for, a task or a state, mostly has none. Only the live states have one each,
-in an order of its own; there few jobs can be found among many others: what runs is the oldest of a backlog.
+Ids have an index and follow time, as they begin with the milliseconds of the client's clock: so the window moves along
+them, newest first. What a person asks for, a task or a state, has no index in most cases. Only each live state has one, in
+an order of its own; it finds a few jobs among many others, such as running ones, which are the oldest of a backlog.
 """
 
 from collections.abc import Sequence
@@ -15,11 +15,11 @@ from pgqueue.errors import InvalidOption, JobNotFound
 from pgqueue.job import ID, Snapshot, State, first_id
 from pgqueue.queries import Queries, Steps, ask
 
-# Jobs looked at by id. Each may lie in a block of its own: 10,000 of 25,000, which are 20 to 40 ms from the cache.
+# Jobs read by id. Each may lie in a block of its own: 10,000 of 25,000, which are 20 to 40 ms from the cache.
 WINDOW = 10_000
-# Jobs looked at by the index of their state, before that; fewer than these are found wherever they are.
+# Jobs read by the index of their state, before that; a state that has fewer is listed completely.
 STATE_WINDOW = 5_000
-# A client's clock may be so slow and its jobs are still found by `since`: live ones are looked for by the time in their ids.
+# If a client's clock is slow by less than this, `since` still finds its live jobs, by the time in their ids.
 SKEW = timedelta(hours=1)
 
 NEWER_THAN_ALL = "ffffffff-ffff-ffff-ffff-ffffffffffff"
@@ -28,7 +28,7 @@ INDEXES = {State.QUEUED: "by_claim", State.SCHEDULED: "by_due", State.RUNNING: "
 
 
 class Page(list[Snapshot]):
-    """Jobs, newest first by id, and how far was looked for them."""
+    """Jobs, newest first by id, and how far the list has looked for them."""
 
     def __init__(
         self, jobs: Sequence[Snapshot] = (), *, looked_at: int = 0, looked_back_to: datetime | None = None,
@@ -38,9 +38,9 @@ class Page(list[Snapshot]):
         self.looked_at = looked_at
         """How many jobs were looked at, wanted or not."""
         self.looked_back_to = looked_back_to
-        """When the oldest of them was created; all newer ones that fit are in the list. None: all there are were looked at.
+        """When the oldest of them was created; all newer ones that fit are in the list. None: the list has looked at all jobs.
 
-        Older ones may be in the list too if you asked for a live state: a few of those that its index has.
+        If you asked for a live state, the list may hold older ones too: some of those that the index of the state has.
         """
         self.next = next
         """The id to go on with, as `after`; None: there is nothing older."""
@@ -48,7 +48,7 @@ class Page(list[Snapshot]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """What a list is asked for; raises InvalidOption."""
+    """What a caller asks of a list; raises InvalidOption."""
 
     state: str | None = None
     queue: str | None = None
@@ -70,14 +70,14 @@ class Wanted:
             )
 
     def columns(self) -> dict[str, Any]:
-        """As the statements take it, once `since` is a moment."""
+        """The parameters of the statements, once `since` is a moment."""
         return {
             "queue": self.queue, "task": self.task, "after": (self.after or NEWER_THAN_ALL).lower(),
             "since": self.since.astimezone(UTC) if isinstance(self.since, datetime) else EVER,
         }  # fmt: skip
 
     def window(self) -> dict[str, Any]:
-        """Which jobs a window moves over."""
+        """As `columns`, and over which jobs a window moves."""
         state = None if self.state is None else State(self.state)
         since = self.since.astimezone(UTC) if isinstance(self.since, datetime) else None
         return {
@@ -85,13 +85,13 @@ class Wanted:
             "state": state,
             "states": beside(state),
             "first": first_id(since - SKEW if since else datetime.fromtimestamp(0, UTC)),
-            # Whole partitions are left out by it. A closer time would only skip jobs without counting them.
+            # It leaves out whole partitions. A closer time would only skip jobs without counting them.
             "day": since.replace(hour=0, minute=0, second=0, microsecond=0) if since else EVER,
         }
 
 
 def listing(queries: Queries, wanted: Wanted, *, limit: int) -> Steps[Page]:
-    """At most so many of the jobs that are wanted. Takes two statements, and one more for each further 10,000 of `limit`."""
+    """At most `limit` of the jobs that are wanted. Takes two statements, and one more for each further 10,000 of `limit`."""
     check_integer("limit", limit, low=0, high=1_000_000)
     if limit == 0:
         return Page(next=wanted.after)
@@ -115,7 +115,7 @@ def beside(state: State | None) -> Sequence[State]:
 
 
 def _of_state(queries: Queries, wanted: Wanted, *, limit: int) -> Steps[tuple[list[Snapshot], int]]:
-    """Jobs of a live state by its index, one more than wanted, and how many it was looked at; -1: it has no index."""
+    """Jobs of a live state by its index, one more than wanted, and how many jobs were read; -1: the state has no index."""
     index = INDEXES.get(State(wanted.state)) if wanted.state is not None else None
     if index is None:
         return [], -1
@@ -127,7 +127,7 @@ def _of_state(queries: Queries, wanted: Wanted, *, limit: int) -> Steps[tuple[li
 
 
 def _walk(queries: Queries, wanted: Wanted, *, limit: int) -> Steps[Page]:
-    """Along the ids, one window after the other until there is one more than wanted: a million jobs are no single statement."""
+    """Read along the ids, window after window, until there is one more than wanted: no statement reads a million jobs."""
     jobs: list[Snapshot] = []
     looked_at, most = 0, max(WINDOW, limit + 1)
     while True:
@@ -147,13 +147,13 @@ def _walk(queries: Queries, wanted: Wanted, *, limit: int) -> Steps[Page]:
 
 
 def _cut(jobs: Sequence[Snapshot], *, limit: int, looked_at: int) -> Page:
-    """The newest of more than were wanted."""
+    """The first `limit` of more jobs than that."""
     last = jobs[limit - 1]
     return Page(jobs[:limit], looked_at=looked_at, looked_back_to=last.created_at, next=last.id)
 
 
 def check_filters(queue: str | None, task: str | None) -> None:
-    """Names of a queue and a task; raises InvalidOption."""
+    """Check the names of a queue and a task; raises InvalidOption."""
     for option, name in (("queue", queue), ("task", task)):
         if name is not None:
             check_name(option, name)

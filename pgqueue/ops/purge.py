@@ -1,7 +1,7 @@
-"""Deletes jobs at a bounded cost a statement: each looks at a window of them by id, or deletes some that were found so.
+"""Deletes jobs at a bounded cost per statement: one reads a window of jobs by id, others delete what it has found.
 
-Looking and deleting are apart, since a look may walk along the ids whatever the server knows of the table, by settings that a
-rollback takes back (see db.in_index_order); the deletion asks again for what the look has seen.
+They are apart because the reading one must walk along the ids, whatever the server knows of the table. The settings for that
+are taken back by a rollback (see db.in_index_order). A deletion checks again what the window has seen.
 """
 
 from collections.abc import Iterator, Sequence
@@ -33,7 +33,7 @@ def purge(database: AppConnections, *, state: str, queue: str | None, task: str 
 
 
 def window(queries: Queries, state: State, **wanted: Any) -> Steps[list[Purgeable]]:
-    """The jobs of one window that are wanted, and always the last one; no rows: there are no more."""
+    """The jobs of one window that are wanted, and always its last one; no rows: no jobs are left."""
     return (yield from ask(queries.purge_window(state, beside(state), **wanted, window=WINDOW)))
 
 

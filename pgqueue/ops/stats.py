@@ -1,8 +1,8 @@
-"""What is going on, as one frozen value, gathered by a few statements that cost the same however large the tables are.
+"""The state of a queue as one frozen value, gathered by a few statements that cost the same however large the tables are.
 
-Counting ten million rows takes seconds, so nothing here does. Up to COUNT_LIMIT rows are counted one by one in an
-index; beyond that the figure comes from the same thousand pages of the table each time, and says that it is not exact.
-The planner's statistics are not asked: a fresh table has none, and they take state and queue for independent.
+To count ten million rows takes seconds, so nothing here does. Up to COUNT_LIMIT rows are counted one by one in an
+index; beyond that an estimate comes from the same thousand pages of the table each time, and says that it is not exact.
+The planner's statistics are of no use: a fresh table has none, and they treat state and queue as independent.
 """
 
 import dataclasses
@@ -14,11 +14,11 @@ from typing import Any
 from pgqueue.queries import Queries, Steps, ask
 from pgqueue.queries.ops import Failure, QueueRow, RunningJob, Throughput, UpcomingJob, Whole, WorkerRow
 
-# Rows counted one by one per queue or state. Where vacuum is behind each is a block of its own, and a statement counts five times
-# as many at most: 20,000 blocks, which are some 20 ms from the cache.
+# Rows counted one by one per queue or state. Where vacuum is behind, each row costs a block, and a statement counts five times
+# as many rows at most: 20,000 blocks, which are some 20 ms from the cache.
 COUNT_LIMIT = 4_000
 SAMPLE_PAGES = 1_000  # some 25,000 jobs for 10 ms; the number of pages drawn varies by 3 %, and so does the estimate
-QUEUE_LIMIT = 1_000  # queues looked at, at some 20 us each
+QUEUE_LIMIT = 1_000  # queues read, at some 20 us each
 QUEUES_SHOWN = 50
 WORKERS_SHOWN = 50
 JOBS_PER_WORKER = 5
@@ -72,9 +72,9 @@ class QueueStats:
 class WorkerStats:
     """One worker: alive, draining (asked to stop), suspect (its session or its lease is gone) or lost (declared dead).
 
-    `claimed` are all jobs in its hands, `busy` those that run as far as one can see: a worker claims ahead for a moment, so
-    beyond its places only jobs count that it has had for a second, as async ones. `queues` is None for a worker that serves
-    all. `jobs` holds the longest running ones.
+    `claimed` counts all jobs that it holds. `busy` is an estimate of those that run: a worker claims some jobs a moment before
+    they start, so beyond its slots (as with async jobs) only those count that it has held for a second. `queues` is None for
+    a worker that serves all. `jobs` holds the longest running ones.
     """
 
     id: str
@@ -136,7 +136,7 @@ class Stats:
 
 
 def gather(queries: Queries, *, count_limit: int = COUNT_LIMIT) -> Steps[Stats]:
-    """Look at everything once. Takes seven statements, nine when there is something to estimate."""
+    """Look at everything once. Takes seven statements, and nine when it has to estimate."""
     (whole,) = yield from ask(queries.stats_totals(count_limit=count_limit))
     history = yield from ask(queries.stats_throughput())
     found = yield from ask(queries.stats_queues(queue_limit=QUEUE_LIMIT, count_limit=count_limit))
@@ -177,7 +177,7 @@ def workers(queries: Queries) -> Steps[list[dict[str, Any]]]:
     return [_plain_fields(worker) for worker in found]
 
 
-# -- counts, and estimates where counting was given up --
+# -- counts, and estimates where a count reached its limit --
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +188,7 @@ class _Sample:
     counts: dict[tuple[str, str], int]
 
     def count(self, state: str, queue: str | None, *, counted: int, capped: bool) -> Count:
-        """What was counted, or where counting was given up, the estimate; queue None means all of them."""
+        """The count, or the estimate if the count reached its limit; queue None means all queues."""
         if not capped:
             return Count(counted)
         found = self.counts.items()
@@ -218,7 +218,7 @@ def _dead(queries: Queries, whole: Whole, *, count_limit: int) -> Steps[Count]:
 
 
 def _queued(queues: Sequence[QueueStats], *, sample: _Sample) -> Count:
-    """The sum over the queues; when there were too many to look at, that is the least there can be."""
+    """The sum over the queues; if there were too many queues to read, an estimate, but at least that sum."""
     depth = sum(queue.depth.value for queue in queues)
     if len(queues) >= QUEUE_LIMIT:
         return sample.count("queued", None, counted=depth, capped=True)
@@ -229,7 +229,7 @@ def _queued(queues: Sequence[QueueStats], *, sample: _Sample) -> Count:
 
 
 def _queue(row: QueueRow, *, many: bool, sample: _Sample) -> QueueStats:
-    """many: more jobs run than were counted."""
+    """many: the count of running jobs reached its limit."""
     depth = sample.count("queued", row.queue, counted=row.counted, capped=row.capped)
     running = sample.count("running", row.queue, counted=row.running, capped=many).value
     return QueueStats(row.queue, depth, row.oldest_age_s, running, row.paused, row.served)
@@ -263,7 +263,7 @@ def _worker(row: WorkerRow, *, jobs: Sequence[RunningJob]) -> WorkerStats:
 
 
 def _in_one_line(failure: Failure) -> Failure:
-    """With the first line of its error that says something."""
+    """Its error cut to the first line that is not empty."""
     lines = (line.strip() for line in failure.error.splitlines())
     return failure._replace(error=next(filter(None, lines), ""))
 
@@ -276,7 +276,7 @@ def _current_bucket(now: datetime) -> datetime:
 
 
 def _recent(history: Sequence[Throughput], *, now: datetime) -> tuple[list[Throughput], float]:
-    """Six complete buckets and the one being filled, so that no rate steps back when a bucket begins; and their seconds."""
+    """Six complete buckets and the current one, so that no rate drops when a bucket begins; and the seconds that they cover."""
     since = _current_bucket(now) - timedelta(seconds=RATE_BUCKETS * BUCKET_S)
     return [bucket for bucket in history if bucket.at >= since], (now - since).total_seconds()
 
@@ -291,7 +291,7 @@ def _totals(history: Sequence[Throughput]) -> Totals:
 
 
 def _buckets(history: Sequence[Throughput], *, now: datetime) -> tuple[Bucket, ...]:
-    """The complete buckets without a gap; the one being filled would look like a slump."""
+    """The complete buckets without a gap; the current one would look like a slump."""
     counted = {bucket.at: bucket for bucket in history}
     end = _current_bucket(now)
     times = (end - timedelta(seconds=BUCKET_S * back) for back in range(BUCKETS, 0, -1))

@@ -1,4 +1,4 @@
-"""Why a job has not run, or how it ended: everything that is decided elsewhere, read at once and said in sentences."""
+"""Why a job has not run, or how it ended: one statement reads all that decides it, and sentences explain it."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -8,18 +8,18 @@ from pgqueue.job import Snapshot, State
 from pgqueue.queries import Queries, Steps, ask
 from pgqueue.queries.ops import Facts, FullWorker
 
-COUNTED_AHEAD = 10_000  # jobs before this one are counted so far; more are "more than"
+COUNTED_AHEAD = 10_000  # jobs before this one are counted up to here; a larger number is "more than"
 
 
 class Why(NamedTuple):
-    """state, and the reasons: the one that decides first."""
+    """state, and the reasons; the first one decides."""
 
     state: str
     reasons: list[str]
 
 
 def why(queries: Queries, job: Snapshot) -> Steps[Why]:
-    """What keeps a live job, or how it ended. Between two looks it may have ended: then the snapshot is all there is."""
+    """What keeps a live job from running, or how it ended. If it has ended since `job` was read, nothing else is known yet."""
     rows = yield from ask(queries.why(job.id, count_limit=COUNTED_AHEAD))
     if not rows:
         return Why(job.state, list(_ended(job)))
@@ -43,7 +43,7 @@ def _ended(job: Snapshot) -> Iterator[str]:
 
 
 def _live(facts: Facts) -> Iterator[str]:
-    """The reasons in the order in which they would have to be cured."""
+    """The reasons, in the order in which somebody has to remove them."""
     if facts.state == State.RUNNING:
         yield from _held(facts)
         return
@@ -64,7 +64,7 @@ def _live(facts: Facts) -> Iterator[str]:
 
 def _because(facts: Facts) -> str:
     if facts.handed_back_s is not None:
-        return ""  # and is told in a sentence of its own
+        return ""  # _live says so in a sentence of its own
     if facts.failed_s is None:
         return ": scheduled, or put off by the task itself (snooze)"
     return f": attempt {facts.attempt} failed {span(facts.failed_s)} ago ({facts.cause}: {facts.error})"

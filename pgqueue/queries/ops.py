@@ -225,7 +225,7 @@ class Facts(NamedTuple):
 
 
 def listed(states: Iterable[State]) -> str:
-    """States as SQL writes them, for a text that is planned anew for each choice."""
+    """States as SQL writes them, for a text of which each choice has a plan of its own."""
     return ", ".join(f"'{state}'" for state in states)
 
 

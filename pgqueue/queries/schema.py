@@ -14,7 +14,7 @@ class AppliedMigration(NamedTuple):
 
 
 class May(NamedTuple):
-    """Who asks, whether the schema is there, and whether he may put tables into it or else make it."""
+    """Who asks, whether the schema is there, and whether that role may put tables into it, or else make it."""
 
     who: str
     is_there: bool
