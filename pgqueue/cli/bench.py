@@ -32,7 +32,7 @@ def bench(
     from pgqueue.bench.scratch import scratch
     from pgqueue.bench.surroundings import surroundings
 
-    for ending in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C: the schema must not stay behind
+    for ending in (signal.SIGTERM, signal.SIGHUP):  # like Ctrl-C: the schema must be dropped
         signal.signal(ending, signal.default_int_handler)
     with scratch(jobs=jobs, repeat=repeat, concurrency=concurrency) as place:
         _note(f"in the schema {place.app.config.schema} of {db.describe(place.app.dsn)}, which is dropped at the end")
@@ -61,7 +61,7 @@ def _print(found: "list[Measurement]", around: dict[str, Any], *, as_json: bool)
 
 
 def _figure(found: "Measurement") -> dict[str, Any]:
-    """Without our own targets: they are about one machine."""
+    """Without our own targets, which hold for one machine only."""
     return {name: value for name, value in asdict(found).items() if name != "target"}
 
 

@@ -40,7 +40,7 @@ def health(as_json: Json = False) -> None:
 
 
 def _within(seconds: float, app: App) -> int:
-    """The number of live workers; a frozen server would keep the connection open and say nothing."""
+    """The number of live workers. Gives up after `seconds`: a frozen server keeps the connection open and does not answer."""
     with db.connect(app.dsn) as conn:
         alarm = threading.Timer(seconds, db.sever, [conn])
         alarm.start()
@@ -76,7 +76,7 @@ def examine(
 
 
 def _tried(conn: db.Connection, app: App) -> list[doctor.Finding]:
-    """Whether a worker could do its chores here; rolled back. A lock held by another session, or a time limit, is no finding."""
+    """Try the chores of a worker and roll them back. A lock held by another session, or a time limit, is not a finding."""
     try:
         with conn.transaction(force_rollback=True):
             db.run(conn, doctor.chores(app.queries, app.config))

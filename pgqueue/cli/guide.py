@@ -60,7 +60,7 @@ def summary(text: str) -> str:
 
 
 def _show(text: str) -> None:
-    """Page by page, in colour where the pager is known to let it through."""
+    """Show it in a pager, in colour if the pager is known to let colours through."""
     command = shlex.split(environment("PAGER") or "") or ["less"]
     coloured = Path(command[0]).name == "less"
     drawn = _drawn(text, coloured=coloured)

@@ -14,7 +14,7 @@ from pgqueue.job import State
 from pgqueue.ops.listing import Page
 from pgqueue.terminal import one_line
 
-AT_ONCE = 1000  # dead jobs read with all their columns, to be retried one after the other
+AT_ONCE = 1000  # dead jobs on one page, with all their columns; they are retried one by one
 
 Ids = Annotated[list[str], typer.Argument(metavar="ID", help="Job ids.")]
 SomeIds = Annotated[list[str] | None, typer.Argument(metavar="ID", help="Job ids.")]
@@ -151,7 +151,7 @@ def retry(
 
 
 def _retry_dead(app: App, *, queue: str | None, task: str | None) -> str:
-    """Page by page, however many there are. What dies again meanwhile keeps its id, so it is not met a second time."""
+    """Retry page by page, however many there are. A job that dies again meanwhile keeps its id, so no later page has it."""
     again, refused, after = 0, 0, None
     while True:
         page = app.jobs(state=State.DEAD, queue=queue, task=task, after=after, limit=AT_ONCE)

@@ -44,7 +44,7 @@ def chosen_app(given: str | None) -> App:
 
 
 def place_of(app: App) -> str:
-    """Where an app's jobs are, for people, who do not know an embedded server by its socket."""
+    """Where an app's jobs are, in words for people: an embedded server is named by its project, not by its socket."""
     return db.describe(app.dsn) if app.config.dsn else f"{embedded.project()} (its own PostgreSQL)"
 
 
@@ -54,7 +54,7 @@ def queue_names(text: str | None) -> tuple[str, ...] | None:
 
 
 def moment(option: str, text: str) -> timedelta | datetime:
-    """An age or a point in time; without a zone it is local, as times are printed."""
+    """An age or a point in time. A time without a zone is local, like the times that are printed."""
     try:
         if ago := AGO.fullmatch(text):
             return timedelta(**{UNITS[ago[2]]: float(ago[1])})

@@ -1,4 +1,4 @@
-"""How the command line prints: lines, tables and JSON. What comes from the database is made harmless to a terminal first."""
+"""How the command line prints: lines, tables and JSON. Text from the database is made harmless to a terminal first."""
 
 import codecs
 import json
@@ -14,7 +14,7 @@ from pgqueue.terminal import escape, one_line
 WIDEST = 80  # characters of one cell
 LONGEST = 2_000  # characters of an error
 
-# What we and rich draw with, one character for one so that columns stay in line, for terminals that lack them.
+# Plainer characters for those that we and rich draw with, for terminals that lack them; one for one, so columns stay in line.
 PLAINER = {
     **dict(zip("▁▂▃▄▅▆▇█", "_..::=+#", strict=True)),
     **dict.fromkeys("─━\u2013\u2014", "-"),
@@ -25,7 +25,7 @@ PLAINER = {
 
 
 def show_everything() -> None:
-    """From now on what a terminal cannot show (LANG=C, Latin-1) is written as an escape: it used to end in UnicodeEncodeError."""
+    """From now on write what a terminal cannot show (LANG=C, Latin-1) as an escape instead of raising UnicodeEncodeError."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="pgqueue.plainer")
@@ -44,37 +44,37 @@ codecs.register_error("pgqueue.plainer", _plainer)
 
 
 class Notes(logging.Handler):
-    """What the library tells, as notes: for what a person should know who has not set up any logging."""
+    """Prints log records of the library as notes, for people who have not set up any logging."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Beside what a program may read."""
+        """Write to standard error, so that a program can read standard output."""
         note(record.getMessage())
 
 
 def say(text: str) -> None:
-    """Text on standard output; whatever it quotes is harmless from here on."""
+    """Write text to standard output, harmless to a terminal whatever it quotes."""
     sys.stdout.write(f"{escape(text)}\n")
     sys.stdout.flush()
 
 
 def note(text: str) -> None:
-    """One line on standard error, beside what a program may read from standard output."""
+    """Write one line to standard error, so that a program can read standard output."""
     sys.stderr.write(f"{one_line(text, at_most=LONGEST)}\n")
 
 
 def fail(text: str, *, usage: bool = False) -> NoReturn:
-    """One line on standard error, and the exit code: 2 for a wrong call, 1 for a failure."""
+    """Write one line to standard error and exit: with 2 for a wrong call, 1 for a failure."""
     sys.stderr.write(f"pgqueue: {one_line(text, at_most=LONGEST)}\n")
     sys.exit(2 if usage else 1)
 
 
 def say_json(value: Any) -> None:
-    """A value as JSON that jq can read; times in ISO format."""
+    """Write a value as JSON that jq can read; times in ISO format."""
     say(json.dumps(value, indent=2, default=_plain))
 
 
 def say_table(headings: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: str) -> None:
-    """Columns as wide as needed; `empty` is said when there is no row."""
+    """Write a table with columns as wide as needed, or `empty` if there is no row."""
     cells = [[cell(value) for value in row] for row in rows]
     if not cells:
         say(empty)
@@ -95,7 +95,7 @@ def cell(value: Any) -> str:
 
 
 def as_written(text: str) -> str:
-    """With its escapes, so that columns are as wide as they will be."""
+    """The text as the terminal will get it, with escapes, so that columns are measured right."""
     encoding = sys.stdout.encoding or "utf-8"
     return text.encode(encoding, "pgqueue.plainer").decode(encoding)
 

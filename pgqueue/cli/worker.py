@@ -70,7 +70,7 @@ def worker(
 
 
 def _banner(facts: dict[str, Any]) -> None:
-    """Everything an issue report needs."""
+    """Print everything that an issue report needs."""
     say(f"pgqueue {facts.pop('version')} is ready")
     for name, value in facts.items():
         lines = value if isinstance(value, list) else [value]
