@@ -24,7 +24,7 @@ def title_line(stats: Stats, *, title: str, hint: str) -> RenderableType:
 
 
 def counters(stats: Stats, *, across: int) -> RenderableType:
-    """The counters, each above its name, so many side by side."""
+    """The counters, each above its name, `across` of them side by side."""
     counters = (
         (quiet_zero(stats.queued.value, count(stats.queued), style="bold"), "queued"),
         (quiet_zero(stats.scheduled.value, count(stats.scheduled), style="bold"), "scheduled"),
@@ -55,7 +55,7 @@ def last_hour(stats: Stats) -> Text:
 
 
 def chart(buckets: Sequence[Bucket], *, width: int, rows: int) -> RenderableType:
-    """Succeeded per second as columns over ten minutes, and below in red one line of failures, if there were any."""
+    """Successes per second as columns over ten minutes, and one red line of failures below if there were any."""
     grid = Table.grid(padding=(0, 1, 0, 0))
     grid.add_column(justify="right", no_wrap=True)
     grid.add_column(no_wrap=True)
@@ -78,7 +78,7 @@ def _columns(grid: Table, values: Sequence[float], *, unit: str, rows: int, broa
 
 
 def _block(value: float, *, peak: float, row: int, rows: int) -> str:
-    """The piece of one column that falls into one row, counted from the bottom; a little is never drawn as nothing."""
+    """The piece of one column in one row, counted from the bottom. A small value is never drawn as nothing."""
     if not value:
         return "·" if row == 0 else " "
     eighths = max(1, round(value / peak * rows * 8))

@@ -14,11 +14,11 @@ from pgqueue.dashboard.tables import failures_section, queues_section, upcoming_
 from pgqueue.dashboard.words import data
 from pgqueue.ops.stats import Stats
 
-WIDE = 112  # cells; below it everything stands in one column
+WIDE = 112  # cells; a narrower page has one column
 MARGIN = 1  # cells left and right
 LOW_HEIGHT = 30  # lines; a lower screen gets a lower chart
-MIN_WIDTH = 40  # cells; below it lines are cut
-COUNTERS_WIDTH = 42  # cells, of the counters when they stand beside the chart
+MIN_WIDTH = 40  # cells; a narrower screen cuts lines
+COUNTERS_WIDTH = 42  # cells, of the counters when they are next to the chart
 CHART_ROWS = 4
 LOW_CHART_ROWS = 2
 GAP = 3  # cells between two columns
@@ -27,20 +27,20 @@ MIN_SECTION_HEIGHT = 2  # a heading and a row
 
 
 def page(stats: Stats, *, title: str) -> RenderableType:
-    """Everything in `stats` on one page: as long as it needs to be, or cut where rich is given a height."""
+    """Everything in `stats` on one page: as long as it needs to be, or cut to the height that rich is given."""
     return View(stats, title)
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What rich draws: `hint` stands beside the clock, `trouble` under the title, in red."""
+    """What rich draws: `hint` is next to the clock, `trouble` under the title, in red."""
 
     stats: Stats
     title: str
     hint: str = ""
     trouble: str = ""
     height: int | None = None
-    """Lines, when the page must fit a screen: rich's Live keeps the height to itself."""
+    """Lines, when the page must fit a screen: rich's Live does not pass the height on."""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         width = max(MIN_WIDTH, options.max_width - 2 * MARGIN)
@@ -75,7 +75,7 @@ class View:
 
 
 def _figures(stats: Stats, *, width: int, chart_rows: int) -> RenderableType:
-    """The counters above the chart, or beside it where there is room."""
+    """The counters above the chart, or next to it if there is room."""
     if width < WIDE:
         return Group(counters(stats, across=6), Text(), chart(stats.throughput, width=width, rows=chart_rows))
     grid = Table.grid(expand=True, padding=(0, GAP, 0, 0))
@@ -91,7 +91,7 @@ def _height(sections: Sequence[Section]) -> int:
 
 
 def _stack(sections: Sequence[Section], *, room: int) -> RenderableType:
-    """Sections under each other with a line between, cut so that together they fit into `room` lines."""
+    """Sections one below the other with a line between, cut so that together they fit into `room` lines."""
     heights = _share([section.height for section in sections], room=room - len(sections) + 1)
     drawn = (section.cut(height).draw() for section, height in zip(sections, heights, strict=True))
     lines = [part for section in drawn for part in (section, Text())]
@@ -99,7 +99,7 @@ def _stack(sections: Sequence[Section], *, room: int) -> RenderableType:
 
 
 def _share(wanted: Sequence[int], *, room: int) -> list[int]:
-    """Give each what it wants, or cut the largest down to one height, never below the least that says something."""
+    """The height of each: what it wants, or the largest cut to one height, but never below MIN_SECTION_HEIGHT."""
     level = max(wanted)
     while sum(min(want, level) for want in wanted) > room and level > MIN_SECTION_HEIGHT:
         level -= 1

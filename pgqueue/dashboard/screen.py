@@ -19,15 +19,15 @@ from pgqueue.dashboard.words import span
 from pgqueue.ops.stats import Stats
 
 INPUT_TICK_S = 0.1  # how long a key or a new size waits: shorter than what people notice
-STALE_S = 5.0  # no answer for so long is worth a line, also when there is no error
+STALE_S = 5.0  # no answer for this long is worth a line, even without an error
 QUIT_KEYS = ("q", "Q", "")  # empty: the terminal is gone
 
 
 def live(fetch: Callable[[], Stats], *, title: str, console: Console, refresh_s: float = 1.0) -> None:
     """Redraw what `fetch` returns over the whole screen until q, Ctrl-C or SIGTERM; the terminal is left as it was.
 
-    The first fetch happens before the screen is taken, and what it raises is the caller's. After that errors are shown
-    and `fetch` is called again, in a thread of its own: it must reconnect by itself, and may hang without stopping q.
+    The first fetch happens before the screen is taken, and its errors are raised. Later errors are shown, and `fetch` is
+    called again, in a thread of its own: it must reconnect by itself, and q works even while it hangs.
     """
     feed = _Feed(fetch(), fetch, refresh_s=refresh_s)
     live_screen = Live(console=console, screen=True, auto_refresh=False)
@@ -43,7 +43,7 @@ def live(fetch: Callable[[], Stats], *, title: str, console: Console, refresh_s:
 
 
 class _Feed:
-    """Fetches again and again in a thread, which is a daemon: a database that hangs must not keep the program."""
+    """Fetches again and again in a daemon thread: a database that hangs must not keep the program from exiting."""
 
     def __init__(self, first: Stats, fetch: Callable[[], Stats], *, refresh_s: float) -> None:
         self.latest = first
@@ -59,7 +59,7 @@ class _Feed:
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
-        self._thread.join(timeout=1.0)  # a fetch that is about to end shall not meet a closed connection
+        self._thread.join(timeout=1.0)  # so that a fetch that is about to end does not meet a closed connection
 
     def trouble(self) -> str:
         """One line for the screen while the database does not answer, else empty."""
@@ -72,14 +72,14 @@ class _Feed:
         while not self._over.wait(self._refresh_s):
             try:
                 self.latest = self._fetch()
-            except Exception as error:  # whatever it is, the page on the screen is worth more than a traceback
+            except Exception as error:  # of any kind: the page on the screen is worth more than a traceback
                 self._error = next(iter(str(error).splitlines()), "") or type(error).__name__
             else:
                 self._error, self._answered_at = "", time.monotonic()
 
 
 class _Keys:
-    """Single keys from the terminal, or a mere wait where there is none."""
+    """Reads single keys from the terminal, or only waits if there is none."""
 
     def __init__(self, fd: int | None) -> None:
         self._fd = fd
@@ -114,7 +114,7 @@ def _keys() -> Iterator[_Keys]:
 
 @contextmanager
 def _leaving() -> Iterator[threading.Event]:
-    """An event that SIGTERM and Ctrl-C set, so that the way out restores the terminal."""
+    """An event that SIGTERM and Ctrl-C set, so that the program ends in the usual way and restores the terminal."""
     leave = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield leave

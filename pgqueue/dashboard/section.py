@@ -12,7 +12,7 @@ from pgqueue.dashboard.words import whole
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of a section; those with a ratio share the room that is left."""
+    """A column of a section. Columns with a ratio share the width that the others leave."""
 
     heading: str = ""
     right: bool = False
@@ -23,7 +23,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Cells, and how readily they are given up for want of room: level 0 last, and only those are reported missing."""
+    """Cells, and how early a lack of room cuts them: the highest level first. Only rows of level 0 are reported missing."""
 
     cells: tuple[Text, ...]
     level: int = 0
@@ -31,15 +31,15 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
-    """A table; the first heading is its name. Rows come with the most remarkable first."""
+    """A table; the first heading is its name. The most remarkable rows come first."""
 
     columns: Sequence[Column]
     rows: Sequence[Row]
     empty: Text
     not_shown: int | None = None
-    """How many rows were left out already; None for a list that is only ever the beginning of one."""
+    """How many rows were left out already; None for a list that always shows only the first few."""
     by_name: bool = False
-    """Draw in the order of the first cell: a list that reorders itself every second cannot be read."""
+    """Draw in the order of the first cell: nobody can read a list that changes its order every second."""
 
     @property
     def height(self) -> int:
@@ -79,5 +79,5 @@ class Section:
 
 
 def figure(heading: str, width: int) -> Column:
-    """A column of numbers, wide enough from the start that it does not move whenever a digit comes or goes."""
+    """A column of numbers, wide enough from the start that it does not move when a number gains or loses a digit."""
     return Column(heading, right=True, min_width=width)

@@ -9,7 +9,7 @@ from pgqueue.dashboard.words import ago, clock, count, data, quiet_zero, short, 
 from pgqueue.ops.stats import QueueStats, Stats, WorkerStats
 from pgqueue.queries.ops import Failure, RunningJob, UpcomingJob
 
-ROOMY = 70  # cells; a section of less leaves out what can be spared
+ROOMY = 70  # cells; a narrower section leaves out what is less important
 STATE_STYLES = {"alive": "green", "draining": "yellow", "suspect": "bold yellow", "lost": "bold red"}
 START_ONE = "pgqueue worker -A yourapp"
 

@@ -1,4 +1,4 @@
-"""Data as text for cells: numbers and times short, and nothing that others wrote left able to move the cursor."""
+"""Data as text for cells: numbers and times are short, and text that others wrote cannot move the cursor."""
 
 from datetime import UTC, datetime
 
@@ -10,7 +10,7 @@ from pgqueue.terminal import is_hidden
 
 
 def showable(text: str, width: int = 200) -> str:
-    """`text` with whatever could move the cursor or hide itself made visible, and at most `width` cells wide."""
+    """`text`, at most `width` cells wide, with every character made visible that could move the cursor or hide."""
     shown = "".join(_visible(char) for char in text[:width])
     if len(text) <= width and cell_len(shown) <= width:
         return shown
@@ -18,7 +18,7 @@ def showable(text: str, width: int = 200) -> str:
 
 
 def _visible(char: str) -> str:
-    """C0 and DEL have pictures in Unicode; whatever else is hidden becomes a replacement mark."""
+    """C0 and DEL have pictures in Unicode; any other hidden character becomes a replacement mark."""
     if char < " ":
         return chr(0x2400 + ord(char))
     if char == "\x7f":
@@ -39,7 +39,7 @@ def count(count: Count) -> str:
 
 
 def _rough(number: float) -> str:
-    """Two digits are what an estimate is worth, three what a rate is: 740k, 12M."""
+    """With two or three digits, as an estimate is no more exact: 7.4k, 740k, 12M."""
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if number >= size:
             return f"{number / size:.1f}{unit}" if number < 10 * size else f"{number / size:.0f}{unit}"
@@ -66,12 +66,12 @@ def span(seconds: float | None) -> str:
 
 
 def ago(seconds: float) -> str:
-    """One unit is enough for what is over."""
+    """How long something has been over, in one unit."""
     return span(round(seconds)).split()[0].replace(".0", "")
 
 
 def short(job_id: str) -> str:
-    """The end of an id: ids of one moment begin alike."""
+    """The end of an id, as ids of one moment begin alike."""
     return job_id[-8:]
 
 
@@ -80,5 +80,5 @@ def clock(at: datetime) -> str:
 
 
 def quiet_zero(number: float, text: str | None = None, *, style: str = "") -> Text:
-    """A number that is only worth a look when it is not zero."""
+    """A number, dimmed when it is zero."""
     return Text(whole(round(number)) if text is None else text, style=style if number else "dim")
