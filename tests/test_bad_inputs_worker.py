@@ -47,7 +47,7 @@ def died_of(job: Any) -> str:
         pytest.param("nested groups", "ExceptionGroup: level (1 sub-exception)", id="b38-groups-500-deep"),
         pytest.param("deep groups", "ExceptionGroup: level (1 sub-exception)", id="b38-groups-5000-deep"),
         pytest.param("wide group", "ExceptionGroup: wide (20000 sub-exceptions)", id="b38-group-of-20000"),
-        pytest.param("unprintable", "Unprintable: <its text cannot be had: RuntimeError>", id="b38-no-text"),
+        pytest.param("unprintable", "Unprintable: <its text is not available: RuntimeError>", id="b38-no-text"),
         pytest.param("unpicklable", "Unpicklable: holds a lock", id="b42-unpicklable-exception"),
         pytest.param("ansi", "ValueError: \x1b[2J\x1b]0;owned\x07 \\x00 \\udcff \u202e", id="b39-ansi-nul-surrogate"),
     ],
@@ -90,7 +90,7 @@ def test_an_exception_that_cannot_be_asked_is_a_failed_attempt(
         assert (cause, job.snapshot().crashes) == ("exception", 0), kind
         # What surrounds the task may ask it too, as a transaction does, and raise what that gave.
         assert error == told[kind] if kind in told else "Misbehaving" in error or "not for you" in error, (kind, error)
-        assert "hostile_tasks" in trace or "cannot be had" in trace, (kind, trace)
+        assert "hostile_tasks" in trace or "is not available" in trace, (kind, trace)
     assert tasks.echo.defer(1).result(30) == 1 and worker.children() == children
 
 
@@ -155,11 +155,11 @@ def test_b45_a_blocked_loop_is_warned_of_once(start: Start) -> None:
     worker = start("-c", "1").ready()
     for job in [tasks.breathe.defer(0.5), tasks.block_the_loop.defer(2.5)]:
         job.result(60)
-    warning = worker.said("keeps the event loop")
+    warning = worker.said("has blocked the event loop")
     assert "async task tests.hostile_tasks.block_the_loop" in warning and "hostile_tasks.py line" in warning
     assert tasks.block_the_loop.defer(2.5).result(60) == 2.5
     assert tasks.breathe.defer(1.5).result(60) == 1.5
-    assert sum("keeps the event loop" in line for line in worker.lines) == 1
+    assert sum("has blocked the event loop" in line for line in worker.lines) == 1
 
 
 DEPLOY = """
@@ -244,7 +244,7 @@ def test_b55_a_row_changed_by_hand_while_it_runs_is_a_lost_lease(
     eventually((tmp_path / "go.running").exists, what="the job runs")
     conn.execute(edit)
     (tmp_path / "go").touch()
-    worker.said(f"job {job.id}: lease lost; this attempt's end (succeeded) counts for nothing")
+    worker.said(f"job {job.id}: lease lost; outcome succeeded discarded")
     assert tasks.echo.defer(1).result(30) == 1
     assert conn.execute("select count(*) from pgqueue.history where id = %s", [job.id]).fetchone() == (0,)
     assert worker.stop() == 0

@@ -196,7 +196,7 @@ def test_an_exit_function_without_an_end_is_not_waited_for(start: Start, tmp_pat
     eventually(lambda: not alive(child), what="it ends", within_s=20)
     assert tasks.echo.defer(1).result(30) == 1
     if how == "hang":
-        worker.said("did not end within 3 s")
+        worker.said("did not finish within 3 s")
 
 
 # -- logging --

@@ -63,7 +63,7 @@ def test_a_frozen_worker_loses_its_lease_and_starts_over(
         os.kill(pid, signal.SIGSTOP)
     # The lease would take 15 s to run out; on the database's clock it just did.
     conn.execute("update pgqueue.worker set lease_until = now() - interval '1 second'")
-    start_worker("-c", "1").said("took back")
+    start_worker("-c", "1").said("rescued")
     (tmp_path / "go").touch()
     for pid in group:
         os.kill(pid, signal.SIGCONT)

@@ -352,7 +352,7 @@ def test_a_commit_without_an_answer_that_did_not_happen_is_judged_by_the_policy(
 
 # -- jobs that wait for jobs --
 
-STUCK = "and every place of this worker is taken"
+STUCK = "and every slot of this worker is taken"
 
 
 @pytest.mark.parametrize("sync", [True, False], ids=["sync", "async"])

@@ -80,7 +80,7 @@ def no_connection(dsn: str, error: psycopg.Error) -> ConfigError | DatabaseUnava
     if password:
         reason = reason.replace(str(password), "***")
     if reason.endswith(_NO_WORD):
-        reason = "libpq could not even begin, for want of file descriptors or memory"
+        reason = "libpq failed before connecting: out of file descriptors or memory"
     elif "connection is bad: " in lines[0] and not any(sign in lines[0] for sign in _TRIED):
         return ConfigError(f"the DSN cannot be used: {reason.removeprefix('connection is bad: ')}")
     return DatabaseUnavailable(

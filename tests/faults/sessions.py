@@ -32,7 +32,7 @@ def answers(cluster: Cluster) -> bool:
 def nobody_died(cluster: Cluster, *workers: Worker) -> None:
     """No worker was declared dead, started over, or lost a job to another."""
     for worker in workers:
-        for sign in ("declared dead", "is dead;", "took back", "lease lost"):
+        for sign in ("declared dead", "is dead;", "rescued", "lease lost"):
             assert sign not in worker.output, worker.output
     assert ask(cluster, "select count(*) from pgqueue.worker where state = 'alive'") == len(workers)
     assert ask(cluster, "select count(*) from pgqueue.attempt where cause = 'worker lost'") == 0

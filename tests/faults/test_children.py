@@ -67,7 +67,9 @@ def test_f1_a_killed_child_costs_its_job_no_attempt_and_the_others_nothing(
 @pytest.mark.parametrize(
     ("how", "told"),
     [
-        pytest.param("kill", r"SIGKILL \(if nobody sent it: out of memory\)", id="f7-killed-as-by-the-kernel"),
+        pytest.param(
+            "kill", r"SIGKILL \(probably out of memory, unless it was sent by hand\)", id="f7-killed-as-by-the-kernel"
+        ),
         pytest.param("segfault", "SIGSEGV", id="f8-segfault"),
         pytest.param("abort", "SIGABRT", id="f8-abort"),
         pytest.param("3", "exited with code 3", id="f8-exit"),

@@ -158,7 +158,7 @@ def test_f53_a_database_clock_set_back_keeps_no_job(
     server_clock.set(-HOUR_S)  # the lease that it took last runs for an hour and 15 s
     began = time.monotonic()
     assert tasks.echo.defer(1).result(60) == 1
-    both.second.said("took back 2 jobs")
+    both.second.said("rescued 2 jobs")
     figure("re-claimed after -1 h", time.monotonic() - began, "s", at_most=at_most)
     both.go.touch()
     both.end(conn)

@@ -115,7 +115,7 @@ def test_f46_the_jobs_of_a_host_that_vanished_run_elsewhere(
     other = start_worker("-c", "2").ready()
     far.network.cut()
     began = time.monotonic()
-    other.said("took back 2 jobs")
+    other.said("rescued 2 jobs")
     # The proxy acknowledges what it swallows, so the server keeps the session and the lease decides, as with a freeze.
     figure("re-claimed", time.monotonic() - began, "s", at_most=20 if kind == "proxy" else 12)
     (tmp_path / "go").touch()  # for those who were cut off, too
@@ -239,7 +239,7 @@ def test_f50_a_slow_and_lossy_network_kills_nobody(
     far.network.heal()
     assert [job.result(60) for job in jobs] == list(range(len(jobs)))
     assert [worker.stop() for worker in workers] == [0, 0, 0]
-    told = [line for worker in workers for line in worker.lines if "dead" in line or "took back" in line]
+    told = [line for worker in workers for line in worker.lines if "dead" in line or "rescued" in line]
     figure(f"false deaths in {LOSSY_S[kind]:g} s", len(told), "", at_most=0)
     assert count(conn, "pgqueue.attempt") == 0 == count(conn, "pgqueue.history where crashes > 0 or attempt > 1")
     ((took,),) = conn.execute("select avg(extract(epoch from finished_at - created_at))::float8 from pgqueue.history")

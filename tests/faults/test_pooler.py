@@ -62,7 +62,7 @@ def test_f45_a_pooler_is_noticed_and_jobs_start_by_polling(
     assert tasks.echo.defer(1).result(30) == 1
     figure("defer to result", time.monotonic() - began, "s", at_most=2)
     assert left_in_sessions(conn, dsn) == []
-    assert worker.output.count("a connection pooler stands before the database") == 1
+    assert worker.output.count("a connection pooler sits in front of the database") == 1
     assert worker.stop() == 0
 
 

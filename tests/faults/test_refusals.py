@@ -138,7 +138,7 @@ def test_what_cannot_be_recorded_at_all_is_told_of_and_left_to_the_rescue(
     assert conn.execute("select state::text from pgqueue.jobs where id = %s", [job_id]).fetchone() == ("running",)
     assert str(finisher.unrecorded).startswith("could not record the end of 1 job: ")
     (error,) = [text for text in told(caplog, logging.ERROR) if "is dead" not in text]
-    assert "cannot be recorded" in error and "until it is given back" in error
+    assert "cannot be recorded" in error and "until it is rescued" in error
 
 
 def told(caplog: pytest.LogCaptureFixture, level: int) -> list[str]:
@@ -316,7 +316,7 @@ def test_a_row_that_nothing_can_change_does_not_hold_up_the_others(
         conn.execute("drop function pgqueue.keep() cascade")
     assert finisher.counts["succeeded"] == 19
     assert finisher.unrecorded == 'could not record the end of 1 job: relation "nowhere" does not exist'
-    assert "until it is given back" in told(caplog, logging.ERROR)[0]
+    assert "until it is rescued" in told(caplog, logging.ERROR)[0]
 
 
 # -- whole workers --

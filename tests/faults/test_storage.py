@@ -188,7 +188,7 @@ def test_f43_a_library_that_cannot_be_loaded_any_more_stops_nothing(
         eventually(lambda: held.snapshot().progress, what="it runs")
         dying.process.kill()
         worker = start_worker("-c", "1", dsn=cluster.dsn()).ready()
-        worker.said("took back 1 jobs")
+        worker.said("rescued 1 jobs")
         (tmp_path / "go").touch()
         assert held.result(30) == "done"
         assert app.enqueue("tests.tasks.fail_until", [2], delay=0.1, unique=True).result(30) == 2

@@ -51,7 +51,7 @@ def test_f57_an_argument_that_old_workers_do_not_know_costs_nothing(
         jobs.append((app.enqueue("shop.shout", [f"a{number}"], {"loudly": True}), f"A{number}!"))
         jobs.append((app.enqueue("shop.shout", [f"a{number}"]), f"a{number}!"))
         jobs.append((app.enqueue("shop.whisper", ["b"], {"softly": True}), ""))
-    assert old.said("is given back for 1.0 s to workers with other code: SignatureChanged: shop.")
+    assert old.said("is released for 1.0 s to workers with other code: SignatureChanged: shop.")
     began = time.monotonic()
     assert [job.result(60) for job, _ in jobs] == [result for _, result in jobs]
     figure("taken by new code after", time.monotonic() - began, "s", at_most=20)
@@ -81,7 +81,7 @@ def test_f57_after_an_hour_it_is_a_failed_attempt(
     old, new = (start_worker("-c", "1", "-l", "info", app=version).ready() for version in (OLD, NEW))
     new.process.send_signal(signal.SIGSTOP)  # it lives, and takes nothing
     job = app.enqueue("shop.shout", ["a"], {"loudly": True})
-    old.said(f"job {job.id} (shop.shout) is given back for 1.0 s")
+    old.said(f"job {job.id} (shop.shout) is released for 1.0 s")
     conn.execute("update pgqueue.job set handed_back_at = handed_back_at - interval '1 hour'")
     with pytest.raises(JobDead, match="signature changed"):
         job.result(30)

@@ -104,7 +104,7 @@ def test_f3_a_worker_killed_with_all_its_children_in_the_midst_of_a_thousand_job
         os.kill(pid, signal.SIGKILL)
     in_flight = count(conn, f"{RUNNING} and worker = '{struck}'")
     assert in_flight > 0
-    second.said("took back")
+    second.said("rescued")
     figure("re-claimed", time.monotonic() - began, "s", at_most=5)
     for job in [*briefs, *payments]:
         job.result(60)
@@ -262,7 +262,7 @@ def test_f20_a_worker_short_of_descriptors_says_so_and_recovers(
     for child in worker.children()[:4]:
         os.kill(child, signal.SIGKILL)
     worker.said("failed to start: cannot start another process (Too many open files)")
-    worker.said("libpq could not even begin, for want of file descriptors")
+    worker.said("libpq failed before connecting: out of file descriptors")
     (tmp_path / "go").touch()
     assert worker.process.poll() is None
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (hard, hard))

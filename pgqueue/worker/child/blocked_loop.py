@@ -58,7 +58,7 @@ class BlockedLoopWatch:
         self._told.add(attempt.task.name)
         blocking, line = stack[0]
         logger.warning(
-            "async task %s keeps the event loop for more than %g s, in %s line %d: nothing else on it goes on. Await what "
-            "takes long, use asyncio.to_thread, or make it a sync task.",
+            "async task %s has blocked the event loop for more than %g s, in %s line %d: no other async job makes progress. Await "
+            "what takes long, use asyncio.to_thread, or make it a sync task.",
             attempt.task.name, BLOCKED_S, blocking.f_code.co_filename, line,
         )  # fmt: skip

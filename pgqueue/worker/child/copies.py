@@ -96,8 +96,8 @@ class Copies:
             raise error
         how = "returned" if error is None else f"ended by {type(error).__qualname__}"
         logger.warning(
-            "task %s forked a copy of this process (%d), and the task's code %s in it: the copy ends and answers for nothing. If "
-            "it was not meant to come that far, %s.", task, os.getpid(), how, ADVICE,
+            "task %s forked a copy of this process (%d), and the task's code %s in it: the copy exits and its result is ignored. "
+            "If it was not meant to get that far, %s.", task, os.getpid(), how, ADVICE,
         )  # fmt: skip
         _end(_exit_code(error))
 

@@ -250,7 +250,7 @@ def describe(error: BaseException, *, name: bool = True) -> str:
     try:
         text = str.__str__(str(error))  # of its own class it may be still
     except BaseException as broken:
-        text = f"<its text cannot be had: {kind(broken)}>"
+        text = f"<its text is not available: {kind(broken)}>"
     if name or not text:
         text = f"{kind(error)}: {text}" if text else kind(error)
     return storable(text)
@@ -272,7 +272,7 @@ def format_trace(error: BaseException) -> str:
     except RecursionError:
         return "<the traceback is too deep to be written down>"
     except BaseException as broken:  # it looks at what the class may have made its own
-        return f"<the traceback cannot be had: {kind(broken)}>"
+        return f"<the traceback is not available: {kind(broken)}>"
 
 
 def _trace(error: BaseException) -> str:

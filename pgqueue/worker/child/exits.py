@@ -57,7 +57,7 @@ def _try(function: Callable[[], Any]) -> None:
 def _lose_patience() -> None:
     time.sleep(EXIT_S)
     logger.warning(
-        "the functions registered for the end of the process (atexit) did not end within %g s: it ends without them",
+        "the functions registered for the end of the process (atexit) did not finish within %g s: it exits without them",
         EXIT_S,
     )
     flush()

@@ -78,7 +78,7 @@ class Outgoing:
 def end_alone(error: OSError) -> NoReturn:
     """There is no supervisor to work for: it or its successor runs the job again."""
     if error.errno in (errno.EBADF, errno.ENOTSOCK):
-        logger.error("a task has closed file descriptors that are not its own: this process can work no more")
+        logger.error("a task has closed file descriptors that are not its own: this process cannot work any longer")
         flush()
     os._exit(1)
 

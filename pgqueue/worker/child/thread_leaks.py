@@ -32,6 +32,6 @@ class ThreadLeaks:
         if len(left) >= max(1, 2 * self._told):
             self._told = len(left)
             logger.warning(
-                "task %s left a thread running (%s); of such threads there are %d in this child. Join them before the task "
-                "returns, or they go on beside other jobs and end with the child.", task, left[-1].name, len(left),
+                "task %s left a thread running (%s); %d such threads are running in this child. Join them before the task "
+                "returns, or they keep running next to other jobs until the child ends.", task, left[-1].name, len(left),
             )  # fmt: skip

@@ -91,7 +91,7 @@ class ChildProcess(asyncio.Protocol):
         code = None if self._process is None else self._process.returncode
         if code is not None and code < 0:
             name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
-            hint = " (if nobody sent it: out of memory)" if -code == signal.SIGKILL else ""
+            hint = " (probably out of memory, unless it was sent by hand)" if -code == signal.SIGKILL else ""
             return f"was killed by {name}{hint}"
         return f"exited with code {code}"
 

@@ -69,7 +69,7 @@ class Doorbell:
 
     async def _unlisten(self) -> None:
         logger.warning(
-            "more than %d bells a second for nothing: polling instead of LISTEN for %.0f s", FALSE_ALARMS, UNLISTENED_S
+            "more than %d needless notifications per second: polling instead of LISTEN for %.0f s", FALSE_ALARMS, UNLISTENED_S
         )
         self._silent_until = time.monotonic() + UNLISTENED_S
         await self._control.run(self._queries.unlisten)

@@ -187,7 +187,7 @@ class Finisher:
 
     def _give_up(self, outcome: Outcome, refused: Refused) -> None:
         logger.error(
-            "job %s: the end of its attempt (%s) cannot be recorded: %s; it counts as running until it is given back",
+            "job %s: the end of its attempt (%s) cannot be recorded: %s; it counts as running until it is rescued",
             outcome.job_id, outcome.verdict, refused.line,
         )  # fmt: skip
         self._given_up += 1
@@ -290,7 +290,7 @@ class Finisher:
         if rows:
             task, delay_s = rows[0]
             logger.info(
-                "job %s (%s) is given back for %.1f s to workers with other code: %s",
+                "job %s (%s) is released for %.1f s to workers with other code: %s",
                 outcome.job_id, task, delay_s, outcome.error,
             )  # fmt: skip
             # Who gave it back is the first to know of that, and would take it again before anybody else hears the bell.
@@ -365,7 +365,7 @@ def in_plain_words(outcome: Outcome, refused: Refused) -> Iterator[Outcome]:
 
 
 def _tell_lost(outcome: Outcome) -> None:
-    logger.warning("job %s: lease lost; this attempt's end (%s) counts for nothing", outcome.job_id, outcome.verdict)
+    logger.warning("job %s: lease lost; outcome %s discarded", outcome.job_id, outcome.verdict)
 
 
 def _columns(ended: Sequence[Outcome]) -> dict[str, list[Any]]:

@@ -109,7 +109,7 @@ class Lease:
                 if self._control.opened:
                     await step()
             except TRANSIENT as error:
-                logger.warning("signing out: %s; the lease runs out by itself", error)
+                logger.warning("signing out: %s; the lease expires by itself", error)
                 if db.is_of_the_moment(error):
                     break
         await self._control.close()
@@ -122,7 +122,7 @@ class Lease:
         await self._control.open(name=self._identity.session_name)
         if self._control.pooled and not was_pooled:
             logger.warning(
-                "a connection pooler stands before the database: polling instead of LISTEN, and a lease of %.0f s instead of "
+                "a connection pooler sits in front of the database: polling instead of LISTEN, and a lease of %.0f s instead of "
                 "a session lock. Give workers a direct connection for faster starts and recovery.", POOLED_LEASE_S,
             )  # fmt: skip
         await self._control.within(self._sign_in())
@@ -210,7 +210,7 @@ class Lease:
     async def _lost(self) -> None:
         """Declared dead while we lived, frozen perhaps: nothing we hold is ours any more."""
         logger.error(
-            "this worker was declared dead while it could not be heard; its jobs run elsewhere. Starting over with a new id."
+            "this worker was declared dead while it was unreachable; its jobs run elsewhere. Starting over with a new id."
         )
         self._identity.replace()
         for connection in self._connections:

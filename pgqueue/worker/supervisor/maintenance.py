@@ -111,8 +111,8 @@ class Maintenance:
         self._failing[chore] = (reason, times)
         if times == (GIVES_WAY if db.gave_way(error) else 1):
             logger.warning(
-                "the chore '%s' fails: %s. It is tried again every %g s; until it passes nothing more is said here, and "
-                "`pgqueue doctor` tells more", what, reason, pause_s,
+                "the chore '%s' fails: %s. It is tried again every %g s and not logged again until it passes; "
+                "`pgqueue doctor` shows more", what, reason, pause_s,
             )  # fmt: skip
 
     async def deliver_cancels(self) -> None:
@@ -131,7 +131,7 @@ class Maintenance:
         ours = self._children.holds() | self._finisher.holds()
         lost = [Outcome(id_, token, Verdict.RELEASE) for id_, token in rows if id_ not in ours]
         if lost:
-            logger.warning("%d jobs were claimed but never arrived here; they are given back", len(lost))
+            logger.warning("%d jobs were claimed but never arrived here; they are released", len(lost))
             self._outcome_queue.deliver(lost)
 
     async def check_notify_queue(self) -> None:

@@ -39,7 +39,7 @@ class Rescue:
                 if db.is_of_the_moment(error) and not isinstance(error, db.Blocked):
                     raise
                 # Who looks at the jobs next finds them again; meanwhile this worker's lease goes on.
-                self._troubles.log("taking back the jobs of dead workers", error)
+                self._troubles.log("rescuing the jobs of dead workers", error)
 
     async def _declare_dead(self, expired: Sequence[str]) -> None:
         for worker, name, ended in await self._control.run(self._queries.bury(expired, grace_s=GRACE_S)):
@@ -50,5 +50,5 @@ class Rescue:
             ((returned, ended, _),) = await self._control.run(self._queries.rescue(workers, crash_cap=CRASH_CAP))
             if not returned and not ended:
                 return
-            logger.warning("took back %d jobs of dead workers; %d more are quarantined or cancelled", returned, ended)
+            logger.warning("rescued %d jobs from dead workers; %d more are quarantined or cancelled", returned, ended)
             self._wakeups.ring()

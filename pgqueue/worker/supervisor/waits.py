@@ -22,8 +22,8 @@ class Waits:
             return
         self._told = True
         logger.warning(
-            "task %s waits in result() for job %s, which has not begun here, and every place of this worker is taken: if they are "
-            "held by jobs that wait like this one and no other worker serves that queue, none of them ever ends. Give what is "
-            "waited for a queue and a worker of its own (-Q), raise -c, or let the last job continue instead of waiting.",
+            "task %s waits in result() for job %s, which has not begun here, and every slot of this worker is taken: if they are "
+            "held by jobs that wait like this one and no other worker serves that queue, none of them ever ends. Give the "
+            "awaited task its own queue and worker (-Q), raise -c, or let the last job continue instead of waiting.",
             task, awaited,
         )  # fmt: skip
