@@ -299,7 +299,8 @@ class App:
         found = self.run(self.queries.find(ending.lower())) if ENDING.fullmatch(ending) else []
         if len(found) != 1:
             raise JobNotFound(
-                f"{ending!r} is {'the end of several job ids' if found else 'no job id'}: give the whole id", ending
+                f"{ending!r} is {'the end of several job ids' if found else 'not a known job id'}: give the whole id",
+                ending,
             )
         return found[0]
 
@@ -382,7 +383,7 @@ class App:
         if end is None:
             raise _not_found(job_id)
         if end is CLOSED:
-            raise PgQueueError(f"App.close() was called while job {job_id} was waited for; the job itself goes on")
+            raise PgQueueError(f"App.close() was called while waiting for job {job_id}; the job itself continues")
         if end.state == State.DEAD:
             raise JobDead(f"job {job_id} ({end.task}) is dead: {end.error}", job_id, end.error)
         if end.state == State.CANCELLED:
@@ -469,4 +470,4 @@ def _not_found(job_id: str) -> JobNotFound:
 
 
 def _too_late(job_id: str, timeout_s: float | None) -> ResultTimeout:
-    return ResultTimeout(f"job {job_id} has not ended within {timeout_s} s; it goes on", job_id)
+    return ResultTimeout(f"job {job_id} not finished after {timeout_s} s; it continues", job_id)

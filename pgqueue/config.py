@@ -91,7 +91,7 @@ class Config:
         for name in ("pool_size", "max_payload_bytes", "warn_payload_bytes", "keep_succeeded_days", "keep_dead_days"):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise InvalidOption(f"{name} must be a whole number from 1, not {value!r}")
+                raise InvalidOption(f"{name} must be a whole number of at least 1, not {value!r}")
         if not isinstance(self.check_types, bool):
             raise InvalidOption(f"check_types must be true or false, not {self.check_types!r}")
         if not isinstance(self.pool_timeout_s, int | float) or not 0 < self.pool_timeout_s < 86_400:

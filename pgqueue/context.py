@@ -44,7 +44,7 @@ class CurrentJob:
         self.report(None if fraction is None else _fraction(fraction), note)
         self.check()
 
-    def replace_process(self, reason: str = "is of no more use, says a task") -> None:
+    def replace_process(self, reason: str = "was declared unusable by a task") -> None:
         """Have the process that runs this job replaced when the job has ended: it holds what it should not, or fails at everything.
 
         It takes no more jobs; those that run beside this one may end, and where they fail no attempt is charged. See also

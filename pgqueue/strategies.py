@@ -42,8 +42,8 @@ _ANY, _ALL, _BY_EXCEPTION = _calls(retry_any), _calls(retry_all), _calls(wait_ex
 
 # Options of tenacity's Retrying, which runs the attempts itself and waits between them.
 _OF_RETRYING = {
-    "before": "write what shall happen before an attempt at the start of the task",
-    "after": "write what shall happen after an attempt into a `finally` of the task",
+    "before": "put what should happen before an attempt at the start of the task",
+    "after": "put what should happen after an attempt into a `finally` of the task",
     "before_sleep": "each failed attempt is logged, and kept with its traceback in pgqueue.attempt",
     "retry_error_callback": "a job that is given up is dead: look at it by `pgqueue jobs --state dead`",
     "retry_error_cls": "a job that is given up is dead, and its result() raises JobDead",

@@ -201,8 +201,8 @@ def _check_keep(keep: object, where: str) -> bool:
     if keep is None or (keep == 0 and isinstance(keep, int) and not isinstance(keep, bool)):
         return keep is None
     raise InvalidOption(
-        f"{where}: keep takes 0, by which a success leaves nothing behind, not {keep!r}; "
-        "how long all others are kept is the setting keep_succeeded_days"
+        f"{where}: keep takes only 0 (a success leaves nothing behind), not {keep!r}; "
+        "the setting keep_succeeded_days says how long all others are kept"
     )
 
 
@@ -232,5 +232,5 @@ def _check_function(function: object) -> None:
     if inspect.iscoroutinefunction(inner) and not inspect.iscoroutinefunction(function) and returns_as_it_is(function):
         raise ConfigError(
             f"a decorator around the async function {function.__qualname__} is a plain def and returns its coroutine, which "
-            "nobody awaits: make it an `async def` that awaits, or put @task below it"
+            "is never awaited: make it an `async def` that awaits, or put @task below it"
         )

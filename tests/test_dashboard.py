@@ -304,7 +304,7 @@ def terminal(*, fails: bool = False) -> Iterator[Terminal]:
 
 def test_q_leaves_and_restores_the_terminal() -> None:
     with terminal() as it:
-        it.expect("q leaves")
+        it.expect("q quits")
         os.write(it.fd, b"xq")
         it.left_cleanly()
 
@@ -312,7 +312,7 @@ def test_q_leaves_and_restores_the_terminal() -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_leaves_and_restores_the_terminal(number: signal.Signals) -> None:
     with terminal() as it:
-        it.expect("q leaves")
+        it.expect("q quits")
         it.process.send_signal(number)
         it.left_cleanly()
 
@@ -328,7 +328,7 @@ def test_a_database_that_goes_away_is_one_line_and_the_page_stays() -> None:
 
 def test_a_new_size_is_drawn_at_once() -> None:
     with terminal() as it:
-        it.expect("q leaves")
+        it.expect("q quits")
         it.expect("and 1 more")
         it.output = ""
         termios.tcsetwinsize(it.fd, (60, 200))

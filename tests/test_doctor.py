@@ -84,7 +84,7 @@ def test_a_setting(findings: Findings, conn: psycopg.Connection, setting: str, v
 
 def test_a_pooler(findings: Callable[..., str]) -> None:
     assert "pooler" not in findings()
-    assert "note: a connection pooler stands before the database" in findings(backend_pid=1)
+    assert "note: a connection pooler sits in front of the database" in findings(backend_pid=1)
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_a_queue_and_a_task_that_nobody_takes(findings: Findings, app: App, conn
     app.enqueue("new", queue="mail")
     found = findings()
     assert "PROBLEM: no live worker serves queue web with 1 jobs" in found
-    assert "PROBLEM: no live worker knows task new, of which 1 jobs wait" in found
+    assert "PROBLEM: no live worker knows task new, of which 1 jobs are waiting" in found
     app.pause("mail")
     assert "note: queue mail is paused with 2 jobs: `pgqueue resume mail`" in findings()
 
@@ -133,8 +133,8 @@ def test_jobs_of_workers_that_are_gone_are_given_back(
         assert "PROBLEM: 1 running jobs belong to workers that are gone" in findings()
     else:
         conn.execute("update pgqueue.worker set lease_until = now() - interval '1 minute'")
-        assert "note: 1 workers' leases have run out" in findings()
-    assert "1 jobs given back" in mend(conn, app)[1]
+        assert "note: 1 leases of workers have expired" in findings()
+    assert "1 jobs rescued" in mend(conn, app)[1]
     assert (job.state, job.snapshot().crashes) == ("queued", 1)
     assert "gone" not in findings() and "leases" not in findings()
 
@@ -153,7 +153,7 @@ def test_partitions_are_made(findings: Findings, app: App, worker: Hands, conn: 
     conn.execute(f"drop table pgqueue.history_succeeded_{today}")
     worker.run_all()
     found = findings()
-    assert f"note: no partition for history_succeeded_{today}" in found and "1 rows lie outside" in found
+    assert f"note: no partition for history_succeeded_{today}" in found and "1 rows are outside" in found
     mend(conn, app)
     assert "partition" not in findings()
     assert job.state == "succeeded"
@@ -177,7 +177,7 @@ def test_a_chore_that_fails_is_told_by_the_worker_and_found(
         days = conn.execute(
             "select relname from pg_class where relkind = 'r' and relname ~ '_2[0-9]{7}$' order by 1"
         ).fetchall()
-        assert "to tidy up" not in pgqueue("doctor", dsn=fresh_dsn).stdout  # there is nothing to do yet
+        assert "hourly chores" not in pgqueue("doctor", dsn=fresh_dsn).stdout  # there is nothing to do yet
         for (day,) in days:
             conn.execute(
                 f"drop table pgqueue.{day}; create domain pgqueue.{day} as integer"
@@ -186,11 +186,14 @@ def test_a_chore_that_fails_is_told_by_the_worker_and_found(
         told = worker.said("the chore 'maintain partitions' fails: type \"history_succeeded_")
         assert "It is tried again every 10 s" in told and "WARNING" in told.upper()
         found = pgqueue("doctor", dsn=fresh_dsn)
-        assert found.returncode == 1 and 'PROBLEM  to tidy up fails: type "history_succeeded_' in found.stdout
+        assert (
+            found.returncode == 1
+            and 'PROBLEM  the hourly chores of a worker fail: type "history_succeeded_' in found.stdout
+        )
         left = conn.execute("select count(*) from pg_class where relkind = 'r' and relname ~ '_2[0-9]{7}$'").fetchone()
         assert left == (0,)
         conn.execute("; ".join(f"drop domain pgqueue.{day}" for (day,) in days))
-        assert "to tidy up" not in pgqueue("doctor", dsn=fresh_dsn).stdout
+        assert "hourly chores" not in pgqueue("doctor", dsn=fresh_dsn).stdout
 
 
 def test_a_chore_is_told_of_once_until_it_passes_or_fails_otherwise(
@@ -249,7 +252,7 @@ def test_doctor_prints_and_exits(dsn: str, app: App, conn: psycopg.Connection) -
     found = json.loads(pgqueue("doctor", "--json", dsn=dsn).stdout)["findings"]
     assert {"problem": True, "what": "no worker is alive", "cure": "start one with `pgqueue worker`"} in found
     fixed = pgqueue("doctor", "--fix", dsn=dsn)
-    assert "done     partitions and counters are tidy\ndone     the table of jobs is vacuumed\n" in fixed.stdout
+    assert "done     partitions and counters are up to date\ndone     the table of jobs is vacuumed\n" in fixed.stdout
 
 
 def test_health_answers_in_100_ms(dsn: str, worker: Hands) -> None:

@@ -598,7 +598,7 @@ def test_who_waits_for_a_start_is_told_on_standard_error_once(own: Project) -> N
     first = call("-m", "pgqueue", "jobs", "--json")
     assert json.loads(first.stdout)["jobs"] == []
     (line,) = first.stderr.splitlines()
-    assert line.startswith("making and starting (once, for some seconds) this project's own PostgreSQL in")
+    assert line.startswith("creating and starting (once, takes some seconds) this project's own PostgreSQL in")
     assert str(own.place.folder) in line and line.endswith("`pgqueue server stop` ends it")
     page = call("-m", "pgqueue", "stats", "--once")
     assert page.stderr == "" and f"{own.home} (its own PostgreSQL)" in page.stdout and "/tmp/pgq-" not in page.stdout
@@ -640,7 +640,7 @@ def test_s29_a_socket_folder_of_somebody_else_is_refused(actor, project):
         pytest.skip("platform: giving a folder away needs root")
     project.place.sockets.mkdir(mode=0o700)
     os.chown(project.place.sockets, STRANGER_UID, STRANGER_UID)
-    with pytest.raises(EmbeddedError, match="belongs to somebody else"):
+    with pytest.raises(EmbeddedError, match="belongs to another user"):
         actor.ensure(project.home)
 
 

@@ -88,7 +88,7 @@ def test_a_malformed_id(app: App, job_id: Any) -> None:
     job = app.job(job_id)
     questions = (job.result, job.snapshot, job.cancel, job.retry, lambda: asyncio.run(job.result_async()))
     for ask in (*questions, lambda: job.state, lambda: app.attempts(job_id)):
-        with pytest.raises(JobNotFound, match="is no job id: they look like") as caught:
+        with pytest.raises(JobNotFound, match="is not a valid job id: ids look like") as caught:
             ask()
         assert len(str(caught.value)) < 200
 
@@ -135,7 +135,7 @@ def test_the_time_is_over_and_the_job_goes_on(app: App, worker: Hands) -> None:
     for timeout in (0.02, 0, -1):
         for error in both(job, timeout):
             assert isinstance(error, ResultTimeout) and isinstance(error, TimeoutError)
-            assert f"has not ended within {timeout} s; it goes on" in str(error) and error.job_id == job.id
+            assert f"not finished after {timeout} s; it continues" in str(error) and error.job_id == job.id
     assert job.state == "queued" and app._database.hub._waiters == {}
     worker.run_all("1")
     assert job.result(60) == 1

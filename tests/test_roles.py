@@ -304,7 +304,7 @@ def mend(house: House, role: str) -> bool:
         assert db.run(conn, doctor.examine(app.queries, app.config, wire=db.wire(conn)))
         vacuumed = db.run(conn, doctor.vacuum(app.queries))
     assert vacuumed.endswith("is vacuumed" if role == "owner" else "only its owner may vacuum it")
-    return "1 workers declared dead, 1 jobs given back" in done[-1]
+    return "1 workers declared dead, 1 jobs rescued" in done[-1]
 
 
 def migrate(house: House, role: str) -> bool:
@@ -536,7 +536,7 @@ def test_a_refusal_is_one_line_that_names_the_roles(house: House) -> None:
             with pytest.raises(NotAllowed) as refused:
                 ask()
             assert re.fullmatch(
-                r"permission denied for (table|view) \w+: connect as a role that may, .*", str(refused.value)
+                r"permission denied for (table|view) \w+: connect as a role with this right, .*", str(refused.value)
             )
             assert f"{house.schema}_admin" in str(refused.value)
         with pytest.raises(NotAllowed, match="permission denied for table history"):
@@ -548,7 +548,9 @@ def test_a_refusal_is_one_line_that_names_the_roles(house: House) -> None:
 
 def test_who_has_no_role_is_told_so(house: House) -> None:
     house.sql(f"create role {house.schema}_stranger login password 'secret'")
-    with pytest.raises(NotAllowed, match=f"permission denied for schema {house.schema}: connect as a role that may"):
+    with pytest.raises(
+        NotAllowed, match=f"permission denied for schema {house.schema}: connect as a role with this right"
+    ):
         App(make_conninfo(house.dsn, user=f"{house.schema}_stranger", password="secret"), schema=house.schema).enqueue(
             "t"
         )

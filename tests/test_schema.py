@@ -244,7 +244,7 @@ def test_names_that_others_took_are_told_before_anything_is_written(fresh_dsn: s
     count = "select count(*) from pg_depend join pg_namespace on refobjid = pg_namespace.oid where nspname = 'pgqueue'"
     with psycopg.connect(fresh_dsn, autocommit=True) as conn:
         before = conn.execute(count).fetchone()
-        with pytest.raises(SchemaError, match=f"the schema 'pgqueue' holds {named}, which pgqueue has not made"):
+        with pytest.raises(SchemaError, match=f"the schema 'pgqueue' holds {named}, which pgqueue did not create"):
             App(fresh_dsn).migrate()
         assert conn.execute(count).fetchone() == before
     execute(fresh_dsn, "create table pgqueue.attempts (id int)")  # not one of ours

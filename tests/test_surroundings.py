@@ -557,7 +557,7 @@ def test_an_encoding_that_cannot_hold_every_text(
                 assert json.loads(job.snapshot().args) == [HARD + (str(bulk) if bulk else "")]
             except InvalidArguments as error:
                 refused += 1
-                assert "\n" not in str(error) and "create the database anew with encoding UTF8" in str(error)
+                assert "\n" not in str(error) and "recreate the database with encoding UTF8" in str(error)
     assert refused == (0 if encoding == "SQL_ASCII" else 4)
     errs, tells = (send.app.enqueue("tests.tasks.tell", [escaped, how]) for how in ("error", "note"))
     worker = start_worker("-c", "2", "--burst", dsn=narrow_dsn)

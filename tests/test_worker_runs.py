@@ -363,7 +363,7 @@ def test_a_job_that_waits_for_one_that_finds_no_place_is_warned_of_once(
     if sync:
         jobs = [hostile_tasks.wait_for_another.defer(3) for _ in range(2)]
         for job in jobs:
-            with pytest.raises(JobDead, match=r"has not ended within 3\.0 s"):
+            with pytest.raises(JobDead, match=r"not finished after 3\.0 s"):
                 job.result(60)
     else:  # an async job takes no place from what it waits for; something else does here
         blocking = hostile_tasks.wait_for.defer(str(tmp_path / "go"))
@@ -385,7 +385,7 @@ def test_a_job_that_waits_for_one_that_runs_or_for_a_free_place_is_not_warned_of
     awaited = hostile_tasks.wait_for.defer(str(tmp_path / "go"))
     eventually((tmp_path / "go.running").exists, what="it runs")
     waiting = hostile_tasks.wait_for_running.defer(awaited.id, 2.5)
-    with pytest.raises(JobDead, match=r"has not ended within 2\.5 s"):
+    with pytest.raises(JobDead, match=r"not finished after 2\.5 s"):
         waiting.result(60)
     assert STUCK not in worker.output
 

@@ -33,7 +33,7 @@ def _check_right(app: App) -> None:
         ((role, database, allowed),) = db.run(conn, app.queries.bench("may_create"))
     if not allowed:
         raise NotAllowed(
-            f"{role} may not make the schema that the measurements need: grant create on database {database} to {role}, "
+            f"{role} may not create the schema that the measurements need: grant create on database {database} to {role}, "
             "or name another database"
         )
 

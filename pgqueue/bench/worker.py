@@ -21,7 +21,7 @@ def worker(bench: Bench, *options: str) -> Iterator[int]:
         try:
             assert process.stdout is not None
             if "is ready" not in process.stdout.readline():
-                raise PgQueueError("the worker that is to be measured did not start; what it says stands above")
+                raise PgQueueError("the worker to be measured did not start; see its output above")
             yield process.pid
         finally:
             _end(process)

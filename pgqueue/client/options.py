@@ -30,7 +30,7 @@ class Options:
     """A psycopg connection, sync or async: the job is inserted in its transaction.
 
     After `conn.tpc_begin()` no worker is woken, as PostgreSQL prepares no transaction that has notified; a worker polls every few
-    seconds. Whoever says PREPARE TRANSACTION by hand needs an App(notify="never").
+    seconds. For PREPARE TRANSACTION by hand use an App(notify="never").
     """
     queue: str | None = None
     priority: int | None = None
@@ -49,7 +49,7 @@ class Options:
     expires: float | timedelta | datetime | None = None
     """Seconds from now, or an aware datetime, after which a job that has not started is cancelled."""
     headers: Mapping[str, Any] | None = None
-    """Anything JSON that travels beside the arguments, such as a trace context."""
+    """Anything JSON that travels with the arguments, such as a trace context."""
 
     @classmethod
     def make(cls, where: str, **given: Any) -> Self:
@@ -143,7 +143,7 @@ def seconds(option: str, value: object) -> float:
     """A duration in seconds from a number or timedelta; refuses bool, NaN, infinity, the negative and the absurd."""
     number = _number(option, value)
     if number < 0:
-        raise InvalidOption(f"{option}={number:g} is negative; give the seconds from now on")
+        raise InvalidOption(f"{option}={number:g} is negative; give seconds from now")
     return number
 
 
@@ -157,7 +157,7 @@ def _number(option: str, value: object) -> float:
         hint = "; an absolute time goes into at=" if isinstance(value, datetime) and option == "delay" else ""
         raise InvalidOption(f"{option} takes seconds or a timedelta, not a {type(value).__name__}{hint}")
     if not abs(number) <= MAX_SECONDS:  # NaN is not either
-        raise InvalidOption(f"{option}={_shown(number)} is no duration in seconds between 0 and ten years")
+        raise InvalidOption(f"{option}={_shown(number)} is not a valid duration: give seconds between 0 and ten years")
     return number
 
 
@@ -183,7 +183,7 @@ def check_aware(option: str, value: object) -> None:
     if value.tzinfo is None or value.utcoffset() is None:
         raise InvalidOption(f"{option}={value.isoformat()} has no time zone: add one, as in datetime.now(timezone.utc)")
     if not 1970 <= value.year <= 2200:
-        raise InvalidOption(f"{option}={value.isoformat()} lies outside the years 1970 to 2200")
+        raise InvalidOption(f"{option}={value.isoformat()} is outside the years 1970 to 2200")
 
 
 def _utc(moment: datetime | None) -> datetime | None:

@@ -85,15 +85,15 @@ class Tries:
     def _told(self) -> str:
         if not self._ours:
             return (
-                f"nobody knows whether job {self._job_id} was made on the given connection: it was sent and not answered "
-                f"({self._doubt}). Ask for it later; if a transaction was open there, it is gone with that"
+                f"it is not known whether job {self._job_id} was created on the given connection: it was sent and not answered "
+                f"({self._doubt}). Ask for it later; if a transaction was open there, it was rolled back"
             )
         if self._repeats is None:
             return (
-                f"nobody knows whether {self._count} jobs were made, all or none: their COMMIT was sent and not answered "
+                f"it is not known whether {self._count} jobs were created, all or none: their COMMIT was sent and not answered "
                 f"({self._doubt}). Ask later for the first one, {self._job_id}"
             )
         return (
-            f"nobody knows whether job {self._job_id} was made: it was sent and not answered ({self._doubt}). Ask for it "
-            "later, or call again() of this error, which makes this job unless it is there"
+            f"it is not known whether job {self._job_id} was created: it was sent and not answered ({self._doubt}). Ask for it "
+            "later, or call again() of this error, which creates this job unless it exists"
         )

@@ -257,7 +257,7 @@ parts_of: Callable[[Any], Callable[[Any], dict[Any, Any]] | None] = functools.lr
 
 def _moment(value: Any) -> str:
     if value != value:  # pandas' NaT is a datetime by its class
-        raise Unfit(f"is {a_type(type(value))}, which stands for no time; pass None")
+        raise Unfit(f"is {a_type(type(value))}, which is not a time; pass None")
     if getattr(value, "tzinfo", None) is not None and value.utcoffset() is None:
         raise Unfit("has a time zone whose offset depends on the day, which would be lost; pass a datetime")
     return value.isoformat()  # type: ignore[no-any-return]

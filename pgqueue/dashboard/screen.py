@@ -32,7 +32,7 @@ def live(fetch: Callable[[], Stats], *, title: str, console: Console, refresh_s:
     feed = _Feed(fetch(), fetch, refresh_s=refresh_s)
     live_screen = Live(console=console, screen=True, auto_refresh=False)
     with _leaving() as leave, _keys() as pressed, live_screen as screen, feed:
-        hint = "q leaves   " if pressed.reads else ""
+        hint = "q quits   " if pressed.reads else ""
         drawn: object = None
         while not (leave.is_set() or pressed.wait(INPUT_TICK_S) in QUIT_KEYS):
             view = View(feed.latest, title, hint=hint, trouble=feed.trouble(), height=console.height)

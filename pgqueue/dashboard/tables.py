@@ -15,7 +15,7 @@ START_ONE = "pgqueue worker -A yourapp"
 
 
 def queues_section(stats: Stats) -> Section:
-    nothing = "nothing waits, nothing runs" if stats.ever_used else "no jobs yet: yourtask.defer(...) makes one"
+    nothing = "nothing is waiting or running" if stats.ever_used else "no jobs yet: yourtask.defer(...) creates one"
     return Section(
         columns=[
             Column("queues", ratio=1),

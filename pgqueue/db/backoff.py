@@ -54,7 +54,7 @@ class Backoff:
             return
         now = self._called_at = time.monotonic()
         raise DatabaseUnavailable(
-            f"the database is known to be down since {now - self._since:.1f} s, so it was not asked; the next probe is in "
+            f"the database has been known to be down for {now - self._since:.1f} s, so it was not asked; the next probe is in "
             f"{max(0.0, self._next_at - now):.1f} s. The last call that waited: {self._reason}"
         )
 

@@ -108,7 +108,7 @@ def explain(error: psycopg.Error, *, schema: str) -> PgQueueError | None:
     if isinstance(error, psycopg.errors.UntranslatableCharacter | psycopg.errors.CharacterNotInRepertoire):
         reason = (str(error).splitlines() or [""])[0]
         return InvalidArguments(
-            f"the database cannot hold this text ({reason}): leave it out, or create the database anew with encoding UTF8"
+            f"the database cannot hold this text ({reason}): leave it out, or recreate the database with encoding UTF8"
         )
     if isinstance(error, ReadOnlyDefault):
         return NotAllowed(str(error))
@@ -144,7 +144,7 @@ def _not_allowed(error: psycopg.Error, *, schema: str) -> NotAllowed | None:
         return None
     roles = ", ".join(f"{schema}_{role}" for role in ("producer", "worker", "reader", "admin"))
     return NotAllowed(
-        f"{reason}: connect as a role that may, or grant this one what it needs of {roles} (made by `pgqueue migrate --roles`)"
+        f"{reason}: connect as a role with this right, or grant this one some of {roles} (created by `pgqueue migrate --roles`)"
     )
 
 

@@ -26,7 +26,7 @@ def narrow_encoding(conn: AnyConnection) -> str | None:
         return None
     return (
         f"the database's encoding is {encoding(conn)}, which cannot hold every text: jobs with other characters are refused, and "
-        "error texts have escapes in their place; create the database anew with encoding UTF8"
+        "error texts have escapes in their place; recreate the database with encoding UTF8"
     )
 
 

@@ -49,7 +49,7 @@ def last_words(output: str) -> str:
     """The line of a program's output that says why it gave up."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     reasons = [line for line in lines if any(word in line for word in ("FATAL", "PANIC", "error:"))]
-    return (reasons or lines or ["it said nothing"])[-1]
+    return (reasons or lines or ["it printed nothing"])[-1]
 
 
 def _check_reach(place: Place, account: Account) -> None:

@@ -195,7 +195,7 @@ def has_sockets(place: Place, account: Account) -> bool:
     except FileNotFoundError:
         return False
     if found.st_uid not in (account.uid, os.geteuid()) or not stat.S_ISDIR(found.st_mode):
-        raise EmbeddedError(f"{place.sockets} belongs to somebody else (user id {found.st_uid}): remove it")
+        raise EmbeddedError(f"{place.sockets} belongs to another user (id {found.st_uid}): remove it")
     return True
 
 

@@ -107,8 +107,8 @@ class Server:
         others = [data.parent.name for data in self.place.folder.parent.glob("pg*/data")]
         if others and self.place.folder.name not in others and not binaries.named:
             raise EmbeddedError(
-                f"{self.place.folder.parent} has data of {', '.join(sorted(others))}, but found was PostgreSQL"
-                f" {binaries.version} in {binaries.folder}: set PGQUEUE_PG_BIN to the one to use"
+                f"{self.place.folder.parent} has data of {', '.join(sorted(others))}, but PostgreSQL"
+                f" {binaries.version} was found in {binaries.folder}: set PGQUEUE_PG_BIN to the one to use"
             )
 
     # -- joining --
@@ -127,7 +127,7 @@ class Server:
             return
         self._ask("create_database")
         if not self._join(idle_s):
-            raise EmbeddedError(f"the server went away while it was being joined: see {self.place.log}")
+            raise EmbeddedError(f"the server stopped while it was being joined: see {self.place.log}")
 
     def _identity(self) -> "ServerIdentity | None":
         """What answers behind our socket, None if nothing does. A folder moved away under it does not count as ours."""
@@ -193,7 +193,7 @@ class Server:
 
     def _tell(self) -> None:
         """Whoever waits some seconds for his first job learns why, and that something goes on running."""
-        what = "starting" if self.place.data.exists() else "making and starting (once, for some seconds)"
+        what = "starting" if self.place.data.exists() else "creating and starting (once, takes some seconds)"
         logger.info("%s this project's own PostgreSQL in %s; `pgqueue server stop` ends it", what, self.place.folder)
 
     def _claim(self) -> int | None:
@@ -210,7 +210,7 @@ class Server:
             elif self._is_ready() and self._identity():
                 return None
         raise EmbeddedError(
-            f"something lives in {self.place.data} but does not answer on {self.place.socket}: it may be recovering"
+            f"something is running in {self.place.data} but does not answer on {self.place.socket}: it may be recovering"
             f" from a crash (see {self.place.log}), or run in another container"
         )
 

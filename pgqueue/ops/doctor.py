@@ -35,7 +35,7 @@ def examine(queries: Queries, config: Config, *, wire: Wire) -> Steps[list[Findi
     yield queries.doctor_deadline()
     found = [*_server(server), *_promises(server), *_timeouts(server), *_way(wire)]
     if server.backend_pid != wire.backend_pid:
-        found.append(Finding(False, "a connection pooler stands before the database", _POOLER))
+        found.append(Finding(False, "a connection pooler sits in front of the database", _POOLER))
     found += map(_uncleaned, (yield from ask(queries.doctor_snapshots(older_s=OLD_S))))
     found += map(_dead_rows, (yield from ask(queries.doctor_tables(more_than=DEAD_ROWS))))
     found += yield from _partitions(queries)
@@ -51,7 +51,7 @@ def _server(server: ServerSettings) -> Iterator[Finding]:
     if server.version < OLDEST_MAJOR * 10_000:
         yield Finding(True, f"PostgreSQL {server.version // 10_000} is too old", f"upgrade to {OLDEST_MAJOR} or later")
     if server.encoding != "UTF8":
-        yield Finding(True, f"the database's encoding is {server.encoding}", "create it anew with encoding UTF8")
+        yield Finding(True, f"the database's encoding is {server.encoding}", "recreate it with encoding UTF8")
     if server.in_recovery:
         yield Finding(
             True,
@@ -77,7 +77,7 @@ def _uncleaned(holder: SnapshotHolder) -> Finding:
 def _dead_rows(table: DeadRows) -> Finding:
     age_s = table.vacuumed_s
     last = "never vacuumed" if age_s is None else f"vacuumed {age_s / 60:.0f} min ago"
-    what = f"table {table.name}: {table.dead} dead rows beside {table.live} live ones, {last}"
+    what = f"table {table.name}: {table.dead} dead rows and {table.live} live ones, {last}"
     return Finding(False, what, f"{FIX} vacuums it")
 
 
@@ -106,11 +106,11 @@ def _promises(server: ServerSettings) -> Iterator[Finding]:
     if server.synchronous_commit == "off":
         yield Finding(
             True,
-            "synchronous_commit is off: a crash of the server loses the jobs of the last moments",
+            "synchronous_commit is off: a crash of the server loses the most recent jobs",
             "set it to on, or local",
         )
     if server.autovacuum != "on":
-        yield Finding(True, "autovacuum is off: a queue's tables grow for ever", "set autovacuum = on")
+        yield Finding(True, "autovacuum is off: a queue's tables grow without limit", "set autovacuum = on")
 
 
 def _timeouts(server: ServerSettings) -> Iterator[Finding]:
@@ -123,7 +123,7 @@ def _timeouts(server: ServerSettings) -> Iterator[Finding]:
     ):
         if seconds and seconds < SHORTEST_S:
             cure = f"alter role ... set {name} = 0 for the role that workers use"
-            yield Finding(False, f"{name} is {seconds:g} s: it ends what workers need", cure)
+            yield Finding(False, f"{name} is {seconds:g} s: it ends statements and sessions that workers need", cure)
 
 
 def _partitions(queries: Queries) -> Steps[list[Finding]]:
@@ -132,9 +132,9 @@ def _partitions(queries: Queries) -> Steps[list[Finding]]:
     wanted = {f"history_succeeded_{days.today + timedelta(days=ahead):%Y%m%d}" for ahead in (0, 1)}
     found = []
     if missing := sorted(wanted - there):
-        found.append(Finding(False, f"no partition for {', '.join(missing)}: no worker has tidied up", FIX))
+        found.append(Finding(False, f"no partition for {', '.join(missing)}: no worker has created it", FIX))
     if days.rest:
-        found.append(Finding(False, f"{days.rest} rows lie outside of their day's partition", FIX))
+        found.append(Finding(False, f"{days.rest} rows are outside of their day's partition", FIX))
     return found
 
 
@@ -148,8 +148,8 @@ def chores(queries: Queries, config: Config) -> Steps[None]:
 
 def chores_fail(reason: str) -> Finding:
     """reason: in the server's own words."""
-    cure = "mend what it says; until then no new days are made and no old ones dropped"
-    return Finding(True, f"to tidy up fails: {reason}", cure)
+    cure = "fix the cause; until then no partitions are created and no old ones dropped"
+    return Finding(True, f"the hourly chores of a worker fail: {reason}", cure)
 
 
 def _leases(queries: Queries) -> Steps[list[Finding]]:
@@ -158,10 +158,10 @@ def _leases(queries: Queries) -> Steps[list[Finding]]:
     if not leases.live:
         found.append(Finding(True, "no worker is alive", "start one with `pgqueue worker`"))
     if leases.expired:
-        found.append(Finding(False, f"{leases.expired} workers' leases have run out and nobody has noted it", FIX))
+        found.append(Finding(False, f"{leases.expired} leases of workers have expired, and no other worker has noticed", FIX))
     if leases.orphans:
         what = f"{leases.orphans} running jobs belong to workers that are gone"
-        found.append(Finding(True, what, f"{FIX} gives them back"))
+        found.append(Finding(True, what, f"{FIX} rescues them"))
     return found
 
 
@@ -177,7 +177,7 @@ def _waiting(backlog: Backlog) -> Finding:
         case _:
             return Finding(
                 True,
-                f"no live worker knows task {name}, of which {jobs} jobs wait",
+                f"no live worker knows task {name}, of which {jobs} jobs are waiting",
                 "deploy its code, or check the name",
             )
 
@@ -187,13 +187,13 @@ def mend(queries: Queries, config: Config, *, crash_cap: int, grace_s: float) ->
     done = []
     yield from tidy_partitions(queries, config)
     yield queries.prune()
-    done.append("partitions and counters are tidy")
+    done.append("partitions and counters are up to date")
     yield queries.doctor_adopt()
     if gone := (yield from ask(queries.doctor_gone())):
         buried = yield from ask(queries.bury(gone, grace_s=grace_s))
         (rescued,) = yield from ask(queries.rescue(gone, crash_cap=crash_cap))
         done.append(
-            f"{len(buried)} workers declared dead, {rescued.returned} jobs given back, "
+            f"{len(buried)} workers declared dead, {rescued.returned} jobs rescued, "
             f"{rescued.ended} {State.DEAD} or {State.CANCELLED}"
         )
     return done

@@ -66,7 +66,7 @@ class Wanted:
             seconds("since", self.since)
         if self.after is not None and not ID.fullmatch(str(self.after)):
             raise InvalidOption(
-                f"after={str(self.after)[:60]!r} is no job id; take a whole one, such as the `next` of a page"
+                f"after={str(self.after)[:60]!r} is not a valid job id; give a whole one, such as the `next` of a page"
             )
 
     def columns(self) -> dict[str, Any]:
@@ -170,6 +170,7 @@ def check_id(job_id: str) -> str:
     """An id as the database writes it; raises JobNotFound."""
     if not ID.fullmatch(str(job_id)):
         raise JobNotFound(
-            f"{str(job_id)[:60]!r} is no job id: they look like 01a208e7-51ed-7198-a687-0270704ff6cf", str(job_id)
+            f"{str(job_id)[:60]!r} is not a valid job id: ids look like 01a208e7-51ed-7198-a687-0270704ff6cf",
+            str(job_id),
         )
     return str(job_id).lower()

@@ -99,7 +99,7 @@ def _begin(queries: Queries, *, schema: str) -> Steps[None]:
         raise NotAllowed(f"role {role.who} may not {what}: let its owner run `{cure}`, then `pgqueue migrate` again")
     if taken := (yield from ask(queries.schema_taken())):
         raise SchemaError(
-            f"the schema '{schema}' holds {', '.join(taken)}, which pgqueue has not made: take another schema (PGQUEUE_SCHEMA)"
+            f"the schema '{schema}' holds {', '.join(taken)}, which pgqueue did not create: use another schema (PGQUEUE_SCHEMA)"
         )
     yield from queries.each("schema/prepare")
 

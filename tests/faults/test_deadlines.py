@@ -358,7 +358,7 @@ def test_f35_a_database_that_is_known_to_be_down_is_asked_once_a_second(
         """How many times it was refused, and how long the longest took."""
         asked, longest_s, over_at = 0, 0.0, time.monotonic() + 6
         while (began := time.monotonic()) < over_at:
-            with pytest.raises(DatabaseUnavailable, match=r"known to be down since .+ the next probe is in"):
+            with pytest.raises(DatabaseUnavailable, match=r"known to be down for .+ the next probe is in"):
                 calls[number % len(calls)](UNKNOWN_ID)
             asked, longest_s = asked + 1, max(longest_s, time.monotonic() - began)
             time.sleep(0.02)

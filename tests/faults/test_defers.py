@@ -126,7 +126,7 @@ def test_a_defer_without_an_answer_names_its_job_and_can_be_made_again(
         )
         eventually(lambda: ask(cluster, waiting) == 1, what="it waits for the lock")
         then(proxy)
-    with pytest.raises(OutcomeUnknown, match="nobody knows whether job") as unknown:
+    with pytest.raises(OutcomeUnknown, match="it is not known whether job") as unknown:
         deferred.result(30)
     assert "no connection" not in str(unknown.value)
     (made,) = eventually(lambda: set(jobs(cluster)) - set(before), what="the job is there")
@@ -183,7 +183,7 @@ def test_a_bulk_defer_whose_commit_was_lost_names_its_first_job(
     before = jobs(cluster)
     task = hasty.task(name="shop.visit")(visit).options(unique=unique)
     proxy.lose_commits(lost)
-    with pytest.raises(OutcomeUnknown, match="100 jobs were made, all or none") as unknown:
+    with pytest.raises(OutcomeUnknown, match="100 jobs were created, all or none") as unknown:
         task.defer_many((number,) for number in range(100))
     assert unknown.value.count == 100
     made = set(jobs(cluster)) - set(before)
