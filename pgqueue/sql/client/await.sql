@@ -1,4 +1,4 @@
--- Say that somebody waits for these jobs, so that their finish rings.
+-- Say that a program waits for these jobs, so that their finish rings.
 insert into {schema}.awaited (job_id, until)
 select id, now() + interval '1 hour'
 from unnest(%(ids)s::uuid[]) as wanted (id)

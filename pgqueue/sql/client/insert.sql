@@ -29,7 +29,7 @@ bell as (
     where run_at < statement_timestamp() + interval '10 seconds'
   ) as due
   where
-    -- The server's queue of notifications fills up when somebody does not listen, and then every NOTIFY fails: a bell is a
+    -- The server's queue of notifications fills up when a session does not listen, and then every NOTIFY fails: a bell is a
     -- hint, and not worth a job.
     pg_notification_queue_usage() < 0.5
     and (

@@ -1,2 +1,2 @@
--- Begin a part of a bulk insert that may have to be taken back.
+-- Begin a part of a bulk insert that may have to be rolled back.
 savepoint pgqueue_keys

@@ -1,2 +1,2 @@
--- Take that part back, with the locks it took.
+-- Roll that part back, with the locks it took.
 rollback to savepoint pgqueue_keys

@@ -1,4 +1,4 @@
--- Who uses the server besides us: the clients connected now, and how many sessions there have ever been. The second number
+-- The other users of the server: the clients connected now, and how many sessions there have ever been. The second number
 -- shows clients that come and go between two looks, such as a web process that connects once per request.
 select
   (

@@ -14,7 +14,7 @@ with me as (
   where id = %(worker)s and state <> 'dead'
   returning state
 ),
--- Who was not heard himself must not judge others: after a pause of the whole server every lease has run out at once, and
+-- A worker that was not heard itself must not judge others: after a pause of the whole server every lease has run out at once, and
 -- the first to beat would bury all the rest. So the last heartbeat (this reads what was before the update above) must be
 -- recent, and old enough for the others to have had their turn since.
 judge as (
@@ -28,7 +28,7 @@ counted as (
   select
     to_timestamp(floor(extract(epoch from now()) / 10) * 10), %(worker)s,
     %(succeeded)s, %(failed)s, %(dead)s, %(cancelled)s
-  -- Who was declared dead tells it once more under his new id.
+  -- A worker that was declared dead counts them again under its new id.
   where exists (select from me) and %(succeeded)s + %(failed)s + %(dead)s + %(cancelled)s > 0
   on conflict (at, worker) do update
     set
@@ -51,15 +51,15 @@ select
       and (
         lease_until < now()
         or (
-          -- After a fail-over all sessions are new; who came first must wait for those who still try the old primary.
+          -- After a fail-over all sessions are new; the first must wait for those that still try the old primary.
           %(settled)s
           and suspect_since < now() - %(grace_s)s * interval '1 second'
           and pg_try_advisory_xact_lock(%(lock_class)s, lock_key)
         )
       )
   ) as expired,
-  -- Live workers whose session lock nobody holds any more, or who were last heard in the future: the clock was set back, and
-  -- whoever has died by then would else live on for as long as that.
+  -- Live workers whose session lock is free, or whose last heartbeat lies in the future: the clock was set back, and one that
+  -- has died by then would else count as alive for as long as that.
   array(
     select id::text
     from {schema}.worker

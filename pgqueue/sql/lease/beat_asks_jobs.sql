@@ -7,6 +7,6 @@
     where
       state = 'dead'
       -- Each looked up by itself: exists() was joined with all that runs, and took 80 ms instead of 0.5 behind 300,000 dead
-      -- entries of whoever ran.
+      -- entries of jobs that ran.
       and (select true from {schema}.job where job.worker = worker.id and job.state = 'running' limit 1)
   ) as orphaning

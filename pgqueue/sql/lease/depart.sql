@@ -1,4 +1,4 @@
--- Sign a worker out; what it still holds is given back by release, before this.
+-- Sign a worker out; what it still holds is released before this.
 delete from {schema}.worker
 where
   id = %(worker)s

@@ -1,4 +1,4 @@
--- Take the jobs of dead workers back. The larger token is the revocation; a job that crashed too often is dead.
+-- Rescue the jobs of dead workers. The larger token is the revocation; a job that crashed too often is dead.
 with orphan as (
   select job.id, job.crashes + 1 as crashes, job.cancel_requested_at is not null as cancelled
   from {schema}.job

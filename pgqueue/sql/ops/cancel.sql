@@ -1,4 +1,4 @@
--- Cancel a job: at once if it has not started, else leave word for its worker, which may kill it then. Returns what was done, no row if not alive.
+-- Cancel a job: at once if it has not started, else leave a note for its worker, which may kill it then. Returns what was done, no row if not alive.
 with target as (
   select id, state, queue, task from {schema}.job where id = %(id)s for update
 ),

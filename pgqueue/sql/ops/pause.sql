@@ -1,4 +1,4 @@
--- Stop claiming from a queue until it is resumed; what runs goes on.
+-- Stop claiming from a queue until it is resumed; running jobs continue.
 with paused as (
   insert into {schema}.queue (name, paused_at, paused_by)
   values (%(queue)s, now(), session_user)

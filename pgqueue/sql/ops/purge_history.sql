@@ -1,4 +1,4 @@
--- Delete these ended jobs, with what is kept of their failed attempts. When they ended tells in which partition each lies.
+-- Delete these ended jobs, with what is kept of their failed attempts. The time of an end names its partition.
 with held as (
   select kept.*
   from unnest(%(ids)s::uuid[], %(times)s::timestamptz[]) as wanted (id, finished_at)

@@ -1,4 +1,4 @@
--- Claim from a paused queue again, and wake those who serve it.
+-- Claim from a paused queue again, and wake the workers that serve it.
 with resumed as (
   update {schema}.queue
   set paused_at = null, paused_by = null

@@ -15,7 +15,7 @@ revived as (
   select
     id, claim_token, created_at, 'queued', max_attempts, timeout_s, priority, queue, task, args, kwargs, headers, unique_key
   from ended
-  -- Another live job has its unique key, or somebody else revived it: seen here and not before, or two could race.
+  -- Another live job has its unique key, or it was revived already: seen here and not before, or two could race.
   on conflict do nothing
   returning id, queue, task
 ),

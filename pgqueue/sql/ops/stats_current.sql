@@ -7,7 +7,7 @@ from unnest(%(workers)s::uuid[]) as wanted (id)
 cross join lateral (
   select worker, id, task, queue, attempt, started_at, progress, progress_note
   from (
-    -- A worker of async tasks may run thousands: of those, some will do.
+    -- A worker of async tasks may run thousands: of those, some are enough.
     select worker, id, task, queue, attempt, started_at, progress, progress_note
     from {schema}.job
     where state = 'running' and worker = wanted.id

@@ -2,7 +2,7 @@
 with target as (
   select * from {schema}.job where id = %(id)s
 ),
--- Whose lease stands, and which of them would claim this job.
+-- The workers whose lease is valid, and which of them would claim this job.
 live as (
   select
     worker.*,
@@ -92,7 +92,7 @@ select
     select jsonb_agg(jsonb_build_array(name, concurrency, jobs, tasks, task, held_s) order by held_s desc)
     from full_worker
   ) as full,
-  -- The token is that of its last claim: where that one has failed, it was not given back.
+  -- The token is that of its last claim: where that one has failed, it was not released.
   case
     when failure.claim_token is distinct from target.claim_token
     then extract(epoch from now() - target.handed_back_at)::float8

@@ -1,2 +1,2 @@
--- Until the end of the transaction whatever is made belongs to the owner role, whoever makes it.
+-- Until the end of the transaction whatever is created belongs to the owner role, not to the current one.
 set local role {owner}

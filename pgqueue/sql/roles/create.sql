@@ -22,7 +22,7 @@ begin
       null; -- made in this moment for another database: roles belong to the whole server
     end;
   end loop;
-  -- One that somebody else made must not smuggle more in: the functions of the owner run with all of its rights.
+  -- One that already existed must not smuggle more in: the functions of the owner run with all of its rights.
   select rolname into role
   from pg_roles
   where
@@ -35,7 +35,7 @@ begin
   if found then
     raise exception 'role {owner} is a member of %, so its functions would have those rights too: revoke that', role;
   end if;
-  -- Whoever makes the owner role may act as it: he has just made the tables.
+  -- The role that creates the owner role may act as it: it has just created the tables.
   if not pg_has_role(current_user, '{owner}'::regrole, 'usage') then
     grant {owner} to current_user;
   end if;

@@ -1,6 +1,6 @@
--- What each role may do. Run by the owner, after every migration: whatever is not said here is taken back.
+-- What each role may do. Run by the owner, after every migration: whatever is not granted here is revoked.
 --
--- The rule of the book is to grant functions and nothing else. But the path of a job is not made of functions: a function with
+-- The textbook rule is to grant functions and nothing else. But the path of a job is not made of functions: a function with
 -- its owner's rights is never inlined, and its SQL changes by a migration, not with the worker that needs it. So that path
 -- has rights on tables, column by column, exactly those that its statements use; a function of the owner's does what would
 -- take more:
@@ -9,14 +9,14 @@
 --   tidy()     so that workers make partitions without owning a table
 --
 -- What follows from it, and is meant:
---   producer   puts jobs in. Reads ids, queues and unique keys of live jobs (what an insert returns, and who holds a key),
+--   producer   puts jobs in. Reads ids, queues and unique keys of live jobs (what an insert returns, and which job holds a key),
 --              never arguments or results; may not replace a job (on_duplicate="replace"), cancel, or wait for a result.
 --   worker     runs jobs. Reads live jobs, since it may claim any; cannot change what a job does, put one in, read or change
 --              history, or pause. It may end any job, as it may claim any: no grant could tell an honest result from a forged one.
 --   reader     sees counts, names and times: `pgqueue stats`, `workers`, `health`. No arguments, results, headers, unique
 --              keys; of an error its kind.
---   admin      what producers and readers may, and reads everything, cancels, retries, purges, pauses and runs the doctor. It can
---              neither write a result nor sign the audit with another name, but who deletes rows by hand leaves no trace.
+--   admin      does all that producers and readers do, reads everything, cancels, retries, purges, pauses and runs the doctor. It can
+--              neither write a result nor sign the audit with another name, but rows that are deleted by hand leave no trace.
 --   owner      migrates. Nobody logs in as it.
 -- Roles add up: a worker whose tasks defer jobs is a producer too, a web process that waits for results also an admin.
 
@@ -103,7 +103,7 @@ grant
 grant
   insert (job_id, claim_token, started_at, attempt, task, queue, worker_name, cause, error), delete
   on {schema}.attempt to {admin};
--- Rows of dead workers, by which the doctor gives jobs back that nobody holds; to sign in takes more.
+-- Rows of dead workers, by which the doctor rescues jobs that no worker holds; to sign in takes more.
 grant
   insert (id, lease_until, pid, concurrency, state, name, version, app, tasks), update (state, sleeping), delete
   on {schema}.worker to {admin};

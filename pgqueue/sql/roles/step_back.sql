@@ -1,2 +1,2 @@
--- Be again who one was when the session began, which need not be whoever logged in: a role may be set to become another.
+-- Become the session's first role again, which need not be the one that logged in: a role may be set to become another.
 set local role to default

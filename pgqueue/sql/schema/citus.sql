@@ -17,7 +17,7 @@ begin
     );
   end if;
   perform set_config('citus.enable_schema_based_sharding', 'off', true);
-  -- Another node than the coordinator would refuse to make types and functions that all nodes shall have.
+  -- Another node than the coordinator would refuse to create types and functions that all nodes need.
   if not coordinator then
     perform set_config('citus.enable_ddl_propagation', 'off', true);
   end if;

@@ -1,4 +1,4 @@
--- Whether the schema and our list of migrations are there; somebody else's table of that name is none.
+-- Whether the schema and our list of migrations are there; a table of that name that is not ours does not count.
 select exists (
   select
   from pg_catalog.pg_attribute

@@ -1,4 +1,4 @@
--- Who asks, whether the schema is there, and whether he may put tables into it or else make it.
+-- The current role, whether the schema exists, and whether the role may create tables in it or else create it.
 select
   current_user::text as who,
   to_regnamespace('{schema}') is not null as is_there,

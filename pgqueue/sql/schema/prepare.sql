@@ -1,4 +1,4 @@
--- The schema and its list of migrations. Whoever may not make schemas can use one that was made for him.
+-- The schema and its list of migrations. A role that may not create schemas can use one that was created for it.
 do $$
 begin
   if to_regnamespace('{schema}') is null then

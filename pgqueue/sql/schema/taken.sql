@@ -1,4 +1,4 @@
--- Names that we need and somebody else has already taken in the schema.
+-- Names that we need and that others have already taken in the schema.
 select relname::text as name
 from pg_catalog.pg_class
 where

@@ -26,7 +26,7 @@ where ctid = any (array(
       select job.ctid, octet_length(job.args) + octet_length(job.kwargs) as bytes
       from {schema}.job
       where job.state = 'queued' and job.queue = pair.queue and job.priority = pair.priority and job.seq > pair.cursor
-        -- Tasks this worker does not know stay queued for those who do.
+        -- Tasks this worker does not know stay queued for those that do.
         and job.task <> all (%(unknown)s::text[])
       order by job.seq
       limit %(limit)s

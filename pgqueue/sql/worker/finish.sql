@@ -29,13 +29,13 @@ kept as (
 select
   id::text,
   (
-    -- Somebody waits for one of them: a single doorbell for the batch.
+    -- A program waits for one of them: a single doorbell for the batch.
     select count(pg_notify('{results_channel}', ''))
     from (
       select
       from gone
       join {schema}.awaited on awaited.job_id = gone.id
-      where exists (select from {schema}.awaited)  -- asked once: mostly nobody waits, and then no row is looked for
+      where exists (select from {schema}.awaited)  -- asked once: mostly there is no waiter, and then no row is looked for
       limit 1
     ) as waiter
     where pg_notification_queue_usage() < 0.5

@@ -1,4 +1,4 @@
--- Give back a job whose arguments this worker's code does not take: to a live worker with other code, as while a deploy is under way.
+-- Release a job whose arguments this worker's code does not take, for a live worker with other code, as during a deploy.
 -- No row back: there is none, the job has waited for one for an hour, or it is not ours any more.
 update {schema}.job
 set

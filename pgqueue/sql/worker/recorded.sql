@@ -1,4 +1,4 @@
--- Which of these attempts' ends stand in history: the answer to the finish that put them there was lost.
+-- Which of these attempts' ends are in history: the answer to the finish that put them there was lost.
 select found.id::text, found.state::text
 from unnest(%(ids)s::uuid[], %(tokens)s::bigint[], %(kept)s::boolean[]) as ended (id, claim_token, kept)
 -- One look for each: joined to history as a whole, it read every partition.

@@ -1,4 +1,4 @@
--- Ask whether an atomic job's COMMIT arrived: no row back means it did, or that somebody else has the job now.
+-- Ask whether an atomic job's COMMIT arrived: no row back means it did, or that another worker has the job now.
 -- The update waits for that transaction if it is still under way, and the new token shuts it out.
 update {schema}.job
 set claim_token = claim_token + 1

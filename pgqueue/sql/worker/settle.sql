@@ -1,4 +1,4 @@
--- Record a batch of attempts that did not succeed: to be tried again, given back, dead or cancelled. Fenced like finish.sql.
+-- Record a batch of attempts that did not succeed: to be tried again, released, dead or cancelled. Fenced like finish.sql.
 with verdict as (
   select *
   from unnest(
@@ -43,7 +43,7 @@ returned as (
   update {schema}.job
   set
     state = held.state,
-    -- A job given back keeps its place; one that waited out a delay of zero goes to the end.
+    -- A released job keeps its place; one that waited out a delay of zero goes to the end.
     seq = case when held.refund = 1 then job.seq else nextval('{schema}.job_seq') end,
     run_at = case when held.state = 'scheduled' then now() + held.delay_s * interval '1 second' else job.run_at end,
     attempt = job.attempt - held.refund,

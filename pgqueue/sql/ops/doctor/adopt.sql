@@ -1,4 +1,4 @@
--- Give running jobs whose worker is unknown a dead one, so that the rescue takes them back.
+-- Give running jobs whose worker is unknown a dead one, so that the rescue finds them.
 insert into {schema}.worker (id, lease_until, pid, concurrency, state, name, version, app, tasks)
 select distinct job.worker, now(), 0, 0, 'dead', 'unknown', '', '', array[]::text[]
 from {schema}.job

@@ -1,2 +1,2 @@
--- The workers whose lease ran out, or who are dead.
+-- The workers whose lease has expired, or that are dead.
 select id::text from {schema}.worker where state = 'dead' or lease_until < now()

@@ -1,4 +1,4 @@
--- Who keeps dead rows from being cleaned: old transactions, prepared ones, replication slots; the oldest first.
+-- What keeps dead rows from being cleaned: old transactions, prepared ones, replication slots; the oldest first.
 select who, cure, seconds
 from (
   select

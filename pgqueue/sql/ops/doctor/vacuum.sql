@@ -1,2 +1,2 @@
--- Clean the table that changes most; takes no lock that stops anybody.
+-- Clean the table that changes most; takes no lock that blocks others.
 vacuum (analyze) {schema}.job

@@ -7,6 +7,6 @@ from (
     ('enable_bitmapscan', 'off'),
     ('enable_sort', 'off'),
     ('max_parallel_workers_per_gather', '0'),
-    -- What is off counts as so dear before PostgreSQL 18 that the server would compile the statement.
+    -- What is off counts as so expensive before PostgreSQL 18 that the server would compile the statement.
     ('jit', 'off')
 ) as wanted (setting, value)

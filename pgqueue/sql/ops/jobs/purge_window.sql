@@ -1,5 +1,5 @@
 -- The next jobs by id, oldest first, and of them those that are wanted. At most `window` are looked at, as in window.sql.
--- The last row, wanted or not, is the last of them: where to go on.
+-- The last row, wanted or not, is the last of them: where to continue.
 select id::text, wanted, finished_at
 from (
   select
