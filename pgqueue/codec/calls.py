@@ -168,7 +168,7 @@ class Codec:
         """Which arguments are secret: see redact.py."""
         shape = self._shape
         marks = marks_of(shape.positional, sorted(shape.keywords), shape.rest, is_secret=is_secret)
-        return [*marks, "*0"] if marks and self._opaque else marks  # who knows at which place it comes
+        return [*marks, "*0"] if marks and self._opaque else marks  # its position is unknown
 
     def takes(self, name: str) -> bool:
         """Whether an argument may have this name."""
@@ -207,7 +207,7 @@ class Codec:
         return array, keywords
 
     def by_name(self, call: tuple[str, str], args: tuple[object, ...]) -> tuple[str, str]:
-        """The call, if nothing in it hangs on which parameter an argument by position is for. Raises InvalidArguments."""
+        """The call, if nothing in it depends on which parameter an argument by position is for. Raises InvalidArguments."""
         for place, (value, stored) in enumerate(zip(args, _load(call[0]), strict=True), 1):
             if value != stored:
                 raise InvalidArguments(
@@ -260,7 +260,7 @@ class Codec:
             return prove_readable
 
     def decode(self, args: str, kwargs: str) -> tuple[list[object], dict[str, object]]:
-        """The call again, by the annotations. Raises InvalidArguments if it is not JSON or fits the task no more."""
+        """The call again, by the annotations. Raises InvalidArguments if it is not JSON or no longer fits the task."""
         try:
             array, keywords = _load(args), _load(kwargs) if kwargs != "{}" else {}
         except ValueError as error:

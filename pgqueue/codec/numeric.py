@@ -6,7 +6,7 @@ from numbers import Integral, Real
 
 
 def as_float(value: object) -> float | None:
-    """None if it is no number: a bool is none. What no float can hold is infinite."""
+    """None if it is not a number, as a bool. What no float can hold is infinite."""
     if isinstance(value, bool) or not isinstance(value, Real | Decimal):
         return None
     try:
@@ -16,5 +16,5 @@ def as_float(value: object) -> float | None:
 
 
 def as_int(value: object) -> int | None:
-    """None if it is no whole number; a bool is none, nor is a float."""
+    """None if it is not a whole number, as a bool or a float."""
     return int(value) if isinstance(value, Integral) and not isinstance(value, bool) else None

@@ -9,9 +9,9 @@ whose members are stored alike) are written, read back and compared, and no sett
 What comes back is the same if it is of the same class, all the way down, and equal: containers and classes with fields part by
 part (of a field that neither the constructor takes nor equality looks at, nothing is asked), moments by their ISO 8601 text,
 which knows the offset, others by their own ==. Objects without an == of their own are the same if they are written as the same
-JSON again: write(read(write(v))) == write(v). Four differences are none: an int that comes back as the equal float, a value of a
-subclass of a built-in type that comes back as the equal built-in one that was declared, a Mapping as the equal dict, a frozenset
-as the equal set. But a tuple is no list: for `Sequence`, read as a list, it is refused.
+JSON again: write(read(write(v))) == write(v). Four differences do not count: an int that comes back as the equal float, a value
+of a subclass of a built-in type that comes back as the equal built-in one that was declared, a Mapping as the equal dict, a
+frozenset as the equal set. But a tuple is not a list: for `Sequence`, read as a list, it is refused.
 """
 
 import functools
@@ -345,7 +345,7 @@ def _is_framed(cls: Any) -> bool:
 
 
 def _frame(value: Any) -> object:
-    """What a container is beside what it holds."""
+    """What a container is apart from what it holds."""
     if isinstance(value, ChainMap):
         return value.maps
     return value.maxlen if isinstance(value, deque) else value.default_factory

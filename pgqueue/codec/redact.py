@@ -1,8 +1,8 @@
 """Secrets stay out of what people look at. Which values are secret follows from their names: those that `@task(redact=...)`
 gives, and those that the setting `secret_names` finds among parameters, keys and headers.
 
-Stored arguments have no names where they were given by position, and whoever looks at a job need not have its code. So a
-task with secret parameters leaves word in the headers of its jobs, under MARKS.
+Stored arguments have no names where they were given by position, and the person looking at a job need not have its code. So a
+task with secret parameters leaves a note in the headers of its jobs, under MARKS.
 """
 
 import json

@@ -2,7 +2,7 @@
 
 functools.wraps makes a wrapper look like the function inside, but what is called is the wrapper, and it may fill in an argument
 or take one away. So its source is read: where it only hands on what it gets, perhaps with some arguments of its own, the
-signature is that of the function inside without those. Where nobody can tell what it does with them, its own counts as well.
+signature is that of the function inside without those. Where it is not clear what it does with them, its own counts as well.
 """
 
 import ast
@@ -193,7 +193,7 @@ def _is_harmless(name: ast.Name, above: ast.AST, rest: str | None, extra: str | 
 
 
 def _parts(node: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[tuple[ast.AST, ast.AST]]:
-    """Everything in its body, each with what it stands in."""
+    """Everything in its body, each with what contains it."""
     todo: list[tuple[ast.AST, ast.AST]] = [(part, node) for part in node.body]
     while todo:
         part, above = todo.pop()
@@ -254,7 +254,7 @@ def _without(left: list[inspect.Parameter], handed: _Handed) -> list[inspect.Par
             if not any(p.kind is p.VAR_KEYWORD for p in left):
                 return None
         elif left.pop(place).kind is inspect.Parameter.POSITIONAL_OR_KEYWORD:
-            # What stands behind it can be reached by name alone: by position its own place would come first.
+            # What comes after it can be reached by name alone: by position its own place would come first.
             left = [
                 p.replace(kind=p.KEYWORD_ONLY) if at >= place and p.kind is p.POSITIONAL_OR_KEYWORD else p
                 for at, p in enumerate(left)

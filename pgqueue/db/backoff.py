@@ -4,7 +4,7 @@ Three states. *Up*: nobody is held up. A call that waited its whole patience in 
 call is refused at once, with the reason and the time, instead of waiting as long as the first; a thread of its own asks
 whether the database answers, at once and then once a second, however many threads and tasks would like to know. As soon as it
 does, the state is *up* again. What the probe is told counts as an answer too: a server that refuses the password is there, and
-callers hear so from it. When nobody has called for a while, the thread ends and the state is *up*: the next call finds out anew.
+callers hear so from it. When nobody has called for a while, the thread ends and the state is *up*: the next call finds out.
 
 The first time-out takes the full patience, so a fail-over that is shorter than that refuses nobody. Its thread runs only while
 the database is down, and belongs to one process: a fork begins with a Backoff of its own.
@@ -59,7 +59,7 @@ class Backoff:
         )
 
     def ask(self) -> None:
-        """Probe now if it is down, for who would rather know than be refused; up to as long as a probe takes."""
+        """Probe now if it is down, for a caller that would rather know than be refused; takes as long as a probe."""
         if self.is_down and self._answers():
             self.close()
 

@@ -94,7 +94,7 @@ def _heed(harmful: Sequence[HarmfulSetting]) -> None:
 
 
 def wait_for_bell(conn: Connection, timeout_s: float, *, wake_fd: int) -> bool:
-    """Block until a notification arrives, wake_fd is readable, or the time is over; takes all notifications that lie ready.
+    """Block until a notification arrives, wake_fd is readable, or the time is over; takes all notifications that are there.
 
     True: there were some.
     """
@@ -155,7 +155,7 @@ async def _readable(fd: int, timeout_s: float) -> None:
 
 
 def sever(conn: AnyConnection) -> None:
-    """Cut the connection's socket, so that whoever waits on it gets an error now.
+    """Cut the connection's socket, so that the caller waiting on it gets an error now.
 
     A frozen server still acknowledges packets: neither keepalives nor cancelling the wait would end it.
     """

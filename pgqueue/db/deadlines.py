@@ -1,12 +1,12 @@
-"""Connections of a plain program: they wait for an answer only so long, then they are cut and the wait ends with Silent.
+"""Connections of a plain program: they wait for an answer for a limited time, then they are cut and the wait ends with Silent.
 
 A frozen server, or a router that forgot a connection, acknowledges every packet and says nothing: neither keepalives nor a
-cancel request end that wait. So whoever waits looks at the clock himself. psycopg does all its waiting in `wait`, a round
-trip or a piece of a COPY at a time, and wakes up there ten times a second as long as nothing comes; `_heeding` stands between
+cancel request end that wait. So the waiting side looks at the clock itself. psycopg does all its waiting in `wait`, a round
+trip or a piece of a COPY at a time, and wakes up there ten times a second as long as nothing comes; `_heeding` sits between
 the two and reads the clock at those moments only. Hence no thread, no timer and nothing that a fork could bring along, and a
 statement that is answered within a tenth of a second never reads the clock at all.
 
-What counts is silence, not length: as long as something arrives or can be sent, the wait goes on; what a user's generator
+What counts is silence, not length: as long as something arrives or can be sent, the wait continues; what a user's generator
 takes between two rows is no wait at all. Two limits hold, whichever is over first:
 
   silence_s   for each wait, as long as nothing is heard
@@ -71,7 +71,7 @@ class Allowance:
 
 
 class Punctual(psycopg.Connection[Any]):
-    """A sync connection that waits only so long.
+    """A sync connection that waits for a limited time.
 
     cursors: by statement, kept where no user's code could change how values are written; see doors.
     """
@@ -98,7 +98,7 @@ class PunctualAsync(psycopg.AsyncConnection[Any]):
 
 
 def limit(conn: Any, silence_s: float) -> None:
-    """From now on wait so long for each answer on one of our connections."""
+    """From now on wait this long for each answer on one of our connections."""
     conn.silence_s, conn.until = silence_s, UNHURRIED
 
 

@@ -1,4 +1,4 @@
-"""The two doors through which every statement goes, and what a caller's connection tells of itself."""
+"""The two doors through which every statement goes, and what a caller's connection says about itself."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,15 +21,15 @@ AsyncConnection = psycopg.AsyncConnection[Any]
 AnyConnection = Connection | AsyncConnection
 DatabaseError = psycopg.Error
 _steady: WeakSet[AnyConnection] = WeakSet()
-Blocked = psycopg.errors.LockNotAvailable  # somebody else held a lock for longer than we wait
-# As text a time or an interval comes in whatever style the session has, which on a caller's connection is his: psycopg reads
+Blocked = psycopg.errors.LockNotAvailable  # another session held a lock for longer than we wait
+# As text a time or an interval comes in whatever style the session has, which a caller may have set on its own: psycopg reads
 # but one of them, and a float may lack its last digits.
 BINARY = True
 ROOM_FOR_A_BELL = "pg_notification_queue_usage() < 0.5"
 
 
 class ReadOnlyDefault(psycopg.errors.ReadOnlySqlTransaction):
-    """Nothing can be written because somebody has set it so: for the role, the database or the server."""
+    """Nothing can be written because a setting says so: for the role, the database or the server."""
 
 
 @overload
@@ -175,7 +175,7 @@ def prepare_nothing(conn: AnyConnection) -> None:
 
 
 def prepares(conn: AnyConnection) -> bool:
-    """Whether statements may be prepared, and the session is ours alone: no pooler stands between (see session.sql)."""
+    """Whether statements may be prepared, and the session is ours alone: no pooler sits in between (see session.sql)."""
     return conn.prepare_threshold is not None
 
 

@@ -48,19 +48,19 @@ def may_pass(error: BaseException) -> bool:
 def is_of_values(error: BaseException) -> bool:
     """Whether it is the values of a statement that were refused: psycopg could not write them, or the server not take them.
 
-    To say the same again is no use, and the session is as good as before.
+    Sending the same again is no use, and the session is as good as before.
     """
     if not isinstance(error, psycopg.Error):
         return not isinstance(
             error, DatabaseUnavailable | OSError
-        )  # raised by a value that is none of its column's kind
+        )  # raised by a value that is not of its column's type
     if error.sqlstate is None:
         return isinstance(error, _UNWRITTEN)
     return error.sqlstate[:2] in _OF_VALUES and error.sqlstate != _NO_MORE_NUMBERS
 
 
 def is_of_the_moment(error: BaseException) -> bool:
-    """Whether the same statement may pass when it is sent again: the server is away, full or busy, or took another's side."""
+    """Whether the same statement may pass when it is sent again: the server is away, full or busy, or gave way to another."""
     if not isinstance(error, psycopg.Error):
         return isinstance(error, DatabaseUnavailable | OSError)
     if error.sqlstate is None:
@@ -85,7 +85,7 @@ def is_lost(error: BaseException) -> bool:
 
 
 def is_timeout(error: BaseException) -> bool:
-    """Whether a pool had no connection to give for as long as somebody waited."""
+    """Whether a pool had no connection to give for as long as a caller waited."""
     return isinstance(error, PoolTimeout)
 
 
@@ -118,7 +118,7 @@ def explain(error: psycopg.Error, *, schema: str) -> PgQueueError | None:
 
 
 def explain_migration(error: psycopg.Error, *, schema: str, said: Sequence[Statement[Any]]) -> Exception:
-    """As `explain`, with the first line of the statement that failed, which nobody could tell from the error alone.
+    """As `explain`, with the first line of the statement that failed, which the error alone does not tell.
 
     said: the last statement, if there was any.
     """

@@ -9,7 +9,7 @@ import psycopg
 
 AnyConnection = psycopg.BaseConnection[Any]
 
-# Texts that are for people: better with an escape in them than not at all. Arguments and results are never changed so.
+# Texts that are for people: better with an escape in them than not at all. Arguments and results are never changed this way.
 FOR_PEOPLE = ("errors", "tracebacks", "notes", "reason")
 _codecs: WeakKeyDictionary[AnyConnection, str] = WeakKeyDictionary()
 _any = False  # asked with each statement, and nearly always the answer is no
@@ -21,7 +21,7 @@ def encoding(conn: AnyConnection) -> str:
 
 
 def narrow_encoding(conn: AnyConnection) -> str | None:
-    """What to tell whoever runs pgqueue in such a database, or nothing."""
+    """What to tell a user who runs pgqueue in such a database, or nothing."""
     if encoding(conn) == "UTF8":
         return None
     return (

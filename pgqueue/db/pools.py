@@ -1,4 +1,4 @@
-"""The pools of a process, sync and async: opened when needed, mended after an outage."""
+"""The pools of a process, sync and async: opened when needed, repaired after an outage."""
 
 import asyncio
 import select
@@ -17,8 +17,8 @@ from pgqueue.db.deadlines import SILENCE_S, Allowance, Punctual, PunctualAsync, 
 from pgqueue.db.doors import AnyConnection, AsyncConnection, Connection, ReadOnlyDefault
 from pgqueue.db.dsn import CONNECT_TIMEOUT_S, connection_settings
 
-# A pool doubles its pauses between two tries for as long as this; then it begins afresh if somebody still waits, and else
-# when somebody comes. Left to itself it would try every two minutes when a server was away for some.
+# A pool doubles its pauses between two tries for as long as this; then it starts over if a caller still waits, and else
+# when one comes. Left to itself it would try every two minutes when a server was away for some.
 RECONNECT_S = 1.0
 
 AnyPool = ConnectionPool[Any] | AsyncConnectionPool[Any]
@@ -78,7 +78,7 @@ def _tries(pool: AnyPool) -> int:
 
 
 def _is_wanted(pool: AnyPool, backoff: Backoff) -> bool:
-    """Whether a pool that could not connect shall go on. It counts those who wait no more among those who wait."""
+    """Whether a pool that could not connect should keep trying. It counts callers that gave up among those that wait."""
     return bool(pool.get_stats().get("requests_waiting")) and not backoff.is_down
 
 
@@ -150,8 +150,8 @@ class _Pooled(PunctualAsync):
 
 @contextmanager
 def _cancelled_for_good() -> Iterator[None]:
-    """Cancel the task again if it is cancelled in here: psycopg_pool takes that for a failure to connect and goes on, and
-    asyncio.run(), which cancelled it, would wait for its end for ever.
+    """Cancel the task again if it is cancelled in here: psycopg_pool takes that for a failure to connect and continues, and
+    asyncio.run(), which cancelled it, would never see its end.
     """
     try:
         yield
@@ -184,7 +184,7 @@ def _has_word(conn: AnyConnection) -> bool:
 
 
 class NotPrimary(psycopg.errors.ReadOnlySqlTransaction):
-    """Nothing can be written on a connection of ours; on a caller's own it is his affair."""
+    """Nothing can be written on a connection of ours; on a caller's own that is the caller's affair."""
 
 
 class Borrowed:
@@ -215,7 +215,7 @@ class Borrowed:
     def _judge(self, error: BaseException) -> None:
         if isinstance(error, Silent):
             _miss(self._pool)
-            self._pool.drain()  # who waited for this one in vain need not try the others that are as old
+            self._pool.drain()  # after waiting for this one in vain, do not try the others that are as old
         elif isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
             self._pool.drain()  # the others lead to the same server
             raise _not_primary(self._conn, error) from error

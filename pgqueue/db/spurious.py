@@ -1,4 +1,4 @@
-"""Bells that were rung for nothing. Whoever may connect may ring ours: NOTIFY knows no rights."""
+"""Needless bells. Any role that may connect may ring ours: NOTIFY has no privileges."""
 
 import time
 from collections import deque

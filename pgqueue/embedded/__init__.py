@@ -1,6 +1,6 @@
 """The project's own PostgreSQL for development and tests: start it or join it, look at it, stop it.
 
-One server per project and PostgreSQL major. Whoever needs it calls `ensure()`; nobody owns it: a detached watcher stops
+One server per project and PostgreSQL major. A process that needs it calls `ensure()`; none owns it: a detached watcher stops
 it when it has had no client for a while. So there is nothing to clean up in the calling process, and `kill -9` of any
 participant leaves the others working.
 """

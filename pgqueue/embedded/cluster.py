@@ -1,4 +1,4 @@
-"""The data directory: made by initdb, served by a postmaster. Whoever calls this holds start.lock and run.lock."""
+"""The data directory: made by initdb, served by a postmaster. The caller holds start.lock and run.lock."""
 
 import pwd
 import shutil

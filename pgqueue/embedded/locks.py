@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pgqueue.errors import EmbeddedError
 
-STEP_S = 0.005  # short beside the 25 ms of a warm start, and a look costs some microseconds
+STEP_S = 0.005  # short compared with the 25 ms of a warm start, and a look costs some microseconds
 LOCK_LIMIT_S = 90.0  # a starter may hold the lock for initdb and then 60 s of crash recovery
 
 
@@ -56,7 +56,7 @@ def locked(path: Path, *, shared: bool = False, limit_s: float = LOCK_LIMIT_S) -
         if fd is None:
             continue
         try:
-            # Somebody may have deleted the folder between our open and our flock: such a lock guards nothing.
+            # The user may have deleted the folder between our open and our flock: such a lock guards nothing.
             if _is_same_file(fd, path):
                 yield
                 return

@@ -4,7 +4,7 @@
                                                    postgres.log, data/
     /tmp/pgq-<uid>-<hash>/                         its socket
 
-The socket cannot live beside the data: its path may have 107 bytes on Linux and 103 on macOS. It is not in
+The socket cannot live next to the data: its path may have 107 bytes on Linux and 103 on macOS. It is not in
 XDG_RUNTIME_DIR either: a login shell has that variable and a cron job of the same user does not, and both must find the
 same socket; and the directory is emptied at logout while the server runs on.
 """

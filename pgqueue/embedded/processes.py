@@ -1,6 +1,6 @@
-"""Starting processes nobody waits for, and finding out which processes are behind a socket or a lock.
+"""Starting processes that no parent waits for, and finding out which processes are behind a socket or a lock.
 
-A PID in a file proves nothing: after a reboot it belongs to somebody else. Here a PID comes from the kernel in the
+A PID in a file proves nothing: after a reboot it belongs to another process. Here a PID comes from the kernel in the
 moment it is used: from the listening end of a socket, or from a process that has both our data directory as its
 working directory and our run.lock open.
 """
@@ -18,7 +18,7 @@ from pgqueue.embedded.locks import make_private
 from pgqueue.embedded.places import Account, Place, has_sockets
 from pgqueue.errors import EmbeddedError
 
-LOG_LIMIT_BYTES = 10_000_000  # a log above this begins anew with the next start
+LOG_LIMIT_BYTES = 10_000_000  # a log above this starts over with the next start
 
 # `test -ef` follows the links in /proc to the files themselves, without starting a process for each.
 FIND_HOLDERS = """
@@ -36,10 +36,10 @@ def detach(
 ) -> None:
     """Start a process in a session of its own, with `keep_fd` open and output into the log.
 
-    A shell stands between, which ends at once: so our caller, who may wait for its own children or count SIGCHLDs, gets
+    A shell sits in between, which ends at once: so our caller, which may wait for its own children or count SIGCHLDs, gets
     no child it does not know, and no zombie when the server is killed.
     """
-    with os.fdopen(make_private(log), "ab") as output:  # statements that failed stand in it, with what they said
+    with os.fdopen(make_private(log), "ab") as output:  # it holds statements that failed, with their errors
         if output.tell() > LOG_LIMIT_BYTES:
             output.truncate(0)
         subprocess.run(

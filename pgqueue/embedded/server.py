@@ -1,16 +1,16 @@
 """The life of one server: join it, start it, stop it.
 
-Two locks carry it. start.lock is held shared while somebody joins and exclusively while somebody starts or stops, so
+Two locks carry it. start.lock is held shared while a process joins and exclusively while one starts or stops it, so
 a server never stops between "it answers" and "it was marked as used". run.lock is taken by the starter and inherited
-by the postmaster and all its children: the kernel releases it with the last of them, so whoever gets it knows that
-nothing lives in the data directory, and only they may delete the files a dead server left. No PID in a file is taken
+by the postmaster and all its children: the kernel releases it with the last of them, so a process that gets it knows that
+nothing runs in the data directory, and only it may delete the files a dead server left. No PID in a file is taken
 as a proof of life.
 
 Starting, with start.lock held, meets one of these:
     run.lock is free, nobody listens         start
     it answers as ours                       join: another process was faster
     it listens, does not answer yet          wait: a long crash recovery
-    it listens, its data is gone             somebody deleted the folder under it: end it, then start
+    it listens, its data is gone             the folder under it was deleted: end it, then start
     run.lock is held, nobody listens         backends whose postmaster was killed: end them, then start
 """
 
@@ -32,7 +32,7 @@ from pgqueue.embedded.locks import every_step, locked, make_private, try_lock
 from pgqueue.embedded.places import Account, Place, has_sockets, make_folder, read_environment
 from pgqueue.errors import DatabaseUnavailable, EmbeddedError
 
-START_LIMIT_S = 60.0  # crash recovery of a large write-ahead log; the server goes on recovering after that
+START_LIMIT_S = 60.0  # crash recovery of a large write-ahead log; the server keeps recovering after that
 STOP_LIMIT_S = 60.0  # the shutdown checkpoint
 # Between the postmaster's fork and its listening socket lie some milliseconds, and between closing that socket and its
 # end too: only a longer silence means that it is dead.
@@ -157,7 +157,7 @@ class Server:
                 return None  # it stopped in between
 
     def _mark_used(self, idle_s: float | None) -> None:
-        """Tell the watcher that somebody is about to connect; a new file, as two joiners may write at the same time."""
+        """Tell the watcher that a client is about to connect; a new file, as two joiners may write at the same time."""
         if idle_s is None and self.place.used.exists():
             os.utime(self.place.used)
             return
@@ -192,7 +192,7 @@ class Server:
     # -- starting --
 
     def _tell(self) -> None:
-        """Whoever waits some seconds for his first job learns why, and that something goes on running."""
+        """Say why the first job takes some seconds, and that a server keeps running."""
         what = "starting" if self.place.data.exists() else "creating and starting (once, takes some seconds)"
         logger.info("%s this project's own PostgreSQL in %s; `pgqueue server stop` ends it", what, self.place.folder)
 
@@ -257,7 +257,7 @@ class Server:
             return False
 
     def _lost_its_data(self) -> bool:
-        """Somebody listens who wrote the socket's lock file for our data, but its own lock file is no longer there."""
+        """The listener wrote the socket's lock file for our data, but its own lock file is no longer there."""
         try:
             return (
                 self.place.socket_lock.read_text().splitlines()[1] == str(self.place.data)

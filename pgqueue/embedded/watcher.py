@@ -1,8 +1,8 @@
 """The process that stops an unused server: `python -m pgqueue.embedded.watcher FOLDER SOCKETS LOCK_FD`.
 
-It keeps one connection, looks now and then who else is there, and asks the postmaster for a fast shutdown when nobody
-has been for the idle time. It ends with its server. It holds watch.lock, and lets go of it only while it holds
-start.lock and the server is dead: otherwise somebody could restart the server, find the lock taken, and rely on a
+It keeps one connection, looks now and then for other clients, and asks the postmaster for a fast shutdown when there
+were none for the idle time. It ends with its server. It holds watch.lock, and lets go of it only while it holds
+start.lock and the server is dead: otherwise a process could restart the server, find the lock taken, and rely on a
 watcher about to leave.
 """
 
@@ -28,7 +28,7 @@ RETRY_S = 1.0  # the server lives and does not let us in: it recovers, or is ful
 
 
 class Use(NamedTuple):
-    """How much the server is used. Two equal looks mean that nobody came in between."""
+    """How much the server is used. Two equal looks mean that no client came in between."""
 
     clients: int
     sessions: int
@@ -96,7 +96,7 @@ def main(folder: str, sockets: str, lock_fd: str) -> None:
             if leave(server, int(lock_fd)):
                 return
     except FileNotFoundError:
-        return  # somebody deleted the folder; postgres notices that within a minute and stops by itself
+        return  # the folder was deleted; postgres notices that within a minute and stops by itself
     except EmbeddedError as error:
         sys.exit(f"pgqueue watcher: {error}")
 
