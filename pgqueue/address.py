@@ -65,7 +65,7 @@ def _query(query: str, *, source: str) -> str:
             case other if other in _OF_DRIVERS:
                 continue
             case _:
-                known[name] = value if given else None  # it may be the rest of a password: libpq shall see it as it was
+                known[name] = value if given else None  # it may be the rest of a password: libpq must see it as it was
     if hosts:
         known |= _hosts(hosts)
     return "&".join(name if value is None else f"{name}={value}" for name, value in known.items())

@@ -55,7 +55,7 @@ class App:
     dsn: libpq string or URL. Without it PGQUEUE_DSN, DATABASE_URL or [tool.pgqueue] in pyproject.toml name the database; if
     none does, the project's embedded server is started. schema and settings: see Config. Nothing is read or connected before
     it is needed, and nothing of it is kept across a fork. spoils: exceptions (classes, or their full names as text) after which
-    the process of a worker is of no more use and is replaced, beside MemoryError and those of CUDA devices.
+    the process of a worker is of no more use and is replaced, like MemoryError and those of CUDA devices.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class App:
         attempts, exponential from 2 s to 1 h); a result that retry refuses, as retry_if_result may, is a failed attempt.
         atomic: the job's result commits together with what the task writes through current_job().conn. keep=0: a success
         leaves nothing, neither a result nor a row in history, and nobody can ask for it; what fails is kept all the same.
-        redact: names of arguments that nobody who looks at jobs is shown, beside those that look like a password, token or key
+        redact: names of arguments that are never shown with a job, as are those that look like a password, token or key
         by their name (setting secret_names). spoils: as those of App, for this task alone. Raises ConfigError at import for what
         cannot work.
         """
@@ -155,7 +155,7 @@ class App:
         return call, made.over(known.defaults) if known else made
 
     def _marked(self, task: str, options: Options) -> Options:
-        """With the word in the headers which arguments of this task are secret."""
+        """With the headers that say which arguments of this task are secret."""
         known = self.tasks.get(task)
         if known is None or not known.marks or not isinstance(options.headers, Mapping | None):
             return options
@@ -251,8 +251,8 @@ class App:
     def using(self, conn: db.AnyConnection) -> contextlib.AbstractContextManager[None]:
         """Within the block, defers of this thread or asyncio task go into this connection's transaction.
 
-        Also of what is started inside (asyncio tasks, asyncio.to_thread), until the block ends. A FastAPI dependency with `yield`
-        may hold the block, sync or async: its endpoint is inside. Raises ConfigError where it could not be.
+        So do those of what is started inside (asyncio tasks, asyncio.to_thread), until the block ends. A FastAPI dependency with
+        `yield` may hold the block, sync or async: its endpoint is inside. Raises ConfigError where it could not be.
         """
         db.is_async(conn)
         return self._database.using.block(conn)
@@ -273,7 +273,7 @@ class App:
         after: str | None = None,
         limit: int = 100,
     ) -> Page:
-        """The newest jobs, alive or ended, that fit: a list that also says how far was looked for them; see Page.
+        """The newest jobs, alive or ended, that match: a list that also says how far the search went; see Page.
 
         since: an aware datetime, or seconds before now: live jobs created, ended ones finished from then on. after: an id; only
         jobs whose id is smaller, which are older, as `Page.next`. Looks at 10,000 jobs, or at `limit` if that is more.
@@ -379,7 +379,7 @@ class App:
 
     def _value(self, job_id: str, end: Told) -> object:
         if isinstance(end, PgQueueError):
-            raise type(end)(str(end))  # of its own for each who waits
+            raise type(end)(str(end))  # each waiter gets one of its own
         if end is None:
             raise _not_found(job_id)
         if end is CLOSED:
@@ -394,7 +394,7 @@ class App:
     # -- queues --
 
     def pause(self, queue: str) -> None:
-        """Stop claiming from a queue until `resume`; what runs goes on."""
+        """Stop claiming from a queue until `resume`; running jobs continue."""
         self.run(self.queries.pause(check_name("queue", queue)))
 
     def resume(self, queue: str) -> bool:

@@ -46,7 +46,7 @@ class Config:
     max_payload_bytes: int = 1_000_000
     """Largest arguments, result or headers of one job: a queue carries references, not files."""
     warn_payload_bytes: int = 64_000
-    """Larger arguments are warned of, once a task: above it every claim and every look at a job gets slow."""
+    """Larger arguments cause a warning, once per task: above it every claim and every look at a job gets slow."""
     check_types: bool = True
     """Whether `defer` refuses an argument of another type than declared, as None for an int; else it need only be readable."""
     secret_names: str = SECRET_NAMES
@@ -127,12 +127,12 @@ def project_root(start: Path | None = None) -> Path:
 
 
 def environment(name: str) -> str | None:
-    """One variable of the environment, None when unset or empty. Other modules ask here, so that all reads stand in one file."""
+    """One variable of the environment, None when unset or empty. Other modules ask here, so that all reads are in one file."""
     return os.environ.get(name) or None
 
 
 def environment_with(*, dsn: str, schema: str) -> dict[str, str]:
-    """The whole environment, for a process that shall use another database and schema than ours."""
+    """The whole environment, for a process that is to use another database and schema than ours."""
     return os.environ | {"PGQUEUE_DSN": dsn, "PGQUEUE_SCHEMA": schema}
 
 

@@ -47,7 +47,7 @@ class CurrentJob:
     def replace_process(self, reason: str = "was declared unusable by a task") -> None:
         """Have the process that runs this job replaced when the job has ended: it holds what it should not, or fails at everything.
 
-        It takes no more jobs; those that run beside this one may end, and where they fail no attempt is charged. See also
+        It takes no more jobs; those that run next to this one may end, and where they fail no attempt is charged. See also
         `spoils=` of App and task. The reason goes into the log.
         """
         self.give_up(self, str(reason))

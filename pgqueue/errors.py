@@ -20,7 +20,7 @@ PgQueueError
 │   ├── JobDead              it was given up; carries the last error
 │   ├── JobCancelled
 │   └── ResultTimeout        also a TimeoutError
-├── LeaseLost            this attempt was replaced by another: its writes count for nothing
+├── LeaseLost            this attempt was replaced by another: its writes are discarded
 └── TimeLimitExceeded    raised inside a task at a safe point after its timeout
 """
 
@@ -73,10 +73,10 @@ class DatabaseUnavailable(PgQueueError):
 
 
 class OutcomeUnknown(DatabaseUnavailable):
-    """A defer was sent and no answer came: the job may be there, or come to be when a frozen server goes on.
+    """A defer was sent and no answer came: the job may be there, or appear when a frozen server wakes up.
 
     `job_id` is its id; of `count` jobs of a defer_many it is the first one's, and all are there or none. Ask
-    `app.job(job_id)` later; or call `again()`, which makes this very job unless it is there, and never a second one.
+    `app.job(job_id)` later; or call `again()`, which creates this very job unless it exists, and never a second one.
     """
 
     def __init__(
@@ -153,11 +153,11 @@ class JobCancelled(JobError):
 
 
 class ResultTimeout(JobError, TimeoutError):
-    """The job did not end within the time the caller was willing to wait. The job itself goes on."""
+    """The job did not end within the time the caller was willing to wait. The job itself continues."""
 
 
 class LeaseLost(PgQueueError):
-    """This attempt was replaced (its worker was presumed dead, or somebody took the job): its writes count for nothing."""
+    """This attempt was replaced (its worker was presumed dead, or another took the job): its writes are discarded."""
 
 
 class TimeLimitExceeded(PgQueueError):

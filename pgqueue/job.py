@@ -11,7 +11,7 @@ ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
 class State(StrEnum):
-    """Where a job stands. Live: waiting, scheduled, queued, running. Ended: succeeded, dead, cancelled.
+    """The state of a job. Live: waiting, scheduled, queued, running. Ended: succeeded, dead, cancelled.
 
     scheduled ──due──▶ queued ──claim──▶ running ──▶ succeeded
         ▲                 ▲                │ │ └────▶ dead        attempts used up, or the task says so
@@ -34,7 +34,7 @@ class State(StrEnum):
 
 
 class Verdict(StrEnum):
-    """What shall become of a job after one attempt; the finisher turns each into rows."""
+    """What becomes of a job after one attempt; the finisher turns each into rows."""
 
     SUCCEEDED = "succeeded"
     RETRY = "retry"  # the attempt failed, another follows after delay_s
@@ -45,7 +45,7 @@ class Verdict(StrEnum):
     DEAD = "dead"
     CANCELLED = "cancelled"
     COMMITTED = "committed"  # an atomic task finished itself in its own transaction; nothing left to write
-    LOST = "lost"  # somebody else has the job now, and settles it; nothing is ours to write
+    LOST = "lost"  # another worker has the job now, and settles it; nothing is ours to write
     MISFIT = "misfit"  # this worker's code does not take the arguments: another's may, else the attempt failed
     UNSURE = "unsure"  # the COMMIT of an atomic task got no answer; the database must be asked
 
@@ -133,7 +133,7 @@ def id_bytes(job_id: str) -> bytes:
 
 
 def first_id(moment: datetime) -> str:
-    """The smallest id that can have been made at a moment, by the clock of whoever made it."""
+    """The smallest id that can have been made at a moment, by the clock of the machine that made it."""
     milliseconds = f"{max(0, int(moment.timestamp() * 1000)):012x}"
     return f"{milliseconds[:8]}-{milliseconds[8:]}-0000-0000-000000000000"
 

@@ -73,7 +73,7 @@ def _seconds(delay: object) -> float:
 
 
 def _asked(delay: float | timedelta) -> float:
-    """What a task itself asks for, refused where it does so."""
+    """The delay that a task itself asks for; a bad one is refused right there."""
     delay_s = _seconds(delay)
     if math.isnan(delay_s):
         raise ValueError("delay takes seconds or a timedelta, not NaN")
@@ -148,7 +148,7 @@ class Policy:
         age_s: float,
         call: Invocation = Invocation(),  # noqa: B008 (it cannot be changed)
     ) -> float | None:
-        """Seconds until the next attempt, or None when the job shall be given up.
+        """Seconds until the next attempt, or None when the job is to be given up.
 
         attempt counts from 1 and is the one that failed; max_attempts overrides `stop`; age_s is the job's age in seconds.
         """
@@ -174,7 +174,7 @@ class Policy:
 
 
 def clamp_delay(delay_s: float) -> float:
-    """A delay the database can hold: no negative, no NaN, no more than a month."""
+    """A delay the database can hold: not negative, not NaN, at most a month."""
     return float(min(max(delay_s, 0.0), MAX_DELAY_S)) if delay_s == delay_s else 0.0
 
 

@@ -73,7 +73,7 @@ def culprit(error: BaseException, names: frozenset[str] = frozenset()) -> str | 
     """The name of what spoils the process, in the error or in what it was raised from; None: nothing does.
 
     The interpreter is asked for classes, not the errors, which may say of themselves what they like.
-    Also where `raise ... from None` hides it: that is about what people shall read, and the process is none the better.
+    Also where `raise ... from None` hides it: that is about what people read, and the process is none the better.
     """
     for each in _chain(error):
         if issubclass(type(each), _MEANT):
@@ -109,7 +109,7 @@ def _full_name(cls: type) -> str:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The error, what it was raised from or beside, and the members of groups, each once."""
+    """The error, what it was raised from or during, and the members of groups, each once."""
     waiting, seen = [error], set()
     while waiting:
         each = waiting.pop()

@@ -130,7 +130,7 @@ class Task(Bound[P, R], Generic[P, C, R]):
 
     @functools.cached_property
     def marks(self) -> Marks:
-        """Which of its arguments nobody is shown: those of redact=, and those that the setting secret_names finds."""
+        """Which of its arguments are never shown: those of redact=, and those that the setting secret_names finds."""
         find = re.compile(self.app.config.secret_names).search
         return self.codec.marks(lambda name: name in self._redact or find(name) is not None)
 

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 # Controls, marks that turn the direction of writing, what has no meaning yet or a private one, surrogates, line separators.
 HIDDEN = frozenset({"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"})
 MAX_RECORD = 2_000  # characters of one of our own log records: the whole error is in the table attempt
-MAX_FOREIGN = 64_000  # characters of anybody else's
+MAX_FOREIGN = 64_000  # characters of a record of any other logger
 
 
 def escape(text: str) -> str:
-    """Text with everything escaped that is no character to look at, except newlines."""
+    """Text with everything escaped that is not a visible character, except newlines."""
     if text.replace("\n", "").isprintable():
         return text
     return "".join(_visible(char) for char in text)
@@ -26,7 +26,7 @@ def one_line(text: str, *, at_most: int) -> str:
 
 
 def is_hidden(char: str) -> bool:
-    """Whether it is no character to look at: the dashboard draws a mark for it, all else escapes it."""
+    """Whether it is not a visible character: the dashboard draws a mark for it, all else escapes it."""
     return unicodedata.category(char) in HIDDEN
 
 
@@ -99,6 +99,6 @@ def _to_stderr(form: str) -> logging.Handler:
 
 
 def _by_accident(root: logging.Logger) -> bool:
-    """Whether the only handler is what logging.info() and its like make when there is none: nobody's wish."""
+    """Whether the only handler is what logging.info() and its like make when there is none: not anyone's choice."""
     formats = [getattr(handler.formatter, "_fmt", None) for handler in root.handlers]
     return root.level == DEFAULT_LEVEL and formats == [logging.BASIC_FORMAT]

@@ -13,7 +13,7 @@ FULL = 100_000  # jobs of a drain at scale 1, at which a figure's targets are st
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bench:
-    """app: its tables are nobody else's. tasks: the module where a worker finds the same tasks.
+    """app: its tables are its own. tasks: the module where a worker finds the same tasks.
 
     concurrency: children of a worker whose measurement does not say otherwise. scale: 1 is FULL jobs. repeat: samples of
     each rate.
@@ -26,7 +26,7 @@ class Bench:
     repeat: int
 
     def count(self, full: int, *, least: int = 1) -> int:
-        """So many things at full scale; fewer at a smaller one."""
+        """This many things at full scale; fewer at a smaller one."""
         return max(least, round(full * self.scale))
 
     def task(self, name: str) -> AnyTask:

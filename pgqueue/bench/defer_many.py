@@ -1,4 +1,4 @@
-"""How fast `defer_many` loads jobs, beside the same COPY of rows whose ids are there already."""
+"""How fast `defer_many` loads jobs, compared with the same COPY of rows that have their ids already."""
 
 import time
 from collections.abc import Iterator

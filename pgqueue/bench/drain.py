@@ -44,7 +44,7 @@ def _rates(bench: Bench, options: tuple[str, ...]) -> Rates:
 
 
 def fill(bench: Bench, jobs: int) -> None:
-    """Nothing but so many jobs in the tables."""
+    """Put this many jobs, and nothing else, into the tables."""
     bench.empty()
     bench.task("noop").defer_many(repeat((), jobs))
 
@@ -54,8 +54,8 @@ def drained(
 ) -> Rates:
     """Let a worker run the jobs that are there.
 
-    told_by: the task whose rows tell when; each of them stands for so many jobs. places: how many jobs that take their time
-    run at once; the clock starts when so many have ended, or the first of them would count without the time they took.
+    told_by: the task whose rows tell when; each of them counts for `each` jobs. places: how many jobs that take their
+    time run at once; the clock starts when that many have ended, or the first of them would count without the time they took.
     """
     with worker(bench, *options):
         began = time.perf_counter()

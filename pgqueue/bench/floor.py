@@ -21,7 +21,7 @@ from pgqueue.job import Claimed, new_id
 from pgqueue.queries import Rows, Statement
 
 FLOOR_BATCH = 500
-FLOOR_POLL_S = 0.2  # how often the listener looks whether it shall end
+FLOOR_POLL_S = 0.2  # how often the listener looks whether it should end
 TASK = "noop"
 CALL = ("[]", "{}")
 
@@ -112,7 +112,7 @@ def copying(app: App) -> Iterator[Callable[[Sequence[str]], None]]:
     """A function that loads jobs with the given ids as `defer_many` does: COPY after COPY, row by row, in one transaction."""
     with db.connect(app.dsn) as conn:
         steps = enqueue_many(app.queries, TASK, [CALL], options=Options(), ring=app.config.notify)
-        statement = steps.send(db.run(conn, next(steps)))  # the clock's times stand in the rows
+        statement = steps.send(db.run(conn, next(steps)))  # the clock's times are in the rows
         text = statement.sql.encode()
         ((_, *columns),) = statement.copy_rows or ()
 
@@ -128,7 +128,7 @@ def copying(app: App) -> Iterator[Callable[[Sequence[str]], None]]:
 
 
 def starts_ms(app: App, paced_ns: Iterable[int]) -> list[float]:
-    """From the time of each INSERT, for which `paced_ns` waits, until the job is with the one who heard the doorbell."""
+    """From the time of each INSERT, for which `paced_ns` waits, until the listener that heard the doorbell has the job."""
     due_ns: dict[str, int] = {}
     with _claiming(app) as claimed_ns, inserting(app) as insert:
         for at_ns in paced_ns:
@@ -155,7 +155,7 @@ def _claiming(app: App) -> Iterator[dict[str, int]]:
             while not over.is_set():
                 if list(conn.notifies(timeout=FLOOR_POLL_S, stop_after=1)) and (jobs := worker.claim()):
                     claimed_ns.update(dict.fromkeys((job.id for job in jobs), time.monotonic_ns()))
-                    # With a job left it could not depart, and its row would have every later defer ring for who sleeps.
+                    # With a job left it could not depart, and every later defer would ring for the sleeper in its row.
                     worker.finish(jobs, "1")
             worker.depart()
 

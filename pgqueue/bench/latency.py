@@ -49,7 +49,7 @@ def figures(
     *,
     floors_ms: Sequence[Sequence[float]] = (),
 ) -> Iterator[Measurement]:
-    """One for each percentile: the median of that of each window. None without samples, as where a pooler lets nobody LISTEN."""
+    """One for each percentile: the median of that of each window. None without samples, as where a pooler allows no LISTEN."""
     for percent, target in targets.items() if all(windows_ms) else ():
         samples = [percentile(window, percent) for window in windows_ms]
         floor_ms = median(percentile(window, percent) for window in floors_ms) if floors_ms and all(floors_ms) else None
@@ -61,7 +61,7 @@ def paced(samples: int) -> Iterator[int]:
     """Waits until each sample is due and yields the time it counts from, in ns of the monotonic clock.
 
     A sample that was held up is followed at once by those that fell due meanwhile, with their own times: users do not wait for
-    each other, so a stall of 0.1 s counts for all who came in it, and not once. A sleep that lasts too long counts for nobody.
+    each other, so a stall of 0.1 s counts for every sample due in it, and not once. A sleep that lasts too long counts for none.
     """
     due_ns = time.monotonic_ns()
     for _ in range(samples):

@@ -58,7 +58,7 @@ class AppConnections:
         _all.add(self)
 
     def forget(self) -> None:
-        """Start afresh: settings are read and connections opened anew when they are next needed."""
+        """Start over: settings are read and connections opened again when they are next needed."""
         self._lock = threading.RLock()
         self._config: Config | None = None
         self._queries: Queries | None = None
@@ -261,7 +261,7 @@ class AppConnections:
 
     @contextlib.contextmanager
     def _opening(self) -> Iterator[None]:
-        """Around the first words to a database, which one caller has with it while others wait for him: if it lets him wait in
+        """Around the first contact with a database, which one caller makes while others wait for it: if that caller waits in
         vain, they need not do the same one after the other.
         """
         self._backoff.refuse()
@@ -274,7 +274,7 @@ class AppConnections:
             raise
 
     def ask(self) -> None:
-        """Whether a database that is known to be down answers now, for who was told that his job may be there."""
+        """Whether a database that is known to be down answers now, for a caller that was told that its job may be there."""
         self._backoff.ask()
 
     def _probe(self) -> None:
@@ -312,7 +312,7 @@ class AppConnections:
 
     @contextlib.contextmanager
     def explained(self) -> Iterator[None]:
-        """AppConnections errors in our own words where we know the cure; all others pass unchanged."""
+        """Database errors in our own words where we know the cure; all others pass unchanged."""
         try:
             yield
         except db.DatabaseError as error:
@@ -323,7 +323,7 @@ class AppConnections:
             raise explained from error
 
     def _heed(self, error: db.DatabaseError) -> None:
-        """Note that a call waited in vain, if it did. A pool may also be in use by others for so long."""
+        """Note that a call waited in vain, if it did. Other callers may also have held a pool's connections for that long."""
         pools = [self._pool, *(life.pool for life in list(self._async_pools.values()))]
         if isinstance(error, db.Silent) or (
             db.is_timeout(error) and any(db.is_starved(pool) for pool in pools if pool is not None)

@@ -18,7 +18,7 @@ from pgqueue.queries import Queries, Statement, Steps, ask
 from pgqueue.queries.client import Inserted
 
 # Rows in one statement: about 200 kB of JSON. Calls are taken between statements, never during one, because what makes
-# them may use the same connection, and a query during COPY waits for ever.
+# them may use the same connection, and a query during COPY never returns.
 CHUNK = 1000
 COPY_CHUNK = 10_000  # rows in one COPY: measured a quarter faster than 1,000, and some megabytes of memory
 
@@ -45,7 +45,7 @@ def unique_key(unique: str | bool | None, *, task: str, call: Call) -> str | Non
         return None
     if isinstance(unique, str):
         return unique if len(unique) <= MAX_KEY else _digest(unique)
-    # The order of names is no difference between two calls.
+    # Two calls that differ in the order of names are the same.
     return f"{task}:{_digest(*(json.dumps(json.loads(part), sort_keys=True) for part in call))}"
 
 
@@ -176,7 +176,7 @@ def _insert_unique(
     """Insert rows with unique keys and find, for each, the job that holds its key now.
 
     The holder of a key may end between the insert that met it and the look for it; then the insert is tried again, all of
-    it: to insert the missing key while holding larger ones would be out of order, and deadlock with whoever does the same.
+    it: to insert the missing key while holding larger ones would be out of order, and deadlock with another that does the same.
     Each round needs another job to be born and to end within a millisecond, so the loop ends.
     """
     conflict = "replace" if options.on_duplicate == "replace" else "ignore"

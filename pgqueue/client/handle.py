@@ -20,12 +20,12 @@ class Job(Generic[T]):
     id: str
     task: str = field(default="", compare=False)
     created: bool = field(default=True, compare=False)
-    """False when a live job with the same unique key was there already; `id` is then that job's."""
+    """False when a live job with the same unique key already existed; `id` is then that job's."""
     _app: "App | None" = field(default=None, compare=False, repr=False)
 
     @property
     def state(self) -> State:
-        """Where the job stands now, from the database; raises JobNotFound."""
+        """The job's state now, from the database; raises JobNotFound."""
         return State(self.snapshot().state)
 
     def snapshot(self) -> Snapshot:
@@ -35,7 +35,7 @@ class Job(Generic[T]):
     def result(self, timeout: float | None = None) -> T:
         """Wait until the job has ended and return what the task returned, decoded by its annotations.
 
-        timeout is in seconds, None waits for ever. Raises ResultTimeout, JobDead, JobCancelled or JobNotFound, and
+        timeout is in seconds, None waits without limit. Raises ResultTimeout, JobDead, JobCancelled or JobNotFound, and
         DatabaseUnavailable when the database has not answered for longer than a defer has patience; then ask again.
         """
         value: Any = self._bound.result(self.id, timeout_s=timeout)

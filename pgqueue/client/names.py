@@ -67,7 +67,7 @@ def _module_of(function: Callable[..., Any]) -> str:
 
 
 def _scope_of(function: Callable[..., Any]) -> dict[str, Any]:
-    """The variables of the module that the def stands in, also if a decorator of another module is around it."""
+    """The variables of the module that holds the def, also if a decorator of another module is around it."""
     scope = getattr(inspect.unwrap(function), "__globals__", {})
     module = sys.modules.get(function.__module__ or "")
     return scope if module is None or scope.get("__name__") == function.__module__ else vars(module)

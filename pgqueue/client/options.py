@@ -177,7 +177,7 @@ def _shown(number: float) -> str:
 
 
 def check_aware(option: str, value: object) -> None:
-    """A datetime that says where it is so late, of these times."""
+    """A datetime with a time zone, in a plausible year."""
     if not isinstance(value, datetime):
         raise InvalidOption(f"{option} takes an aware datetime, not a {type(value).__name__}")
     if value.tzinfo is None or value.utcoffset() is None:

@@ -2,8 +2,8 @@
 
 A waiter says so in the table `awaited`; a finished batch then rings once if it holds an awaited job, and the hub asks in
 one query which of all its jobs have ended. The bell may be missed: the finisher may have looked at `awaited` just before
-our row was committed, or the network may drop it. So the hub looks again soon after every new waiter and slowly for
-ever: push is the fast path, the poll is the floor.
+our row was committed, or the network may drop it. So the hub looks again soon after every new waiter and slowly
+afterwards: push is the fast path, the poll is the floor.
 """
 
 import contextlib
@@ -31,10 +31,10 @@ LINGER_S = 30.0  # the connection is kept this long after the last waiter
 # `awaited` rows live an hour; but only a write tells that the server behind this connection is no longer the primary.
 RENEW_S = 30.0
 RESULT_RECONNECT_S = 0.5
-WORRY_S = 1.0  # a job that waits for another tells its worker after so long
+WORRY_S = 1.0  # a job that waits for another tells its worker after this long
 WORRY_AGAIN_S = 10.0  # and again, as the worker may have had a free place
 NEEDLESS_BELLS = (
-    100  # a second: with more bells for nothing (other processes' results, or a flood) they are read in bunches
+    100  # a second: with more needless bells (other processes' results, or a flood) they are read in bunches
 )
 NAP_S = 0.02
 
@@ -61,8 +61,8 @@ class Waiter:
 class Hub:
     """Wakes waiters when their jobs end.
 
-    An outage that is shorter than `patience_s` they do not notice; then they hear that the database is away, and so does
-    `on_silence`. `check` comes before the first words: it raises if there is no use in waiting.
+    They do not notice an outage that is shorter than `patience_s`; after that they hear that the database is away, and so
+    does `on_silence`. `check` comes before the first words: it raises if there is no use in waiting.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class Hub:
             self._nudge()  # within the lock: close() may not take the pipe away before
 
     def close(self) -> None:
-        """End the thread and its connection; whoever still waits gets CLOSED."""
+        """End the thread and its connection; callers that still wait get CLOSED."""
         with self._lock:
             self._closing = True
             self._nudge()
@@ -157,7 +157,7 @@ class Hub:
                     return
 
     def _hear(self, error: PgQueueError, *, took_s: float) -> None:
-        """Bear with an outage, if there is time for another try that takes as long as this one; else tell all who wait."""
+        """Bear with an outage, if there is time for another try that takes as long as this one; else tell all waiters."""
         is_away = isinstance(error, DatabaseUnavailable) and self._answered_at > 0
         if is_away and time.monotonic() - self._answered_at + took_s < self._patience_s:
             logger.warning("waiting for results: %s; trying again", error)
@@ -168,7 +168,7 @@ class Hub:
         self._wake_all(error)
 
     def _listen(self, conn: db.Connection) -> bool:
-        """False: a pooler stands between, and whatever the session hears goes to whoever it serves then."""
+        """False: a pooler sits in between, and what the session hears goes to the client that it serves then."""
         if not db.prepares(conn):
             return False
         db.run(conn, self._queries.listen_results)
@@ -181,7 +181,7 @@ class Hub:
         alarms, rung = SpuriousWakeups(at_most=NEEDLESS_BELLS), False
         self._announce_all()
         while not self._closing:
-            # Many have ended by the time somebody asks: those cost no write, which a slow disk would make dear.
+            # Many have ended by the time somebody asks: those cost no write, which is slow on a slow disk.
             woken = self._look(conn) if self._fresh else 0
             announced = self._announce(conn)
             woken += self._look(conn)
@@ -217,7 +217,7 @@ class Hub:
         return bool(fresh)
 
     def _look(self, conn: db.Connection) -> int:
-        """Wake whoever waits for what has ended; for how many jobs."""
+        """Wake the callers that wait for what has ended; for how many jobs."""
         with self._lock:
             wanted = list(self._waiters)
         if not wanted:

@@ -14,7 +14,7 @@ class Tries:
     Once what makes a job was sent and not answered, only an answer tells what became of it. That a later try found no connection,
     or was refused, says nothing of the first; so from then on OutcomeUnknown comes out of the block, with the job's id.
 
-    ours: on a connection of ours. A caller's own, and his transaction with what failed in it, are for him to look after. alone:
+    ours: on a connection of ours. A caller looks after its own connection, and its transaction with what failed in it. alone:
     each statement commits by itself there; else what was lost went with its transaction.
     """
 
@@ -48,7 +48,7 @@ class Tries:
     def may_repeat(self, error: BaseException) -> bool:
         """Whether to try again after one that failed so.
 
-        A session that has been open may be that of a primary which is one no more; only a new one tells whether it is the setting.
+        A session that has been open may be to a primary that no longer is one; only a new one tells whether it is the setting.
         """
         self._learn(error)
         if isinstance(error, db.ReadOnlyDefault):

@@ -15,7 +15,7 @@ THREAD_POOLS = ("anyio._backends._asyncio", "concurrent.futures.thread")
 
 class _Block:
     """One `with app.using(conn)`. What it was copied to outlives it, as the context of a task that was started inside: so it is
-    marked when it is over, and nobody's job gets into a transaction that is no longer his.
+    marked when it is over, and no job gets into a transaction that is no longer its caller's.
     """
 
     __slots__ = ("conn", "outer", "over")
@@ -51,7 +51,7 @@ class Using:
             block.over = True
             self._restore(block)
             if home is not None:
-                with contextlib.suppress(RuntimeError):  # the request was cancelled and goes on beside us
+                with contextlib.suppress(RuntimeError):  # the request was cancelled and continues at the same time
                     home.run(self._restore, block)
 
     def _restore(self, block: _Block) -> None:
@@ -70,7 +70,7 @@ def _home(frame: FrameType) -> Context | None:
     """The context of the request that a dependency works for which is entered here in a thread of a pool; None: it is ours.
 
     FastAPI enters a sync dependency with `yield` in such a thread, in a copy of the request's context that is thrown away before
-    the endpoint runs: what is set there reaches nobody. (It leaves it in another thread, so that a reset raises.) The request
+    the endpoint runs: what is set there is lost. (It leaves it in another thread, so that a reset raises.) The request
     waits for the thread meanwhile, and its future names the context in which it will wake up. No public way leads there.
     Raises ConfigError when there is none: a job outside of the transaction would be worse.
     """

@@ -43,7 +43,7 @@ class End(NamedTuple):
 
 
 class ClientQueries(Texts):
-    """What a program says that defers jobs and waits for them: the files of sql/client."""
+    """The statements of a program that defers jobs and waits for them: the files of sql/client."""
 
     def insert_one(self, row: Mapping[str, Any], *, on_duplicate: str, ring: Notify) -> Statement[Inserted]:
         return self._insert("one", on_duplicate, {**row, "ring": ring})

@@ -7,7 +7,7 @@ from pgqueue.queries.statement import LOCK_CLASS, Row, Statement, Texts, sql_fil
 
 
 class Heartbeat(NamedTuple):
-    """state None: this worker was declared dead. Of the others: whose lease ran out, whose session is gone, who left jobs."""
+    """state None: this worker was declared dead. Of the others: whose lease ran out, whose session is gone, which left jobs."""
 
     state: str | None
     expired: list[str]

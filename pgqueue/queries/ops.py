@@ -21,7 +21,7 @@ class FailedAttempt(NamedTuple):
 
 
 class Deed(NamedTuple):
-    """What somebody did to a job, and the state it was in."""
+    """What a person did to a job, and the state it was in."""
 
     at: datetime
     who: str
@@ -30,7 +30,7 @@ class Deed(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """A job of a window, whether it is wanted, and the how-manieth it is."""
+    """A job of a window, whether it is wanted, and its position."""
 
     job: Snapshot
     wanted: bool
@@ -38,7 +38,7 @@ class Seen(NamedTuple):
 
     @classmethod
     def of(cls, row: Row) -> "Seen":
-        """From the columns of a Snapshot and the two."""
+        """From the columns of a Snapshot and the other two."""
         return cls(Snapshot._make(row[:-2]), row[-2], row[-1])
 
 
@@ -50,12 +50,12 @@ class SeenInState(NamedTuple):
 
     @classmethod
     def of(cls, row: Row) -> "SeenInState":
-        """From the columns of a Snapshot, null if there is none, and the one."""
+        """From the columns of a Snapshot, null if there is none, and the count."""
         return cls(None if row[0] is None else Snapshot._make(row[:-1]), row[-1])
 
 
 class Purgeable(NamedTuple):
-    """A job that may be deleted; the last one of a window, wanted or not, tells where to go on."""
+    """A job that may be deleted; the last one of a window, wanted or not, tells where to continue."""
 
     id: str
     wanted: bool
@@ -215,7 +215,7 @@ class Facts(NamedTuple):
     failed_s: float | None
     full: list[FullWorker] | None
     handed_back_s: float | None
-    """Since it was given back for the first time, if its last attempt has not failed."""
+    """Since its first release, if its last attempt has not failed."""
 
     @classmethod
     def of(cls, row: Row) -> "Facts":

@@ -42,7 +42,7 @@ class Promoted(NamedTuple):
 
 
 class HandedBack(NamedTuple):
-    """The task of a job that waits for other code, and for how long it does at least."""
+    """The task of a job that waits for other code, and for how long at least."""
 
     task: str
     delay_s: float

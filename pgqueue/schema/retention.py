@@ -1,8 +1,8 @@
 """Retention: history and failed attempts lie in one partition per day, made ahead and dropped when their time is over.
 
-A row that came before its day's partition lies in the rest and is moved when the partition is made. Whoever looks for it in
-that moment may have planned without the new partition and miss it, so partitions are made with the schema and a week ahead,
-and nobody says "not found" after one look.
+A row that came before its day's partition lies in the rest and is moved when the partition is made. A query in
+that moment may have been planned without the new partition and miss it, so partitions are made with the schema and a week
+ahead, and no code says "not found" after one look.
 """
 
 from pgqueue.config import Config

@@ -105,7 +105,7 @@ def _begin(queries: Queries, *, schema: str) -> Steps[None]:
 
 
 def remembered(steps: Steps[T], said: list[Statement[Any]]) -> Steps[T]:
-    """The same steps; `said` holds the statement that was sent last, for whoever must name the one that failed."""
+    """The same steps; `said` holds the statement that was sent last, for the caller that must name the one that failed."""
     try:
         statement = next(steps)
         while True:
