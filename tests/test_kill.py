@@ -133,7 +133,7 @@ def test_what_has_just_ended_is_not_killed_and_neither_is_what_runs_in_its_place
     ended, next_one = a_run(), a_run()
     child = Doubled(ended, next_one)
     cancels = Cancels([child])  # type: ignore[list-item]
-    cancels.pass_on([(ended.job.id, True)])
+    cancels.deliver([(ended.job.id, True)])
     late = time.monotonic() + 60
     child.slots.write(0, next_one.job.id)  # the outcome of the first is on its way
     cancels.enforce(late)

@@ -158,7 +158,9 @@ def _leases(queries: Queries) -> Steps[list[Finding]]:
     if not leases.live:
         found.append(Finding(True, "no worker is alive", "start one with `pgqueue worker`"))
     if leases.expired:
-        found.append(Finding(False, f"{leases.expired} leases of workers have expired, and no other worker has noticed", FIX))
+        found.append(
+            Finding(False, f"{leases.expired} leases of workers have expired, and no other worker has noticed", FIX)
+        )
     if leases.orphans:
         what = f"{leases.orphans} running jobs belong to workers that are gone"
         found.append(Finding(True, what, f"{FIX} rescues them"))

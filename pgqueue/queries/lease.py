@@ -32,17 +32,24 @@ class Rescued(NamedTuple):
     bells: int
 
 
+class NotifyQueue(NamedTuple):
+    """How full the server's queue of notifications is, and whose transaction is the oldest, where that is worth a warning."""
+
+    share: float
+    who: str | None
+
+
 class LeaseQueries(Texts):
     """What workers say about themselves and each other: the files of sql/lease."""
 
     def register(self, *, code: str | None = None, **worker: Any) -> Statement[Row]:
         return self._say("lease/register", code=code, **worker)
 
-    def lock(self, lock_key: int) -> Statement[tuple[bool]]:
-        return self._say("lease/lock", lock_class=LOCK_CLASS, lock_key=lock_key)
+    def lock(self, lock_key: int) -> Statement[bool]:
+        return self._values("lease/lock", lock_class=LOCK_CLASS, lock_key=lock_key)
 
-    def connections_allowed(self) -> Statement[tuple[int]]:
-        return self._say("lease/connections_allowed")
+    def connections_allowed(self) -> Statement[int]:
+        return self._values("lease/connections_allowed")
 
     def beat(self, *, look: bool, **beat: Any) -> Statement[Heartbeat]:
         """look: ask the jobs too."""
@@ -61,8 +68,8 @@ class LeaseQueries(Texts):
     def rescue(self, workers: Sequence[str], *, crash_cap: int) -> Statement[Rescued]:
         return self._say("lease/rescue", Rescued, workers=workers, crash_cap=crash_cap)
 
-    def bells(self, *, share: float) -> Statement[tuple[float, str | None]]:
-        return self._say("lease/bells", share=share)
+    def bells(self, *, share: float) -> Statement[NotifyQueue]:
+        return self._say("lease/bells", NotifyQueue, share=share)
 
     def depart(self, *, worker: str) -> Statement[Row]:
         return self._say("lease/depart", worker=worker)

@@ -48,6 +48,27 @@ class HandedBack(NamedTuple):
     delay_s: float
 
 
+class RecordedEnd(NamedTuple):
+    """How an attempt ended that is in history already."""
+
+    id: str
+    state: str
+
+
+class HeldJob(NamedTuple):
+    """A job that the database counts as running at this worker."""
+
+    id: str
+    claim_token: int
+
+
+class AskedCancel(NamedTuple):
+    """A running job that was asked to stop; kill: and is killed if it does not."""
+
+    id: str
+    kill: bool
+
+
 def columns_of(cursors: Sequence[tuple[str, int, int]]) -> dict[str, list[Any]]:
     """The parameters of claim.sql and set_aside.sql: one list per column."""
     queues, priorities, seqs = zip(*cursors, strict=True) if cursors else ((), (), ())
@@ -77,8 +98,9 @@ class WorkerQueries(Texts):
     def set_aside(
         self, *, worker: str, worker_name: str, cursors: Sequence[tuple[str, int, int]], unknown: Sequence[str],
         cause: str, error: str,
-    ) -> Statement[tuple[str]]:  # fmt: skip
-        return self._say(
+    ) -> Statement[str]:  # fmt: skip
+        """The ids of the jobs that are dead now."""
+        return self._values(
             "worker/set_aside", worker=worker, worker_name=worker_name, unknown=unknown, cause=cause, error=error,
             **columns_of(cursors),
         )  # fmt: skip
@@ -93,8 +115,8 @@ class WorkerQueries(Texts):
 
     def recorded(
         self, *, worker: str, ids: Sequence[str], tokens: Sequence[int], kept: Sequence[bool]
-    ) -> Statement[tuple[str, str]]:
-        return self._say("worker/recorded", worker=worker, ids=ids, tokens=tokens, kept=kept)
+    ) -> Statement[RecordedEnd]:
+        return self._say("worker/recorded", RecordedEnd, worker=worker, ids=ids, tokens=tokens, kept=kept)
 
     def settle(self, *, worker: str, worker_name: str, columns: Mapping[str, Sequence[Any]]) -> Statement[Settled]:
         return self._say("worker/settle", Settled, worker=worker, worker_name=worker_name, **columns)
@@ -113,20 +135,21 @@ class WorkerQueries(Texts):
     ) -> Statement[Row]:
         return self._say("worker/progress", worker=worker, ids=ids, tokens=tokens, fractions=fractions, notes=notes)
 
-    def revoke(self, *, worker: str, job_id: str, token: int) -> Statement[tuple[int]]:
-        return self._say("worker/revoke", worker=worker, id=job_id, token=token)
+    def revoke(self, *, worker: str, job_id: str, token: int) -> Statement[int]:
+        """The new token."""
+        return self._values("worker/revoke", worker=worker, id=job_id, token=token)
 
     def hand_back(self, *, worker: str, job_id: str, token: int) -> Statement[HandedBack]:
         return self._say("worker/hand_back", HandedBack, worker=worker, id=job_id, token=token)
 
-    def held(self, *, worker: str) -> Statement[tuple[str, int]]:
-        return self._say("worker/held", worker=worker)
+    def held(self, *, worker: str) -> Statement[HeldJob]:
+        return self._say("worker/held", HeldJob, worker=worker)
 
-    def cancels(self, ids: Sequence[str]) -> Statement[tuple[str, bool]]:
-        return self._say("worker/cancels", ids=ids)
+    def cancels(self, ids: Sequence[str]) -> Statement[AskedCancel]:
+        return self._say("worker/cancels", AskedCancel, ids=ids)
 
-    def drained(self, *, queues: Sequence[str] | None, unknown: Sequence[str]) -> Statement[tuple[bool]]:
-        return self._say("worker/drained", queues=queues, unknown=unknown)
+    def drained(self, *, queues: Sequence[str] | None, unknown: Sequence[str]) -> Statement[bool]:
+        return self._values("worker/drained", queues=queues, unknown=unknown)
 
     def steady_plans(self) -> Statement[Row]:
         return self._say("worker/steady_plans")

@@ -451,7 +451,7 @@ class Queue(RuleBasedStateMachine):
             case "revoke":
                 _, rows = world.say(world.eye, queries.revoke(worker=worker, job_id=id_, token=token))
                 token_now = self.model.revoke(worker, id_, token)
-                assert rows == ([] if token_now is None else [(token_now,)])
+                assert rows == ([] if token_now is None else [token_now])
             case "hand back":
                 late_hand_back(world, world.eye, worker, attempt)
 

@@ -114,7 +114,7 @@ class Station:
         if self.key is None or (self._lock_conn is not None and self._lock_conn is self.control):
             return
         assert self.control is not None
-        ((locked,),) = db.run(self.control, self.world.queries.lock(self.key))
+        (locked,) = db.run(self.control, self.world.queries.lock(self.key))
         assert locked == (self._lock_conn is None), "two sessions hold one lock"
         if locked:
             self._lock_conn = self.control
@@ -407,7 +407,7 @@ class Station:
             self.line, world.queries.revoke(worker=attempt.worker, job_id=attempt.job_id, token=attempt.token)
         )
         token = model.revoke(attempt.worker, attempt.job_id, attempt.token)
-        assert rows == ([] if token is None else [(token,)]), f"revoked {rows}, by the model {token}"
+        assert rows == ([] if token is None else [token]), f"revoked {rows}, by the model {token}"
         self.take([attempt])
         if token is not None:
             verdict = Verdict.RETRY if again else Verdict.DEAD

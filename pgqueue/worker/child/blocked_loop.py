@@ -34,7 +34,7 @@ class BlockedLoopWatch:
         self._jobs -= 1
 
     def run(self) -> None:
-        """Watch for ever."""
+        """Watch as long as the process lives."""
         while True:
             self._busy.wait()
             turned = threading.Event()
@@ -49,7 +49,7 @@ class BlockedLoopWatch:
                     self._busy.set()
 
     def _warn(self, frame: FrameType | None) -> None:
-        """Once per task: whoever blocks does so at every job."""
+        """Once per task: one that blocks does so at every job."""
         stack = list(traceback.walk_stack(frame)) if frame is not None else []
         attempts = (each.f_locals.get("self") for each, _ in stack)
         attempt = next((each for each in attempts if isinstance(each, Attempt)), None)

@@ -103,7 +103,7 @@ class Copies:
 
 
 def _deaden(fd: int) -> None:
-    """Whatever uses this descriptor here finds nobody at the other end; the original's is not touched."""
+    """What uses this descriptor here finds the other end closed; the original's is not touched."""
     ours, theirs = socket.socketpair()
     theirs.close()
     with ours:

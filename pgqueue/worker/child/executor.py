@@ -179,7 +179,7 @@ class Attempt:
                 return self.by_policy(error, cause="exception")
 
     def _spoiled_by(self, error: BaseException) -> str | None:
-        """Descriptors are tried: libraries tell of their lack in texts of their own."""
+        """Descriptors are tried: libraries report that none is left in texts of their own."""
         found = culprit(error, self.task.spoils)
         if found == MEMORY:
             return "ran out of memory"
@@ -222,7 +222,7 @@ class Attempt:
                 self._arguments()
             except (
                 Exception
-            ):  # they fit the task no more, or its classes refuse them: that is what is judged, or beside the point
+            ):  # they no longer fit the task, or its classes refuse them: that is what is judged, or it does not matter
                 self._given = [], {}
         assert self._given is not None
         return Invocation(self.task.function, *self._given)

@@ -25,7 +25,7 @@ def flush() -> None:
 
 
 def leave() -> NoReturn:
-    """End this process as Python would, but wait for no thread that a task left behind, and not for ever. In the main thread."""
+    """End this process as Python would, but wait for no thread that a task left behind, and only so long. In the main thread."""
     # The kernel's floor under the thread's: a function that holds the interpreter lets no thread run.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGALRM])

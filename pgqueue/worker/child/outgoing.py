@@ -56,7 +56,7 @@ class Outgoing:
         return now - self._waiting_since > FLUSH_S
 
     def flush(self) -> None:
-        """Send the outcomes. What their tasks have printed must be seen before anybody hears of their end."""
+        """Send the outcomes. What their tasks have printed must be seen before their end is known."""
         flush()
         with self._lock:
             done, self._done = self._done, []

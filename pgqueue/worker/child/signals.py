@@ -1,4 +1,4 @@
-"""A child is deaf to the signals that its supervisor heeds; what tasks start from it is not, or nobody could end that."""
+"""A child ignores the signals that its supervisor heeds; what tasks start from it does not, or nothing could end that."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Notices threads that a sync task started and left running: the job's end does not wait for them, and they go on beside others."""
+"""Notices threads that a sync task left running: the job's end does not wait for them, and they run next to later jobs."""
 
 import logging
 import threading
@@ -9,7 +9,7 @@ logger = logging.getLogger("pgqueue.worker")
 class ThreadLeaks:
     """Counts the threads of one child. Told at the first, and again whenever their number has doubled.
 
-    Threads do not say who started them, so only jobs are judged that nothing else ran beside.
+    Threads do not say what started them, so only jobs that ran alone are judged.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""The first message each way: what a child is told to be, and what it then tells of its app."""
+"""The first message each way: what a child is to be, and what it then says about its app."""
 
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple, Self

@@ -30,7 +30,7 @@ class RunningSlots:
         self._page[slot * WIDTH : (slot + 1) * WIDTH] = EMPTY
 
     def running(self) -> set[str]:
-        """The ids that stand there; also after the writer's death."""
+        """The ids in the slots; also after the writer's death."""
         texts = (self._page[slot * WIDTH : (slot + 1) * WIDTH] for slot in range(self._count))
         return {text.decode("ascii", "replace") for text in texts if text != EMPTY}
 

@@ -6,7 +6,9 @@ import time
 from pgqueue.worker.supervisor.cursors import Cursors, Pair
 from pgqueue.worker.supervisor.wakeups import DUE_NOISE_S, Wakeups
 
-GIVE_WAY_S = 2.0  # for others to take a job that falls due; who is busy for longer gets it when it falls due again
+GIVE_WAY_S = (
+    2.0  # for others to take a job that falls due; a worker that is busy for longer gets it when it falls due again
+)
 
 
 class AvoidedTasks:

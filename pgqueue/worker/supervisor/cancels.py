@@ -1,4 +1,4 @@
-"""Passes cancels on to the children that run the jobs, and ends a child whose job was to be killed and goes on.
+"""Delivers cancels to the children that run the jobs, and kills a child whose job was to be killed and still runs.
 
 The database says whom; the running slots say what really runs in a child at this moment. A job that has just ended is killed no
 more, and neither is the one that runs in its place. Should that one begin in the instant between the look and the kill, it
@@ -26,7 +26,7 @@ class Cancels:
         before = time.monotonic() - CANCELS_S / 2
         return [run.job.id for child in self._children for run in child.runs if run.given_at < before and not run.kill]
 
-    def pass_on(self, wanted: Iterable[tuple[str, bool]]) -> None:
+    def deliver(self, wanted: Iterable[tuple[str, bool]]) -> None:
         """(id, kill) of jobs that are to be cancelled: ask them to stop."""
         kills = dict(wanted)
         for child in self._children:

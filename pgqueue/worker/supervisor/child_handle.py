@@ -57,7 +57,7 @@ class Ending:
     timed_out: str | None = None
     """The job for whose time limit it is being killed; what else it has is not to blame."""
     by_force: bool = False
-    """It is being killed for a job that somebody cancelled; nothing that it has is to blame."""
+    """It is being killed for a job that was cancelled by force; nothing that it has is to blame."""
     reason: str | None = None
     """Why it could not start."""
     unrecoverable: bool = False

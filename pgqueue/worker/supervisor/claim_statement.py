@@ -53,7 +53,7 @@ class ClaimStatement:
                 error=f"this job cannot be claimed: the database refused to hand it out ({refused.line})",
             ),
         )  # fmt: skip
-        for (job_id,) in rows:
+        for job_id in rows:
             self._set_aside += 1
             logger.error("job %s is dead: it cannot be claimed: %s", job_id, refused.line)
         return await self.rows(worker, positions, 1)

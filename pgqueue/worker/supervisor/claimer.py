@@ -101,18 +101,18 @@ class Claimer:
 
     async def promote(self) -> None:
         """Make due jobs runnable and learn when the next ones fall due."""
-        ((promoted, next_due_s, _),) = await self._connection.run(self._queries.promote(worker=self._identity.worker))
-        self._idle.promoted(promoted, next_due_s)
+        (due,) = await self._connection.run(self._queries.promote(worker=self._identity.worker))
+        self._idle.promoted(due.promoted, due.next_due_s)
 
     async def _mark(self, sleeping: bool) -> None:
         await self._connection.run(self._queries.sleep(worker=self._identity.worker, sleeping=sleeping))
         self._idle.mark(sleeping)
 
     async def _drained(self) -> bool:
-        ((drained,),) = await self._connection.run(
+        (drained,) = await self._connection.run(
             self._queries.drained(queues=self._queues, unknown=self._avoided.unknown())
         )
-        return bool(drained)
+        return drained
 
     # -- claiming --
 
@@ -136,7 +136,7 @@ class Claimer:
         rang = self._idle.hear()
         self._avoided.set_full(self._children.full())
         taken = 0
-        # Where nobody rang and nothing was found before a look is enough, or an idle worker would say two statements at a time.
+        # Without a bell, after a claim that found nothing, a scan is enough: an idle worker would otherwise send two statements.
         if self._cursors and (rang or self._idle.busy or self.full_scan.slow):
             taken = await self._take(limit)
         if not self.full_scan.due_in_s or not taken:

@@ -5,7 +5,7 @@ import logging
 import random
 import time
 from collections.abc import Awaitable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 from pgqueue import db
 from pgqueue.errors import DatabaseUnavailable
@@ -15,6 +15,7 @@ from pgqueue.worker.settings import DEADLINE_S, RECONNECT_MAX_S, TELL_S
 logger = logging.getLogger("pgqueue.worker")
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 # What a round trip can fail with when it is worth trying again. psycopg's own errors include a lost connection, a
 # deadlock, a serialization failure and a cancelled statement: our transactions are all safe to repeat.
@@ -34,13 +35,13 @@ async def within(conn: db.AsyncConnection, deadline_s: float, work: Awaitable[T]
 
 
 class TroubleLog:
-    """What went wrong, told once by whichever part of the worker met it first, and again only after some seconds."""
+    """Logs each error once, for the part of the worker that meets it first, and again only after some seconds."""
 
     def __init__(self) -> None:
         self._told_at: dict[str, float] = {}
 
     def log(self, what: str, error: BaseException, *, then: str = "trying again") -> None:
-        """Log one line, unless this error was told of just now."""
+        """Log one line, unless this error was logged just now."""
         now = time.monotonic()
         self._told_at = {told: at for told, at in self._told_at.items() if now - at < TELL_S}
         text = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -94,6 +95,10 @@ class WorkConnection:
         if self._stale and self._conn is not None:
             db.sever(self._conn)
 
+    @overload
+    async def run(self, steps: Statement[R], *, transaction: bool = False) -> list[R]: ...
+    @overload
+    async def run(self, steps: Steps[T], *, transaction: bool = False) -> T: ...
     async def run(self, steps: "Steps[Any] | Statement[Any]", *, transaction: bool = False) -> Any:
         """Drive steps, in a transaction of their own if asked to; raises one of TRANSIENT and forgets the connection then.
 

@@ -1,7 +1,7 @@
 """The control connection: one session that holds the worker's lock, renews its lease and hears the doorbell."""
 
 from collections.abc import Awaitable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from pgqueue import db
 from pgqueue.queries import Statement
@@ -9,17 +9,18 @@ from pgqueue.worker.settings import BEAT_DEADLINE_S
 from pgqueue.worker.supervisor.connection import within
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 class ControlConnection:
-    """One connection at a time, opened when told to. Every wait for an answer has a deadline that is short beside a lease."""
+    """One connection at a time, opened when told to. Each wait has a deadline, which is short compared with a lease."""
 
     def __init__(self, dsn: str) -> None:
         self._dsn = dsn
         self._conn: db.AsyncConnection | None = None
         self._listener: db.NotificationListener
         self.pooled = False
-        """A pooler stands before the database: sessions are not ours, so they can neither hold a lock nor listen."""
+        """A pooler sits in front of the database: sessions are not ours, so they can neither hold a lock nor listen."""
 
     @property
     def opened(self) -> bool:
@@ -39,7 +40,7 @@ class ControlConnection:
         self.pooled = not db.prepares(self._conn)
         db.prepare_nothing(self._conn)
 
-    async def run(self, statement: Statement[Any]) -> Any:
+    async def run(self, statement: Statement[R]) -> list[R]:
         """The rows of one statement."""
         assert self._conn is not None
         return await self.within(db.run_async(self._conn, statement))

@@ -1,4 +1,4 @@
-"""How far a worker has come in each (queue, priority): a claim goes on from there, and does not read again what is done with.
+"""How far a worker has come in each (queue, priority): a claim continues from there, and reads nothing twice.
 
 A job has its seq before it is committed, and those with later ones may have been taken by then. So a cursor trails: it is
 the last seq that was taken some time ago. What commits later still or is given back lies below, and new pairs are not known.

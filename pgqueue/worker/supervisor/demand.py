@@ -1,4 +1,4 @@
-"""How many jobs to claim next. Pure: whoever asks says what was measured, and no clock is read here.
+"""How many jobs to claim next. Pure: the caller says what was measured, and no clock is read here.
 
 ahead   what will be finished before the jobs of the next claim are here: the rate of a child, times the children that take
         jobs, times the time until then, which grows with a claim's round trip. No more than one answer holds in bytes.

@@ -2,7 +2,7 @@
 
 Buffered jobs are claimed but not started. A child gets one sync job per thread at a time, unless the task was measured to
 be short: then a frame carries many. Whatever does not start within 100 ms behind a slow job is taken back. Async jobs start
-at once, up to a limit per child. A job that crashed before runs with no other job beside it, so that no neighbour is
+at once, up to a limit per child. A job that crashed before runs alone in its child, so that no neighbour is
 blamed; one that crashed twice gets a fresh process, so that no predecessor is to blame either.
 
 Full. The places of a kind, sync or async, are full when there is none and none was taken for 100 ms: long jobs hold them.

@@ -18,7 +18,7 @@ logger = logging.getLogger("pgqueue.worker")
 
 
 class Doorbell:
-    """Listens between two heartbeats. Rings when somebody rang, or may have; `alarms` counts needless rings."""
+    """Listens between two heartbeats. Wakes the claimer when a notification came, or may have; `alarms` counts needless rings."""
 
     def __init__(
         self,
@@ -69,7 +69,9 @@ class Doorbell:
 
     async def _unlisten(self) -> None:
         logger.warning(
-            "more than %d needless notifications per second: polling instead of LISTEN for %.0f s", FALSE_ALARMS, UNLISTENED_S
+            "more than %d needless notifications per second: polling instead of LISTEN for %.0f s",
+            FALSE_ALARMS,
+            UNLISTENED_S,
         )
         self._silent_until = time.monotonic() + UNLISTENED_S
         await self._control.run(self._queries.unlisten)
@@ -77,4 +79,4 @@ class Doorbell:
     async def _listen_again(self) -> None:
         self._silent_until = None
         await self._control.run(self._queries.listen_jobs)
-        self._wakeups.ring()  # whatever rang while nobody listened: look once
+        self._wakeups.ring()  # notifications may have been missed: look once

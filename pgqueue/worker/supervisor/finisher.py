@@ -1,7 +1,7 @@
 """Write down how attempts ended, in batches: while one batch travels the next one gathers.
 
 An outcome counts only if the database still gives this worker and this claim token the job; what does not come back
-belongs to somebody else by now. Outcomes are kept through a loss of the database and written when it is back: if the
+belongs to another worker by now. Outcomes are kept through a loss of the database and written when it is back: if the
 lease stood that long they count, else they are refused, and in both cases nothing runs twice unseen.
 
 Refusals. Most failures pass: the server is away, a lock is held, a disk is full. The same batch is sent until it does. What no
@@ -10,12 +10,12 @@ repeat can cure must not stop all others, and not be blamed on those who did not
 * The client cannot write a value, or the server does not take it (`db.is_of_values`): the batch is sent in halves until the one
   outcome stands alone, and all others are recorded.
 * Any other refusal, as of a right that was revoked or a table that is just being renamed, may concern every outcome alike. So
-  the statement is first sent without any: if that is refused too, the whole batch waits, and nobody is blamed. Else it is
+  the statement is first sent without any: if that is refused too, the whole batch waits, and no outcome is blamed. Else it is
   halved, and what is left over has an error of its own if at least one other passed before it was refused once more, or
   itself passes in plain words.
 * What was found is recorded as a failed attempt in plain words, of values that no database refuses: the same texts in ASCII
   first, then a sentence of ours. If that is refused as well while others pass, it is given up with an error in the log: the job
-  counts as running until it is rescued, or given back as one that nobody has. If nothing at all passes, everything waits.
+  counts as running until it is rescued, or released as one that no worker has. If nothing at all passes, everything waits.
 * Each kind of statement stands for itself: while one is refused the others are written. Progress comes last, as it may be lost.
 """
 
@@ -27,6 +27,7 @@ from typing import Any
 
 from pgqueue.job import Outcome, State, Verdict
 from pgqueue.queries import Queries, Row, Statement
+from pgqueue.queries.worker import Settled
 from pgqueue.retry import clamp_delay
 from pgqueue.worker.supervisor.avoided import AvoidedTasks
 from pgqueue.worker.supervisor.connection import TRANSIENT, RetryPacing, WorkConnection
@@ -37,7 +38,7 @@ from pgqueue.worker.supervisor.wakeups import Wakeups
 
 logger = logging.getLogger("pgqueue.worker")
 
-# Jobs that end in crowds are recorded no more often than this: a fast supervisor would else send a statement for every few
+# Jobs that end in crowds are recorded no more often than this: a fast supervisor would otherwise send a statement for every few
 # of them, and each costs both sides as much as some twenty outcomes do.
 GATHER_S = 0.005
 CROWD = 20
@@ -54,7 +55,7 @@ AFTER = {
 }
 
 
-# Of a failed attempt; all others run again anyway, or ended as somebody wished.
+# Of a failed attempt; all others run again anyway, or ended as was asked.
 _FAILED = (Verdict.RETRY, Verdict.DEAD, Verdict.CANCELLED, Verdict.CRASH, Verdict.QUARANTINE)
 
 _LEVELS = {State.DEAD: logging.ERROR, State.CANCELLED: logging.INFO}
@@ -101,7 +102,7 @@ class Finisher:
         self._outcome_queue.forget(writing=self._writing)
 
     async def run(self) -> None:
-        """Write for ever, batch after batch."""
+        """Write batch after batch."""
         pacing, outcome_queue = RetryPacing(self._connection.troubles), self._outcome_queue
         crowded, began = False, 0.0
         while True:
@@ -127,7 +128,7 @@ class Finisher:
                     self._writing = ()
 
     async def _write(self) -> None:
-        """Write what stands in _writing, kind by kind; what a failure leaves there is tried again."""
+        """Write what is in _writing, kind by kind; what a failure leaves there is tried again."""
         refusals: list[Refused] = []
         if {outcome.verdict for outcome in self._writing} != {Verdict.SUCCEEDED}:
             if ended := self._of(Verdict.COMMITTED, Verdict.LOST):
@@ -232,21 +233,21 @@ class Finisher:
     async def _settle(self, ended: Sequence[Outcome]) -> None:
         await self._came_back(ended, await self._settled(ended))
 
-    async def _settled(self, ended: Sequence[Outcome]) -> Sequence[Row]:
+    async def _settled(self, ended: Sequence[Outcome]) -> Sequence[Settled]:
         rows = await run_or_refuse(
             self._connection,
             lambda: self._queries.settle(
                 worker=self._identity.worker, worker_name=self._worker_name, columns=_columns(ended)
             ),
         )
-        settled = {row[0]: row[1:3] for row in rows}
+        settled = {row.id: row for row in rows}
         for outcome in ended:
             if outcome.job_id in settled:
-                self._count(outcome, *settled[outcome.job_id])
+                self._count(outcome, settled[outcome.job_id])
         return rows
 
     async def _came_back(self, batch: Sequence[Outcome], rows: Sequence[Row]) -> None:
-        """These are recorded; account for those of the batch that are not among them."""
+        """These are recorded, each by its id first; account for those of the batch that are not among them."""
         if len(rows) < len(batch):
             kept = {row[0] for row in rows}
             self._written([outcome for outcome in batch if outcome.job_id in kept])
@@ -254,27 +255,30 @@ class Finisher:
             await self._account_for(batch, recorded=self._repeated)
         self._written(batch)
 
-    def _count(self, outcome: Outcome, state: str, task: str) -> None:
+    def _count(self, outcome: Outcome, settled: Settled) -> None:
+        state = settled.state
         if outcome.cause is not None:
             self.counts["failed"] += 1
         if state in (State.SCHEDULED, State.QUEUED):  # the doorbell is rung for others only
             self._wakeups.due_in(float(outcome.delay_s))
         if state in (State.DEAD, State.CANCELLED):
             self.counts[state] += 1
-            # A reason that was given with the cancel stands in the row.
+            # A reason that was given with the cancel is in the row.
             why = f": {outcome.error}" if outcome.error else ""
-            logger.log(_LEVELS[State(state)], "job %s (%s) is %s%s", outcome.job_id, task, state, why)
+            logger.log(_LEVELS[State(state)], "job %s (%s) is %s%s", outcome.job_id, settled.task, state, why)
         elif outcome.cause is not None:
-            logger.info("job %s (%s) failed, again in %.1f s: %s", outcome.job_id, task, outcome.delay_s, outcome.error)
+            logger.info(
+                "job %s (%s) failed, again in %.1f s: %s", outcome.job_id, settled.task, outcome.delay_s, outcome.error
+            )
 
     async def _resolve(self, outcome: Outcome) -> None:
-        """An atomic task's COMMIT got no answer. If the row still stands as ours it did not happen, and the attempt failed."""
+        """An atomic task's COMMIT got no answer. If the row is still ours it did not happen, and the attempt failed."""
         rows = await run_or_refuse(
             self._connection,
             lambda: self._queries.revoke(worker=self._identity.worker, job_id=outcome.job_id, token=outcome.token),
         )
         if rows:
-            failed = outcome._replace(token=rows[0][0], verdict=outcome.otherwise or Verdict.DEAD)
+            failed = outcome._replace(token=rows[0], verdict=outcome.otherwise or Verdict.DEAD)
             # It is settled with the others, and goes by its new token, also if that has to be repeated.
             self._writing = [failed if other is outcome else other for other in self._writing]
         else:
@@ -288,14 +292,14 @@ class Finisher:
             lambda: self._queries.hand_back(worker=self._identity.worker, job_id=outcome.job_id, token=outcome.token),
         )
         if rows:
-            task, delay_s = rows[0]
+            (waits,) = rows
             logger.info(
                 "job %s (%s) is released for %.1f s to workers with other code: %s",
-                outcome.job_id, task, delay_s, outcome.error,
+                outcome.job_id, waits.task, waits.delay_s, outcome.error,
             )  # fmt: skip
-            # Who gave it back is the first to know of that, and would take it again before anybody else hears the bell.
-            self._avoided.give_way(task, delay_s)
-            self._wakeups.due_in(delay_s)
+            # This worker is the first to know of the release, and would claim the job again before others hear the bell.
+            self._avoided.give_way(waits.task, waits.delay_s)
+            self._wakeups.due_in(waits.delay_s)
             self._written([outcome])
         else:
             failed = outcome._replace(verdict=outcome.otherwise or Verdict.DEAD)
@@ -336,9 +340,9 @@ class Finisher:
                     kept=[outcome.keeps for outcome in missing],
                 ),
             )
-            for job_id, state in found:
-                kept.add(job_id)
-                self.counts[state] += 1
+            for end in found:
+                kept.add(end.id)
+                self.counts[end.state] += 1
         for outcome in missing:
             if outcome.job_id not in kept:
                 _tell_lost(outcome)

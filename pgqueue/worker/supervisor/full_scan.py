@@ -88,14 +88,12 @@ class FullScan:
 
     async def _scan(self, connection: WorkConnection) -> bool:
         since = self._cursors.snapshot()
-        ((queues, priorities, seqs, took_s),) = await connection.run(
-            self._queries.heads(queues=self._queues, unknown=self._avoided.names())
-        )
+        (heads,) = await connection.run(self._queries.heads(queues=self._queues, unknown=self._avoided.names()))
         # Of the last two the smaller: the machine may have been busy elsewhere.
-        self._cost_s, self._latest_s = min(took_s, self._latest_s), took_s
+        self._cost_s, self._latest_s = min(heads.took_s, self._latest_s), heads.took_s
         self._due_at = time.monotonic() + pause_s(self._cost_s)
-        self._cursors.rewind(zip(queues, priorities, seqs, strict=True), since=since)
-        return bool(queues)
+        self._cursors.rewind(zip(heads.queues, heads.priorities, heads.seqs, strict=True), since=since)
+        return bool(heads.queues)
 
 
 def pause_s(cost_s: float) -> float:

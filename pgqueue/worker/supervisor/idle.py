@@ -1,6 +1,6 @@
 """How a claimer sleeps when the queue brings nothing, and what wakes it.
 
-A worker says in its row that it sleeps, and who defers a job rings only if some row says so. Each look at the queue is an
+A worker says in its row that it sleeps, and a defer rings only if some row says so. Each look at the queue is an
 event; what follows it depends on the state.
 
 state    nothing there               nothing, and a bell rang    jobs     jobs for AWAKE_S without a pause
@@ -18,7 +18,7 @@ The races, and what closes them:
 
 * A defer reads the row before it is marked, and commits before the next look: the look that follows MARKED finds its job.
 * It commits after that look: the brief wait ends in a second look, and longer and longer waits up to the polls in others.
-* A bell rang for a job whose row somebody else holds for the moment: RUNG begins the brief waits anew.
+* A bell rang for a job whose row another session has locked: RUNG begins the brief waits again.
 * A bell rang for a job that falls due in a moment: the promotion learns when.
 * A bell rings while a look or a promotion is under way: `hear` takes it off before the look, so it is still there for the wait.
 """
@@ -35,7 +35,7 @@ from pgqueue.worker.supervisor.wakeups import Wakeups
 SECOND_LOOK_S = 0.05  # longer than an autocommit INSERT takes from its snapshot to its commit, on a good disk
 LATER_LOOK = 4  # times as long until the next look, up to a poll: on a slow disk that commit takes a while
 BELL_AHEAD_S = 10.0  # insert.sql rings for jobs that are due within this time
-LOCKED_LOOK_S = 0.05  # until the next look for a due job that somebody else has locked
+LOCKED_LOOK_S = 0.05  # until the next look for a due job that another session has locked
 AWAKE_S = 0.5  # busy for this long without a pause: the mark comes off
 BURST_POLL_S = 0.2  # a burst ends soon after the last job, which may be another worker's
 
@@ -43,7 +43,7 @@ BURST_POLL_S = 0.2  # a burst ends soon after the last job, which may be another
 class Sleep(Enum):
     """What was done last about the sleep."""
 
-    AWAKE = auto()  # the row bears no mark: nobody rings for this worker
+    AWAKE = auto()  # the row has no mark: no defer rings for this worker
     MARKED = auto()  # the row says that it sleeps, and the queue is looked at once more
     RUNG = auto()  # a bell was answered by a promotion, and the queue is looked at once more
     WAITING = auto()
@@ -102,7 +102,7 @@ class Idle:
 
     def found_jobs(self) -> Step:
         """Jobs came."""
-        # Heard or not yet: under a steady load a claim is often there before the bell that comes after it for nothing.
+        # Heard or not yet: under a steady load a claim often comes before its bell, which is then needless.
         self.wakeups.unanswered = False
         self._alarms.answered(for_nothing=False)
         now = time.monotonic()
@@ -130,8 +130,8 @@ class Idle:
 
     def answered(self) -> None:
         """The promotion that answers the bell is done."""
-        # Brief waits again: the bell may have been for a job that we skipped, as who came too late to promote it holds its
-        # row until the end of his statement.
+        # Brief waits again: the bell may have been for a job that we skipped, because another worker that came too late to
+        # promote it holds its row until the end of its statement.
         self.state = Sleep.RUNG
 
     async def wait(self, *, at_most_s: float = math.inf) -> None:
@@ -157,7 +157,7 @@ class Idle:
     def promoted(self, count: int, next_due_s: float | None) -> None:
         """So many jobs were made runnable; the next one falls due after so long."""
         if next_due_s is not None and next_due_s <= 0 and not count:
-            next_due_s = LOCKED_LOOK_S  # somebody has locked its row, as who cancels it in a long transaction
+            next_due_s = LOCKED_LOOK_S  # its row is locked, as by a cancel in a long transaction
         self.wakeups.next_due_at = None if next_due_s is None else time.monotonic() + max(0.0, next_due_s)
         if count:
             self.wakeups.doorbell.set()

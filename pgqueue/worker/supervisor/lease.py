@@ -1,8 +1,8 @@
 """The right to run jobs: this worker's row is its lease, renewed on the control connection.
 
-Correctness never rests on who is thought dead: every write is fenced by claim token and worker. The lease only decides how
+Correctness never rests on which worker is thought dead: every write is fenced by claim token and worker. The lease only decides how
 soon the jobs of a vanished worker run elsewhere. A worker is dead when its lease has run out on the database's clock, or
-when its session lock was free for longer than any reconnect takes; and nobody is declared dead by one who was not heard
+when its session lock was free for longer than any reconnect takes; and no worker is declared dead by one that was not heard
 itself just before, or a pause of the whole server would cost every worker but one its jobs. The same statement that
 renews our lease looks at the others, so an idle worker needs no other.
 
@@ -38,7 +38,7 @@ logger = logging.getLogger("pgqueue.worker")
 
 
 class Lease:
-    """Keeps one worker's row alive. `tally` is told with it; `connections` are the others of this worker, and `on_lost` drops
+    """Keeps one worker's row alive. `tally` is reported with it; `connections` are the others of this worker, and `on_lost` drops
     what it holds.
     """
 
@@ -81,7 +81,7 @@ class Lease:
         await self._connect()
 
     async def run(self) -> None:
-        """Beat and listen for ever, through every loss of the connection."""
+        """Beat and listen, through every loss of the connection."""
         pacing = RetryPacing(self._troubles)
         while True:
             try:
@@ -95,7 +95,7 @@ class Lease:
                     await self._doorbell.wait(max(0.0, self._beat_at + HEARTBEAT_S - time.monotonic()))
                 pacing.passed()
             except TRANSIENT as error:
-                # A router that forgot this connection forgot the others too: the next statement there would wait for nothing.
+                # A router that forgot this connection forgot the others too: the next statement there would wait in vain.
                 for connection in self._connections:
                     connection.renew()
                 await self._control.close()
@@ -103,7 +103,7 @@ class Lease:
 
     async def stop(self) -> None:
         """Sign out: the row goes if no job is left under it."""
-        self._beat_at = 0.0  # the last counts are still to be told
+        self._beat_at = 0.0  # the last counts are still to be reported
         for step in self._beat_if_due, self._depart:
             try:
                 if self._control.opened:
@@ -135,17 +135,17 @@ class Lease:
         if self._identity.confirmed_at is None:
             await self._register()
         self._beat_at = 0.0
-        self._wakeups.ring()  # whatever rang while nobody listened: look once
+        self._wakeups.ring()  # notifications may have been missed: look once
 
     async def _try_lock(self) -> bool:
         """Never waits: advisory locks have no owner, and a stranger who holds ours must not keep us from the lease.
 
         It may also be our last session, which the server still takes for alive; so each heartbeat tries again.
         """
-        ((locked,),) = await self._control.run(self._queries.lock(self._identity.lock_key))
+        (locked,) = await self._control.run(self._queries.lock(self._identity.lock_key))
         if not locked:
             logger.warning("another session holds this worker's session lock; until it is free the lease alone counts")
-        return bool(locked)
+        return locked
 
     async def _register(self) -> None:
         await self._control.run(
@@ -188,16 +188,16 @@ class Lease:
             # A lease must not hang on figures.
             logger.warning("counting %s: %s; they are left out of the figures", dict(news), error)
             answer = await self._control.run(beat(look=False, **dict.fromkeys(says, 0)))
-        ((state, expired, sessionless, next_due_s, orphaning),) = answer
-        if state is None:
+        (heard,) = answer
+        if heard.state is None:
             await self._lost()
             return False
-        self._tally.told(news)
+        self._tally.reported(news)
         was_mute, self._identity.confirmed_at = not self._identity.confirmed, sent_at
         if was_mute:
             self._wakeups.ring()  # claims were put off until now
-        self._wakeups.due_in(next_due_s)
-        await self._rescue.look_after(expired, sessionless, orphaning or [])
+        self._wakeups.due_in(heard.next_due_s)
+        await self._rescue.look_after(heard.expired, heard.sessionless, heard.orphaning or [])
         return True
 
     def _asks_jobs(self) -> tuple[bool, float]:

@@ -1,4 +1,4 @@
-"""What some worker has to do now and then: history's partitions, old counters, cancels to pass on, jobs nobody holds.
+"""What some worker has to do now and then: partitions of history, old counters, cancels to deliver, jobs that no worker holds.
 
 Each chore's step does one round; only `run` sleeps. Whichever supervisor gets the lock does the day's partitions.
 """
@@ -24,7 +24,7 @@ from pgqueue.worker.supervisor.outcome_queue import OutcomeQueue
 logger = logging.getLogger("pgqueue.worker")
 
 # How often the jobs the database thinks we run are compared with those we do. That reads an index entry of every job of ours that
-# ended since the last vacuum, and no claim can pass meanwhile: 100 ms after 450,000 of them, and more beside an old snapshot.
+# ended since the last vacuum, and no claim can pass meanwhile: 100 ms after 450,000 of them, and more with an old snapshot.
 HELD_S = 300.0
 HELD_ALERT_S = 15.0  # while it is likely that some are missing:
 ALERT_S = 60.0  # after a lost connection, the one thing that is known to lose a claim's answer
@@ -76,7 +76,7 @@ class Maintenance:
         self._alert_until = 0.0
 
     async def run(self) -> None:
-        """Do what is due, for ever."""
+        """Do what is due, again and again."""
         while True:
             if self._connection.lost != self._lost_seen:  # a claim's answer may have been lost with the connection
                 self._lost_seen = self._connection.lost
@@ -103,7 +103,7 @@ class Maintenance:
         """Tell of what the server refuses, and again only when it passed or gives another reason: it may go on for days."""
         what = chore.__name__.replace("_", " ")
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        if not db.is_refusal(error):  # the claimer and the finisher tell of the database's absence
+        if not db.is_refusal(error):  # the claimer and the finisher log that the database is away
             logger.debug("%s: %s; again later", what, reason)
             return
         before, times = self._failing.get(chore, ("", 0))
@@ -118,10 +118,11 @@ class Maintenance:
     async def deliver_cancels(self) -> None:
         """Tell children of running jobs that somebody asked to cancel. Asked of the database, never of a notification alone."""
         if ids := self._children.cancels.open():
-            self._children.cancels.pass_on(await self._connection.run(self._queries.cancels(ids)))
+            asked = await self._connection.run(self._queries.cancels(ids))
+            self._children.cancels.deliver(asked)
 
     async def reconcile_held_jobs(self) -> None:
-        """Give back jobs that the database counts as ours and nobody here has: the answer to their claim was lost.
+        """Release jobs that the database counts as ours and that are not here: the answer to their claim was lost.
 
         The claim and this question travel on one connection, one after the other; a claim that was still under way when
         its connection broke is found by a later round.
@@ -129,21 +130,22 @@ class Maintenance:
         rows = await self._connection.run(self._queries.held(worker=self._identity.worker))
         self._every[self.reconcile_held_jobs] = HELD_ALERT_S if time.monotonic() < self._alert_until else HELD_S
         ours = self._children.holds() | self._finisher.holds()
-        lost = [Outcome(id_, token, Verdict.RELEASE) for id_, token in rows if id_ not in ours]
+        lost = [Outcome(job.id, job.claim_token, Verdict.RELEASE) for job in rows if job.id not in ours]
         if lost:
             logger.warning("%d jobs were claimed but never arrived here; they are released", len(lost))
             self._outcome_queue.deliver(lost)
 
     async def check_notify_queue(self) -> None:
         """Tell when notifications pile up: above a half pgqueue rings no more, and when all is in use every other NOTIFY fails."""
-        ((share, who),) = await self._connection.run(self._queries.bells(share=NOTIFY_SHARE))
-        if share <= NOTIFY_SHARE:
+        (notify,) = await self._connection.run(self._queries.bells(share=NOTIFY_SHARE))
+        if notify.share <= NOTIFY_SHARE:
             self._told_share = 0.0
-        elif share >= self._told_share + BELLS_STEP:
-            self._told_share = share
+        elif notify.share >= self._told_share + BELLS_STEP:
+            self._told_share = notify.share
             logger.warning(
                 "the notify queue is %.0f%% full: a session that listens does not read, as it stays in a transaction or is "
-                "frozen. From 50%% on workers and callers poll. The oldest transaction: %s", 100 * share, who or "none",
+                "frozen. From 50%% on workers and callers poll. The oldest transaction: %s", 100 * notify.share,
+                notify.who or "none",
             )  # fmt: skip
 
     async def maintain_partitions(self) -> None:

@@ -98,7 +98,7 @@ class WorkerParts:
         """Sign in; raises SchemaError, or what the connection raises."""
         async with await db.connect_async(self._app.dsn) as conn:
             await db.run_async(conn, schema.check(self._app.queries, schema=self._app.config.schema))
-            ((allowed,),) = await db.run_async(conn, self._app.queries.connections_allowed())
+            (allowed,) = await db.run_async(conn, self._app.queries.connections_allowed())
             if told := db.narrow_encoding(conn):
                 logger.warning("%s", told)
         await self._lease.start()
@@ -112,7 +112,7 @@ class WorkerParts:
             await connection.close()
 
     def _start_over(self) -> None:
-        """The lease was lost: what the children do counts for nothing."""
+        """The lease was lost: what the children do no longer counts."""
         self.finisher.forget()
         self._children.abandon(**self._identity.for_children())
 

@@ -1,4 +1,4 @@
-"""What cannot work or is probably not meant as it was said, told when a worker starts."""
+"""What cannot work, or is probably a mistake, reported when a worker starts."""
 
 import resource
 from collections.abc import Iterator

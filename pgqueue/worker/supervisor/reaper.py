@@ -1,4 +1,4 @@
-"""Waits for processes that nobody else waits for: what tasks leave behind goes to the first process of a container.
+"""Waits for processes that have no other parent: what tasks leave behind goes to the first process of a container.
 
 That is often the worker itself. Each end that is not waited for stays in the kernel's table, until no process can be started.
 """
@@ -37,7 +37,7 @@ class Reaper:
         self._seen: set[int] = set()
 
     async def run(self) -> None:
-        """Look for ever."""
+        """Reap again and again."""
         while True:
             self.reap()
             await asyncio.sleep(REAP_S)

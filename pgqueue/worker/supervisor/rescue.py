@@ -27,7 +27,7 @@ class Rescue:
         self._wakeups = wakeups
 
     async def look_after(self, expired: Sequence[str], sessionless: Sequence[str], orphaning: Sequence[str]) -> None:
-        """Workers whose lease ran out, whose session lock is free, and who are dead and still hold jobs."""
+        """Workers whose lease expired, whose session lock is free, and dead ones that still hold jobs."""
         if sessionless:
             await self._control.run(self._queries.suspect(sessionless))
         if expired:
@@ -38,17 +38,21 @@ class Rescue:
             except db.DatabaseError as error:
                 if db.is_of_the_moment(error) and not isinstance(error, db.Blocked):
                     raise
-                # Who looks at the jobs next finds them again; meanwhile this worker's lease goes on.
+                # The next heartbeat that asks the jobs finds them again; until then this worker keeps its lease.
                 self._troubles.log("rescuing the jobs of dead workers", error)
 
     async def _declare_dead(self, expired: Sequence[str]) -> None:
-        for worker, name, ended in await self._control.run(self._queries.bury(expired, grace_s=GRACE_S)):
-            logger.warning("worker %s (%s) is dead; %d of its sessions were ended", name, worker, ended)
+        for dead in await self._control.run(self._queries.bury(expired, grace_s=GRACE_S)):
+            logger.warning("worker %s (%s) is dead; %d of its sessions were ended", dead.name, dead.id, dead.sessions)
 
     async def _take_back(self, workers: Sequence[str]) -> None:
         while True:
-            ((returned, ended, _),) = await self._control.run(self._queries.rescue(workers, crash_cap=CRASH_CAP))
-            if not returned and not ended:
+            (rescued,) = await self._control.run(self._queries.rescue(workers, crash_cap=CRASH_CAP))
+            if not rescued.returned and not rescued.ended:
                 return
-            logger.warning("rescued %d jobs from dead workers; %d more are quarantined or cancelled", returned, ended)
+            logger.warning(
+                "rescued %d jobs from dead workers; %d more are quarantined or cancelled",
+                rescued.returned,
+                rescued.ended,
+            )
             self._wakeups.ring()

@@ -18,7 +18,7 @@ class RestartPacing:
         self._over = asyncio.Event()
 
     def started(self, took_s: float) -> None:
-        """A child has started: whatever kept others from it is gone, so nobody waits any longer."""
+        """A child has started: whatever kept others from it is gone, so no start waits any longer."""
         self._slowest_s = max(self._slowest_s, took_s)
         self.limit_s = max(START_S, START_FACTOR * self._slowest_s)
         self._next_at = 0.0

@@ -11,7 +11,7 @@ from pgqueue.worker.supervisor.connection import WorkConnection
 
 T = TypeVar("T")
 REFUSED = "refused"  # the cause of a failure that is neither the task's nor the process's
-ENOUGH = 10  # refusals that say nothing of values, and not one that was taken: then it is nobody's fault
+ENOUGH = 10  # refusals that say nothing of values, and not one that was taken: then no single value is at fault
 MAX_REFUSAL = 500  # characters of what the database said
 
 
@@ -53,7 +53,7 @@ async def sift(send: Callable[[Sequence[T]], Awaitable[None]], batch: Sequence[T
     """Send a batch, in parts if it must be, and return what was refused.
 
     Where the error is not one of values, or there is but one in the batch, the statement is sent with nothing first, and raises
-    this if that is refused as well; also if so many parts of one were refused and nothing has passed.
+    this if that is refused as well; also if ENOUGH parts of one were refused and nothing has passed.
     """
     try:
         await send(batch)
@@ -61,7 +61,7 @@ async def sift(send: Callable[[Sequence[T]], Awaitable[None]], batch: Sequence[T
         if not refused.of_values or len(batch) == 1:
             await send([])
         if not refused.of_values:
-            batch = random.sample(batch, len(batch))  # so that those who would pass are met some time
+            batch = random.sample(batch, len(batch))  # so that those that would pass have their turn some time
         elif len(batch) == 1:
             return [(batch[0], refused)]
     else:

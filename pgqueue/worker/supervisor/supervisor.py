@@ -34,7 +34,7 @@ LAST_WORDS_S = 5.0  # for writing outcomes back at the end; what is not written 
 
 
 class Supervisor:
-    """Starts the children and, once one of them has told the app's settings, the other parts.
+    """Starts the children and, once one of them has sent the app's settings, the other parts.
 
     `greet` gets the banner when the worker is ready.
     """
@@ -71,7 +71,7 @@ class Supervisor:
                 await parts.close()
 
     def _account(self) -> None:
-        """Tell what was done and could not be recorded, by the exit code too where somebody waits for it."""
+        """Log what was done and could not be recorded; a burst fails with it."""
         if self._left is not None:
             if self._settings.burst:
                 raise PgQueueError(self._left)

@@ -50,7 +50,7 @@ class TimedOutJobs:
             child.send("ask_policy", case.job, CAUSE, case.error)
 
     def answered(self, job_id: str) -> bool:
-        """The outcome of this job came. False: nobody asked for it."""
+        """The outcome of this job came. False: it was not asked for."""
         return self._asked.pop(job_id, None) is not None
 
     def ended(self, child: ChildHandle) -> None:

@@ -33,7 +33,7 @@ class Wakeups:
     """Supervisor to claimer and lease: no more jobs are claimed."""
 
     def ring(self) -> None:
-        """Somebody rang, or may have."""
+        """A notification came, or may have."""
         self.unanswered = True
         self.doorbell.set()
         self.capacity.set()
@@ -51,4 +51,4 @@ class Wakeups:
         at = time.monotonic() + max(0.0, seconds)
         if self.next_due_at is None or at < self.next_due_at - DUE_NOISE_S:
             self.next_due_at = at
-            self.doorbell.set()  # who sleeps must sleep shorter
+            self.doorbell.set()  # a sleeping claimer must wake up earlier
