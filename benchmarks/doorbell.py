@@ -135,7 +135,7 @@ def _races(bench: Bench) -> Iterator[Measurement]:
     """A lost wake-up: a job waits for more than a second, and its worker starts nothing meanwhile."""
     with worker(bench, "-c", "1"):
         jobs = _race(bench)
-        while bench.ask("left") != [(False,)]:
+        while not bench.is_done():
             time.sleep(NAP_S)
     waits_ms, lost, naps = _waits(bench)
     name = f"doorbell, {jobs:,} races"

@@ -41,7 +41,7 @@ def measure(bench: Bench) -> Iterator[Measurement]:
 def _run(bench: Bench, jobs: int) -> None:
     """Returns when none is left."""
     bench.task("noop").defer_many(repeat((), jobs))
-    while bench.ask("left") != [(False,)]:
+    while not bench.is_done():
         time.sleep(LOOK_S)
 
 

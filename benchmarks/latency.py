@@ -73,4 +73,4 @@ def _lateness_ms(bench: Bench) -> list[float]:
         time.sleep(ASLEEP_S)
         jobs = range(bench.count(DELAYED, least=10))
         ids = [wall_s.options(delay=random.uniform(*DELAYS_S)).defer().id for _ in jobs]
-        return [(began_s - run_at.timestamp()) * 1000 for _, began_s, run_at in latency.returned(bench, ids)]
+        return [(job.result - job.run_at.timestamp()) * 1000 for job in latency.returned(bench, ids)]

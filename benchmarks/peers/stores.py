@@ -80,7 +80,7 @@ class Postgres:
                 place.close()
 
     def settings(self) -> dict[str, str]:
-        return dict(db.run(self.admin, App().queries.bench("settings")))
+        return {each.name: each.value for each in db.run(self.admin, App().queries.bench_settings())}
 
     def close(self) -> None:
         self.admin.close()

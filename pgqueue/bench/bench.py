@@ -1,11 +1,9 @@
 """What every measurement is given: an App whose tables are its own, and how much to do in them."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from pgqueue import db
 from pgqueue.app import App
-from pgqueue.queries import Rows
 from pgqueue.task import AnyTask
 
 FULL = 100_000  # jobs of a drain at scale 1, at which a figure's targets are stated
@@ -33,12 +31,11 @@ class Bench:
         """A task that is measured, by its name."""
         return self.app.tasks[name]
 
-    def ask(self, question: str, **params: Any) -> Rows:
-        """The rows that one file of sql/bench finds."""
-        rows: Rows = self.app.run(self.app.queries.bench(question, **params))
-        return rows
+    def is_done(self) -> bool:
+        """No job is left."""
+        return self.app.run(self.app.queries.bench_left()) == [False]
 
     def empty(self) -> None:
         """Forget all jobs, so that each sample starts from the same tables."""
         with db.connect(self.app.dsn) as conn:
-            db.run(conn, self.app.queries.bench("empty"))
+            db.run(conn, self.app.queries.bench_empty())

@@ -2,7 +2,7 @@
 
 import time
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import accumulate, repeat
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ from pgqueue.bench import floor
 from pgqueue.bench.bench import FULL, Bench
 from pgqueue.bench.measurement import Measurement, typical
 from pgqueue.bench.worker import worker
-from pgqueue.queries import Rows
+from pgqueue.queries.bench import RecordedBatch
 
 DRAIN_POLL_S = 0.05  # how often the end is looked for; the rate itself comes from the rows
 
@@ -59,16 +59,17 @@ def drained(
     """
     with worker(bench, *options):
         began = time.perf_counter()
-        while bench.ask("left") != [(False,)]:
+        while not bench.is_done():
             time.sleep(DRAIN_POLL_S)
         from_ready = jobs / (time.perf_counter() - began)
-    return Rates(_recorded(bench.ask("batches", task=told_by), each=each, places=places) or from_ready, from_ready)
+    batches = bench.app.run(bench.app.queries.bench_batches(task=told_by))
+    return Rates(_recorded(batches, each=each, places=places) or from_ready, from_ready)
 
 
-def _recorded(batches: Rows, *, each: int, places: int) -> float | None:
+def _recorded(batches: Sequence[RecordedBatch], *, each: int, places: int) -> float | None:
     """Jobs a second from the batch that fills the places to the last one; None when these are the same."""
-    ended = list(accumulate(rows for _, rows in batches))
+    ended = list(accumulate(batch.jobs for batch in batches))
     first = bisect_left(ended, places)
     if first >= len(batches) - 1:
         return None
-    return float(each * (ended[-1] - ended[first]) / (batches[-1][0] - batches[first][0]))
+    return each * (ended[-1] - ended[first]) / (batches[-1].at_s - batches[first].at_s)

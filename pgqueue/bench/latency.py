@@ -3,7 +3,6 @@
 import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
 from statistics import median
 
 from pgqueue.bench import floor
@@ -11,6 +10,7 @@ from pgqueue.bench.bench import Bench
 from pgqueue.bench.measurement import Measurement, Target, at_most, percentile, typical
 from pgqueue.bench.worker import worker
 from pgqueue.errors import PgQueueError
+from pgqueue.queries.bench import ReturnedNumber
 
 JOBS = 300
 SPACING_S = (0.02, 0.05)  # uneven, so that nothing the worker does at fixed times falls together with the samples
@@ -18,8 +18,6 @@ ASLEEP_S = 2.0  # until all children are up and the worker has gone to sleep
 JOBS_END_S = 30.0
 TARGETS = {50: at_most(1.5), 99: at_most(5)}  # ms
 NONE: dict[int, Target | None] = {50: None, 99: None}
-
-Row = tuple[str, float, datetime]  # id, what the task returned, run_at
 
 
 def measure(bench: Bench) -> Iterator[Measurement]:
@@ -76,13 +74,13 @@ def starts_ms(bench: Bench, jobs: int) -> list[float]:
     """From the time a call of `defer` is due to the first line of the task."""
     bench.task("monotonic_ns").defer()  # connects
     due_ns = {bench.task("monotonic_ns").defer().id: at_ns for at_ns in paced(jobs)}
-    return [(began_ns - due_ns[id_]) / 1e6 for id_, began_ns, _ in returned(bench, list(due_ns))]
+    return [(job.result - due_ns[job.id]) / 1e6 for job in returned(bench, list(due_ns))]
 
 
-def returned(bench: Bench, ids: list[str]) -> list[Row]:
+def returned(bench: Bench, ids: list[str]) -> list[ReturnedNumber]:
     """What the jobs' tasks returned, once all have; raises PgQueueError if some do not end."""
     deadline = time.monotonic() + JOBS_END_S
-    while len(rows := bench.ask("returned", ids=ids)) < len(ids):
+    while len(rows := bench.app.run(bench.app.queries.bench_returned(ids=ids))) < len(ids):
         if time.monotonic() > deadline:
             raise PgQueueError(f"{len(ids) - len(rows)} of {len(ids)} jobs have not ended within {JOBS_END_S:.0f} s")
         time.sleep(0.1)

@@ -30,11 +30,12 @@ def scratch(*, jobs: int, repeat: int, concurrency: int) -> Iterator[Bench]:
 
 def _check_right(app: App) -> None:
     with db.connect(app.dsn) as conn:
-        ((role, database, allowed),) = db.run(conn, app.queries.bench("may_create"))
-    if not allowed:
+        (creator,) = db.run(conn, app.queries.bench_may_create())
+    if not creator.allowed:
+        role = creator.role
         raise NotAllowed(
-            f"{role} may not create the schema that the measurements need: grant create on database {database} to {role}, "
-            "or name another database"
+            f"{role} may not create the schema that the measurements need: grant create on database {creator.database} to "
+            f"{role}, or name another database"
         )
 
 
@@ -43,6 +44,6 @@ def _drop(app: App) -> None:
     held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
     try:
         with db.connect(app.dsn) as conn:
-            db.run(conn, app.queries.bench("drop"))
+            db.run(conn, app.queries.bench_drop())
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, held)

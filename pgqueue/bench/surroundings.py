@@ -12,7 +12,8 @@ from pgqueue.bench.bench import Bench
 
 def surroundings(bench: Bench) -> dict[str, Any]:
     """The versions, the machine that measured, and the server's settings that its speed depends on most."""
-    return machine() | {"server": dict(bench.ask("settings")), "repeat": bench.repeat}
+    settings = bench.app.run(bench.app.queries.bench_settings())
+    return machine() | {"server": {each.name: each.value for each in settings}, "repeat": bench.repeat}
 
 
 def machine() -> dict[str, Any]:

@@ -3,6 +3,7 @@
 One class for each folder of sql/, and for that of the doctor; Queries is all of them.
 """
 
+from pgqueue.queries.bench import BenchQueries
 from pgqueue.queries.client import ClientQueries
 from pgqueue.queries.doctor import DoctorQueries
 from pgqueue.queries.lease import LeaseQueries
@@ -12,7 +13,7 @@ from pgqueue.queries.statement import LOCK_CLASS, Row, Rows, Statement, Steps, a
 from pgqueue.queries.worker import CLAIM_BYTES, WorkerQueries
 
 
-class Queries(ClientQueries, WorkerQueries, LeaseQueries, OpsQueries, DoctorQueries, SchemaQueries):
+class Queries(ClientQueries, WorkerQueries, LeaseQueries, OpsQueries, DoctorQueries, SchemaQueries, BenchQueries):
     """All statements for one schema."""
 
 

@@ -230,7 +230,7 @@ def listed(states: Iterable[State]) -> str:
 
 
 class OpsQueries(Texts):
-    """Questions and orders: the files of sql/ops, and sql/bench for the measurements."""
+    """Questions and orders: the files of sql/ops."""
 
     def cancel(self, job_id: str, *, reason: str, kill: bool = False) -> Statement[Row]:
         return self._say("ops/cancel", id=job_id, reason=reason, kill=kill)
@@ -315,7 +315,3 @@ class OpsQueries(Texts):
 
     def stats_failures(self, *, limit: int) -> Statement[Failure]:
         return self._say("ops/stats_failures", Failure, limit=limit)
-
-    def bench(self, question: str, **params: Any) -> Statement[Any]:
-        """One file of sql/bench."""
-        return self._say(f"bench/{question}", **params)
