@@ -130,14 +130,14 @@ class App:
         options as for Task.options; what they leave open is as the task says, if this app knows it.
         """
         call, made = self._by_name(task, args, kwargs, options)
-        return self.place(task, call, options=made)
+        return self.insert(task, call, options=made)
 
     async def enqueue_async(
         self, task: str, args: Iterable[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any
     ) -> Job[Any]:
         """As `enqueue`, for asyncio."""
         call, made = self._by_name(task, args, kwargs, options)
-        return await self.place_async(task, call, options=made)
+        return await self.insert_async(task, call, options=made)
 
     def _by_name(
         self, task: str, args: Iterable[Any], kwargs: Mapping[str, Any] | None, options: dict[str, Any]
@@ -161,19 +161,19 @@ class App:
             return options
         return replace(options, headers={**(options.headers or {}), MARKS: known.marks})
 
-    def place(self, task: str, call: Call, *, options: Options) -> Job[Any]:
+    def insert(self, task: str, call: Call, *, options: Options) -> Job[Any]:
         """Insert one encoded call; Task.defer and enqueue end here."""
         job_id, options = new_id(), self._marked(task, options)
         allowance = self._database.allowance(silence_s=db.SILENCE_S)
         try:
             with self._database.door(options.conn, allowance) as (conn, ring):
                 steps = enqueue_one(self.queries, task, call, job_id=job_id, options=options, ring=ring)
-                placed = db.run(conn, steps)
+                inserted = db.run(conn, steps)
         except db.DatabaseError as error:
-            return self._place_again(task, call, job_id, options, error, allowance)
-        return Job(placed.id, task, placed.created, self)
+            return self._insert_again(task, call, job_id, options, error, allowance)
+        return Job(inserted.id, task, inserted.created, self)
 
-    def _place_again(
+    def _insert_again(
         self, task: str, call: Call, job_id: str, options: Options, error: Any = None, allowance: Any = None
     ) -> Job[Any]:
         tries = self._tries(task, call, job_id, options, allowance)
@@ -184,29 +184,29 @@ class App:
             for attempt in self._database.again(tries):
                 with attempt, self._database.transaction(tries) as (conn, ring):
                     steps = enqueue_again(self.queries, task, call, job_id=job_id, options=options, ring=ring)
-                    placed = db.run(conn, steps)
-        return Job(placed.id, task, placed.created, self)
+                    inserted = db.run(conn, steps)
+        return Job(inserted.id, task, inserted.created, self)
 
     def _tries(self, task: str, call: Call, job_id: str, options: Options, allowance: Any) -> Tries:
         repeats = (
-            partial(self._place_again, task, call, job_id, options),
-            partial(self._place_again_async, task, call, job_id, options),
+            partial(self._insert_again, task, call, job_id, options),
+            partial(self._insert_again_async, task, call, job_id, options),
         )
         return self._database.tries(options.conn, allowance, job_id=job_id, repeats=repeats)
 
-    async def place_async(self, task: str, call: Call, *, options: Options) -> Job[Any]:
-        """As `place`, for asyncio."""
+    async def insert_async(self, task: str, call: Call, *, options: Options) -> Job[Any]:
+        """As `insert`, for asyncio."""
         job_id, options = new_id(), self._marked(task, options)
         allowance = self._database.allowance(silence_s=db.SILENCE_S)
         try:
             async with self._database.door_async(options.conn, allowance) as (conn, ring):
                 steps = enqueue_one(self.queries, task, call, job_id=job_id, options=options, ring=ring)
-                placed = await db.run_async(conn, steps)
+                inserted = await db.run_async(conn, steps)
         except db.DatabaseError as error:
-            return await self._place_again_async(task, call, job_id, options, error, allowance)
-        return Job(placed.id, task, placed.created, self)
+            return await self._insert_again_async(task, call, job_id, options, error, allowance)
+        return Job(inserted.id, task, inserted.created, self)
 
-    async def _place_again_async(
+    async def _insert_again_async(
         self, task: str, call: Call, job_id: str, options: Options, error: Any = None, allowance: Any = None
     ) -> Job[Any]:
         tries = self._tries(task, call, job_id, options, allowance)
@@ -218,10 +218,10 @@ class App:
                 with attempt:
                     async with self._database.transaction_async(tries) as (conn, ring):
                         steps = enqueue_again(self.queries, task, call, job_id=job_id, options=options, ring=ring)
-                        placed = await db.run_async(conn, steps)
-        return Job(placed.id, task, placed.created, self)
+                        inserted = await db.run_async(conn, steps)
+        return Job(inserted.id, task, inserted.created, self)
 
-    def place_many(self, task: str, calls: Iterable[Call], *, options: Options) -> Jobs[Any]:
+    def insert_many(self, task: str, calls: Iterable[Call], *, options: Options) -> Jobs[Any]:
         """Insert many encoded calls, all or none; in the caller's transaction they share a savepoint."""
         options = self._marked(task, options)
         tries = self._database.tries(options.conn)
@@ -229,12 +229,12 @@ class App:
             if db.would_begin(conn):
                 db.run(conn, self.queries.begin())
             with conn.transaction():
-                placed = db.run(conn, enqueue_many(self.queries, task, calls, options=options, ring=ring))
-                tries.commit(placed)
-        return Jobs(placed.ids, task=task, found=placed.found, app=self)
+                inserted = db.run(conn, enqueue_many(self.queries, task, calls, options=options, ring=ring))
+                tries.commit(inserted)
+        return Jobs(inserted.ids, task=task, found=inserted.found, app=self)
 
-    async def place_many_async(self, task: str, calls: Iterable[Call], *, options: Options) -> Jobs[Any]:
-        """As `place_many`, for asyncio."""
+    async def insert_many_async(self, task: str, calls: Iterable[Call], *, options: Options) -> Jobs[Any]:
+        """As `insert_many`, for asyncio."""
         options = self._marked(task, options)
         tries = self._database.tries(options.conn)
         with tries, self._database.explained():
@@ -242,11 +242,11 @@ class App:
                 if db.would_begin(conn):
                     await db.run_async(conn, self.queries.begin())
                 async with conn.transaction():
-                    placed = await db.run_async(
+                    inserted = await db.run_async(
                         conn, enqueue_many(self.queries, task, calls, options=options, ring=ring)
                     )
-                    tries.commit(placed)
-        return Jobs(placed.ids, task=task, found=placed.found, app=self)
+                    tries.commit(inserted)
+        return Jobs(inserted.ids, task=task, found=inserted.found, app=self)
 
     def using(self, conn: db.AnyConnection) -> contextlib.AbstractContextManager[None]:
         """Within the block, defers of this thread or asyncio task go into this connection's transaction.

@@ -46,14 +46,14 @@ class Bound(Generic[P, R]):
         DatabaseUnavailable, and OutcomeUnknown where the job may be there all the same.
         """
         task = self.task
-        return task.app.place(task.name, task.encode(args, kwargs), options=self._options)
+        return task.app.insert(task.name, task.encode(args, kwargs), options=self._options)
 
     delay = defer
 
     async def defer_async(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
         """As `defer`, for asyncio."""
         task = self.task
-        return await task.app.place_async(task.name, task.encode(args, kwargs), options=self._options)
+        return await task.app.insert_async(task.name, task.encode(args, kwargs), options=self._options)
 
     def defer_many(self, calls: Iterable[tuple[Any, ...] | Mapping[str, Any]]) -> Jobs[R]:
         """Insert one job per call, all in one transaction; a call is a tuple of arguments or a dict of named ones.
@@ -62,12 +62,12 @@ class Bound(Generic[P, R]):
         With unique= they are held in memory, and equal priorities run in no particular order.
         """
         task = self.task
-        return task.app.place_many(task.name, map(task.encode_call, calls), options=self._options)
+        return task.app.insert_many(task.name, map(task.encode_call, calls), options=self._options)
 
     async def defer_many_async(self, calls: Iterable[tuple[Any, ...] | Mapping[str, Any]]) -> Jobs[R]:
         """As `defer_many`, for asyncio."""
         task = self.task
-        return await task.app.place_many_async(task.name, map(task.encode_call, calls), options=self._options)
+        return await task.app.insert_many_async(task.name, map(task.encode_call, calls), options=self._options)
 
 
 class Task(Bound[P, R], Generic[P, C, R]):

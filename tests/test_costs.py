@@ -111,7 +111,7 @@ class Counter:
         return row
 
     def rows_elsewhere(self) -> int:
-        """Inserted, updated or deleted in other tables than those of jobs and history."""
+        """InsertedRow, updated or deleted in other tables than those of jobs and history."""
         everything = "select tup_inserted + tup_updated + tup_deleted from pg_stat_database where datname = 'shop'"
         return int(self._conn.execute(everything).fetchone()[0]) - sum(self.rows("job")) - sum(self.rows("history"))
 

@@ -15,7 +15,7 @@ from pgqueue.config import Notify
 from pgqueue.errors import DuplicateJob
 from pgqueue.job import id_bytes, new_id, new_ids
 from pgqueue.queries import Queries, Statement, Steps, ask
-from pgqueue.queries.client import Inserted
+from pgqueue.queries.client import InsertedRow
 
 # Rows in one statement: about 200 kB of JSON. Calls are taken between statements, never during one, because what makes
 # them may use the same connection, and a query during COPY never returns.
@@ -25,14 +25,14 @@ COPY_CHUNK = 10_000  # rows in one COPY: measured a quarter faster than 1,000, a
 Call = tuple[str, str]  # (args, kwargs) as JSON text
 
 
-class Placed(NamedTuple):
+class Inserted(NamedTuple):
     """Where one call ended up: the id of its job, or of the live one that held its unique key."""
 
     id: str
     created: bool
 
 
-class PlacedMany(NamedTuple):
+class InsertedMany(NamedTuple):
     """Where many calls ended up: 16 bytes of id each, and the positions whose key was taken by a job that was there before."""
 
     ids: bytes
@@ -55,7 +55,7 @@ def _digest(*parts: str) -> str:
 
 def enqueue_one(
     queries: Queries, task: str, call: Call, *, job_id: str, options: Options, ring: Notify, again: bool = False
-) -> Steps[Placed]:
+) -> Steps[Inserted]:
     """Insert one job and ring; raises DuplicateJob if asked to. again: it may be there already."""
     key = unique_key(options.unique, task=task, call=call)
     row = {
@@ -68,31 +68,31 @@ def enqueue_one(
     }
     if key is None:
         yield queries.insert_one(row, on_duplicate="same" if again else "none", ring=ring)
-        return Placed(job_id, created=True)
-    (placed,) = yield from _insert_unique(
+        return Inserted(job_id, created=True)
+    (inserted,) = yield from _insert_unique(
         lambda conflict: queries.insert_one(row, on_duplicate=conflict, ring=ring),
         [row],
         queries=queries,
         options=options,
     )
-    return placed
+    return inserted
 
 
 def enqueue_again(
     queries: Queries, task: str, call: Call, *, job_id: str, options: Options, ring: Notify
-) -> Steps[Placed]:
+) -> Steps[Inserted]:
     """As `enqueue_one`, after a try whose answer was lost: the id tells whether it arrived. In a transaction of its own.
 
     The job may have ended since, so its table alone does not tell. And it may end while we insert: the insert waits for a
     first try that is still under way, so that only a look after it sees all there is.
     """
     if (yield from _ended(queries, job_id)):
-        return Placed(job_id, created=True)
+        return Inserted(job_id, created=True)
     yield queries.savepoint("begin")
-    placed = yield from enqueue_one(queries, task, call, job_id=job_id, options=options, ring=ring, again=True)
+    inserted = yield from enqueue_one(queries, task, call, job_id=job_id, options=options, ring=ring, again=True)
     ended = yield from _ended(queries, job_id)
     yield queries.savepoint("rollback" if ended else "release")
-    return Placed(job_id, created=True) if ended else placed
+    return Inserted(job_id, created=True) if ended else inserted
 
 
 def _ended(queries: Queries, job_id: str) -> Steps[bool]:
@@ -101,7 +101,7 @@ def _ended(queries: Queries, job_id: str) -> Steps[bool]:
 
 def enqueue_many(
     queries: Queries, task: str, calls: Iterable[Call], *, options: Options, ring: Notify
-) -> Steps[PlacedMany]:
+) -> Steps[InsertedMany]:
     """Insert any number of jobs; the caller sees to it that the steps run in one transaction.
 
     In order and streamed, unless they have unique keys: those are held in memory and inserted in the order of the keys.
@@ -113,29 +113,29 @@ def enqueue_many(
     keys = [unique_key(options.unique, task=task, call=call) or "" for call in held]
     # All inserters take their keys in one order, across statements too, or two of them deadlock.
     order = sorted(range(len(held)), key=keys.__getitem__)
-    placed: dict[int, Placed] = {}
+    inserted: dict[int, Inserted] = {}
     for start in range(0, len(order), CHUNK):
-        places = order[start : start + CHUNK]
+        indexes = order[start : start + CHUNK]
         rows = [
             {
                 "id": new_id(),
                 "task": task,
-                "args": held[place][0],
-                "kwargs": held[place][1],
-                "unique_key": keys[place],
+                "args": held[index][0],
+                "kwargs": held[index][1],
+                "unique_key": keys[index],
                 **columns,
             }
-            for place in places
+            for index in indexes
         ]
         jobs = yield from _insert_chunk(queries, rows, options=options, ring=ring)
-        placed.update(zip(places, jobs, strict=True))
-    found = frozenset(place for place, job in placed.items() if not job.created)
-    return PlacedMany(b"".join(id_bytes(placed[place].id) for place in range(len(held))), found)
+        inserted.update(zip(indexes, jobs, strict=True))
+    found = frozenset(index for index, job in inserted.items() if not job.created)
+    return InsertedMany(b"".join(id_bytes(inserted[index].id) for index in range(len(held))), found)
 
 
 def _copy(
     queries: Queries, task: str, calls: Iterable[Call], *, columns: dict[str, Any], ring: Notify
-) -> Steps[PlacedMany]:
+) -> Steps[InsertedMany]:
     (clock,) = yield from ask(queries.clock(columns))
     fixed = (
         "scheduled" if clock.later else "queued", clock.run_at, clock.expires_at, columns["max_attempts"], columns["timeout_s"],
@@ -150,12 +150,12 @@ def _copy(
         yield queries.copy((id_, *fixed, args, kwargs, headers) for id_, (args, kwargs) in zip(new, chunk, strict=True))
     if ids and clock.soon:
         yield queries.ring(columns["queue"], ring=ring)
-    return PlacedMany(bytes(ids))
+    return InsertedMany(bytes(ids))
 
 
 def _insert_chunk(
     queries: Queries, rows: Sequence[dict[str, Any]], *, options: Options, ring: Notify
-) -> Steps[list[Placed]]:
+) -> Steps[list[Inserted]]:
     # One statement must not meet a key twice: the first of a key wins, the last when replacing.
     inserted = {row["unique_key"]: row for row in (rows if options.on_duplicate == "replace" else reversed(rows))}
     # Letters as they are: an escape can be read in a database of UTF8 alone.
@@ -171,8 +171,12 @@ def _insert_chunk(
 
 
 def _insert_unique(
-    insert: Callable[[str], Statement[Inserted]], rows: Sequence[dict[str, Any]], *, queries: Queries, options: Options
-) -> Steps[list[Placed]]:
+    insert: Callable[[str], Statement[InsertedRow]],
+    rows: Sequence[dict[str, Any]],
+    *,
+    queries: Queries,
+    options: Options,
+) -> Steps[list[Inserted]]:
     """Insert rows with unique keys and find, for each, the job that holds its key now.
 
     The holder of a key may end between the insert that met it and the look for it; then the insert is tried again, all of
@@ -199,9 +203,9 @@ def _insert_unique(
         if options.on_duplicate == "raise" and id_ != row["id"]:
             raise DuplicateJob(f"a live job has the unique key {row['unique_key']!r}: {id_}", id_)
     used: set[str] = set()
-    placed = []
+    inserted = []
     for row in rows:
         id_ = holders[row["unique_key"]]
-        placed.append(Placed(id_, created=id_ in ours and id_ not in used))
+        inserted.append(Inserted(id_, created=id_ in ours and id_ not in used))
         used.add(id_)
-    return placed
+    return inserted

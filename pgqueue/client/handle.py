@@ -87,12 +87,12 @@ class Jobs(Sequence[Job[T]]):
     @overload
     def __getitem__(self, index: slice) -> list[Job[T]]: ...
     def __getitem__(self, index: int | slice) -> Job[T] | list[Job[T]]:
-        places = range(len(self))[index]
-        return self._job(places) if isinstance(places, int) else [self._job(place) for place in places]
+        indexes = range(len(self))[index]
+        return self._job(indexes) if isinstance(indexes, int) else [self._job(at) for at in indexes]
 
-    def _job(self, place: int) -> Job[T]:
-        id_ = str(uuid.UUID(bytes=self._ids[place * 16 : place * 16 + 16]))
-        return Job(id_, self._task, place not in self._found, self._app)
+    def _job(self, at: int) -> Job[T]:
+        id_ = str(uuid.UUID(bytes=self._ids[at * 16 : at * 16 + 16]))
+        return Job(id_, self._task, at not in self._found, self._app)
 
     def __repr__(self) -> str:
         return f"<Jobs: {len(self)} of {self._task}>"

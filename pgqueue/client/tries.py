@@ -4,7 +4,7 @@ import uuid
 from types import TracebackType
 
 from pgqueue import db
-from pgqueue.client.enqueue import PlacedMany
+from pgqueue.client.enqueue import InsertedMany
 from pgqueue.errors import DatabaseUnavailable, OutcomeUnknown, Repeat
 
 
@@ -56,14 +56,14 @@ class Tries:
             return not before
         return db.may_repeat(error)
 
-    def commit(self, placed: PlacedMany) -> None:
+    def commit(self, inserted: InsertedMany) -> None:
         """All rows of a `defer_many` are with the server, which has taken them; its COMMIT comes next. Before that a loss
         leaves nothing.
         """
-        new = (place for place in range(len(placed.ids) // 16) if place not in placed.found)
+        new = (index for index in range(len(inserted.ids) // 16) if index not in inserted.found)
         if (first := next(new, None)) is not None:
-            self._job_id = str(uuid.UUID(bytes=placed.ids[first * 16 : first * 16 + 16]))
-            self._count = len(placed.ids) // 16 - len(placed.found)
+            self._job_id = str(uuid.UUID(bytes=inserted.ids[first * 16 : first * 16 + 16]))
+            self._count = len(inserted.ids) // 16 - len(inserted.found)
 
     def __enter__(self) -> "Tries":
         return self

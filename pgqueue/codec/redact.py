@@ -25,7 +25,7 @@ Text = Callable[[str], str]
 
 def marks_of(positional: Sequence[str], named: Iterable[str], rest: str, *, is_secret: Callable[[str], bool]) -> Marks:
     """What a task with these parameters (`rest` is its *args) writes into the headers of its jobs; empty for most."""
-    marks: list[str | int] = [place for place, name in enumerate(positional) if is_secret(name)]
+    marks: list[str | int] = [index for index, name in enumerate(positional) if is_secret(name)]
     marks += [name for name in dict.fromkeys((*positional, *named)) if is_secret(name)]
     return [*marks, f"*{len(positional)}"] if rest and is_secret(rest) else marks
 
@@ -89,8 +89,8 @@ class Secrets:
             return self._hide(value)
         rest = next((int(mark[1:]) for mark in map(str, self._marks) if REST.fullmatch(mark)), len(value))
         return [
-            self._stars(item) if place in self._marks or place >= rest else self._hide(item)
-            for place, item in enumerate(value)
+            self._stars(item) if index in self._marks or index >= rest else self._hide(item)
+            for index, item in enumerate(value)
         ]
 
     def _hide_kwargs(self, value: Any) -> Any:

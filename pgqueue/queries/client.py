@@ -8,7 +8,7 @@ from pgqueue.job import Snapshot
 from pgqueue.queries.statement import Row, Statement, Texts, sql_file
 
 
-class Inserted(NamedTuple):
+class InsertedRow(NamedTuple):
     """A job that an insert has made."""
 
     id: str
@@ -45,16 +45,16 @@ class End(NamedTuple):
 class ClientQueries(Texts):
     """The statements of a program that defers jobs and waits for them: the files of sql/client."""
 
-    def insert_one(self, row: Mapping[str, Any], *, on_duplicate: str, ring: Notify) -> Statement[Inserted]:
+    def insert_one(self, row: Mapping[str, Any], *, on_duplicate: str, ring: Notify) -> Statement[InsertedRow]:
         return self._insert("one", on_duplicate, {**row, "ring": ring})
 
-    def insert_many(self, rows_json: str, *, on_duplicate: str, ring: Notify) -> Statement[Inserted]:
+    def insert_many(self, rows_json: str, *, on_duplicate: str, ring: Notify) -> Statement[InsertedRow]:
         return self._insert("many", on_duplicate, {"rows": rows_json, "ring": ring})
 
-    def _insert(self, source: str, on_duplicate: str, params: Mapping[str, Any]) -> Statement[Inserted]:
+    def _insert(self, source: str, on_duplicate: str, params: Mapping[str, Any]) -> Statement[InsertedRow]:
         conflict = "" if on_duplicate == "none" else sql_file(f"client/insert_on_duplicate_{on_duplicate}.sql")
         text = self.text("client/insert", source=sql_file(f"client/insert_source_{source}.sql"), on_conflict=conflict)
-        return Statement(text, params, lasting=True, row=Inserted._make)
+        return Statement(text, params, lasting=True, row=InsertedRow._make)
 
     def copy(self, rows: Iterable[Sequence[Any]]) -> Statement[Row]:
         return Statement(self.text("client/copy"), copy_rows=rows)

@@ -1,4 +1,4 @@
-"""The tasks whose jobs this worker leaves alone at the moment: unknown ones, those that gave way, those without a place."""
+"""The tasks whose jobs this worker leaves alone at the moment: unknown ones, those that gave way, those without a slot."""
 
 import asyncio
 import time
@@ -26,7 +26,7 @@ class AvoidedTasks:
         return sorted(self._unknown | self._wakeups.left_alone)
 
     def unknown(self) -> list[str]:
-        """Those that are left to other workers; the others only wait for a place here."""
+        """Those that are left to other workers; the others only wait for a slot here."""
         return sorted(self._unknown)
 
     def add_unknown(self, task: str) -> bool:
@@ -36,7 +36,7 @@ class AvoidedTasks:
         return new
 
     def set_full(self, full: frozenset[str]) -> None:
-        """Leave tasks alone that have no place, as long as others have some; then go back to those that were passed by."""
+        """Leave tasks alone that have no slot, as long as others have some; then go back to those that were passed by."""
         if full != self._wakeups.left_alone:
             self._cursors.rewind_to(self._before_full)
             self._wakeups.left_alone, self._before_full = full, self._cursors.snapshot() if full else {}

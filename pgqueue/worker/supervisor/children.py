@@ -54,7 +54,7 @@ class Children:
         self._keepers = [asyncio.create_task(self._keep(number)) for number in range(self._settings.concurrency)]
 
     async def _keep(self, number: int) -> None:
-        """Keep one place filled: start a child, wait for its end, settle its jobs, start the next."""
+        """Keep one child alive: start a child, wait for its end, settle its jobs, start the next."""
         failures = spoiled = 0
         while not self._stopping:
             child = ChildHandle(number, threads=self._settings.threads, heard=self._heard)

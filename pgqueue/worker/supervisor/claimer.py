@@ -68,7 +68,7 @@ class Claimer:
 
     async def _step(self) -> bool:
         """One look at the queue, and what follows from it. True: a burst is over."""
-        self._wakeups.capacity.clear()  # before places are counted: one that becomes free meanwhile must end the wait
+        self._wakeups.capacity.clear()  # before slots are counted: one that becomes free meanwhile must end the wait
         wanted = self._wanted()
         if wanted <= 0 or self._outcome_queue.full or not self._identity.confirmed:
             await self._idle.wait_for_room()

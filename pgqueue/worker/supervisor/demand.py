@@ -3,10 +3,10 @@
 ahead   what will be finished before the jobs of the next claim are here: the rate of a child, times the children that take
         jobs, times the time until then, which grows with a claim's round trip. No more than one answer holds in bytes.
 few     two for each child. Less than this ahead means that jobs are long: then only those are claimed that start at once.
-wanted  the free places and what is missing ahead; where no place is free, not before half of that is missing. So claims are
+wanted  the free slots and what is missing ahead; where no slot is free, not before half of that is missing. So claims are
         never tiny.
 
-A place that a long job holds finishes nothing, whatever the rate was: what was claimed for it would come back at once.
+A slot that a long job holds finishes nothing, whatever the rate was: what was claimed for it would come back at once.
 """
 
 from collections.abc import Sequence

@@ -5,9 +5,9 @@ be short: then a frame carries many. Whatever does not start within 100 ms behin
 at once, up to a limit per child. A job that crashed before runs alone in its child, so that no neighbour is
 blamed; one that crashed twice gets a fresh process, so that no predecessor is to blame either.
 
-Full. The places of a kind, sync or async, are full when there is none and none was taken for 100 ms: long jobs hold them.
+Full. The slots of a kind, sync or async, are full when there is none and none was taken for 100 ms: long jobs hold them.
 What is claimed of that kind would only be given back, and be the first to be claimed again. So nothing is claimed ahead then,
-and where only the other kind has places the tasks of this one are left alone.
+and where only the other kind has slots the tasks of this one are left alone.
 """
 
 import time
@@ -109,16 +109,16 @@ class Dispatcher:
         self.dispatch()
 
     def room(self) -> int:
-        """How many more jobs could start at once: free threads, and free places for async jobs by their share of late."""
+        """How many more jobs could start at once: free threads, and free slots for async jobs by their share of late."""
         usable = [child for child in self._children if child.usable]
         threads = sum(max(0, child.threads - len(child.sync_runs)) for child in usable)
-        places = sum(ASYNC_JOBS - len(child.async_runs) for child in usable)
+        slots = sum(ASYNC_JOBS - len(child.async_runs) for child in usable)
         share = self._async_share if threads or not self.full() else 1.0
-        async_ = int(places * share) - len(self.buffer.async_jobs)
+        async_ = int(slots * share) - len(self.buffer.async_jobs)
         return max(0, threads - len(self.buffer.sync_jobs) - len(self.buffer.isolated)) + max(0, async_)
 
     def full(self) -> frozenset[str]:
-        """The tasks of the one kind whose places are full; none if there is but one kind."""
+        """The tasks of the one kind whose slots are full; none if there is but one kind."""
         sync, async_ = self._kinds
         if not (sync and async_):
             return frozenset()
@@ -147,7 +147,7 @@ class Dispatcher:
                 child,
                 [self.buffer.async_jobs.popleft() for _ in range(min(free, len(self.buffer.async_jobs), FRAME_JOBS))],
             )
-        while self.buffer.sync_jobs and (child := self._place_for(self.tasks[self.buffer.sync_jobs[0].task])):
+        while self.buffer.sync_jobs and (child := self._slot_for(self.tasks[self.buffer.sync_jobs[0].task])):
             self._give(child, self._frame())
         buffer, now = self.buffer, time.monotonic()
         left = len(buffer.sync_jobs) + len(buffer.isolated)
@@ -175,7 +175,7 @@ class Dispatcher:
         free = [child for child in self._children if child.usable and len(child.async_runs) < ASYNC_JOBS]
         return min(free, key=lambda child: len(child.async_runs), default=None)
 
-    def _place_for(self, profile: TaskProfile) -> ChildHandle | None:
+    def _slot_for(self, profile: TaskProfile) -> ChildHandle | None:
         """The first child with a free thread; for a short task also one that works through a frame of short ones."""
         for child in self._children:
             if child.usable and len(child.sync_runs) < child.threads:
@@ -212,11 +212,11 @@ class Dispatcher:
 
     def stale(self) -> list[Claimed]:
         """Take out the buffered jobs that no child will take soon: another worker may have room."""
-        if self._some_place_soon():
+        if self._some_slot_soon():
             return []
         old = time.monotonic() - STUCK_S
         return self.buffer.clear(sync=0 < self.buffer.sync_since < old, async_=0 < self.buffer.async_since < old)
 
-    def _some_place_soon(self) -> bool:
+    def _some_slot_soon(self) -> bool:
         """A child that is starting will take the buffer; one that leaves is about to be replaced."""
         return any(child.starting or child.phase is Phase.LEAVING for child in self._children)

@@ -12,7 +12,7 @@ WAITING  wait longer each time       promote -> RUNG             go on    take t
 
 Another look at the queue follows each of these. "A bell rang" is true from the bell until the promotion that answers it,
 AWAKE or not. The mark stays on while jobs come in only now and then. A wait ends with a bell, when a job falls due, or by
-time. When every place is taken the queue is not looked at: then the claimer waits for capacity, whatever the state.
+time. When every slot is taken the queue is not looked at: then the claimer waits for capacity, whatever the state.
 
 The races, and what closes them:
 
@@ -143,7 +143,7 @@ class Idle:
         await wait(self.wakeups.doorbell, self._until_due(min(self._wait_s, longest_s, at_most_s)))
 
     async def wait_for_room(self) -> None:
-        """Wait until there may be places again."""
+        """Wait until there may be slots again."""
         await wait(self.wakeups.capacity, self.poll_s)
 
     # -- what falls due --

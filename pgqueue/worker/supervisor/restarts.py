@@ -8,7 +8,7 @@ from pgqueue.worker.settings import BACK_OFF_MAX_S, FIRST_START_S, START_FACTOR,
 
 
 class RestartPacing:
-    """The pace of one worker's starts, in all its places together."""
+    """The pace of one worker's starts, of all its children together."""
 
     def __init__(self) -> None:
         self.limit_s = FIRST_START_S
@@ -25,7 +25,7 @@ class RestartPacing:
         self._better.set()
 
     async def back_off(self, failures: int) -> None:
-        """Wait before another try: longer each time, and so that all places together try no more than once a second."""
+        """Wait before another try: longer each time, and so that all children together try no more than once a second."""
         now = time.monotonic()
         pause_s = min(BACK_OFF_MAX_S, 2.0 ** (failures - 1))
         self._next_at = max(self._next_at + START_GAP_S, now + pause_s)

@@ -1,4 +1,4 @@
-"""Notices jobs that wait for other jobs' results while they hold the places that those would need."""
+"""Notices jobs that wait for other jobs' results while they hold the slots that those would need."""
 
 import logging
 

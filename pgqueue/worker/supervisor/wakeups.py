@@ -26,7 +26,7 @@ class Wakeups:
     listens: bool = False
     """Doorbell to claimer: notifications reach this worker."""
     left_alone: frozenset[str] = frozenset()
-    """Claimer to children: tasks that are not claimed, as their places are full. The doorbell rings when others are."""
+    """Claimer to children: tasks that are not claimed, as their slots are full. The doorbell rings when others are."""
     sleeping: bool = False
     """Claimer to lease: this worker's row says that it has to be woken."""
     draining: bool = False
