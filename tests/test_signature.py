@@ -406,7 +406,7 @@ def either(function: Function) -> Function:
 def test_b45_a_plain_wrapper_around_an_async_function_is_told_at_import(decorator: Function) -> None:
     with pytest.raises(
         ConfigError,
-        match=r"a decorator around the async function later is a plain def and returns its coroutine, which nobody awaits: "
+        match=r"a decorator around the async function later is a plain def and returns its coroutine, which is never awaited: "
         r"make it an `async def` that awaits, or put @task below it",
     ):
         App().task(decorator(later))

@@ -304,7 +304,7 @@ def test_f19_a_thread_left_behind_is_told_of_and_keeps_nobody(start: Start, figu
     assert "task tests.faults.culprits.leave_thread left a thread running (forgotten)" in warning
     pids = [culprits.leave_thread.defer().result(30) for _ in range(7)]
     assert pids == [first] * 7 and tasks.echo.defer(1).result(30) == 1
-    worker.said("there are 8 in this child")
+    worker.said("8 such threads are running in this child")
     assert sum("left a thread" in line for line in worker.lines) == 4  # at 1, 2, 4 and 8
     began = time.monotonic()
     assert worker.stop() == 0
