@@ -516,11 +516,19 @@ def test_options_fill_their_columns(send: AnyTask, conn: psycopg.Connection) -> 
         assert row == ("slow; --'\"%s🐘", -7, at, at + timedelta(1), 3, 60.0, '{"trace":"ü"}', "scheduled"), place
 
 
+@pytest.fixture
+def cheap(conn: psycopg.Connection) -> Iterator[None]:
+    """No job of priority 7 is taken."""
+    conn.execute("alter table pgqueue.job add constraint cheap check (priority <> 7)")
+    yield
+    conn.execute("alter table pgqueue.job drop constraint cheap")
+
+
+@pytest.mark.usefixtures("cheap")
 def test_calls_that_share_a_cursor_are_stored_each_as_it_is(dsn: str, conn: psycopg.Connection) -> None:
     """A pool's connection keeps its cursor, and with it how psycopg wrote the values of the call before, which may have failed."""
     app = App(dsn, pool_size=1)
     send = app.task(name="mail.send")(send_email)
-    conn.execute("alter table pgqueue.job add constraint cheap check (priority <> 7)")
     calls: list[dict[str, Any]] = [
         {"priority": 1},
         {"priority": 30_000, "timeout": 2.5, "headers": {"a": "☃"}, "unique": True},
