@@ -1,7 +1,9 @@
 """What pgqueue says to people is English that they do not stumble over: name, reason and cure in the field's words."""
 
 import ast
+import io
 import re
+import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +13,8 @@ import pgqueue
 
 PACKAGE = Path(pgqueue.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
+# Not the migrations, which are never edited.
+STATEMENTS = sorted(path for path in (PACKAGE / "sql").rglob("*.sql") if path.parent.name != "migrations")
 
 # What a message must not say, and what it says in its place.
 IN_MESSAGES = {
@@ -43,7 +47,25 @@ IN_MESSAGES = {
     r"\bway back\b": "cannot be undone",
     r"\bmend(s|ed|ing)?\b": "fix",
     r"\bbetween two looks\b": "interval",
-}  # fmt: skip
+}
+
+# What neither a docstring nor a comment says: it costs every reader a second look.
+IN_COMMENTS = {
+    r"\bwhoever\b": "the caller that, the user who",
+    r"\b(his|him|himself)\b": "its, itself, the caller's",
+    r"\bfor ever\b": "forever, without limit",
+    r"\b(anew|afresh)\b": "again, start over",
+    r"\bso many\b(?! that)": "this many",
+    r"\bbelongs? into\b": "belongs in",
+    r"\bmay what\b": "may do what",
+    r"\b(tell|tells|told|telling) of\b": "report, say",
+    r"\bstands\b(?! for)": "is, sits",
+    r"\b(counts?|bells?|rings?|rung) for nothing\b": "discarded, needless",
+    r"\b(go|goes|went) on\b": "continue",
+    r"\bbeside\b": "next to, apart from",
+    r"\bfor want of\b": "without, out of",
+    r"\bshall\b": "should, is to",
+}
 
 
 def written(node: ast.AST) -> str | None:
@@ -73,12 +95,40 @@ def helps(tree: ast.AST) -> Iterator[tuple[int, str]]:
             yield node.lineno, ast.get_docstring(node) or ""
 
 
+def docstrings(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Of modules, classes and functions, and those below attributes."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr) and (text := written(node.value)) is not None:
+            yield node.lineno, text
+
+
+def comments(path: Path) -> Iterator[tuple[int, str]]:
+    """Blocks of comment lines, each as one text."""
+    source = path.read_text("utf-8")
+    if path.suffix == ".py":
+        found = [
+            (token.start[0], token.string.removeprefix("#"))
+            for token in tokenize.generate_tokens(io.StringIO(source).readline)
+            if token.type == tokenize.COMMENT
+        ]
+    else:
+        found = [(line, text.split("--", 1)[1]) for line, text in enumerate(source.splitlines(), 1) if "--" in text]
+    block = []
+    for line, text in found:
+        if block and line != block[-1][0] + 1:
+            yield block[0][0], "".join(text for _, text in block)
+            block = []
+        block.append((line, text))
+    if block:
+        yield block[0][0], "".join(text for _, text in block)
+
+
 def stumbles(where: Path, texts: Iterator[tuple[int, str]], patterns: dict[str, str]) -> list[str]:
     return [
-        f"{where.relative_to(PACKAGE.parent)}:{line}: {found[0]!r} in {text!r}: say {better}"
+        f"{where.relative_to(PACKAGE.parent)}:{line}: {found[0]!r} in {' '.join(text.split())!r}: say {better}"
         for line, text in texts
         for pattern, better in patterns.items()
-        if (found := re.search(pattern, text, re.I))
+        if (found := re.search(pattern, " ".join(text.split()), re.I))
     ]
 
 
@@ -88,6 +138,16 @@ def test_messages_are_plain_english() -> None:
         tree = ast.parse(path.read_text("utf-8"))
         said = [*literals(tree), *helps(tree)]
         found += stumbles(path, ((line, text) for line, text in said if " " in text.strip()), IN_MESSAGES)
+    assert not found, "\n".join(["", *found])
+
+
+def test_docstrings_and_comments_are_plain_english() -> None:
+    found = []
+    for path in MODULES:
+        texts = [*docstrings(ast.parse(path.read_text("utf-8"))), *comments(path)]
+        found += stumbles(path, iter(texts), IN_COMMENTS)
+    for path in STATEMENTS:
+        found += stumbles(path, comments(path), IN_COMMENTS)
     assert not found, "\n".join(["", *found])
 
 

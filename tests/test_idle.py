@@ -68,11 +68,11 @@ def test_jobs_leave_the_mark_until_there_was_no_pause_for_a_while(
 ) -> None:
     sleeper, now = come_to(state), time.monotonic()
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    assert sleeper.found_jobs() is Step.GO_ON and sleeper.state is state and sleeper.busy
+    assert sleeper.found_jobs() is Step.CONTINUE and sleeper.state is state and sleeper.busy
     now += AWAKE_S + 0.01
-    assert sleeper.found_jobs() is (Step.GO_ON if state is Sleep.AWAKE else Step.UNMARK)
+    assert sleeper.found_jobs() is (Step.CONTINUE if state is Sleep.AWAKE else Step.UNMARK)
     sleeper.found_nothing()
-    assert sleeper.found_jobs() is Step.GO_ON  # there was a pause
+    assert sleeper.found_jobs() is Step.CONTINUE  # there was a pause
 
 
 def test_waits_grow_up_to_a_poll_and_begin_anew_after_a_bell(waits: list[float]) -> None:

@@ -43,7 +43,7 @@ class Page(list[Snapshot]):
         If you asked for a live state, the list may hold older ones too: some of those that the index of the state has.
         """
         self.next = next
-        """The id to go on with, as `after`; None: there is nothing older."""
+        """The id to continue with, as `after`; None: there is nothing older."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

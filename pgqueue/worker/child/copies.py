@@ -1,7 +1,7 @@
 """Copies of this process that a task forks: they never speak for it, and they end where the task's code does.
 
 A copy has all memory of the original and the one thread that forked. So it also has the socket to the supervisor, the
-connections of atomic tasks, and an event loop on which other jobs wait to go on, a second time. All of that is cut off
+connections of atomic tasks, and an event loop on which other jobs wait to continue, a second time. All of that is cut off
 before any code of the user's runs on in the copy. What it may still do is its own; when its code returns or raises, the
 process ends as a script of Python's would, with what the copy itself has registered with atexit.
 """

@@ -148,7 +148,7 @@ class Attempt:
 
     def _meaning(self, error: BaseException) -> Outcome:
         if self.committing and not db.is_refusal(error):
-            # Either it committed or this is what shall become of it: the finisher asks the database.
+            # Either it committed or this is what becomes of it: the finisher asks the database.
             unsure = self.by_policy(error, cause="commit")
             return unsure._replace(
                 verdict=Verdict.UNSURE, otherwise=unsure.verdict, result="null" if self.task.keeps else None

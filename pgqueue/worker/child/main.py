@@ -283,7 +283,7 @@ class ChildMain:
 
 
 def _headers(text: str | None) -> dict[str, Any]:
-    """A job's headers as its task sees them. Whoever writes rows by hand may have stored anything."""
+    """A job's headers as its task sees them. A row that was written by hand may hold anything."""
     try:
         headers = json.loads(text) if text else {}
     except (ValueError, RecursionError):
@@ -343,7 +343,7 @@ def main() -> None:
     outgoing = Outgoing(sock, copies, weigh=setup.weigh)
     slots = RunningSlots(slots_fd, slots=setup.threads)
     child = ChildMain(outgoing, slots, app, setup, contexts=Contexts(), copies=copies)
-    os.close(slots_fd)  # the memory stays; what a task starts shall not inherit it
+    os.close(slots_fd)  # the memory stays; what a task starts must not inherit it
     sock.sendall(pack(["hello", facts.as_json()]))
     threading.Thread(target=child.read, args=(frames,), name="pgqueue reader", daemon=True).start()
     others = [

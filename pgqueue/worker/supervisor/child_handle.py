@@ -91,7 +91,7 @@ class ChildHandle:
     # -- its life --
 
     def enter(self, phase: Phase) -> None:
-        """Go on to a phase, unless it is over already."""
+        """Begin a phase, unless a later one has begun."""
         if phase is Phase.READY and self.ready_at is None:
             self.ready_at = time.monotonic()
         self.phase = max(self.phase, phase)

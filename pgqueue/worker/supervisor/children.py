@@ -87,7 +87,7 @@ class Children:
         await child.ended(start_s=self._restarts.limit_s)
 
     def _give_up(self, reason: str) -> None:
-        """Nothing ever started, and to go on trying would hide it from the user who started this worker."""
+        """Nothing ever started, and further tries would hide it from the user who started this worker."""
         if not self.hello.done():
             self.hello.set_exception(ConfigError(reason))
 

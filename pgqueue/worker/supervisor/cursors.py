@@ -25,7 +25,7 @@ class Cursors:
         # A delay line: what a claim brings goes into the first, and comes one step on whenever TRAIL_S have passed.
         self._newest: dict[Pair, int] = {}
         self._aging: dict[Pair, int] = {}
-        self._usable: dict[Pair, int] = {}  # claims go on from these
+        self._usable: dict[Pair, int] = {}  # claims continue from these
         self._rotated_at = 0.0
 
     def __bool__(self) -> bool:
@@ -41,7 +41,7 @@ class Cursors:
         return dict(self._usable)
 
     def advance(self, jobs: Iterable[Claimed], *, sent: Iterable[Position], now_s: float) -> None:
-        """Go on beyond these, in a while. sent: the positions() of their claim. now_s: by a clock that never goes back."""
+        """Continue beyond these, in a while. sent: the positions() of their claim. now_s: by a clock that never goes back."""
         if now_s - self._rotated_at > TRAIL_S:
             self._usable, self._aging, self._rotated_at = self._aging, dict(self._newest), now_s
         begun = {(queue, priority): seq for queue, priority, seq in sent}

@@ -8,7 +8,7 @@ Refusals. Most failures pass: the server is away, a lock is held, a disk is full
 repeat can cure must not stop all others, and not be blamed on those who did nothing wrong. So:
 
 * The client cannot write a value, or the server does not take it (`db.is_of_values`): the batch is sent in halves until the one
-  outcome stands alone, and all others are recorded.
+  outcome is alone, and all others are recorded.
 * Any other refusal, as of a right that was revoked or a table that is just being renamed, may concern every outcome alike. So
   the statement is first sent without any: if that is refused too, the whole batch waits, and no outcome is blamed. Else it is
   halved, and what is left over has an error of its own if at least one other passed before it was refused once more, or
@@ -16,7 +16,7 @@ repeat can cure must not stop all others, and not be blamed on those who did not
 * What was found is recorded as a failed attempt in plain words, of values that no database refuses: the same texts in ASCII
   first, then a sentence of ours. If that is refused as well while others pass, it is given up with an error in the log: the job
   counts as running until it is rescued, or released as one that no worker has. If nothing at all passes, everything waits.
-* Each kind of statement stands for itself: while one is refused the others are written. Progress comes last, as it may be lost.
+* Each kind of statement is separate: while one is refused the others are written. Progress comes last, as it may be lost.
 """
 
 import asyncio
@@ -328,7 +328,7 @@ class Finisher:
         )
 
     async def _account_for(self, missing: Sequence[Outcome], *, recorded: bool) -> None:
-        """Tell of outcomes that were not taken. recorded: they may be, by a statement or a COMMIT whose answer was lost."""
+        """Log the outcomes that were not taken. recorded: they may be, by a statement or a COMMIT whose answer was lost."""
         kept = set()
         if recorded:
             found = await run_or_refuse(

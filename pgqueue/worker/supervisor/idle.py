@@ -3,12 +3,12 @@
 A worker says in its row that it sleeps, and a defer rings only if some row says so. Each look at the queue is an
 event; what follows it depends on the state.
 
-state    nothing there               nothing, and a bell rang    jobs     jobs for AWAKE_S without a pause
--------  --------------------------  --------------------------  -------  --------------------------------
-AWAKE    mark the row -> MARKED      mark the row -> MARKED      go on    go on
-MARKED   wait briefly -> WAITING     promote -> RUNG             go on    take the mark off -> AWAKE
-RUNG     wait briefly -> WAITING     promote -> RUNG             go on    take the mark off -> AWAKE
-WAITING  wait longer each time       promote -> RUNG             go on    take the mark off -> AWAKE
+state    nothing there               nothing, and a bell rang    jobs      jobs for AWAKE_S without a pause
+-------  --------------------------  --------------------------  --------  --------------------------------
+AWAKE    mark the row -> MARKED      mark the row -> MARKED      continue  continue
+MARKED   wait briefly -> WAITING     promote -> RUNG             continue  take the mark off -> AWAKE
+RUNG     wait briefly -> WAITING     promote -> RUNG             continue  take the mark off -> AWAKE
+WAITING  wait longer each time       promote -> RUNG             continue  take the mark off -> AWAKE
 
 Another look at the queue follows each of these. "A bell rang" is true from the bell until the promotion that answers it,
 AWAKE or not. The mark stays on while jobs come in only now and then. A wait ends with a bell, when a job falls due, or by
@@ -52,7 +52,7 @@ class Sleep(Enum):
 class Step(Enum):
     """What to do before the next look."""
 
-    GO_ON = auto()
+    CONTINUE = auto()
     MARK = auto()
     UNMARK = auto()
     PROMOTE = auto()
@@ -107,7 +107,7 @@ class Idle:
         self._alarms.answered(for_nothing=False)
         now = time.monotonic()
         self._busy_since = self._busy_since or now
-        return Step.UNMARK if self.marked and now - self._busy_since > AWAKE_S else Step.GO_ON
+        return Step.UNMARK if self.marked and now - self._busy_since > AWAKE_S else Step.CONTINUE
 
     def found_nothing(self) -> Step:
         """No jobs came."""
@@ -155,7 +155,7 @@ class Idle:
         return at is not None and time.monotonic() >= at
 
     def promoted(self, count: int, next_due_s: float | None) -> None:
-        """So many jobs were made runnable; the next one falls due after so long."""
+        """This many jobs were made runnable; the next one falls due after next_due_s."""
         if next_due_s is not None and next_due_s <= 0 and not count:
             next_due_s = LOCKED_LOOK_S  # its row is locked, as by a cancel in a long transaction
         self.wakeups.next_due_at = None if next_due_s is None else time.monotonic() + max(0.0, next_due_s)

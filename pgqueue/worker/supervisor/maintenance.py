@@ -100,7 +100,7 @@ class Maintenance:
             self._tell(chore, error, pause_s=pause_s)
 
     def _tell(self, chore: Chore, error: BaseException, *, pause_s: float) -> None:
-        """Tell of what the server refuses, and again only when it passed or gives another reason: it may go on for days."""
+        """Log what the server refuses, and again only when it passed or gives another reason: it may last for days."""
         what = chore.__name__.replace("_", " ")
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         if not db.is_refusal(error):  # the claimer and the finisher log that the database is away

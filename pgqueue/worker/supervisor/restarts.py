@@ -43,6 +43,6 @@ class RestartPacing:
                 await asyncio.wait_for(self._over.wait(), min(BACK_OFF_MAX_S, 2.0 ** (spoiled - 2)))
 
     def hurry(self) -> None:
-        """Whoever waits sees at once that all is over."""
+        """What waits here sees at once that all is over."""
         self._better.set()
         self._over.set()

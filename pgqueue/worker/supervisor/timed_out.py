@@ -1,4 +1,4 @@
-"""What shall become of a job whose child was killed over its time limit: only user code knows the policy, so a child is asked.
+"""What becomes of a job whose child was killed over its time limit: only user code knows the policy, so a child is asked.
 
 A child that is asked may be about to end itself; whatever it leaves unanswered is asked of another.
 """
