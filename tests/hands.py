@@ -44,7 +44,7 @@ class Hands:
 
     def settle(self, job: Claimed, state: str, error: str | None = None, *, delay_s: float = 0.0) -> None:
         """Let an attempt fail: dead, cancelled, or scheduled for another one."""
-        columns = {
+        columns: dict[str, list[Any]] = {
             "ids": [job.id], "tokens": [job.token], "states": [state], "delays": [delay_s], "refunds": [0],
             "crashes": [0], "causes": ["exception"], "errors": [error], "tracebacks": [None],
         }  # fmt: skip

@@ -7,7 +7,7 @@ import psycopg
 
 from benchmarks.session import blocks, top
 from pgqueue import db
-from pgqueue.queries import Statement
+from pgqueue.queries import Row, Statement
 
 # history_succeeded_20250131_id_idx and its like: the same index in another partition.
 PARTITION = re.compile(r"_(succeeded|ended)(_rest|_\d{8})?")
@@ -40,9 +40,11 @@ class Plan:
         return {PARTITION.sub("", name) for name in names if name.startswith(("job_", "history_"))}
 
 
-def fresh(conn: psycopg.Connection, statement: Statement) -> Plan:
+def fresh(conn: psycopg.Connection, statement: Statement[Any]) -> Plan:
     """As the server plans it now, for these parameters; undone."""
-    explain = Statement(f"explain (analyze, buffers, timing off, format json) {statement.sql}", statement.params)
+    explain: Statement[Row] = Statement(
+        f"explain (analyze, buffers, timing off, format json) {statement.sql}", statement.params
+    )
     with conn.transaction(force_rollback=True):
         (row,) = db.run(conn, explain)
     return Plan(top(row))
@@ -54,5 +56,6 @@ def _nodes(node: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _passed(node: dict[str, Any]) -> int:
     """How many rows it looked at, in all its turns: the plan tells the mean of a turn."""
-    of_a_turn = node["Actual Rows"] + node.get("Rows Removed by Filter", 0)
-    return round(of_a_turn * node["Actual Loops"])
+    of_a_turn: float = node["Actual Rows"] + node.get("Rows Removed by Filter", 0)
+    turns: int = node["Actual Loops"]
+    return round(of_a_turn * turns)
