@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from pgqueue import App, InvalidOption, Task
 from pgqueue.config import SCHEMA_NAME, Config
-from tests.conftest import ROOT, Worker
+from tests.conftest import Worker
 from tests.hands import Hands
+from tests.shell import ROOT
 
 PARIS = ZoneInfo("Europe/Paris")
 BULK = """

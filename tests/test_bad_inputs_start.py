@@ -15,7 +15,8 @@ from pgqueue import App
 from pgqueue.worker.link.greeting import AppFacts, TaskFacts
 from pgqueue.worker.settings import Settings
 from pgqueue.worker.supervisor.preflight import advice
-from tests.conftest import ROOT, Worker
+from tests.conftest import Worker
+from tests.shell import ROOT
 
 SECRET = "hunter2-canary"
 Run = Callable[..., str]

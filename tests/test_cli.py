@@ -14,8 +14,8 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from pgqueue import App
-from tests.conftest import ROOT, Worker, eventually
-from tests.shell import Shell
+from tests.conftest import Worker, eventually
+from tests.shell import ROOT, Shell
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -242,7 +242,7 @@ def test_hostile_names_do_not_reach_the_terminal(run: Run, conn: psycopg.Connect
         assert not any(char < " " and char != "\n" for char in out) and "\u202e" not in out
 
 
-def test_an_app_that_cannot_be_imported_says_why(run: Run, tmp_path) -> None:
+def test_an_app_that_cannot_be_imported_says_why(run: Run, tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text("import json\n1 / 0\n")
     done = subprocess.run(
         [sys.executable, "-m", "pgqueue", "worker", "-A", "broken", "-c", "2"], cwd=tmp_path, text=True, capture_output=True,
@@ -279,7 +279,7 @@ def test_a_database_is_measured_and_left_as_it_was(run: Run, app: App, conn: psy
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("part", ["defer", "drain", "latency"])
 def test_measuring_that_is_ended_early_leaves_nothing(
-    dsn: str, conn: psycopg.Connection, tmp_path, part: str, ending: signal.Signals
+    dsn: str, conn: psycopg.Connection, tmp_path: Path, part: str, ending: signal.Signals
 ) -> None:
     command = [sys.executable, "-m", "pgqueue", "bench", "--jobs", "5000", "-c", "1"]
     with subprocess.Popen(

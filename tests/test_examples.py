@@ -14,7 +14,8 @@ import pytest
 
 from examples.corpus.demo import corpus
 from examples.corpus.tasks import Function, add_up, count_tokens, longest_function, measure
-from tests.conftest import PATIENCE_S, ROOT, eventually
+from tests.conftest import PATIENCE_S, eventually
+from tests.shell import ROOT
 
 SOURCE = b'''@decorator
 def short(): pass

@@ -15,8 +15,8 @@ import pytest
 
 from pgqueue.cli.guide import TOPICS, summary
 from pgqueue.cli.output import WIDEST
-from tests.conftest import ROOT, Worker
-from tests.shell import Shell
+from tests.conftest import Worker
+from tests.shell import ROOT, Shell
 from tests.snippets import blocks, commands, parse, run_blocks
 
 FOLDER = files("pgqueue") / "guides"

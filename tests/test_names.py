@@ -10,7 +10,7 @@ import pytest
 
 from pgqueue import ConfigError
 from pgqueue.loader import load_app
-from tests.conftest import ROOT
+from tests.shell import ROOT
 
 SCRIPT = """
 from pgqueue import App

@@ -11,7 +11,8 @@ import typer
 
 from benchmarks.peers.report import readme_table
 from pgqueue.cli import cli
-from tests.conftest import ROOT, Worker
+from tests.conftest import Worker
+from tests.shell import ROOT
 from tests.snippets import blocks, commands, parse, run_python
 
 README = (ROOT / "README.md").read_text()
@@ -64,7 +65,9 @@ def test_the_shell_lines_name_what_there_is() -> None:
 
 
 def test_every_command_and_option_is_documented() -> None:
-    for name, command in typer.main.get_command(cli).commands.items():  # type: ignore[attr-defined]
+    group = typer.main.get_command(cli)
+    assert isinstance(group, typer.core.TyperGroup)
+    for name, command in group.commands.items():
         assert f"`pgqueue {name}" in README, name
         for option in command.params:
             long = max(option.opts, key=len)

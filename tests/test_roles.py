@@ -25,8 +25,9 @@ from pgqueue.ops import doctor, stats
 from pgqueue.queries import migrations, statement
 from pgqueue.schema.upgrade import newest, roles_script, script
 from pgqueue.worker.settings import CRASH_CAP, GRACE_S
-from tests.conftest import ROOT, TABLES, Worker, eventually
+from tests.conftest import TABLES, Worker, eventually
 from tests.hands import Hands
+from tests.shell import ROOT
 
 ROLES = ("owner", "producer", "worker", "reader", "admin")
 CANARY = "canary-0815"
@@ -265,7 +266,7 @@ def show(house: House, role: str) -> bool:
 def wait_for_a_result(house: House, role: str) -> bool:
     job_id = ended(house, "succeeded")
     with house.app(role) as app:
-        return app.job(job_id).result(60) == CANARY
+        return bool(app.job(job_id).result(60) == CANARY)
 
 
 def cancel(house: House, role: str) -> bool:

@@ -25,8 +25,9 @@ from pgqueue.cli.options import queue_names
 from pgqueue.embedded.locks import make_private, try_lock
 from pgqueue.errors import EmbeddedError
 from tests import hostile_tasks as tasks
-from tests.conftest import ROOT, Worker, eventually
+from tests.conftest import Worker, eventually
 from tests.hands import Hands
+from tests.shell import ROOT
 
 Start = Callable[..., Worker]
 PACKAGE = Path(pgqueue.__file__).parent

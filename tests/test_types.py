@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.conftest import ROOT
+from tests.shell import ROOT
 
 RIGHT = """
 import asyncio
