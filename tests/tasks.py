@@ -12,6 +12,7 @@ from psycopg_pool import AsyncConnectionPool
 from tenacity import RetryCallState, retry_if_exception_type, retry_if_result, wait_fixed
 
 from pgqueue import Cancel, Retry, Snooze, current_job, task
+from tests.untyped import untyped
 
 SOON = wait_fixed(0.05)
 pools: dict[asyncio.AbstractEventLoop, AsyncConnectionPool] = {}
@@ -301,7 +302,7 @@ def whoami() -> dict[str, Any]:
 
 @task
 def eat(megabytes: int) -> int:
-    sys.modules.setdefault("eaten", bytearray(megabytes << 20))  # type: ignore[call-overload]
+    sys.modules.setdefault("eaten", untyped(bytearray(megabytes << 20)))
     return os.getpid()
 
 

@@ -19,6 +19,7 @@ from benchmarks.load import load
 from benchmarks.report import WIDTH
 from pgqueue.bench import floor, latency
 from pgqueue.bench.measurement import Measurement
+from tests.answers import one_value
 from tests.conftest import eventually
 
 pytestmark = pytest.mark.long
@@ -122,7 +123,7 @@ def test_jobs_that_sleep_do_not_beat_their_ideal_rate(bench: Bench, monkeypatch:
 def test_a_load_keeps_its_rate(bench: Bench) -> None:
     count = f"select count(*) from {bench.app.config.schema}.job"
     with load(bench, 500) as offered, psycopg.connect(bench.app.dsn) as conn:
-        eventually(lambda: conn.execute(count).fetchone()[0] > 250, what="half a second's jobs are in")
+        eventually(lambda: one_value(conn, count) > 250, what="half a second's jobs are in")
         rate = offered()
         assert 0.5 < rate / 500 < 1.2
 

@@ -16,6 +16,7 @@ from pgqueue import App, db
 from pgqueue.ops import doctor
 from pgqueue.worker.settings import CRASH_CAP, GRACE_S
 from pgqueue.worker.supervisor.maintenance import GIVES_WAY, Maintenance
+from tests.answers import one_value
 from tests.conftest import Worker
 from tests.hands import Hands
 
@@ -149,7 +150,7 @@ def test_a_live_worker_keeps_its_jobs(app: App, worker: Hands, conn: psycopg.Con
 def test_partitions_are_made(findings: Findings, app: App, worker: Hands, conn: psycopg.Connection) -> None:
     assert "partition" not in findings()
     job = app.enqueue("t")
-    today = conn.execute("select to_char(now() at time zone 'utc', 'YYYYMMDD')").fetchone()[0]
+    today = one_value(conn, "select to_char(now() at time zone 'utc', 'YYYYMMDD')")
     conn.execute(f"drop table pgqueue.history_succeeded_{today}")
     worker.run_all()
     found = findings()

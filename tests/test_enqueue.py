@@ -6,7 +6,7 @@ import json
 import os
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -17,7 +17,9 @@ from psycopg.rows import class_row, dict_row, namedtuple_row, scalar_row
 
 import pgqueue
 from pgqueue import App, Job, Task, db
+from tests.answers import one_value
 from tests.conftest import Worker, eventually
+from tests.untyped import untyped
 
 AnyTask = Task[Any, Any, Any]
 
@@ -321,9 +323,14 @@ def test_a_missing_schema_leaves_the_transaction_usable(fresh_dsn: str) -> None:
     app = App(fresh_dsn)
     with psycopg.connect(fresh_dsn) as caller:
         caller.execute("create table mine (x int)")
-        for call in (app.enqueue, app.task(name="mail.send")(send_email).options(conn=caller).defer_many):
+        send = app.task(name="mail.send")(send_email).options(conn=caller)
+        calls: list[Callable[[], object]] = [
+            lambda: app.enqueue("mail.send", conn=caller),
+            lambda: send.defer_many([("a@b.c",)]),
+        ]
+        for call in calls:
             with pytest.raises(pgqueue.SchemaMissing, match="run `pgqueue migrate`"):
-                call([("a@b.c",)]) if call != app.enqueue else app.enqueue("mail.send", conn=caller)
+                call()
         caller.execute("insert into mine values (1)")
         caller.commit()
         with pytest.raises(pgqueue.SchemaMissing, match="run `pgqueue migrate`"):
@@ -424,7 +431,7 @@ def test_using_belongs_to_one_thread(send: AnyTask, caller: psycopg.Connection, 
 
 
 def test_using_refuses_what_is_no_connection(app: App) -> None:
-    with pytest.raises(pgqueue.ConfigError, match="psycopg Connection"), app.using(None):
+    with pytest.raises(pgqueue.ConfigError, match="psycopg Connection"), app.using(untyped(None)):
         pass
 
 
@@ -704,7 +711,7 @@ def print_nothing() -> None:
 def test_delay_and_expires_count_from_the_call(send: AnyTask, app: App, dsn: str) -> None:
     """Not from the transaction's begin: after a minute of other work a delay of a minute would be over, and the job expired."""
     with psycopg.connect(dsn) as caller:
-        (began,) = caller.execute("select now()").fetchone()
+        began = one_value(caller, "select now()")
         caller.execute("select pg_sleep(1)")
         waits = [
             send.options(conn=caller, delay=60).defer("a@b.c"),
@@ -715,7 +722,7 @@ def test_delay_and_expires_count_from_the_call(send: AnyTask, app: App, dsn: str
             send.options(conn=caller, expires=60).defer("e"),
             *send.options(conn=caller, expires=60).defer_many([("f",)]),
         ]
-        (by_hand,) = caller.execute("select pgqueue.enqueue('t', delay => interval '60 s')::text").fetchone()
+        by_hand = one_value(caller, "select pgqueue.enqueue('t', delay => interval '60 s')::text")
         past = send.options(conn=caller, at=began + timedelta(seconds=0.5)).defer("g")  # over by now
     for job in (*waits, app.job(by_hand)):
         assert job.snapshot().run_at >= began + timedelta(seconds=61) and job.state == "scheduled"

@@ -363,6 +363,7 @@ def test_of_many_below_a_backlog_some_are_shown_and_all_are_reached(app: App, co
     newest = fill(conn, WINDOW - 2, state="waiting")
     page = app.jobs(state="queued")
     assert len(page) == 100 and {job.id for job in page} < set(old) and page.looked_at == WINDOW
+    assert page.next is not None
     assert page.looked_back_to == app.job(page.next).snapshot().created_at and page.next == old[1] < newest[-1]
     assert {job.id for each in pages(app, state="queued", limit=3000) for job in each} == set(old)
 

@@ -11,6 +11,7 @@ import psycopg
 from pgqueue import App, db
 from pgqueue.worker.settings import FRESH_S, GRACE_S, LEASE_S
 from pgqueue.worker.supervisor.connection import TroubleLog, WorkConnection
+from tests.answers import one_value
 
 
 def test_a_line_that_was_renewed_counts_as_lost(app: App) -> None:
@@ -107,7 +108,7 @@ def test_a_clock_that_is_set_back_makes_no_lease_longer(app: App, conn: psycopg.
 
 def test_a_lease_is_renewed_while_the_jobs_are_locked(app: App, conn: psycopg.Connection) -> None:
     worker = Beating(conn, app)
-    with psycopg.connect(app.config.dsn) as migration:
+    with psycopg.connect(app.dsn) as migration:
         migration.execute("lock table pgqueue.job in access exclusive mode")
         conn.execute("set lock_timeout = '1s'")
         assert worker.beat() == ("alive", [])
@@ -119,8 +120,8 @@ def test_a_heartbeat_that_had_to_wait_does_not_put_a_lease_back(app: App, conn: 
         conn.execute("select now()")
         time.sleep(0.1)
         worker.beat()
-        left_s = conn.execute("select extract(epoch from lease_until - clock_timestamp())::float8 from pgqueue.worker")
-        assert left_s.fetchone()[0] > LEASE_S - 0.1
+        left = "select extract(epoch from lease_until - clock_timestamp())::float8 from pgqueue.worker"
+        assert one_value(conn, left) > LEASE_S - 0.1
 
 
 def test_a_worker_signs_in_again_when_the_answer_was_lost(app: App, conn: psycopg.Connection) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -17,6 +18,7 @@ import pytest
 from pgqueue import App, InvalidResult, Job, JobCancelled, JobDead, JobNotFound, PgQueueError, ResultTimeout
 from tests.conftest import eventually
 from tests.hands import Hands
+from tests.untyped import untyped
 
 
 @dataclass
@@ -144,7 +146,7 @@ def test_the_time_is_over_and_the_job_goes_on(app: App, worker: Hands) -> None:
 def test_a_wait_that_is_broken_off_leaves_nobody_waiting(app: App) -> None:
     job = app.enqueue("t")
     with pytest.raises(TypeError):
-        job.result("soon")
+        job.result(untyped("soon"))
     assert app._database.hub._waiters == {}
 
 
@@ -201,7 +203,7 @@ def results_session(conn: psycopg.Connection) -> int | None:
     row = conn.execute(
         "select pid from pg_stat_activity where application_name = 'pgqueue results' and datname = current_database()"
     ).fetchone()
-    return row and row[0]
+    return None if row is None else int(row[0])
 
 
 def test_waiters_survive_the_end_of_their_session(
@@ -210,11 +212,15 @@ def test_waiters_survive_the_end_of_their_session(
     jobs = [app.enqueue("t", [n]) for n in range(2)]
     waiting = [Waiting(job) for job in jobs]
     eventually(lambda: len(awaited(conn)) == 2, what="they are awaited")
+
+    def is_another(pid: int) -> bool:
+        return results_session(conn) not in (None, pid)
+
     with caplog.at_level(logging.WARNING, "pgqueue.results"):
         for _ in range(2):
             pid = eventually(lambda: results_session(conn), what="a session for results")
             conn.execute("select pg_terminate_backend(%s, 10000)", [pid])
-            eventually(lambda pid=pid: results_session(conn) not in (None, pid), what="a new session")
+            eventually(partial(is_another, pid), what="a new session")
     assert "waiting for results: " in caplog.text and "trying again" in caplog.text
     worker.run_all("4")
     assert [each.get() for each in waiting] == [4, 4]
@@ -236,9 +242,11 @@ def test_a_loop_that_closed_while_it_waited_harms_no_other_waiter(
     worker.run_all("5")
     assert waiting.get() == 5
     # Close the coroutine by hand: its loop is gone, and a pending task would complain when collected.
-    forgotten._log_destroy_pending = False  # type: ignore[attr-defined]
+    untyped(forgotten)._log_destroy_pending = False
+    coroutine = forgotten.get_coro()
+    assert coroutine is not None
     with contextlib.suppress(RuntimeError):
-        forgotten.get_coro().close()
+        coroutine.close()
 
 
 def test_cancelling_an_asyncio_waiter_stops_the_wait(app: App, worker: Hands) -> None:

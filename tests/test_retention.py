@@ -1,7 +1,8 @@
 """History by the day: partitions are made ahead, dropped past their retention, and nothing is refused for want of one."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import psycopg
 import pytest
@@ -9,15 +10,18 @@ import pytest
 from benchmarks.chaos.cluster import Cluster
 from pgqueue import App, Config, JobNotFound, db
 from pgqueue.schema.retention import tidy_partitions
+from tests.answers import one_value
 from tests.conftest import Worker, eventually
 
 AHEAD_DAYS = 7
 PARTITIONS = "select relname from pg_class join pg_inherits on inhrelid = oid where relname ~ '_2[0-9]{7}$' order by 1"
 
+Tidy = Callable[..., list[str]]
+
 
 @pytest.fixture
-def tidy(app: App, conn: psycopg.Connection):
-    def tidy(**settings: int) -> list[str]:
+def tidy(app: App, conn: psycopg.Connection) -> Iterator[Tidy]:
+    def tidy(**settings: Any) -> list[str]:
         with conn.transaction():
             db.run(conn, tidy_partitions(app.queries, Config(**settings)))
         return [name for (name,) in conn.execute(PARTITIONS)]
@@ -51,13 +55,13 @@ def where(conn: psycopg.Connection) -> list[str]:
     ]
 
 
-def test_a_week_ahead_for_each_parent_and_only_once(tidy) -> None:
+def test_a_week_ahead_for_each_parent_and_only_once(tidy: Tidy) -> None:
     made = tidy()
     assert len(made) == 3 * AHEAD_DAYS
     assert tidy() == made
 
 
-def test_an_ended_job_lies_in_its_day(tidy, conn: psycopg.Connection) -> None:
+def test_an_ended_job_lies_in_its_day(tidy: Tidy, conn: psycopg.Connection) -> None:
     tidy()
     end(conn, "succeeded", 0)
     end(conn, "dead", 0)
@@ -65,14 +69,14 @@ def test_an_ended_job_lies_in_its_day(tidy, conn: psycopg.Connection) -> None:
     assert dead.startswith("history_ended_2") and succeeded.startswith("history_succeeded_2")
 
 
-def test_what_came_before_its_partition_moves_over(tidy, conn: psycopg.Connection) -> None:
+def test_what_came_before_its_partition_moves_over(tidy: Tidy, conn: psycopg.Connection) -> None:
     end(conn, "succeeded", 0)
     assert where(conn) == ["history_succeeded_rest"]
     tidy()
     assert where(conn)[0].startswith("history_succeeded_2")
 
 
-def test_past_its_retention_a_day_is_dropped(tidy, conn: psycopg.Connection) -> None:
+def test_past_its_retention_a_day_is_dropped(tidy: Tidy, conn: psycopg.Connection) -> None:
     for parent in ("history_succeeded", "history_ended", "attempt"):
         for days in (7, 8, 30, 31):
             conn.execute(
@@ -110,7 +114,7 @@ def test_a_publication_for_all_tables_refuses_nothing(start_worker: Callable[...
         app.enqueue("tests.tasks.echo", [1])
         bad = app.enqueue("tests.tasks.wrong_kind")
         assert start_worker("-c", "1", "--burst", dsn=app.dsn).wait() == 0
-        today = conn.execute("select to_char(now() at time zone 'utc', 'YYYYMMDD')").fetchone()[0]
+        today = one_value(conn, "select to_char(now() at time zone 'utc', 'YYYYMMDD')")
         for parent in "history_succeeded", "history_ended", "attempt":  # as if nobody had made the day in time
             conn.execute(f"create table public.kept as select * from pgqueue.{parent}_{today}")
             conn.execute(f"drop table pgqueue.{parent}_{today}")
@@ -130,13 +134,13 @@ def test_a_publication_for_all_tables_refuses_nothing(start_worker: Callable[...
         app.close()
 
 
-def test_only_one_tidies_at_a_time(app: App, dsn: str, tidy) -> None:
+def test_only_one_tidies_at_a_time(app: App, dsn: str, tidy: Tidy) -> None:
     with psycopg.connect(dsn) as other:
         other.execute("select pg_advisory_xact_lock(%s, 1)", [0x70677175])
         assert tidy() == []
 
 
-def test_a_job_is_found_while_it_moves_to_its_partition(app: App, conn: psycopg.Connection, tidy) -> None:
+def test_a_job_is_found_while_it_moves_to_its_partition(app: App, conn: psycopg.Connection, tidy: Tidy) -> None:
     over = threading.Event()
     missed: list[Exception] = []
     looks = []
@@ -154,7 +158,7 @@ def test_a_job_is_found_while_it_moves_to_its_partition(app: App, conn: psycopg.
         forget(conn)
         conn.execute("truncate pgqueue.history")
         end(conn, "succeeded", 0)
-        job = app.job(str(conn.execute("select id from pgqueue.history").fetchone()[0]))
+        job = app.job(str(one_value(conn, "select id from pgqueue.history")))
         over.clear()
         looks.clear()
         watchers = [threading.Thread(target=look) for _ in range(3)]

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import psycopg
 import pytest
@@ -21,7 +22,7 @@ def worker(conn: psycopg.Connection, app: App) -> Hands:
     return hands
 
 
-def first(app: App, job: Job) -> str:
+def first(app: App, job: Job[Any]) -> str:
     return app.why(job.id).reasons[0]
 
 

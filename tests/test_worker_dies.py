@@ -10,7 +10,9 @@ import psycopg
 import pytest
 
 from pgqueue import App, JobDead
+from pgqueue.task import AnyTask
 from tests import tasks
+from tests.answers import one_value
 from tests.conftest import Worker, eventually
 
 Start = Callable[..., Worker]
@@ -41,7 +43,9 @@ def test_only_the_job_that_ran_is_blamed(start_worker: Start, conn: psycopg.Conn
 
 
 @pytest.mark.parametrize("task", [tasks.too_long_async, tasks.too_long_polite])
-def test_a_time_limit_is_an_exception_where_it_can_be(start_worker: Start, conn: psycopg.Connection, task) -> None:
+def test_a_time_limit_is_an_exception_where_it_can_be(
+    start_worker: Start, conn: psycopg.Connection, task: AnyTask
+) -> None:
     worker = start_worker("-c", "1").ready()
     children = worker.children()
     job = task.defer()
@@ -192,7 +196,7 @@ def test_every_session_of_a_worker_may_be_ended(start_worker: Start, conn: psyco
     for _ in range(5):
         conn.execute(f"select pg_terminate_backend(pid) {SESSIONS}")
         eventually(
-            lambda: conn.execute(f"select count(*) {SESSIONS}").fetchone()[0] >= 2,
+            lambda: one_value(conn, f"select count(*) {SESSIONS}") >= 2,
             what="the worker reconnects",
         )
     assert [job.result(60) for job in jobs] == [0.02] * 200
