@@ -23,11 +23,12 @@ from datetime import timedelta
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from tenacity import wait_fixed
 
 from pgqueue import Cancel, Retry, Snooze, current_job, task
+from tests.untyped import untyped
 
 SOON = wait_fixed(0.05)
 
@@ -69,7 +70,8 @@ def cyclic_cause() -> Exception:
 
 
 def nested_groups(levels: int) -> Exception:
-    return functools.reduce(lambda inner, _: ExceptionGroup("level", [inner]), range(levels), ValueError("core"))
+    core: Exception = ValueError("core")
+    return functools.reduce(lambda inner, _: ExceptionGroup("level", [inner]), range(levels), core)
 
 
 class Unprintable(Exception):
@@ -98,10 +100,10 @@ class BareCancel(Cancel):
     def __init__(self) -> None: ...
 
 
-def asking(error: Any, delay_s: object) -> BaseException:
+def asking(error: Snooze | Retry, delay_s: Any) -> BaseException:
     """A delay that its author has set by hand."""
     error.delay_s = delay_s
-    return error  # type: ignore[no-any-return]
+    return error
 
 
 def misbehaving(name: str, base: type[BaseException] = Exception, *, by: type[BaseException] = ValueError) -> Any:
@@ -182,7 +184,8 @@ def cancel_barely() -> None:
 
 @task(max_attempts=1)
 def recurse(n: int = 0) -> int:
-    return recurse.function(n + 1) + 1
+    deeper: int = recurse.function(n + 1)
+    return deeper + 1
 
 
 @task(max_attempts=1)
@@ -206,7 +209,8 @@ def pid() -> int:
 def return_(kind: str) -> Any:
     async def coroutine() -> None: ...
 
-    return {
+    one: Any = 1
+    values: dict[str, Callable[[], Any]] = {
         "nan": lambda: math.nan,
         "nul": lambda: ["\0"],
         "surrogate": lambda: "\ud800",
@@ -214,10 +218,11 @@ def return_(kind: str) -> Any:
         "object": object,
         "coroutine": coroutine,
         "generator": lambda: (n for n in range(3)),
-        "open file": lambda: open(__file__),
+        "open file": functools.partial(open, __file__),
         "lock": threading.Lock,
-        "deep": lambda: functools.reduce(lambda inner, _: [inner], range(5_000), 1),
-    }[kind]()
+        "deep": lambda: functools.reduce(lambda inner, _: [inner], range(5_000), one),
+    }
+    return values[kind]()
 
 
 def unaware(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -252,7 +257,7 @@ async def breathe(seconds: float) -> float:
 def end_the_transaction(how: str) -> None:
     conn = current_job().conn
     conn.execute("insert into shop.paid values (1)")
-    {
+    ways: dict[str, Callable[[], object]] = {
         "commit": lambda: conn.execute("commit"),
         "rollback": lambda: conn.execute("rollback"),
         "conn.commit": lambda: conn.commit(),
@@ -261,7 +266,8 @@ def end_the_transaction(how: str) -> None:
         "swallowed error": lambda: swallow(lambda: conn.execute("select 1 / 0")),
         "commit and begin": lambda: (conn.execute("commit"), conn.execute("begin")),
         "commit and chain": lambda: conn.execute("commit and chain"),
-    }[how]()
+    }
+    ways[how]()
 
 
 def swallow(call: Callable[[], object]) -> None:
@@ -328,19 +334,19 @@ def of_numpy(kind: str, number: float) -> Any:
 ASKS: dict[str, Callable[[], BaseException]] = {
     "int": lambda: Snooze(300),
     "timedelta": lambda: Snooze(timedelta(minutes=5)),
-    "decimal": lambda: Snooze(Decimal("300.5")),  # type: ignore[arg-type]
-    "fraction": lambda: Snooze(Fraction(601, 2)),  # type: ignore[arg-type]
-    "numpy int": lambda: Snooze(of_numpy("int64", 300)),  # type: ignore[arg-type]
-    "numpy float": lambda: Snooze(of_numpy("float32", 300)),  # type: ignore[arg-type]
+    "decimal": lambda: Snooze(untyped(Decimal("300.5"))),
+    "fraction": lambda: Snooze(untyped(Fraction(601, 2))),
+    "numpy int": lambda: Snooze(of_numpy("int64", 300)),
+    "numpy float": lambda: Snooze(of_numpy("float32", 300)),
     "endless": lambda: Snooze(math.inf),
     "long int": lambda: Snooze(10**400),
     "retry int": lambda: Retry(delay=300),
-    "retry numpy": lambda: Retry(delay=of_numpy("int32", 300)),  # type: ignore[arg-type]
-    "text": lambda: Snooze("300"),  # type: ignore[arg-type]
+    "retry numpy": lambda: Retry(delay=of_numpy("int32", 300)),
+    "text": lambda: Snooze(untyped("300")),
     "bool": lambda: Snooze(True),
     "nan": lambda: Snooze(math.nan),
     "retry nan": lambda: Retry(delay=math.nan),
-    "retry list": lambda: Retry(delay=[300]),  # type: ignore[arg-type]
+    "retry list": lambda: Retry(delay=untyped([300])),
 }
 
 
@@ -367,16 +373,23 @@ FRACTIONS: dict[str, Any] = {
 @task
 def report_oddly(kind: str, marker: str) -> None:
     fraction = of_numpy(FRACTIONS[kind], 0.5) if kind == "numpy" else FRACTIONS[kind]
-    current_job().progress(fraction, 5 if kind == "int" else "\0 \udcff \u20ac")  # type: ignore[arg-type]
+    current_job().progress(fraction, untyped(5) if kind == "int" else "\0 \udcff \u20ac")
     while not os.path.exists(marker):
         time.sleep(0.01)
 
 
 @task(max_attempts=1)
 def report_wrongly(kind: str) -> None:
-    wrong = {"text": "half", "bool": True, "nan": math.nan, "large": 2, "decimal nan": Decimal("nan"), "list": [1]}
+    wrong: dict[str, Any] = {
+        "text": "half",
+        "bool": True,
+        "nan": math.nan,
+        "large": 2,
+        "decimal nan": Decimal("nan"),
+        "list": [1],
+    }
     wrong["long int"] = 10**400
-    current_job().progress(wrong[kind])  # type: ignore[arg-type]
+    current_job().progress(wrong[kind])
 
 
 @task(max_attempts=1)
@@ -493,7 +506,7 @@ def fork_in_a_thread_and(how: str, marker: str) -> int:
     codes: list[int] = []
     thread = threading.Thread(target=lambda: codes.append(fork(how, marker)))
     context = contextvars.copy_context()
-    thread.run = functools.partial(context.run, thread.run)  # type: ignore[method-assign]
+    untyped(thread).run = functools.partial(context.run, thread.run)
     thread.start()
     thread.join()
     return codes[0]
@@ -550,7 +563,7 @@ def register_at_exit(folder: str, how: str) -> None:
             raise ValueError("at the very end")
 
     atexit.register(last)
-    threading._register_atexit(Path(folder, "threading").touch)  # type: ignore[attr-defined]
+    untyped(threading)._register_atexit(Path(folder, "threading").touch)
     if how == "thread":
         threading.Thread(target=time.sleep, args=(600,)).start()
     handler = logging.handlers.MemoryHandler(1000, target=logging.FileHandler(Path(folder, "log")))
@@ -561,10 +574,12 @@ def register_at_exit(folder: str, how: str) -> None:
 # -- errors after which a process is of no more use --
 
 
-def named(name: str, *bases: type) -> type:
+def named(name: str, *bases: type) -> type[Exception]:
     """An exception class of another library, which is not here."""
     module, _, qualname = name.rpartition(".")
-    return type(qualname, bases or (RuntimeError,), {"__module__": module, "__qualname__": qualname})
+    return cast(
+        "type[Exception]", type(qualname, bases or (RuntimeError,), {"__module__": module, "__qualname__": qualname})
+    )
 
 
 DeviceError = named("torch.AcceleratorError")
@@ -617,7 +632,8 @@ def use_device(seconds: float) -> int:
 @task(max_attempts=1)
 async def use_device_async(seconds: float) -> int:
     await asyncio.sleep(seconds)
-    return use_device.function(0)
+    process: int = use_device.function(0)
+    return process
 
 
 @task(max_attempts=1)

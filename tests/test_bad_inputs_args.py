@@ -16,6 +16,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from pgqueue import App, InvalidArguments, Task
+from tests.untyped import untyped
 
 ECHO = "canary-that-no-message-repeats"
 
@@ -36,7 +37,7 @@ def cyclic() -> list[Any]:
 
 
 def deep(levels: int) -> Any:
-    return functools.reduce(lambda inner, _: [inner], range(levels), ECHO)
+    return functools.reduce(lambda inner, _: [inner], range(levels), untyped(ECHO))
 
 
 REFUSED = [
@@ -88,15 +89,15 @@ def test_another_type_than_declared_is_refused_before_anything_is_written(
     task = app.task(name="shop.charge")(charge)
     told = "shop.charge: argument order is None, but int is declared"
     with pytest.raises(InvalidArguments, match=told):
-        task.defer(None)  # type: ignore[arg-type]
+        task.defer(untyped(None))
     with pytest.raises(InvalidArguments, match=told):
         task.defer_many([(1,), {"order": None}])
     with pytest.raises(InvalidArguments, match="argument at is a str, but datetime is declared"):
-        task.options(unique=True).defer(1, at="2030-01-01")  # type: ignore[arg-type]
+        task.options(unique=True).defer(1, at=untyped("2030-01-01"))
     assert conn.execute("select count(*) from pgqueue.jobs").fetchone() == (0,)
     app.enqueue("shop.charge", [None])  # by name nothing is known
     lenient = App(dsn, check_types=False)
-    lenient.task(name="shop.charge")(charge).defer(None)  # type: ignore[arg-type]
+    lenient.task(name="shop.charge")(charge).defer(untyped(None))
     lenient.close()
     assert conn.execute("select args from pgqueue.jobs").fetchall() == [("[null]",)] * 2
 

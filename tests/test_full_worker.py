@@ -7,6 +7,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from pgqueue.task import AnyTask
 from pgqueue.worker.settings import POLL_ALONE_S, POLL_S
 from tests import tasks
 from tests.conftest import Worker, eventually
@@ -29,7 +30,7 @@ def claims(conn: psycopg.Connection) -> int:
 
 
 LONG = 120.0
-WORKERS = {
+WORKERS: dict[str, tuple[list[str], list[AnyTask], AnyTask, int]] = {
     "sync": (["-c", "2"], [tasks.brief], tasks.sleep, 2),
     "threads": (["-c", "1", "--threads", "4", "--no-listen"], [tasks.brief], tasks.sleep, 4),
     "async": (["-c", "1", "--no-listen"], [tasks.brief_later], tasks.sleep_later, 100),

@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from pgqueue import App, JobDead
+from pgqueue.task import AnyTask
 from tests import hostile_tasks as tasks
 from tests.conftest import Worker, alive, eventually
 
@@ -72,7 +73,7 @@ def test_the_precision_that_the_app_has_set_is_that_of_each_job(
 # -- copies --
 
 CODES = {"return": 0, "raise": 1, "exit": 3, "_exit": 4, "kill": -9, "snooze": 1}
-FORKS = {"sync": tasks.fork_and, "async": tasks.fork_async_and}
+FORKS: dict[str, AnyTask] = {"sync": tasks.fork_and, "async": tasks.fork_async_and}
 
 
 def copy_is_gone(marker: Path) -> bool:

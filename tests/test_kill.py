@@ -17,6 +17,7 @@ from pgqueue.worker.supervisor.cancels import Cancels
 from pgqueue.worker.supervisor.child_handle import Ending, Run
 from tests import hostile_tasks as tasks
 from tests.conftest import Worker, alive, eventually
+from tests.untyped import untyped
 
 Start = Callable[..., Worker]
 
@@ -132,7 +133,7 @@ def a_run() -> Run:
 def test_what_has_just_ended_is_not_killed_and_neither_is_what_runs_in_its_place() -> None:
     ended, next_one = a_run(), a_run()
     child = Doubled(ended, next_one)
-    cancels = Cancels([child])  # type: ignore[list-item]
+    cancels = Cancels([untyped(child)])
     cancels.deliver([(ended.job.id, True)])
     late = time.monotonic() + 60
     child.slots.write(0, next_one.job.id)  # the outcome of the first is on its way

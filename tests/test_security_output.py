@@ -23,8 +23,8 @@ from pgqueue.config import SECRET_NAMES, Config
 from pgqueue.job import Snapshot
 from pgqueue.terminal import HIDDEN, LogFormat, escape
 from tests import hostile_tasks as tasks
-from tests.conftest import ROOT, Worker, eventually
-from tests.shell import Shell
+from tests.conftest import Worker, eventually
+from tests.shell import ROOT, Shell
 
 Run = Callable[..., str]
 
@@ -237,7 +237,7 @@ def test_s14_a_worker_logs_no_line_that_others_wrote(
 # -- secrets --
 
 CANARY = "canary-4711"
-HIDDEN_VALUES = {
+HIDDEN_VALUES: dict[str, Any] = {
     "user": "bob", "password": f"{CANARY}-password", "iban": f"{CANARY}-iban", "options": {"token": f"{CANARY}-token"},
     "api_key": f"{CANARY}-key",
 }  # fmt: skip

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -9,6 +10,7 @@ import pytest
 
 from pgqueue import App, Cancel, ConfigError, InvalidOption, JobDead, Snooze
 from pgqueue.spoils import check_spoils, culprit
+from pgqueue.task import AnyTask
 from tests import hostile_tasks as tasks
 from tests.conftest import Worker, eventually
 from tests.hostile_tasks import named
@@ -86,7 +88,7 @@ def test_what_an_error_was_raised_from_counts_too() -> None:
             raise ValueError("cannot render") from (None if hide else error)
 
     for hide in False, True:
-        assert culprit(raised(lambda hide=hide: wrapped(hide=hide))) == "torch.AcceleratorError"
+        assert culprit(raised(partial(wrapped, hide=hide))) == "torch.AcceleratorError"
     group = ExceptionGroup("outer", [ValueError(), ExceptionGroup("inner", [tasks.DeviceError("CUDA error")])])
     assert culprit(group) == "torch.AcceleratorError"
     assert culprit(tasks.cyclic_cause()) is None
@@ -155,15 +157,19 @@ def test_a_spoiled_process_is_replaced_and_later_jobs_know_nothing_of_it(
     assert charged(conn) == ([] if how in ("asked", "snooze") else [job.id])
 
 
-@pytest.mark.parametrize("kind", ["threads", "async"])
+BESIDE: dict[str, tuple[AnyTask, AnyTask]] = {
+    "threads": (tasks.use_device, tasks.spoil_with),
+    "async": (tasks.use_device_async, tasks.spoil_async),
+}
+
+
+@pytest.mark.parametrize("kind", BESIDE)
 def test_jobs_beside_the_one_that_spoiled_the_process_are_not_charged(
     start: Start, conn: psycopg.Connection, kind: str
 ) -> None:
     worker = start("-c", "1", "--threads", "3").ready()
     (child,) = worker.children()
-    beside, spoil = (
-        (tasks.use_device, tasks.spoil_with) if kind == "threads" else (tasks.use_device_async, tasks.spoil_async)
-    )
+    beside, spoil = BESIDE[kind]
     neighbours = [beside.defer(2.0) for _ in range(2)]
     eventually(
         lambda: conn.execute("select count(*) from pgqueue.job where state = 'running'").fetchone() == (2,),
@@ -186,7 +192,7 @@ def test_jobs_behind_the_one_that_spoiled_the_process_are_not_charged(
     with app.using(conn), conn.transaction():
         jobs = [tasks.use_device.defer(seconds) for seconds in (0, 0, -1, *[0] * 30)]
     eventually(lambda: {job.state for job in jobs} <= {"succeeded", "dead"}, what="all have ended")
-    assert charged(conn) == [jobs[2].id] and [job.state for job in jobs].count("dead") == 1
+    assert charged(conn) == [jobs[2].id] and [job.state == "dead" for job in jobs].count(True) == 1
 
 
 def test_children_that_are_spoiled_one_after_the_other_are_started_ever_more_slowly(
