@@ -5,7 +5,7 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -152,7 +152,7 @@ def test_nothing_runs_twice_and_nothing_is_left(app: App, dsn: str, conn: psycop
 
 def released(jobs: list[Claimed]) -> dict[str, list[Any]]:
     """The columns of settle.sql that give jobs back."""
-    same = {
+    same: dict[str, Any] = {
         "states": "queued",
         "delays": 0.0,
         "refunds": 1,
@@ -161,16 +161,15 @@ def released(jobs: list[Claimed]) -> dict[str, list[Any]]:
         "errors": None,
         "tracebacks": None,
     }
-    return {"ids": [j.id for j in jobs], "tokens": [j.token for j in jobs]} | {
-        name: [value] * len(jobs) for name, value in same.items()
-    }
+    columns: dict[str, list[Any]] = {name: [value] * len(jobs) for name, value in same.items()}
+    return columns | {"ids": [j.id for j in jobs], "tokens": [j.token for j in jobs]}
 
 
 # -- what it costs --
 
 
 @pytest.fixture(scope="module")
-def loaded(server_dsn: str) -> Any:
+def loaded(server_dsn: str) -> Iterator[tuple[psycopg.Connection, Queries]]:
     """A database of its own, since a million rows would slow every other test's truncate."""
     name = f"pgqueue_million_{uuid.uuid4().hex[:8]}"
     with psycopg.connect(server_dsn, autocommit=True) as admin:
@@ -193,7 +192,7 @@ def load(conn: psycopg.Connection, count: int) -> None:
     )  # fmt: skip
 
 
-def best_ms(session: Session, statement: Statement, *, rows: int) -> float:
+def best_ms(session: Session, statement: Statement[Any], *, rows: int) -> float:
     """The best of many: whatever else the machine does can only add to it."""
     took = []
     for _ in range(40):
@@ -210,7 +209,7 @@ def test_a_look_and_a_claim_cost_the_same_with_a_million_jobs(loaded: tuple[psyc
     conn, queries = loaded
     session = Session(conn, queries)
     pairs = [(f"q{queue}", priority, 0) for priority in (2, 1, 0) for queue in range(5)]
-    statements = {
+    statements: dict[str, tuple[Statement[Any], int]] = {
         "heads": (queries.heads(queues=None, unknown=[]), 1),
         "claim": (queries.claim(worker=sign_in(conn), cursors=pairs, unknown=[], limit=10), 10),
     }

@@ -9,6 +9,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from pgqueue import App, Config, ConfigError, DatabaseUnavailable, InvalidOption
 from pgqueue.db import describe
+from tests.untyped import untyped
 
 SECRET = "s3cr3t"
 
@@ -114,7 +115,7 @@ def test_a_wrong_setting_of_the_app_or_the_environment(monkeypatch: pytest.Monke
         _ = App(poolsize=3).config
     for wrong in ("", " ", 5, b"dbname=x"):
         with pytest.raises(InvalidOption, match="dsn must be a connection string"):  # never the embedded server
-            _ = App(wrong).config  # type: ignore[arg-type]
+            _ = App(untyped(wrong)).config
     monkeypatch.setenv("PGQUEUE_NOTIFY", "loud")
     with pytest.raises(InvalidOption, match="notify must be one of"):
         _ = App().config

@@ -84,10 +84,10 @@ EMPTY = Stats(
 
 
 def draw(stats: Stats, *, width: int = 80, height: int | None = None, title: str = "me@db/shop", **how: Any) -> str:
-    console = Console(file=io.StringIO(), width=width, color_system=None, legacy_windows=False, **how)
+    page = io.StringIO()
+    console = Console(file=page, width=width, color_system=None, legacy_windows=False, **how)
     console.print(View(stats, title, height=height))
-    text: str = console.file.getvalue()  # type: ignore[attr-defined]
-    return text
+    return page.getvalue()
 
 
 # -- layout --
@@ -219,10 +219,10 @@ def test_s13_hostile_text_moves_no_cursor(text: str, width: int) -> None:
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_with_colours_the_only_escapes_are_styles(text: str) -> None:
-    console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system="truecolor", legacy_windows=False)
+    page = io.StringIO()
+    console = Console(file=page, width=80, force_terminal=True, color_system="truecolor", legacy_windows=False)
     console.print(View(make_stats(text), text, trouble=text))
-    page = console.file.getvalue()  # type: ignore[attr-defined]
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", page)
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", page.getvalue())
     assert not [char for char in plain if (char < " " and char != "\n") or "\x7f" <= char <= "\x9f"]
 
 
@@ -341,7 +341,8 @@ def test_the_first_error_is_the_callers() -> None:
     def fetch() -> Stats:
         raise ConnectionError("no such host")
 
-    console = Console(file=io.StringIO(), force_terminal=True)
+    page = io.StringIO()
+    console = Console(file=page, force_terminal=True)
     with pytest.raises(ConnectionError):
         dashboard.live(fetch, title="t", console=console)
-    assert console.file.getvalue() == ""  # type: ignore[attr-defined]
+    assert page.getvalue() == ""

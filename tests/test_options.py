@@ -2,6 +2,7 @@
 
 import enum
 import math
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from fractions import Fraction
@@ -91,7 +92,7 @@ def task(app: App) -> AnyTask:
 def test_b27_b29_b31_b32_b33_a_wrong_option_is_named_with_its_cure(
     task: AnyTask, conn: psycopg.Connection, options: dict[str, Any], message: str
 ) -> None:
-    ways = [
+    ways: list[Callable[[], object]] = [
         lambda: task.options(**options).defer(1),
         lambda: task.options(**options).defer_many([(1,)]),
         lambda: task.app.enqueue("shop.work", [1], **options),

@@ -15,6 +15,7 @@ import tenacity
 
 from pgqueue import App, ConfigError, InvalidArguments
 from pgqueue.codec.calls import Codec
+from tests.untyped import untyped
 
 DAY = date(2024, 1, 1)
 LIMIT = 10_000
@@ -179,7 +180,7 @@ def says_so(function: Function) -> Function:
         return function("session", *args, **kwargs)
 
     signature = inspect.signature(function)
-    wrapper.__signature__ = signature.replace(parameters=list(signature.parameters.values())[1:])  # type: ignore[attr-defined]
+    untyped(wrapper).__signature__ = signature.replace(parameters=list(signature.parameters.values())[1:])
     return wrapper
 
 
@@ -245,7 +246,7 @@ def test_what_is_filled_in_by_name_leaves_the_others_to_their_names() -> None:
     refuses(wrapped, DAY)
     refuses(wrapped)
     last = by_name(lambda day, session: (day, session))
-    last.__wrapped__.__annotations__["day"] = date  # type: ignore[attr-defined]
+    untyped(last).__wrapped__.__annotations__["day"] = date
     assert passes(last, DAY) == (DAY, "session")
 
 

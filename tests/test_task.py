@@ -13,6 +13,7 @@ from tenacity import retry_if_exception_type, stop_after_attempt, wait_fixed
 import pgqueue
 from pgqueue import App, ConfigError, InvalidOption, Task
 from pgqueue.client.options import Options
+from tests.untyped import untyped
 
 shop = App("postgresql://nobody@nowhere.invalid/nothing")
 
@@ -54,12 +55,13 @@ def test_a_plain_call_is_plain() -> None:
     assert bare(1, b="y") == "1y" and Shop.static(3) == 3 and Shop().static(4) == 4
     assert asyncio.run(with_options(1)) == 2
     with pytest.raises(TypeError, match="bare"):
-        bare()
+        untyped(bare)()
 
 
 def test_it_looks_like_the_function() -> None:
-    assert (bare.__name__, bare.__doc__, bare.__module__) == ("bare", "Says what it got.", "tests.test_task")
-    assert bare.__wrapped__ is bare.function and isinstance(bare, Task) and bare.app is shop
+    seen = untyped(bare)
+    assert (seen.__name__, seen.__doc__, seen.__module__) == ("bare", "Says what it got.", "tests.test_task")
+    assert seen.__wrapped__ is bare.function and isinstance(bare, Task) and bare.app is shop
 
 
 def test_defaults_and_options() -> None:
@@ -70,7 +72,7 @@ def test_defaults_and_options() -> None:
 
 def test_a_method_of_an_instance_is_refused_with_the_cure() -> None:
     with pytest.raises(ConfigError, match="is a method: move it out of the class and pass what it needs as arguments"):
-        Shop().method.defer()
+        untyped(Shop()).method.defer()
 
 
 def generator() -> Iterator[int]:
@@ -134,8 +136,8 @@ def test_attributes_of_the_function_stay_beside_the_tasks_own() -> None:
     own |= {name: value for name, value in vars(bare).items() if not name.startswith("_")}
     foreign = dict.fromkeys(own, "foreign") | {"_options": 1, "_redact": 1, "_warned": 1, "route": "/here"}
     vars(function).update(foreign)
-    task = App(secret_names="(?!)").task(name="t", queue="q", redact=())(function)
-    assert (task.name, task.queue, task.function, task.route) == ("t", "q", function, "/here")  # type: ignore[attr-defined]
+    task: Any = App(secret_names="(?!)").task(name="t", queue="q", redact=())(function)
+    assert (task.name, task.queue, task.function, task.route) == ("t", "q", function, "/here")
     assert [name for name in own if getattr(task, name) == "foreign"] == []
     assert isinstance(task._options, Options) and task._redact == frozenset() and callable(task.defer)
     assert len(own) > 20
@@ -205,4 +207,4 @@ def test_b46_two_functions_of_one_name() -> None:
 
 
 def test_the_default_app_has_its_own_tasks() -> None:
-    assert pgqueue.task.__self__ is pgqueue.app and "shop.named" not in pgqueue.app.tasks
+    assert untyped(pgqueue.task).__self__ is pgqueue.app and "shop.named" not in pgqueue.app.tasks

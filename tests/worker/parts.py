@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from pgqueue.job import Claimed
 from pgqueue.worker.supervisor.child_handle import ChildHandle, Phase
+from tests.untyped import untyped
 
 T = TypeVar("T")
 
@@ -65,6 +66,6 @@ class LeapingClock(selectors.DefaultSelector):
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run on a loop that lives by this clock."""
         loop = asyncio.SelectorEventLoop(self)
-        loop.time = self.monotonic  # type: ignore[method-assign]
+        untyped(loop).time = self.monotonic
         with asyncio.Runner(loop_factory=lambda: loop) as runner:
             return runner.run(work)
