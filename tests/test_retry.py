@@ -43,6 +43,7 @@ from pgqueue.retry import (
     clamp_delay,
     policy,
 )
+from tests.untyped import untyped
 
 
 def ask(
@@ -356,24 +357,27 @@ def test_try_again_of_tenacity_is_heeded() -> None:
         ),
         ({"wait": retry_never}, "that belongs in retry="),
         ({"stop": wait_fixed(3)}, "that belongs in wait="),
-        ({"stop": stop_any(wait_fixed(3), stop_never)}, "that belongs in wait="),
+        ({"stop": stop_any(untyped(wait_fixed(3)), stop_never)}, "that belongs in wait="),
         ({"retry": never}, "where never cannot be awaited: write it without async"),
         ({"stop": never}, "write it without async"),
         ({"wait": never}, "write it without async"),
         ({"retry": Async()}, "where Async cannot be awaited"),
-        ({"retry": retry_if_result(never)}, "where retry_if_result cannot be awaited"),
-        ({"retry": tenacity.retry_any(retry_never, retry_if_result(never))}, "cannot be awaited"),
-        ({"wait": wait_fixed(1) + never}, "cannot be awaited"),
+        ({"retry": retry_if_result(untyped(never))}, "where retry_if_result cannot be awaited"),
+        ({"retry": tenacity.retry_any(retry_never, retry_if_result(untyped(never)))}, "cannot be awaited"),
+        ({"wait": wait_fixed(1) + untyped(never)}, "cannot be awaited"),
         (
             {"retry": lambda: True},
             "is called with one argument, tenacity's RetryCallState: too many positional arguments",
         ),
         ({"wait": lambda state, more: 1}, "missing a required argument: 'more'"),
-        ({"stop": stop_any(5)}, r"stop= takes a tenacity strategy such as tenacity.stop_after_attempt\(8\), not 5"),
+        (
+            {"stop": stop_any(untyped(5))},
+            r"stop= takes a tenacity strategy such as tenacity.stop_after_attempt\(8\), not 5",
+        ),
         (
             {
                 "retry": retry_if_result(bool) | retry_if_exception_type(),
-                "wait": wait_fixed(1) + tenacity.wait_exception(len),
+                "wait": wait_fixed(1) + tenacity.wait_exception(untyped(len)),
             },
             "wait_exception has no exception to look at",
         ),
@@ -387,8 +391,9 @@ def test_what_cannot_be_asked_is_refused_at_import(parts: dict[str, Any], messag
 @pytest.mark.parametrize("kind", ["retry", "stop", "wait"])
 def test_a_coroutine_is_no_answer(kind: str) -> None:
     """As of a plain function that calls an async one, which nothing shows at import."""
+    parts: dict[str, Any] = {kind: lambda state: never(state)}
     with pytest.raises(TypeError, match=f"{kind}= gave a coroutine instead of an answer"):
-        ask(policy(**{kind: lambda state: never(state)}))
+        ask(policy(**parts))
 
 
 @pytest.mark.parametrize(
