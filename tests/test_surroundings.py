@@ -26,6 +26,7 @@ from pgqueue.db import narrow
 from pgqueue.db.doors import ROOM_FOR_A_BELL
 from pgqueue.ops import stats
 from pgqueue.queries import Queries
+from tests.answers import one_value
 from tests.conftest import Worker, eventually
 from tests.hands import Hands
 
@@ -95,7 +96,7 @@ def shop(dsn: str, **settings: Any) -> Any:
     return app.task(name="tests.tasks.echo")(echo)
 
 
-def look(job: Job) -> tuple[Any, ...]:
+def look(job: Job[Any]) -> tuple[Any, ...]:
     found = job.snapshot()
     return (found.state, found.run_at, json.loads(found.args), found.error)
 
@@ -151,8 +152,8 @@ CALLERS = {name: value for name, value in SETTINGS.items() if "timeout" not in n
 @pytest.mark.parametrize("odd", [SETTINGS], ids=["all"], indirect=True)
 def test_our_own_sessions_are_as_we_need_them(odd: str) -> None:
     with db.connect(odd) as line, db.connect(odd, private=False) as tasks:
-        shown = {name: line.execute(f"select current_setting('{name}', true)").fetchone()[0] for name in SETTINGS}
-        theirs = {name: tasks.execute(f"select current_setting('{name}', true)").fetchone()[0] for name in SETTINGS}
+        shown = {name: one_value(line, f"select current_setting('{name}', true)") for name in SETTINGS}
+        theirs = {name: one_value(tasks, f"select current_setting('{name}', true)") for name in SETTINGS}
     assert {name: value for name, value in shown.items() if "timeout" in name and value not in ("0", None)} == {}
     assert (shown["default_transaction_isolation"], shown["array_nulls"], shown["TimeZone"]) == (
         "read committed",
@@ -231,9 +232,9 @@ def role_of(fresh_dsn: str, settings: dict[str, str]) -> tuple[str, str]:
     return make_conninfo(fresh_dsn, user=role), role
 
 
-def defers(send: Any) -> Job | None:
+def defers(send: Any) -> Job[Any] | None:
     try:
-        job: Job = send.defer(2)
+        job: Job[Any] = send.defer(2)
     except NotAllowed:
         return None
     return job
