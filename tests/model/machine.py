@@ -440,18 +440,18 @@ class Queue(RuleBasedStateMachine):
             case "settle":
                 outcome = Outcome(id_, token, verdict, cause="exception", error="late")
                 columns = Station.columns([outcome])
-                now, rows = world.say(world.eye, queries.settle(worker=worker, worker_name="late", columns=columns))
+                now, ended = world.say(world.eye, queries.settle(worker=worker, worker_name="late", columns=columns))
                 settled = self.model.settle(worker, [outcome], now=now)
-                assert {row[0]: row[1] for row in rows} == settled, f"settled late: {rows}, by the model {settled}"
+                assert {row.id: row.state for row in ended} == settled, f"settled late: {ended}, by the model {settled}"
             case "progress":
                 world.say(world.eye, queries.progress(
                     worker=worker, ids=[id_], tokens=[token], fractions=[0.75], notes=[None]
                 ))  # fmt: skip
                 self.model.progress(worker, id_, token, 0.75)
             case "revoke":
-                _, rows = world.say(world.eye, queries.revoke(worker=worker, job_id=id_, token=token))
+                _, tokens = world.say(world.eye, queries.revoke(worker=worker, job_id=id_, token=token))
                 token_now = self.model.revoke(worker, id_, token)
-                assert rows == ([] if token_now is None else [token_now])
+                assert tokens == ([] if token_now is None else [token_now])
             case "hand back":
                 late_hand_back(world, world.eye, worker, attempt)
 

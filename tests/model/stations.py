@@ -507,5 +507,5 @@ def late_hand_back(world: World, conn: psycopg.Connection, worker: str, attempt:
     now, rows = world.say(conn, statement)
     delay = world.model.hand_back(worker, attempt.job_id, attempt.token, now=now)
     told = [] if delay is None else [(attempt.task, pytest.approx(delay / SECOND))]
-    assert rows == told, f"handed back {rows}, by the model {told}"
+    assert [tuple(row) for row in rows] == told, f"handed back {rows}, by the model {told}"
     return bool(rows)

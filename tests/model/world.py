@@ -8,7 +8,7 @@ something took.
 
 import contextlib
 from collections.abc import Collection, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 from psycopg.conninfo import make_conninfo
@@ -18,6 +18,8 @@ from pgqueue.ops import stats
 from pgqueue.queries import LOCK_CLASS, Statement
 from tests.conftest import TABLES, eventually
 from tests.model.model import LIVE, SECOND, Model
+
+R = TypeVar("R")
 
 EPOCH = "(extract(epoch from {}) * 1000000)::bigint"
 NOW = f"select {EPOCH.format('now()')}"
@@ -182,7 +184,7 @@ class World:
         """No transaction is open any more."""
         self.expected_open.discard(conn.info.backend_pid)
 
-    def say(self, conn: psycopg.Connection, statement: Statement) -> tuple[int, list[Any]]:
+    def say(self, conn: psycopg.Connection, statement: Statement[R]) -> tuple[int, list[R]]:
         """A statement in a transaction of its own, as autocommit has it, with its now()."""
         now = self.now(conn)
         rows = db.run(conn, statement)
