@@ -332,8 +332,11 @@ def typed_statements() -> dict[str, str]:
             if not isinstance(builder, ast.FunctionDef):
                 continue
             calls = [node for node in ast.walk(builder) if isinstance(node, ast.Call)]
-            named = [node for node in calls if node.args and isinstance(node.args[0], ast.Constant)]
-            of = {ast.unparse(node.func): node.args[0].value for node in reversed(named)}
+            of = {
+                ast.unparse(node.func): str(node.args[0].value)
+                for node in reversed(calls)
+                if node.args and isinstance(node.args[0], ast.Constant)
+            }
             file = of.get("self._say") or of.get("self.text") or of.get("sql_file", "").removesuffix(".sql")
             rows = [node.args[1] for node in calls if len(node.args) == 2 and ast.unparse(node.func) == "self._say"]
             makers = [word.value for node in calls for word in node.keywords if word.arg == "row"]
