@@ -10,6 +10,7 @@ import psycopg
 from benchmarks.chaos.cluster import Cluster
 from pgqueue import DatabaseUnavailable, OutcomeUnknown
 from tests import tasks
+from tests.answers import one_value
 from tests.conftest import Worker
 
 OF_WORKERS = "from pg_stat_activity where application_name ~ '^pgqueue:'"
@@ -18,7 +19,7 @@ OF_WORKERS = "from pg_stat_activity where application_name ~ '^pgqueue:'"
 def ask(cluster: Cluster, statement: str, *params: Any) -> Any:
     """The first value that the server answers, on a session that is only for this."""
     with cluster.connect("shop") as conn:
-        return conn.execute(statement, params).fetchone()[0]
+        return one_value(conn, statement, params)
 
 
 def answers(cluster: Cluster) -> bool:

@@ -14,6 +14,7 @@ from psycopg import IsolationLevel
 
 from benchmarks.chaos.cluster import Cluster
 from tests import tasks
+from tests.answers import one_value
 from tests.conftest import Worker
 from tests.faults.conftest import Figure
 
@@ -48,7 +49,7 @@ def test_f36_bulk_defers_of_the_same_keys_do_not_deadlock(
         for thread in threads:
             thread.join()
         assert conn.execute("select count(*) from pgqueue.job").fetchone() == (keys,), failures
-    (counted,) = conn.execute("select deadlocks from pg_stat_database where datname = current_database()").fetchone()
+    counted = one_value(conn, "select deadlocks from pg_stat_database where datname = current_database()")
     figure("deadlocks", max(counted, len(failures)), f"in {rounds} rounds", at_most=0)
 
 
@@ -122,7 +123,7 @@ def test_f40_claims_stay_fast_beside_an_old_snapshot(
         for _ in range(10):
             crowd_s()
         with cluster.connect("shop") as conn:
-            (dead,) = conn.execute("select n_dead_tup from pg_stat_user_tables where relname = 'job'").fetchone()
+            dead = one_value(conn, "select n_dead_tup from pg_stat_user_tables where relname = 'job'")
         assert dead > jobs
         figure("p95 of claims", p95_ms() / p95_before_ms, f"x {p95_before_ms:.2g} ms after {jobs} jobs", at_most=3)
         figure("a crowd takes", crowd_s() / crowd_before_s, f"x {crowd_before_s:.2g} s", at_most=3)

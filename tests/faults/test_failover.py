@@ -15,6 +15,7 @@ from benchmarks.chaos.cluster import Cluster
 from benchmarks.chaos.proxy import Proxy
 from pgqueue import App, DatabaseUnavailable, Job
 from tests import tasks
+from tests.answers import one_value
 from tests.conftest import Worker, eventually
 from tests.faults.conftest import Figure
 from tests.faults.sessions import Producer, ask, nobody_died
@@ -54,11 +55,9 @@ def dsn(primary: Cluster, standby: Cluster) -> str:
 def caught_up(primary: Cluster) -> None:
     """Wait until the standby has what was written so far."""
     with primary.connect() as conn:
-        (here,) = conn.execute("select pg_current_wal_flush_lsn()").fetchone()
+        here = one_value(conn, "select pg_current_wal_flush_lsn()")
         eventually(
-            lambda: conn.execute("select count(*) from pg_stat_replication where replay_lsn >= %s", [here]).fetchone()[
-                0
-            ],
+            lambda: one_value(conn, "select count(*) from pg_stat_replication where replay_lsn >= %s", [here]),
             what="the standby has caught up",
         )
 
@@ -66,7 +65,7 @@ def caught_up(primary: Cluster) -> None:
 def freeze_replication(primary: Cluster) -> None:
     """What is written from now on stays on the primary."""
     with primary.connect() as conn:
-        (sender,) = conn.execute("select pid from pg_stat_replication").fetchone()
+        sender = one_value(conn, "select pid from pg_stat_replication")
     os.kill(sender, signal.SIGSTOP)
 
 

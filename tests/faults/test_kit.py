@@ -14,6 +14,7 @@ from psycopg import pq
 from benchmarks.chaos.cluster import Cluster
 from benchmarks.chaos.namespace import Network, refused
 from benchmarks.chaos.proxy import Proxy
+from tests.answers import one_value
 from tests.conftest import eventually
 
 
@@ -39,7 +40,7 @@ def test_a_standby_has_what_its_primary_had_and_takes_over(cluster: Cluster) -> 
         with cluster.connect() as conn:
             conn.execute("create table kept ()")
         with standby.connect() as conn:
-            eventually(lambda: conn.execute("select to_regclass('kept') is not null").fetchone()[0], what="replicated")
+            eventually(lambda: one_value(conn, "select to_regclass('kept') is not null"), what="replicated")
             with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
                 conn.execute("create table more ()")
         cluster.kill()
@@ -55,7 +56,7 @@ def test_a_proxy_loses_replies_after_the_server_acted(cluster: Cluster, proxy: P
     proxy.lose("replies")
     conn.pgconn.send_query(b"create table made ()")
     with cluster.connect() as direct:
-        eventually(lambda: direct.execute("select to_regclass('made') is not null").fetchone()[0], what="it acted")
+        eventually(lambda: one_value(direct, "select to_regclass('made') is not null"), what="it acted")
     eventually(lambda: proxy.torn == 1, what="the reply is lost: it comes a moment after others see what was done")
     assert not conn.pgconn.notifies() and conn.pgconn.is_busy()
     proxy.heal()

@@ -14,6 +14,7 @@ from pgqueue.errors import SchemaError
 from pgqueue.queries import migrations
 from pgqueue.schema import upgrade
 from tests import tasks
+from tests.answers import one_value
 from tests.conftest import Worker, eventually
 from tests.faults.conftest import Figure
 from tests.hands import Hands
@@ -44,7 +45,7 @@ def test_f59_a_million_jobs_at_once(
     start_worker: Callable[..., Worker], app: App, conn: psycopg.Connection, figure: Figure
 ) -> None:
     def ended() -> int:
-        return int(conn.execute("select count(*) from pgqueue.history").fetchone()[0])  # type: ignore[index]
+        return int(one_value(conn, "select count(*) from pgqueue.history"))
 
     hands = Hands(conn, app.queries)
     tasks.echo.defer_many((n,) for n in range(2000))

@@ -15,6 +15,7 @@ from benchmarks.chaos.proxy import NOTIFICATION, Proxy
 from pgqueue.worker.settings import POLL_S
 from pgqueue.worker.supervisor.maintenance import BELLS_S
 from tests import tasks
+from tests.answers import one_value
 from tests.conftest import Worker, eventually
 from tests.faults.conftest import Figure
 
@@ -38,7 +39,7 @@ def small_queue(cluster: Cluster, dsn: str) -> str:
 
 def usage(conn: psycopg.Connection) -> float:
     """How full the notify queue is, from 0 to 1."""
-    return conn.execute("select pg_notification_queue_usage()").fetchone()[0]
+    return float(one_value(conn, "select pg_notification_queue_usage()"))
 
 
 def flood(conn: psycopg.Connection, *, until: Callable[[], bool]) -> None:
@@ -75,7 +76,7 @@ def test_f41_a_listener_in_a_transaction_is_told_of_and_stops_no_job(
         later = tasks.echo.options(delay=3600).defer(1)
         assert later.cancel() and later.retry()
         with cluster.connect("shop") as other:
-            (by_sql,) = other.execute("select pgqueue.enqueue('tests.tasks.echo', '[7]')").fetchone()
+            by_sql = one_value(other, "select pgqueue.enqueue('tests.tasks.echo', '[7]')")
         assert tasks.echo.app.job(str(by_sql)).result(30) == 7
     assert worker.stop() == 0
 
@@ -91,7 +92,7 @@ def test_f41_a_frozen_worker_is_ended_and_its_bells_are_forgotten(
             "select 'pgqueue:' || id from pgqueue.worker order by pid <> %s", [group[0]]
         ).fetchmany(1)
         asleep = "select count(*) = 2 from pgqueue.worker where sleeping"  # so each has its second session by now
-        eventually(lambda: conn.execute(asleep).fetchone()[0], what="both have looked for jobs")
+        eventually(lambda: one_value(conn, asleep), what="both have looked for jobs")
         for pid in group:
             os.kill(pid, signal.SIGSTOP)
         frozen_at = time.monotonic()
@@ -126,7 +127,7 @@ def test_f42_without_notifications_polling_alone_drains(
     for n in range(jobs):
         tasks.echo.defer(n)
         time.sleep(chance.uniform(0, 0.6))  # the load, not a wait: jobs come at any moment of the poll's period
-    eventually(lambda: conn.execute("select not exists (select from pgqueue.job)").fetchone()[0], what="all are done")
+    eventually(lambda: one_value(conn, "select not exists (select from pgqueue.job)"), what="all are done")
     delays = [
         float(delay)
         for (delay,) in conn.execute("select extract(epoch from started_at - created_at) from pgqueue.history")

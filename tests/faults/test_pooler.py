@@ -15,6 +15,7 @@ from benchmarks.chaos import pooler
 from benchmarks.chaos.cluster import Cluster
 from benchmarks.chaos.pooler import Pooler
 from tests import tasks
+from tests.answers import one_value
 from tests.conftest import Worker, eventually
 from tests.faults import effects
 from tests.faults.conftest import Figure
@@ -57,7 +58,7 @@ def test_f45_a_pooler_is_noticed_and_jobs_start_by_polling(
 ) -> None:
     worker = start_worker("-c", "1").ready()
     assert "polling" in worker.output
-    eventually(lambda: conn.execute("select sleeping from pgqueue.worker").fetchone()[0], what="it is idle")
+    eventually(lambda: one_value(conn, "select sleeping from pgqueue.worker"), what="it is idle")
     began = time.monotonic()
     assert tasks.echo.defer(1).result(30) == 1
     figure("defer to result", time.monotonic() - began, "s", at_most=2)

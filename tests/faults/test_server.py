@@ -14,6 +14,7 @@ import pytest
 from benchmarks.chaos.cluster import Cluster
 from pgqueue import App, DatabaseUnavailable
 from tests import tasks
+from tests.answers import one_row, one_value
 from tests.conftest import Worker, eventually
 from tests.faults.conftest import Figure
 from tests.faults.sessions import OF_WORKERS, Producer, answers, ask, locked, nobody_died
@@ -40,7 +41,7 @@ def test_f21_every_session_of_a_worker_is_ended_again_and_again(
         began = time.monotonic()
         conn.execute(f"select pg_terminate_backend(pid) {OF_WORKERS}")
         held = "select count(*) from pg_locks where locktype = 'advisory' and objsubid = 2 and granted"
-        eventually(lambda: conn.execute(held).fetchone()[0] == 2, what="both hold their session lock again")
+        eventually(lambda: one_value(conn, held) == 2, what="both hold their session lock again")
         figure("reconnected", time.monotonic() - began, "s", at_most=2)
     for job_id in producer.acknowledged:
         assert tasks.echo.app.job(job_id).result(timeout=30) is not None
@@ -208,10 +209,11 @@ def test_f34_tasks_hold_every_connection_of_their_pool(
 
     def ended() -> bool:
         nonlocal oldest_s
-        left, age_s = conn.execute(
+        left, age_s = one_row(
+            conn,
             "select (select count(*) from pgqueue.job), "
-            "(select extract(epoch from max(now() - heartbeat_at))::float8 from pgqueue.worker)"
-        ).fetchone()
+            "(select extract(epoch from max(now() - heartbeat_at))::float8 from pgqueue.worker)",
+        )
         oldest_s = max(oldest_s, age_s)
         return not left
 
@@ -291,9 +293,7 @@ def test_f38_the_jobs_table_is_locked(
         with cluster.connect("shop") as conn, locked(cluster, "job"):
             over_at = time.monotonic() + seconds
             while time.monotonic() < over_at:
-                (age_s,) = conn.execute(
-                    "select extract(epoch from max(now() - heartbeat_at)) from pgqueue.worker"
-                ).fetchone()
+                age_s = one_value(conn, "select extract(epoch from max(now() - heartbeat_at)) from pgqueue.worker")
                 oldest_s = max(oldest_s, float(age_s))
                 time.sleep(0.05)
         began = time.monotonic()

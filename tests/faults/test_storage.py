@@ -17,6 +17,7 @@ from pgqueue import App, DatabaseUnavailable, Job
 from pgqueue.embedded import binaries
 from pgqueue.worker.settings import CLAIM_MAX
 from tests import tasks
+from tests.answers import one_row, one_value
 from tests.conftest import Worker, eventually
 from tests.faults.conftest import Figure
 
@@ -106,7 +107,7 @@ def test_f31_a_full_log_stops_the_server_and_loses_nothing(
     figure("jobs flow", time.monotonic() - started_at, "s after the server is back", at_most=3)
     ids = [job.id for job in accepted]
     with cluster.connect("shop") as conn:
-        kept = conn.execute("select count(*) from pgqueue.jobs where id = any (%s::uuid[])", [ids]).fetchone()[0]
+        kept = one_value(conn, "select count(*) from pgqueue.jobs where id = any (%s::uuid[])", [ids])
     figure("lost", len(ids) - kept, f"of {len(ids)}", at_most=0)
     assert {len(job.result(30)) for job in accepted} == {50_000}
     assert worker.stop() == 0
@@ -138,9 +139,7 @@ def test_f32_slow_flushes_cost_little_and_no_worker_its_life(
         cluster.thaw()
     done[-1].result(60)
     with cluster.connect("shop") as conn:
-        eventually(
-            lambda: conn.execute("select not exists (select from pgqueue.job)").fetchone()[0], what="all are done"
-        )
+        eventually(lambda: one_value(conn, "select not exists (select from pgqueue.job)"), what="all are done")
         assert conn.execute("select count(*), sum(crashes) from pgqueue.history").fetchone() == (jobs + 1600, 0)
     dead = sum("dead" in worker.output for worker in workers)
     figure("false deaths", dead, f"of {len(workers)} workers", at_most=0)
@@ -196,7 +195,7 @@ def test_f43_a_library_that_cannot_be_loaded_any_more_stops_nothing(
         later = app.enqueue("tests.tasks.echo", [1], delay=3600)
         assert later.cancel() and later.retry() and later.result(30) == 1
         with cluster.connect() as conn:
-            (by_sql,) = conn.execute("select pgqueue.enqueue('tests.tasks.echo', '[2]')").fetchone()
+            by_sql = one_value(conn, "select pgqueue.enqueue('tests.tasks.echo', '[2]')")
         assert app.job(str(by_sql)).result(30) == 2
         assert app.migrate() == []
         app.close()
@@ -214,7 +213,7 @@ def test_f44_numbers_beyond_32_bits_go_all_the_way(start_worker: Start, conn: ps
     start_worker("-c", "1").ready()
     assert [job.result(30) for job in jobs] == list(range(16))
     assert tasks.fail_until.defer(2).result(30) == 2
-    (token, attempts) = conn.execute("select max(claim_token), max(attempt) from pgqueue.history").fetchone()
+    (token, attempts) = one_row(conn, "select max(claim_token), max(attempt) from pgqueue.history")
     assert (token, attempts) == (last - 19, 2)
 
 
@@ -249,7 +248,7 @@ def test_f44_transaction_ids_run_out_and_come_back(
     with cluster.connect("shop") as conn:
         # The usual reason: a slot that somebody forgot keeps vacuum from forgetting old transactions.
         conn.execute("select pg_create_logical_replication_slot('forgotten', 'pgoutput')")
-        (oldest,) = conn.execute("select min(datfrozenxid::text::bigint) from pg_database").fetchone()
+        oldest = one_value(conn, "select min(datfrozenxid::text::bigint) from pg_database")
     cluster.stop()
     stop_at = oldest + 2**31 - 1 - XID_RESERVE
     cluster.reset_wal("--force", f"--next-transaction-id={(stop_at // XIDS_PER_PAGE + 1) * XIDS_PER_PAGE}")
