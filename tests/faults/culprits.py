@@ -54,7 +54,8 @@ def brief(folder: str, seconds: float) -> None:
 @task(atomic=True)
 def hold_and_pay(folder: str, number: int) -> int:
     current_job().conn.execute("insert into shop.paid values (%s)", [number])
-    return hold.function(folder)
+    process: int = hold.function(folder)
+    return process
 
 
 @task(atomic=True)

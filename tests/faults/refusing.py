@@ -5,15 +5,16 @@ statement takes. What was refused is told on standard output.
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, TypeVar
 
 from pgqueue.cli import main
 from pgqueue.cli.output import say
 from pgqueue.queries import Queries, Statement
 
+R = TypeVar("R")
 done: set[tuple[str, str]] = set()
 begun = False
-plain_text, plain_say = Queries.text, Queries._say
+plain_text, plain_say, plain_beat = Queries.text, Queries._say, Queries.beat
 names: dict[str, str] = {}
 
 
@@ -23,7 +24,7 @@ def text(self: Queries, file: str, /, **fragments: str) -> str:
     return found
 
 
-def refusing(statement: Statement) -> Statement:
+def refusing(statement: Statement[R]) -> Statement[R]:
     global begun
     name = names[statement.sql]
     begun = begun or name == "heads"
@@ -36,10 +37,17 @@ def refusing(statement: Statement) -> Statement:
     return statement
 
 
-Queries.text = text  # type: ignore[method-assign]
-Queries._say = lambda self, file, *row, **params: refusing(plain_say(self, file, *row, **params))  # type: ignore[method-assign]
-plain_beat = Queries.beat
-Queries.beat = lambda self, **beat: refusing(plain_beat(self, **beat))  # type: ignore[method-assign]
+def say_refusing(self: Queries, file: str, /, *row: Any, **params: Any) -> Statement[Any]:
+    return refusing(plain_say(self, file, *row, **params))
+
+
+def beat_refusing(self: Queries, **beat: Any) -> Statement[Any]:
+    return refusing(plain_beat(self, **beat))
+
+
+# Not by plain assignment: a method has another type than the function that takes its place.
+for name, method in {"text": text, "_say": say_refusing, "beat": beat_refusing}.items():
+    setattr(Queries, name, method)
 
 if __name__ == "__main__":
     main()

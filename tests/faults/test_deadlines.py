@@ -352,7 +352,7 @@ def test_f35_a_database_that_is_known_to_be_down_is_asked_once_a_second(
     proxy.cut()
     with pytest.raises(DatabaseUnavailable):
         app.enqueue("shop.visit")
-    calls = [app.enqueue, app.cancel, app.result, app.snapshot]
+    calls: list[Callable[[str], object]] = [app.enqueue, app.cancel, app.result, app.snapshot]
 
     def ask_on(number: int) -> tuple[int, float]:
         """How many times it was refused, and how long the longest took."""

@@ -117,8 +117,8 @@ def test_a_defer_without_an_answer_names_its_job_and_can_be_made_again(
 ) -> None:
     before = jobs(cluster)
     with locked(cluster, "job"):  # so that the server has got it and not answered
-        proxy.request = lambda data: sent.set() if b"with given as" in data else None
         sent = threading.Event()
+        proxy.request = lambda data: sent.set() if b"with given as" in data else None
         deferred = threads.submit(how, hasty)
         assert sent.wait(30)
         waiting = (

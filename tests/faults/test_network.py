@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import psycopg
 import pytest
@@ -17,9 +18,10 @@ import pytest
 from benchmarks.chaos.cluster import Cluster
 from benchmarks.chaos.namespace import Network, refused, with_file
 from benchmarks.chaos.proxy import Proxy
-from pgqueue import App
+from pgqueue import App, Job
 from pgqueue.worker.settings import POLL_S
 from tests import tasks
+from tests.answers import one_value
 from tests.conftest import Worker, eventually
 from tests.faults.conftest import Figure
 
@@ -45,8 +47,8 @@ class Far:
     def __init__(self, network: Proxy | Network, cluster: Cluster, start_worker: Start) -> None:
         self.network = network
         self._start = start_worker
-        on_wire = isinstance(network, Network)
-        self.dsn = cluster.dsn("shop", **({"host": Network.SERVER} if on_wire else {"port": network.port}))
+        way: dict[str, Any] = {"host": Network.SERVER} if isinstance(network, Network) else {"port": network.port}
+        self.dsn = cluster.dsn("shop", **way)
 
     def start(self, *options: str) -> Worker:
         """A worker there, ready."""
@@ -100,7 +102,7 @@ def shop(conn: psycopg.Connection) -> None:
 
 
 def count(conn: psycopg.Connection, what: str) -> int:
-    return int(conn.execute(f"select count(*) from {what}").fetchone()[0])
+    return int(one_value(conn, f"select count(*) from {what}"))
 
 
 @pytest.mark.slow
@@ -148,19 +150,20 @@ def order(far: Far, number: int) -> None:
 def test_f47_a_commit_without_an_answer_counts_once(
     far: Far, conn: psycopg.Connection, figure: Figure, windows: int
 ) -> None:
-    assert isinstance(far.network, Proxy)
+    proxy = far.network
+    assert isinstance(proxy, Proxy)
     worker = far.start("-c", "2")
     per_window, producers = 40, 10
     for n in range(3):  # its first chore has committed by then, and none of the lost ones is of the worker's own
         assert tasks.echo.options(queue="other").defer(n).result(30) == n
     for window in range(windows):
         happened = window % 2 == 0
-        far.network.lose_commits("replies" if happened else "requests")
+        proxy.lose_commits("replies" if happened else "requests")
         orders = [Thread(target=order, args=(far, window * producers + n)) for n in range(producers)]
         for thread in orders:
             thread.start()
         jobs = tasks.pay_soon.defer_many((window * per_window + n,) for n in range(per_window))
-        eventually(lambda: far.network.commits_lost == per_window + producers, what="all wait for their COMMIT")
+        eventually(lambda: proxy.commits_lost == per_window + producers, what="all wait for their COMMIT")
         assert count(conn, "shop.paid") == (window + happened) * per_window
         assert count(conn, "shop.ordered") == (window + happened) * producers
         far.network.heal()
@@ -232,7 +235,7 @@ def test_f50_a_slow_and_lossy_network_kills_nobody(
     else:
         far.network.delay_s = 0.067  # with its jitter 0.1 on average; nobody can lose packets between two sockets
     began = time.monotonic()
-    jobs = []
+    jobs: list[Job[Any]] = []
     while time.monotonic() - began < LOSSY_S[kind]:
         jobs.append(tasks.echo.defer(len(jobs)))
         time.sleep(0.05)

@@ -89,7 +89,7 @@ def write(app: App, conn: psycopg.Connection, poison: Callable[[Claimed], Outcom
         return finisher
 
     finisher = asyncio.run(run())
-    states = dict(conn.execute("select id::text, state::text from pgqueue.jobs").fetchall())
+    states: dict[str, str] = dict(conn.execute("select id::text, state::text from pgqueue.jobs").fetchall())
     after = ["succeeded", "scheduled", "dead", "scheduled", "cancelled", "queued"]
     assert {job.id: states[job.id] for job in jobs} | {jobs[25].id: ""} == {
         job.id: after[n % 6] for n, job in enumerate(jobs)
@@ -181,11 +181,17 @@ def test_an_end_that_the_database_is_asked_about_stands_for_itself(
 
     async def run() -> None:
         async with finishing(app.dsn, app.queries, hands.id) as (finisher, outcome_queue):
-            asked = {"cause": "commit", "error": "lost", "traceback": "here", "delay_s": 5.0, "otherwise": "retry"}
+            asked: dict[str, Any] = {
+                "cause": "commit",
+                "error": "lost",
+                "traceback": "here",
+                "delay_s": 5.0,
+                "otherwise": "retry",
+            }
             outcome_queue.deliver([
-                Outcome(first.id, first.token, verdict, **asked),  # type: ignore[arg-type]
-                Outcome("no id", poisoned.token, verdict, **asked),  # type: ignore[arg-type]
-                Outcome(last.id, last.token, verdict, **asked),  # type: ignore[arg-type]
+                Outcome(first.id, first.token, verdict, **asked),
+                Outcome("no id", poisoned.token, verdict, **asked),
+                Outcome(last.id, last.token, verdict, **asked),
             ])  # fmt: skip
             scheduled = "select count(*) from pgqueue.job where state = 'scheduled'"
             await until(lambda: conn.execute(scheduled).fetchone() == (2,), what="the others are settled")
@@ -284,7 +290,7 @@ def test_nobody_is_blamed_for_what_concerns_all(
         Verdict.RELEASE: "queued",
         Verdict.DEAD: "dead",
     }
-    states = dict(conn.execute("select id::text, state::text from pgqueue.jobs").fetchall())
+    states: dict[str, str] = dict(conn.execute("select id::text, state::text from pgqueue.jobs").fetchall())
     assert states == {job.id: after[kind] for job, kind in zip(jobs, kinds, strict=True)}
 
 
@@ -382,7 +388,7 @@ def test_a_progress_report_that_met_trouble_is_written_all_the_same(app: App, co
 
 def test_jobs_that_end_in_crowds_share_statements(task_app: App, conn: psycopg.Connection) -> None:
     """As fast as the database answers there would be one for every two milliseconds."""
-    tasks.echo.defer_many([n] for n in range(1000))
+    tasks.echo.defer_many((n,) for n in range(1000))
     hands = Hands(conn, task_app.queries)
     jobs = hands.claim()
     assert len(jobs) == 1000
@@ -479,7 +485,7 @@ def test_a_job_that_cannot_be_claimed_is_set_aside_and_stops_no_other(start_work
     assert worker.wait() == 0, worker.output
     app.close()
     with psycopg.connect(latin1, autocommit=True, client_encoding="utf8") as conn:
-        states = dict(conn.execute("select id::text, state::text from pgqueue.jobs").fetchall())
+        states: dict[str, str] = dict(conn.execute("select id::text, state::text from pgqueue.jobs").fetchall())
         causes = {error for (error,) in conn.execute("select error from pgqueue.attempt")}
     dead = {ids[7], ids[20], ids[21]}
     assert states == {id_: "dead" if id_ in dead else "succeeded" for id_ in ids}
@@ -505,7 +511,7 @@ def test_a_burst_tells_by_its_exit_code_what_it_could_not_record(
         conn.execute("drop function pgqueue.keep() cascade")
     assert worker.lines[-1] == "pgqueue: could not record the end of 1 job: not this one"
     assert "Traceback" not in worker.output
-    states = dict(conn.execute("select id::text, state::text from pgqueue.jobs").fetchall())
+    states: dict[str, str] = dict(conn.execute("select id::text, state::text from pgqueue.jobs").fetchall())
     assert states == {job.id: "running" if job.id == jobs[3].id else "succeeded" for job in jobs}
 
 
@@ -571,7 +577,8 @@ def test_each_value_of_each_statement_may_be_refused(
 
     def told() -> set[tuple[str, str]]:
         lines = [line for line in worker.lines if line.startswith("refused: ")]
-        return {tuple(line.removeprefix("refused: ").split(".")) for line in lines}  # type: ignore[misc]
+        places = [line.removeprefix("refused: ").split(".") for line in lines]
+        return {(statement, place) for statement, place in places}
 
     jobs = []
     deadline = time.monotonic() + 150

@@ -8,8 +8,9 @@ import random
 import resource
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -60,7 +61,7 @@ def count(conn: psycopg.Connection, query: str) -> int:
 RUNNING = "select count(*) from pgqueue.job where state = 'running'"
 
 
-def charged(jobs: list[Job]) -> list[tuple[int, int]]:
+def charged(jobs: Sequence[Job[Any]]) -> list[tuple[int, int]]:
     """(attempt, crashes) of each job."""
     return [(job.snapshot().attempt, job.snapshot().crashes) for job in jobs]
 
@@ -190,7 +191,7 @@ def test_f14_a_worker_told_to_go_at_any_moment_leaves_no_job_running(
     start("-c", "1").ready().stop()
     life_s = time.monotonic() - began
     stuck = 0
-    briefs: list[Job] = []
+    briefs: list[Job[None]] = []
     for cycle in range(CYCLES):
         briefs += culprits.brief.defer_many((str(tmp_path), dice.choice([0, 0, 0.001, 0.03])) for _ in range(40))
         culprits.pay.defer_many((n,) for n in range(20 * cycle, 20 * cycle + 20))
