@@ -113,7 +113,7 @@ def comments(path: Path) -> Iterator[tuple[int, str]]:
         ]
     else:
         found = [(line, text.split("--", 1)[1]) for line, text in enumerate(source.splitlines(), 1) if "--" in text]
-    block = []
+    block: list[tuple[int, str]] = []
     for line, text in found:
         if block and line != block[-1][0] + 1:
             yield block[0][0], "".join(text for _, text in block)
