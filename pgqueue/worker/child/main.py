@@ -144,11 +144,16 @@ class ChildMain:
 
     def run(self, slot: int = 0) -> None:
         """Run sync jobs in this thread until told to stop; `slot` is its own of the running slots."""
+        several = self._setup.threads > 1
         while self._wakeups.get():
             try:
                 job = self._unstarted.popleft()
             except IndexError:  # taken back in the meantime
                 continue
+            # Outcomes waited for company while this job was unstarted. It may be long, and the other threads have nothing to do:
+            # they would wait for its end. Where there is one thread the supervisor sees that it waits, and asks back the rest.
+            if several and not self._unstarted and not self._outgoing.empty:
+                self._outgoing.flush()
             self._slots.write(slot, job.id)
             attempt = self._attempt(job)
             self._thread_leaks.begin(alone=not self._running)
