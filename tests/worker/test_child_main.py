@@ -1,5 +1,6 @@
 """A child's threads: whose outcomes wait for company, and never for a job that runs on."""
 
+import math
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +21,7 @@ class NotingOutgoing:
 
     def __init__(self) -> None:
         self.waiting: list[str] = []
+        self.waiting_since = math.inf
         self.sent: list[str] = []
 
     @property
@@ -28,9 +30,6 @@ class NotingOutgoing:
 
     def add(self, outcome: Any, began: float, ended: float) -> None:
         self.waiting.append(outcome.job_id)
-
-    def is_late(self, now: float) -> bool:
-        return False
 
     def flush(self) -> None:
         self.sent += self.waiting

@@ -35,7 +35,7 @@ from pgqueue.worker.child.copies import Copies
 from pgqueue.worker.child.executor import Attempt, describe, format_trace, storable
 from pgqueue.worker.child.exits import leave
 from pgqueue.worker.child.fingerprint import fingerprint
-from pgqueue.worker.child.outgoing import Outgoing, end_alone
+from pgqueue.worker.child.outgoing import FLUSH_S, Outgoing, end_alone
 from pgqueue.worker.child.signals import ignore_signals
 from pgqueue.worker.child.thread_leaks import ThreadLeaks
 from pgqueue.worker.link.frames import Unpacker, pack
@@ -144,7 +144,7 @@ class ChildMain:
 
     def run(self, slot: int = 0) -> None:
         """Run sync jobs in this thread until told to stop; `slot` is its own of the running slots."""
-        several = self._setup.threads > 1
+        outgoing, several = self._outgoing, self._setup.threads > 1
         while self._wakeups.get():
             try:
                 job = self._unstarted.popleft()
@@ -152,8 +152,8 @@ class ChildMain:
                 continue
             # Outcomes waited for company while this job was unstarted. It may be long, and the other threads have nothing to do:
             # they would wait for its end. Where there is one thread the supervisor sees that it waits, and asks back the rest.
-            if several and not self._unstarted and not self._outgoing.empty:
-                self._outgoing.flush()
+            if several and not self._unstarted and not outgoing.empty:
+                outgoing.flush()
             self._slots.write(slot, job.id)
             attempt = self._attempt(job)
             self._thread_leaks.begin(alone=not self._running)
@@ -170,9 +170,9 @@ class ChildMain:
             self._thread_leaks.end(job.task)
             if attempt.spoiled or self._spoiler:
                 outcome = self._excused(attempt, outcome)
-            self._outgoing.add(outcome, began, now)
-            if attempt.spoiled or not self._unstarted or self._outgoing.is_late(now):
-                self._outgoing.flush()
+            outgoing.add(outcome, began, now)
+            if attempt.spoiled or not self._unstarted or now - outgoing.waiting_since > FLUSH_S:
+                outgoing.flush()
             # Only now: a job whose end cannot be sent would be given back again and again, and charged nothing.
             self._slots.wipe(slot)
 

@@ -29,7 +29,8 @@ class Outgoing:
         self._weigh = weigh
         self._lock = threading.Lock()
         self._done: list[tuple[Sequence[Any], int]] = []
-        self._waiting_since = 0.0  # the first of them
+        self.waiting_since = 0.0
+        """When the first of the outcomes came that wait (time.perf_counter); asked with each job, so no call."""
         self.useful = False
         """Some job has succeeded here."""
 
@@ -43,17 +44,13 @@ class Outgoing:
             self.useful = True
         with self._lock:
             if not self._done:
-                self._waiting_since = ended
+                self.waiting_since = ended
             self._done.append((fields, int((ended - began) * 1e6)))
 
     @property
     def empty(self) -> bool:
         """No outcome waits."""
         return not self._done
-
-    def is_late(self, now: float) -> bool:
-        """Some outcome has waited for long enough."""
-        return now - self._waiting_since > FLUSH_S
 
     def flush(self) -> None:
         """Send the outcomes. What their tasks have printed must be seen before their end is known."""
