@@ -3,8 +3,8 @@
 Each figure is a rate; the ratio is this build's to the earlier one's, pair by pair. Told are the median ratio and its 95 %
 interval by order statistics (of 30 pairs the 10th and the 21st): nothing is assumed of how the ratios are spread.
 
-Both clients of a pair of `defer` live at once and take turns of some 30 ms: what a machine does to one it does to the other, and
-the interval of 50 pairs is +-0.012, and was +-0.05 with one client after the other.
+Both programs of a pair live at once and take turns of a second or less: what a machine does to one it does to the other. One after
+the other, the intervals of 30 pairs were +-0.05 for each figure on two shared cores.
 """
 
 import os
@@ -28,7 +28,7 @@ from pgqueue import App
 ROOT = Path(__file__).parents[2]
 PROGRAM = ROOT / "benchmarks" / "before" / "program.py"
 FIGURES = ("drain-1", "drain-2", "defer", "latency-1")
-TURNS = 20  # of each client in a pair of `defer`
+TURNS = {"drain": 6, "defer": 20, "latency": 10}  # of each program in a pair
 FLOOR = 0.98  # of the median ratio, and
 LOWER = 0.96  # of the lower end of its interval
 
@@ -68,27 +68,21 @@ def opened(commit: str, dsn: str | None) -> Iterator[Sequence[Mapping[str, str]]
 
 def _measure(figure: str, sides: Sequence[Mapping[str, str]], pairs: int) -> tuple[list[float], list[float]]:
     """Samples of both; who begins takes turns. The first pair warms up and is forgotten."""
-    take = _in_turns if figure == "defer" else _in_a_row
     found: tuple[list[float], list[float]] = [], []
     for number in range(pairs + 1):
-        for side, rate in take(figure, sides, (0, 1) if number % 2 else (1, 0)):
+        for side, rate in _pair(figure, sides, (0, 1) if number % 2 else (1, 0)):
             found[side].append(rate)
     return found[0][1:], found[1][1:]
 
 
-def _in_a_row(figure: str, sides: Sequence[Mapping[str, str]], order: Sequence[int]) -> Iterator[tuple[int, float]]:
-    for side in order:
-        with _program(figure, sides[side]) as program:
-            yield side, _rate(program)
-
-
-def _in_turns(figure: str, sides: Sequence[Mapping[str, str]], order: Sequence[int]) -> Iterator[tuple[int, float]]:
+def _pair(figure: str, sides: Sequence[Mapping[str, str]], order: Sequence[int]) -> Iterator[tuple[int, float]]:
+    """The median of each one's turns."""
+    rates: dict[int, list[float]] = {side: [] for side in order}
     with ExitStack() as stack:
         programs = {side: stack.enter_context(_program(figure, sides[side])) for side in order}
         for program in programs.values():
             _rate(program)  # it is ready
-        rates: dict[int, list[float]] = {side: [] for side in order}
-        for _ in range(TURNS):
+        for _ in range(TURNS[figure.partition("-")[0]]):
             for side, program in programs.items():
                 _ask(program)
                 rates[side].append(_rate(program))
@@ -98,7 +92,7 @@ def _in_turns(figure: str, sides: Sequence[Mapping[str, str]], order: Sequence[i
 
 @contextmanager
 def _program(figure: str, environment: Mapping[str, str]) -> Iterator[subprocess.Popen[str]]:
-    """One that prints a rate for itself or for each line that it is sent, and ends when no more can come; it must succeed."""
+    """One that prints a rate for each line that it is sent, and ends when no more can come; it must succeed."""
     command = [sys.executable, str(PROGRAM), figure]
     with subprocess.Popen(
         command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

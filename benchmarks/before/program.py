@@ -3,11 +3,13 @@
 Only what every build has is used: the App, a worker in a process of its own, and the table of jobs.
 """
 
+import contextlib
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from itertools import repeat
 from pathlib import Path
 from statistics import median
@@ -16,10 +18,12 @@ import psycopg
 
 from pgqueue import App
 
-DRAIN_JOBS = 60_000
-DEFERS = 100  # in a turn
-PACED_JOBS = 150
+JOBS = 20_000  # of a drain in a turn: a second
+DEFERS = 100
+PACED_JOBS = 10
 PAUSE_S = 0.01  # long enough for a worker to sleep again
+DRAIN_POLL_S = 0.02  # between two looks whether a drain is over
+
 
 app = App()
 
@@ -30,63 +34,66 @@ def noop() -> int:
 
 
 def main() -> None:
+    """Make ready, say so by a 0, then print a rate for each line that comes in, until no more can come."""
     figure, _, number = sys.argv[1].partition("-")
     app.migrate()
     with psycopg.connect(app.dsn, autocommit=True) as conn:
         conn.execute("truncate pgqueue.job, pgqueue.history, pgqueue.attempt, pgqueue.worker")
-    for rate in {"drain": drain, "defer": defers, "latency": latency}[figure](int(number or 1)):
-        print(rate, flush=True)
+        take = {"drain": partial(drain, conn), "defer": defer, "latency": partial(latency, conn)}[figure]
+        with contextlib.nullcontext() if figure == "defer" else worker(int(number)):
+            take()
+            print(0, flush=True)
+            for _ in sys.stdin:
+                print(take(), flush=True)
 
 
-def drain(children: int) -> Iterator[float]:
+def drain(conn: psycopg.Connection) -> float:
     """No-op jobs a second, by the times that their rows tell."""
-    noop.defer_many(repeat((), DRAIN_JOBS))
-    with psycopg.connect(app.dsn, autocommit=True) as conn:
-        conn.execute("vacuum analyze pgqueue.job")
-        subprocess.run(
-            [*_worker(children), "--burst"], check=True, stdout=subprocess.DEVNULL, env=os.environ, cwd=FOLDER
-        )
-        ((count, seconds),) = conn.execute(
-            "select count(*), extract(epoch from max(finished_at) - min(started_at))::float8 "
-            "from pgqueue.history where state = 'succeeded'"
-        ).fetchall()
-    assert count == DRAIN_JOBS, f"{count} of {DRAIN_JOBS} jobs succeeded"
-    yield float(count / seconds)
+    conn.execute("truncate pgqueue.history")
+    conn.execute("vacuum analyze pgqueue.job")
+    noop.defer_many(repeat((), JOBS))
+    while conn.execute("select from pgqueue.job limit 1").rowcount:
+        time.sleep(DRAIN_POLL_S)
+    ((count, seconds),) = conn.execute(
+        "select count(*), extract(epoch from max(finished_at) - min(started_at))::float8 "
+        "from pgqueue.history where state = 'succeeded'"
+    ).fetchall()
+    assert count == JOBS, f"{count} of {JOBS} jobs succeeded"
+    return float(count / seconds)
 
 
-def defers(_: int) -> Iterator[float]:
-    """Defers a second of one client: warm first, which is told as 0, then a turn for each line that comes in."""
-    for _ in range(500):
+def defer() -> float:
+    """Defers a second of one client."""
+    began = time.perf_counter()
+    for _ in range(DEFERS):
         noop.defer()
-    yield 0
-    for _ in sys.stdin:
-        began = time.perf_counter()
-        for _ in range(DEFERS):
-            noop.defer()
-        yield DEFERS / (time.perf_counter() - began)
+    return DEFERS / (time.perf_counter() - began)
 
 
-def latency(children: int) -> Iterator[float]:
+def latency(conn: psycopg.Connection) -> float:
     """Jobs a second if each waited for the one before: one over the median of the times from defer to claim, on an idle worker."""
-    with subprocess.Popen(_worker(children), stdout=subprocess.PIPE, text=True, env=os.environ, cwd=FOLDER) as worker:
-        assert worker.stdout is not None and "is ready" in worker.stdout.readline()
-        for _ in range(PACED_JOBS):
-            noop.defer().result(10)
-            time.sleep(PAUSE_S)
-        worker.terminate()
-        worker.communicate()
-    with psycopg.connect(app.dsn) as conn:
-        rows = conn.execute(
-            "select extract(epoch from started_at - created_at)::float8 from pgqueue.history"
-        ).fetchall()
-    yield 1 / median(seconds for (seconds,) in rows)
+    conn.execute("truncate pgqueue.history")
+    for _ in range(PACED_JOBS):
+        noop.defer().result(10)
+        time.sleep(PAUSE_S)
+    rows = conn.execute("select extract(epoch from started_at - created_at)::float8 from pgqueue.history").fetchall()
+    return 1 / median(seconds for (seconds,) in rows)
 
 
 FOLDER = Path(__file__).parent
 
 
-def _worker(children: int) -> list[str]:
-    return [sys.executable, "-m", "pgqueue", "worker", "-A", "program", "-l", "warning", "-c", str(children)]
+@contextlib.contextmanager
+def worker(children: int) -> Iterator[None]:
+    """One of the figure, ready."""
+    command = [sys.executable, "-m", "pgqueue", "worker", "-A", "program", "-l", "warning", "-c", str(children)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ, cwd=FOLDER) as started:
+        assert started.stdout is not None and "is ready" in started.stdout.readline()
+        try:
+            yield
+        finally:
+            started.terminate()
+            started.communicate()
 
 
 if __name__ == "__main__":
