@@ -248,13 +248,13 @@ class App:
                     tries.commit(inserted)
         return Jobs(inserted.ids, task=task, found=inserted.found, app=self)
 
-    def using(self, conn: db.AnyConnection) -> contextlib.AbstractContextManager[None]:
-        """Within the block, defers of this thread or asyncio task go into this connection's transaction.
+    def using(self, conn: Any) -> contextlib.AbstractContextManager[None]:
+        """Within the block, defers of this thread or asyncio task go into this connection's transaction; conn as in Options.
 
         So do those of what is started inside (asyncio tasks, asyncio.to_thread), until the block ends. A FastAPI dependency with
         `yield` may hold the block, sync or async: its endpoint is inside. Raises ConfigError where it could not be.
         """
-        db.is_async(conn)
+        db.adapt(conn)
         return self._database.using.block(conn)
 
     # -- asking about jobs --

@@ -355,7 +355,7 @@ def test_the_wrong_colour_of_connection(send: AnyTask, caller: psycopg.Connectio
 
     asyncio.run(scenario())
     send.options(conn=caller).defer("a@b.c")
-    with pytest.raises(pgqueue.ConfigError, match=r"psycopg Connection or AsyncConnection, not a builtins\.str"):
+    with pytest.raises(pgqueue.ConfigError, match=r"conn= takes a connection of psycopg.*, not a builtins\.str"):
         send.options(conn="postgresql://").defer("a@b.c")
 
 
@@ -431,7 +431,7 @@ def test_using_belongs_to_one_thread(send: AnyTask, caller: psycopg.Connection, 
 
 
 def test_using_refuses_what_is_no_connection(app: App) -> None:
-    with pytest.raises(pgqueue.ConfigError, match="psycopg Connection"), app.using(untyped(None)):
+    with pytest.raises(pgqueue.ConfigError, match="conn= takes a connection of psycopg"), app.using(untyped(None)):
         pass
 
 

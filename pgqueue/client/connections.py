@@ -137,8 +137,10 @@ class AppConnections:
 
     def look(self, steps: Steps[T]) -> T:
         """As `run`, for steps that read and stop when they have enough."""
-        with self.explained(), self.door(None) as (conn, _), db.in_index_order(conn, self.queries):
-            return db.run(conn, steps)
+        with self.explained(), self.door(None) as (conn, _):
+            # The planner's settings of another library's connection are not ours to change.
+            with contextlib.nullcontext() if db.is_foreign(conn) else db.in_index_order(conn, self.queries):
+                return db.run(conn, steps)
 
     def migrate(self, *, roles: bool = False) -> list[str]:
         """Bring the schema up to date; returns the migrations applied. Safe when two run at once.
@@ -178,12 +180,25 @@ class AppConnections:
         conn = conn if conn is not None else self.using.get()
         if conn is None:
             return db.Borrowed(self._own_pool(), self.config.notify, allowance or self.allowance())
+        conn = db.adapt(conn)
         if db.is_async(conn):
             raise ConfigError("this is an async connection: await defer_async(), enqueue_async() or defer_many_async()")
+        return (
+            self._lent(conn) if db.is_foreign(conn) else contextlib.nullcontext((self._fitting(conn), self._ring(conn)))
+        )
+
+    def _fitting(self, conn: Any) -> Any:
+        """The caller's connection, once its schema is known to be ours."""
         if not self._schema_fits:
             db.run(conn, schema.check(self.queries, schema=self.config.schema))
             self._schema_fits = True
-        return contextlib.nullcontext((conn, self._ring(conn)))
+        return conn
+
+    @contextlib.contextmanager
+    def _lent(self, conn: Any) -> Iterator[tuple[Any, Notify]]:
+        """A caller's connection of another library than psycopg."""
+        with self._explained_foreign():
+            yield self._fitting(conn), self._ring(conn)
 
     @contextlib.asynccontextmanager
     async def door_async(
@@ -194,11 +209,13 @@ class AppConnections:
             allowance = allowance or self.allowance()
             async with db.borrowed_async(await self._own_async_pool(), allowance) as own:
                 yield own, self.config.notify
-        elif not db.is_async(conn):
+            return
+        conn = db.adapt(conn)
+        if not db.is_async(conn):
             raise ConfigError(
-                "this is a sync connection: use defer(), enqueue() or defer_many(), or give an AsyncConnection"
+                "this is a sync connection: use defer(), enqueue() or defer_many(), or give an async connection"
             )
-        else:
+        with self._explained_foreign() if db.is_foreign(conn) else contextlib.nullcontext():
             if not self._schema_fits:
                 await db.run_async(conn, schema.check(self.queries, schema=self.config.schema))
                 self._schema_fits = True
@@ -236,8 +253,10 @@ class AppConnections:
             "stop": stop_after_delay(tries.allowance.begin_again()),
         }  # fmt: skip
 
-    def _ring(self, conn: db.AnyConnection) -> Notify:
+    def _ring(self, conn: Any) -> Notify:
         """In an open transaction we cannot know who sleeps when it commits, so it rings always."""
+        if db.is_foreign(conn):
+            return "never" if self.config.notify == "never" else conn.ring()
         if self.config.notify == "idle" and not db.is_idle_autocommit(conn):
             return "always"
         return self.config.notify
@@ -318,6 +337,18 @@ class AppConnections:
         except db.DatabaseError as error:
             self._heed(error)
             explained = db.explain(error, schema=self.config.schema)
+            if explained is None:
+                raise
+            raise explained from error
+
+    @contextlib.contextmanager
+    def _explained_foreign(self) -> Iterator[None]:
+        """As `explained`, for what another library raises."""
+        try:
+            yield
+        except Exception as error:
+            same = db.as_psycopg(error)
+            explained = None if same is None else db.explain(same, schema=self.config.schema)
             if explained is None:
                 raise
             raise explained from error

@@ -27,10 +27,11 @@ class Options:
     """The options of one call; None leaves it to the task or to the default."""
 
     conn: Any = None
-    """A psycopg connection, sync or async: the job is inserted in its transaction.
+    """The caller's connection: the job is inserted in its transaction. One of psycopg, psycopg2 or asyncpg, a session or connection
+    of SQLAlchemy, or Django's connection; sync ones for defer, async ones for defer_async.
 
     After `conn.tpc_begin()` no worker is woken, as PostgreSQL prepares no transaction that has notified; a worker polls every few
-    seconds. For PREPARE TRANSACTION by hand use an App(notify="never").
+    seconds. For psycopg2's tpc_begin() and for PREPARE TRANSACTION by hand use an App(notify="never").
     """
     queue: str | None = None
     priority: int | None = None

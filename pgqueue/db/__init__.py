@@ -11,26 +11,24 @@ from pgqueue.db.connections import (
     wire,
 )
 from pgqueue.db.deadlines import ANSWER_S, PATIENCE_S, SILENCE_S, Allowance, Silent
-from pgqueue.db.doors import (
+from pgqueue.db.doors import adapt, in_index_order, is_async, is_foreign, run, run_async
+from pgqueue.db.doors.psycopg import (
     AnyConnection,
     AsyncConnection,
     Blocked,
     Connection,
     DatabaseError,
     ReadOnlyDefault,
-    in_index_order,
-    is_async,
     is_idle,
     is_idle_autocommit,
     plan_steadily,
     prepare_nothing,
     prepares,
-    run,
-    run_async,
     would_begin,
 )
 from pgqueue.db.dsn import CONNECT_TIMEOUT_S, describe
 from pgqueue.db.meaning import (
+    as_psycopg,
     explain,
     explain_migration,
     gave_way,
@@ -63,6 +61,8 @@ __all__ = [
     "ReadOnlyDefault",
     "Silent",
     "Wire",
+    "adapt",
+    "as_psycopg",
     "borrowed_async",
     "connect",
     "connect_async",
@@ -72,6 +72,7 @@ __all__ = [
     "gave_way",
     "in_index_order",
     "is_async",
+    "is_foreign",
     "is_idle",
     "is_idle_autocommit",
     "is_lost",

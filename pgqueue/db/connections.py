@@ -11,7 +11,8 @@ from typing import NamedTuple
 import psycopg
 
 from pgqueue.db.deadlines import UNHURRIED, Punctual, limit
-from pgqueue.db.doors import AnyConnection, AsyncConnection, Connection, prepare_nothing, run, run_async
+from pgqueue.db.doors import AnyConnection, AsyncConnection, Connection, run, run_async
+from pgqueue.db.doors.psycopg import prepare_nothing
 from pgqueue.db.dsn import CONNECT_TIMEOUT_S, connection_settings, no_connection
 from pgqueue.db.narrow import remember_encoding
 from pgqueue.errors import ConfigError

@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 
 import psycopg
 
-from pgqueue.db.doors import AnyConnection
+from pgqueue.db.doors.psycopg import AnyConnection
 
 T = TypeVar("T")
 

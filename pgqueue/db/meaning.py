@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 from psycopg_pool import PoolClosed, PoolTimeout
 
-from pgqueue.db.doors import ReadOnlyDefault
+from pgqueue.db.doors.psycopg import ReadOnlyDefault
 from pgqueue.db.pools import NotPrimary
 from pgqueue.errors import (
     DatabaseUnavailable,
@@ -87,6 +87,23 @@ def is_lost(error: BaseException) -> bool:
 def is_timeout(error: BaseException) -> bool:
     """Whether a pool had no connection to give for as long as a caller waited."""
     return isinstance(error, PoolTimeout)
+
+
+def as_psycopg(error: BaseException) -> psycopg.Error | None:
+    """An error of another library, as psycopg would raise it: known by its SQLSTATE, whatever class it has and however deep it is.
+
+    asyncpg and Django's psycopg call it sqlstate, psycopg2 pgcode; SQLAlchemy keeps the driver's error in orig, Django as the
+    cause. None: the server did not say it.
+    """
+    wrapped = (error, getattr(error, "orig", None), error.__cause__)
+    for found in (*wrapped, getattr(wrapped[1], "__cause__", None)):
+        code = getattr(found, "sqlstate", None) or getattr(found, "pgcode", None)
+        if isinstance(code, str):
+            try:
+                return psycopg.errors.lookup(code)(str(found))
+            except KeyError:  # a class of later versions
+                return None
+    return None
 
 
 def explain(error: psycopg.Error, *, schema: str) -> PgQueueError | None:

@@ -14,7 +14,7 @@ from pgqueue.config import Notify
 from pgqueue.db.backoff import Backoff
 from pgqueue.db.connections import connect, connect_async, prepare, prepare_async
 from pgqueue.db.deadlines import SILENCE_S, Allowance, Punctual, PunctualAsync, Silent, limit
-from pgqueue.db.doors import AnyConnection, AsyncConnection, Connection, ReadOnlyDefault
+from pgqueue.db.doors.psycopg import AnyConnection, AsyncConnection, Connection, ReadOnlyDefault
 from pgqueue.db.dsn import CONNECT_TIMEOUT_S, connection_settings
 
 # A pool doubles its pauses between two tries for as long as this; then it starts over if a caller still waits, and else

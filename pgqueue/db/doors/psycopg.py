@@ -1,9 +1,8 @@
 """The two doors through which every statement goes, and what a caller's connection says about itself."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar
 from weakref import WeakSet
 
 import psycopg
@@ -14,7 +13,6 @@ from pgqueue.db.narrow import fitting
 from pgqueue.errors import ConfigError
 from pgqueue.queries import Queries, Statement, Steps
 
-T = TypeVar("T")
 R = TypeVar("R")
 Connection = psycopg.Connection[Any]
 AsyncConnection = psycopg.AsyncConnection[Any]
@@ -32,49 +30,7 @@ class ReadOnlyDefault(psycopg.errors.ReadOnlySqlTransaction):
     """Nothing can be written because a setting says so: for the role, the database or the server."""
 
 
-@overload
-def run(conn: Connection, steps: Statement[R]) -> list[R]: ...
-@overload
-def run(conn: Connection, steps: Steps[T]) -> T: ...
-def run(conn: Connection, steps: Steps[Any] | Statement[Any]) -> Any:
-    """Drive Steps (or one Statement) over a sync connection and return its value (or rows)."""
-    if isinstance(steps, Statement):
-        return _execute(conn, steps)
-    try:
-        statement = next(steps)
-        while True:
-            rows = _execute(conn, statement)
-            statement = steps.send(rows)
-    except StopIteration as done:
-        return done.value
-
-
-@contextmanager
-def in_index_order(conn: Connection, queries: Queries) -> Iterator[None]:
-    """Within the block statements walk along indexes. For reading only: the setting goes as it came, by a rollback."""
-    with conn.transaction(force_rollback=True):
-        run(conn, queries.in_index_order())
-        yield
-
-
-@overload
-async def run_async(conn: AsyncConnection, steps: Statement[R]) -> list[R]: ...
-@overload
-async def run_async(conn: AsyncConnection, steps: Steps[T]) -> T: ...
-async def run_async(conn: AsyncConnection, steps: Steps[Any] | Statement[Any]) -> Any:
-    """As `run`, over an async connection."""
-    if isinstance(steps, Statement):
-        return await _execute_async(conn, steps)
-    try:
-        statement = next(steps)
-        while True:
-            rows = await _execute_async(conn, statement)
-            statement = steps.send(rows)
-    except StopIteration as done:
-        return done.value
-
-
-def _execute(conn: Connection, statement: Statement[R]) -> list[R]:
+def execute(conn: Connection, statement: Statement[R]) -> list[R]:
     cursor = _cursor(psycopg.Cursor, conn, statement)
     try:
         if statement.copy_rows is not None:
@@ -95,7 +51,7 @@ def _execute(conn: Connection, statement: Statement[R]) -> list[R]:
         raise _read_only(conn, error) from None
 
 
-async def _execute_async(conn: AsyncConnection, statement: Statement[R]) -> list[R]:
+async def execute_async(conn: AsyncConnection, statement: Statement[R]) -> list[R]:
     cursor = _cursor(psycopg.AsyncCursor, conn, statement)
     try:
         if statement.copy_rows is not None:
@@ -216,7 +172,7 @@ def _silent(text: str) -> str | bytes:
 
 def would_begin(conn: AnyConnection) -> bool:
     """True when the next statement opens the caller's transaction. conn.transaction() would open and commit one of its own."""
-    return not conn.autocommit and is_idle(conn)
+    return isinstance(conn, psycopg.Connection | psycopg.AsyncConnection) and not conn.autocommit and is_idle(conn)
 
 
 def is_idle_autocommit(conn: AnyConnection) -> bool:
@@ -227,14 +183,3 @@ def is_idle_autocommit(conn: AnyConnection) -> bool:
 def is_idle(conn: AnyConnection) -> bool:
     """True when no transaction is open on the connection."""
     return conn.pgconn.transaction_status == pq.TransactionStatus.IDLE
-
-
-def is_async(conn: object) -> bool:
-    """Whether a caller's connection is psycopg's async one; raises ConfigError for anything else than psycopg's two."""
-    if isinstance(conn, psycopg.AsyncConnection):
-        return True
-    if isinstance(conn, psycopg.Connection):
-        return False
-    raise ConfigError(
-        f"conn= takes a psycopg Connection or AsyncConnection, not a {type(conn).__module__}.{type(conn).__qualname__}"
-    )

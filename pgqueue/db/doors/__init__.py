@@ -1,0 +1,114 @@
+"""How statements reach a connection: one door for each library, found by the root package of the connection's class.
+
+A door is imported when the first connection of its library comes, so that nobody imports a framework for nothing. What takes
+several statements is said in Steps; the two functions here drive them, and differ in `await`.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Any, TypeVar, overload
+
+# By name: the module of the same name in this folder would hide the library.
+from psycopg import AsyncConnection as PsycopgAsync
+from psycopg import Connection as PsycopgSync
+
+from pgqueue.db.doors import psycopg as own
+from pgqueue.db.doors.caller import AsyncCaller, Caller
+from pgqueue.db.doors.psycopg import AnyConnection, AsyncConnection, Connection
+from pgqueue.errors import ConfigError
+from pgqueue.queries import Queries, Statement, Steps
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+DOORS = ("asyncpg", "django", "psycopg2", "sqlalchemy", "sqlmodel")
+TAKEN = "conn= takes a connection of psycopg, psycopg2 or asyncpg, a session or connection of SQLAlchemy, or Django's connection"
+
+
+def adapt(conn: Any) -> Any:
+    """A caller's connection as statements use it: psycopg's as it is. Raises ConfigError for what is no connection."""
+    if not is_foreign(conn):
+        return conn
+    for kind in type(conn).__mro__:
+        root = kind.__module__.partition(".")[0]
+        if root in DOORS:
+            found = import_module(f"pgqueue.db.doors.{'sqlalchemy' if root == 'sqlmodel' else root}").adapt(conn)
+            if found is not None:
+                return found
+    raise ConfigError(f"{TAKEN}, not a {type(conn).__module__}.{type(conn).__qualname__}")
+
+
+def is_async(conn: Any) -> bool:
+    """Whether one that `adapt` gave waits by `await`."""
+    return bool(conn.is_async) if is_foreign(conn) else isinstance(conn, PsycopgAsync)
+
+
+def is_foreign(conn: Any) -> bool:
+    """Whether it is of another library than psycopg."""
+    return not isinstance(conn, PsycopgSync | PsycopgAsync)
+
+
+@overload
+def run(conn: Connection | Caller, steps: Statement[R]) -> list[R]: ...
+@overload
+def run(conn: Connection | Caller, steps: Steps[T]) -> T: ...
+def run(conn: Connection | Caller, steps: Steps[Any] | Statement[Any]) -> Any:
+    """Drive Steps (or one Statement) over a sync connection and return its value (or rows)."""
+    if isinstance(steps, Statement):
+        return _execute(conn, steps)
+    try:
+        statement = next(steps)
+        while True:
+            rows = _execute(conn, statement)
+            statement = steps.send(rows)
+    except StopIteration as done:
+        return done.value
+
+
+@overload
+async def run_async(conn: AsyncConnection | AsyncCaller, steps: Statement[R]) -> list[R]: ...
+@overload
+async def run_async(conn: AsyncConnection | AsyncCaller, steps: Steps[T]) -> T: ...
+async def run_async(conn: AsyncConnection | AsyncCaller, steps: Steps[Any] | Statement[Any]) -> Any:
+    """As `run`, over an async connection."""
+    if isinstance(steps, Statement):
+        return await _execute_async(conn, steps)
+    try:
+        statement = next(steps)
+        while True:
+            rows = await _execute_async(conn, statement)
+            statement = steps.send(rows)
+    except StopIteration as done:
+        return done.value
+
+
+def _execute(conn: Connection | Caller, statement: Statement[R]) -> list[R]:
+    return own.execute(conn, statement) if isinstance(conn, PsycopgSync) else conn.execute(statement)
+
+
+async def _execute_async(conn: AsyncConnection | AsyncCaller, statement: Statement[R]) -> list[R]:
+    if isinstance(conn, PsycopgAsync):
+        return await own.execute_async(conn, statement)
+    return await conn.execute(statement)
+
+
+@contextmanager
+def in_index_order(conn: Connection, queries: Queries) -> Iterator[None]:
+    """Within the block statements walk along indexes. For reading only: the setting goes as it came, by a rollback."""
+    with conn.transaction(force_rollback=True):
+        run(conn, queries.in_index_order())
+        yield
+
+
+__all__ = [
+    "AnyConnection",
+    "AsyncConnection",
+    "Connection",
+    "caller",
+    "in_index_order",
+    "is_async",
+    "is_foreign",
+    "run",
+    "run_async",
+]

@@ -1,0 +1,45 @@
+"""A caller's connection of another library than psycopg, as our statements use it."""
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from typing import Any, ClassVar, Protocol, TypeVar
+
+from pgqueue.config import Notify
+from pgqueue.queries import Statement
+
+R = TypeVar("R")
+
+
+class Caller(Protocol):
+    """A sync one. Statements run at the level that owns the transaction, never below it: a job that goes to the driver's own
+    connection may be committed before the caller's transaction, and stay after its rollback.
+    """
+
+    is_async: ClassVar[bool] = False
+
+    def execute(self, statement: Statement[R]) -> list[R]:
+        """Run one statement; raises what the library raises."""
+
+    def transaction(self) -> AbstractContextManager[Any]:
+        """A savepoint in the caller's transaction; where there is none, a transaction."""
+
+    def ring(self) -> Notify:
+        """When to ring: nobody knows who will sleep when it commits. Never in a transaction that is to be prepared."""
+
+
+class AsyncCaller(Protocol):
+    """As Caller, for asyncio."""
+
+    is_async: ClassVar[bool] = True
+
+    async def execute(self, statement: Statement[R]) -> list[R]: ...
+
+    def transaction(self) -> AbstractAsyncContextManager[Any]: ...
+
+    def ring(self) -> Notify: ...
+
+
+def made(statement: Statement[R], rows: Any) -> list[R]:
+    """The rows of an answer as the statement wants them, whatever class the library gives them."""
+    make: Callable[[tuple[Any, ...]], Any] = statement.row or tuple
+    return [make(tuple(row)) for row in rows]

@@ -1,0 +1,61 @@
+"""Django's connections: `connection`, and `connections[alias]`."""
+
+from contextlib import AbstractContextManager
+from typing import Any, ClassVar, TypeVar
+
+from django.db import transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.utils.connection import ConnectionProxy
+
+from pgqueue.config import Notify
+from pgqueue.db.doors.caller import Caller, made
+from pgqueue.db.doors.text import CopyFile
+from pgqueue.errors import ConfigError
+from pgqueue.queries import Statement
+
+R = TypeVar("R")
+
+
+def adapt(conn: Any) -> Caller | None:
+    """None: no connection of Django."""
+    if not isinstance(conn, ConnectionProxy | BaseDatabaseWrapper):
+        return None
+    if conn.vendor != "postgresql":
+        raise ConfigError(
+            f"the Django database {conn.alias!r} is {conn.vendor}, and jobs live in PostgreSQL: give conn= the connection of "
+            "a PostgreSQL database, as connections[alias]"
+        )
+    return DjangoCaller(conn)
+
+
+class DjangoCaller:
+    """One of them. Django's own cursor opens the connection, begins the transaction and counts the query."""
+
+    is_async: ClassVar[bool] = False
+
+    def __init__(self, conn: Any) -> None:
+        self._conn = conn
+
+    def execute(self, statement: Statement[R]) -> list[R]:
+        with self._conn.cursor() as cursor:
+            if statement.copy_rows is not None:
+                return self._copy(cursor.cursor, statement)
+            cursor.execute(statement.sql, dict(statement.params) or None)
+            return made(statement, cursor.fetchall()) if cursor.description else []
+
+    def _copy(self, cursor: Any, statement: Statement[Any]) -> list[Any]:
+        assert statement.copy_rows is not None
+        if hasattr(cursor, "copy"):
+            with cursor.copy(statement.sql) as copy:
+                for row in statement.copy_rows:
+                    copy.write_row(row)
+        else:
+            cursor.copy_expert(statement.sql, CopyFile(statement.copy_rows))
+        return []
+
+    def transaction(self) -> AbstractContextManager[Any]:
+        atomic: AbstractContextManager[Any] = transaction.atomic(using=self._conn.alias)
+        return atomic
+
+    def ring(self) -> Notify:
+        return "always"

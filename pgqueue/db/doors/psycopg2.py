@@ -1,0 +1,72 @@
+"""psycopg2's connections."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar, TypeVar
+
+import psycopg2.extensions
+
+from pgqueue.config import Notify
+from pgqueue.db.doors.caller import Caller, made
+from pgqueue.db.doors.text import CopyFile
+from pgqueue.errors import ConfigError
+from pgqueue.queries import Statement
+
+R = TypeVar("R")
+Cursor = psycopg2.extensions.cursor  # not the caller's own class, which may read rows as dicts
+IN_TRANSACTION = psycopg2.extensions.TRANSACTION_STATUS_INTRANS
+
+
+def adapt(conn: Any) -> Caller | None:
+    """None: no connection of psycopg2."""
+    if not isinstance(conn, psycopg2.extensions.connection):
+        return None
+    if conn.async_:
+        raise ConfigError("psycopg2's asynchronous mode has no transactions: give conn= a connection without async_=1")
+    return Psycopg2Caller(conn)
+
+
+class Psycopg2Caller:
+    """One of them."""
+
+    is_async: ClassVar[bool] = False
+
+    def __init__(self, conn: Any) -> None:
+        self._conn = conn
+
+    def execute(self, statement: Statement[R]) -> list[R]:
+        with self._conn.cursor(cursor_factory=Cursor) as cursor:
+            if statement.copy_rows is not None:
+                cursor.copy_expert(statement.sql, CopyFile(statement.copy_rows))
+                return []
+            cursor.execute(statement.sql, dict(statement.params) or None)
+            return made(statement, cursor.fetchall()) if cursor.description else []
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """By SQL: psycopg2's own `with conn` would commit what the caller has begun."""
+        nested = not self._conn.autocommit or self._conn.info.transaction_status == IN_TRANSACTION
+        begin, end, undo = (
+            (
+                "savepoint pgqueue",
+                "release savepoint pgqueue",
+                "rollback to savepoint pgqueue; release savepoint pgqueue",
+            )
+            if nested
+            else ("begin", "commit", "rollback")
+        )
+        self._say(begin)
+        try:
+            yield
+        except BaseException:
+            self._say(undo)
+            raise
+        self._say(end)
+
+    def _say(self, sql: str) -> None:
+        with self._conn.cursor(cursor_factory=Cursor) as cursor:
+            cursor.execute(sql)
+
+    def ring(self) -> Notify:
+        """After tpc_begin() it should not, and psycopg2 tells nobody of that: there an App(notify="never") is needed."""
+        return "always"

@@ -1,0 +1,137 @@
+"""SQLAlchemy's sessions and connections, sync and async, over psycopg, psycopg2 and asyncpg; SQLModel's are among them.
+
+Statements go through the connection that owns the transaction. asyncpg's adapter, for one, sends BEGIN with the first statement
+that comes from SQLAlchemy: what goes to the driver's connection before that is committed at once, and stays after a rollback.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from typing import Any, ClassVar, TypeVar
+
+import psycopg
+from sqlalchemy import Connection, Engine
+from sqlalchemy.engine import TwoPhaseTransaction
+from sqlalchemy.ext.asyncio import (
+    AsyncConnection,
+    AsyncEngine,
+    AsyncSession,
+    async_scoped_session,
+    async_sessionmaker,
+)  # fmt: skip
+from sqlalchemy.orm import Session, scoped_session, sessionmaker
+from sqlalchemy.util import await_only
+
+from pgqueue.config import Notify
+from pgqueue.db.doors.caller import AsyncCaller, Caller, made
+from pgqueue.db.doors.psycopg import execute, execute_async
+from pgqueue.db.doors.text import arguments, numbered
+from pgqueue.errors import ConfigError
+from pgqueue.queries import Statement
+
+R = TypeVar("R")
+DRIVERS = "psycopg, psycopg2, asyncpg"
+
+
+def adapt(conn: Any) -> Caller | AsyncCaller | None:
+    """None: nothing of SQLAlchemy that has a transaction."""
+    match conn:
+        case scoped_session() | async_scoped_session():
+            return adapt(conn())
+        case Session() | Connection():
+            return SqlalchemyCaller(conn)
+        case AsyncSession() | AsyncConnection():
+            return AsyncSqlalchemyCaller(conn)
+        case Engine() | AsyncEngine():
+            raise ConfigError(
+                "an Engine has no transaction: give conn= the connection of `with engine.begin() as conn`"
+            )
+        case sessionmaker() | async_sessionmaker():
+            raise ConfigError(
+                "a sessionmaker has no transaction: give conn= the session that it makes, session = Session()"
+            )
+    return None
+
+
+class SqlalchemyCaller:
+    """A Session or a Connection."""
+
+    is_async: ClassVar[bool] = False
+
+    def __init__(self, given: Session | Connection) -> None:
+        self._given = given
+
+    def _connection(self) -> Connection:
+        return self._given if isinstance(self._given, Connection) else self._given.connection()
+
+    def execute(self, statement: Statement[R]) -> list[R]:
+        conn = self._connection()
+        if statement.copy_rows is not None:
+            _copy(conn, statement)
+            return []
+        if conn.dialect.paramstyle == "pyformat":
+            result = conn.exec_driver_sql(statement.sql, dict(statement.params) or None)
+        elif conn.dialect.paramstyle == "numeric_dollar":
+            text, names = numbered(statement.sql)
+            result = conn.exec_driver_sql(text, arguments(names, statement.params) or None)
+        else:
+            raise _unknown(conn)
+        return made(statement, result) if result.returns_rows else []
+
+    def transaction(self) -> AbstractContextManager[Any]:
+        return self._given.begin_nested()
+
+    def ring(self) -> Notify:
+        """Never in two phases: PostgreSQL prepares no transaction that has rung."""
+        return "never" if isinstance(self._connection().get_transaction(), TwoPhaseTransaction) else "always"
+
+
+class AsyncSqlalchemyCaller:
+    """An AsyncSession or an AsyncConnection, whose sync side runs the statements."""
+
+    is_async: ClassVar[bool] = True
+
+    def __init__(self, given: AsyncSession | AsyncConnection) -> None:
+        self._given = given
+
+    async def execute(self, statement: Statement[R]) -> list[R]:
+        run: Callable[[Any], list[R]] = lambda given: SqlalchemyCaller(given).execute(statement)  # noqa: E731
+        return await self._given.run_sync(run)
+
+    def transaction(self) -> AbstractAsyncContextManager[Any]:
+        return self._given.begin_nested()
+
+    def ring(self) -> Notify:
+        """As that of the sync side, which only looks where a transaction has begun; the first statement of ours begins it."""
+        return "never" if self._is_two_phase() else "always"
+
+    def _is_two_phase(self) -> bool:
+        if isinstance(self._given, AsyncSession):
+            return bool(self._given.sync_session.twophase)
+        conn = self._given.sync_connection
+        return conn is not None and isinstance(conn.get_transaction(), TwoPhaseTransaction)
+
+
+def _copy(conn: Connection, statement: Statement[Any]) -> None:
+    """By the driver, once SQLAlchemy has begun: clock.sql went through it before."""
+    driver: Any = conn.connection.driver_connection
+    match type(driver).__module__.partition(".")[0]:
+        case "psycopg" if isinstance(driver, psycopg.AsyncConnection):
+            await_only(execute_async(driver, statement))
+        case "psycopg":
+            execute(driver, statement)
+        case "psycopg2":
+            from pgqueue.db.doors.psycopg2 import Psycopg2Caller
+
+            Psycopg2Caller(driver).execute(statement)
+        case "asyncpg":
+            from pgqueue.db.doors.asyncpg import AsyncpgCaller
+
+            await_only(AsyncpgCaller(driver).execute(statement))
+        case _:
+            raise _unknown(conn)
+
+
+def _unknown(conn: Connection) -> ConfigError:
+    return ConfigError(
+        f"jobs go through SQLAlchemy over {DRIVERS}, not {conn.dialect.name}+{conn.dialect.driver}: use one of them"
+    )

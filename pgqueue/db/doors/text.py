@@ -1,0 +1,95 @@
+"""What a statement looks like to drivers that do not take psycopg's places and values. Pure."""
+
+import io
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from functools import lru_cache
+from itertools import islice
+from typing import Any, NamedTuple
+
+_PLACE = re.compile(r"%%|%\((\w+)\)s(::text\[\])?")
+_COPY = re.compile(r'\s*(?:--[^\n]*\n\s*)*copy "(\w+)"\.(\w+) \(([^)]*)\) from stdin\s*', re.S)
+_HARMFUL = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
+LINES = 1000  # of COPY in one message: one line a message takes asyncpg four times as long
+
+
+@lru_cache(256)
+def numbered(sql: str) -> tuple[str, tuple[str, ...]]:
+    """The text with $1, $2 ... for its places, and their names in that order.
+
+    Each value travels as text, and the server casts it: then no codec that the caller has set for json, uuid or times ever sees
+    one of ours. A place that is cast to a list of text stays a list.
+    """
+    names: list[str] = []
+
+    def place(found: re.Match[str]) -> str:
+        name, is_list = found.groups()
+        if name is None:
+            return "%"
+        if name not in names:
+            names.append(name)
+        return f"${names.index(name) + 1}{'::text[]' if is_list else '::text'}"
+
+    return _PLACE.sub(place, sql), tuple(names)
+
+
+def as_text(value: Any) -> Any:
+    """A value as PostgreSQL reads it from text; a list stays a list, of texts."""
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, list | tuple):
+        return [as_text(each) for each in value]
+    return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+def arguments(names: Sequence[str], params: Mapping[str, Any]) -> tuple[Any, ...]:
+    """The values of numbered places."""
+    return tuple(as_text(params[name]) for name in names)
+
+
+class CopyTarget(NamedTuple):
+    """Where the rows of a COPY go."""
+
+    schema: str
+    table: str
+    columns: list[str]
+
+
+@lru_cache(16)
+def copy_target(sql: str) -> CopyTarget:
+    """What client/copy.sql says, for a driver that writes the command itself."""
+    found = _COPY.fullmatch(sql)
+    assert found is not None, f"not the COPY that is known: {sql}"
+    schema, table, columns = found.groups()
+    return CopyTarget(schema, table, [column.strip() for column in columns.split(",")])
+
+
+def copy_lines(rows: Iterable[Sequence[Any]]) -> Iterator[str]:
+    """Rows in COPY's text format, LINES of them at a time."""
+    lines = ("\t".join(map(_field, row)) + "\n" for row in rows)
+    while piece := "".join(islice(lines, LINES)):
+        yield piece
+
+
+def _field(value: Any) -> str:
+    return r"\N" if value is None else str(as_text(value)).translate(_HARMFUL)
+
+
+class CopyFile(io.TextIOBase):
+    """The same as a file that is read piece by piece."""
+
+    def __init__(self, rows: Iterable[Sequence[Any]]) -> None:
+        self._pieces = copy_lines(rows)
+        self._rest = ""
+
+    def read(self, size: int | None = -1) -> str:
+        wanted = -1 if size is None else size
+        parts, have = [self._rest], len(self._rest)
+        while (wanted < 0 or have < wanted) and (piece := next(self._pieces, "")):
+            parts.append(piece)
+            have += len(piece)
+        text = "".join(parts)
+        cut = len(text) if wanted < 0 else wanted
+        self._rest = text[cut:]
+        return text[:cut]

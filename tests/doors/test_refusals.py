@@ -1,0 +1,121 @@
+"""What is no connection gets one line with the cure, and an error of the server means the same through every door."""
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import asyncpg
+import psycopg
+import pytest
+import sqlalchemy as sa
+from psycopg_pool import ConnectionPool
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+from sqlalchemy.orm import Session, sessionmaker
+
+from pgqueue import App, ConfigError, NotAllowed, PgQueueError, SchemaMissing, Task
+from tests.doors.callers import ASYNC, SYNC, async_engine, engine
+
+AnyTask = Task[Any, Any, Any]
+
+
+@pytest.fixture
+def send(app: App) -> AnyTask:
+    @app.task(name="mail.send")
+    def send_email(to: str) -> None: ...
+
+    return send_email
+
+
+WRONG: dict[str, tuple[Callable[[str], Any], str]] = {
+    "Engine": (lambda dsn: engine(dsn, "psycopg"), "with engine.begin() as conn"),
+    "AsyncEngine": (lambda dsn: async_engine(dsn, "asyncpg"), "with engine.begin() as conn"),
+    "sessionmaker": (lambda dsn: sessionmaker(engine(dsn, "psycopg")), "session = Session()"),
+    "async_sessionmaker": (lambda dsn: async_sessionmaker(async_engine(dsn, "asyncpg")), "session = Session()"),
+    "psycopg_pool": (lambda dsn: ConnectionPool(dsn, open=False), "not a psycopg_pool.pool.ConnectionPool"),
+    "a DSN": (lambda dsn: dsn, "not a builtins.str"),
+    "SQLite": (lambda dsn: Session(sa.create_engine("sqlite://")), "jobs go through SQLAlchemy over psycopg"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_what_has_no_transaction_is_refused(send: AnyTask, dsn: str, conn: psycopg.Connection, wrong: str) -> None:
+    make, told = WRONG[wrong]
+    with pytest.raises(ConfigError) as caught:
+        send.options(conn=make(dsn)).defer("a@b.c")
+    assert told in str(caught.value) and "\n" not in str(caught.value)
+    assert conn.execute("select from pgqueue.job").fetchall() == []
+
+
+def test_a_pool_of_asyncpg_is_refused(send: AnyTask, dsn: str) -> None:
+    async def scenario() -> None:
+        pool = asyncpg.create_pool(min_size=0)
+        with pytest.raises(ConfigError, match=r"async with pool\.acquire\(\) as conn"):
+            await send.options(conn=pool).defer_async("a@b.c")
+
+    asyncio.run(scenario())
+
+
+def test_the_wrong_colour_is_refused(send: AnyTask, dsn: str) -> None:
+    async def scenario() -> None:
+        session = AsyncSession(async_engine(dsn, "asyncpg"))
+        with pytest.raises(ConfigError, match=r"await defer_async\(\)"):
+            send.options(conn=session).defer("a@b.c")
+        with Session(engine(dsn, "psycopg")) as sync, pytest.raises(ConfigError, match=r"use defer\(\)"):
+            await send.options(conn=sync).defer_async("a@b.c")
+        await session.close()
+
+    asyncio.run(scenario())
+
+
+def refused(dsn: str, kind: str, task: AnyTask) -> BaseException:
+    """The error of a defer through one door."""
+
+    async def scenario() -> None:
+        async with ASYNC[kind](dsn) as caller:
+            await task.options(conn=caller.conn).defer_async("a@b.c")
+
+    with pytest.raises(PgQueueError) as caught:
+        if kind in SYNC:
+            with SYNC[kind](dsn) as caller:
+                task.options(conn=caller.conn).defer("a@b.c")
+        else:
+            asyncio.run(scenario())
+    return caught.value
+
+
+@pytest.mark.parametrize("kind", [*SYNC, *ASYNC])
+def test_a_missing_schema_is_told_by_every_door(fresh_dsn: str, kind: str) -> None:
+    app = App(fresh_dsn)
+    app._database._schema_fits = True  # else the check before it tells
+    assert isinstance(refused(fresh_dsn, kind, app.task(name="t")(lambda to: None)), SchemaMissing)
+
+
+@pytest.mark.parametrize("kind", [*SYNC, *ASYNC])
+def test_a_missing_right_is_told_by_every_door(app: App, dsn: str, conn: psycopg.Connection, kind: str) -> None:
+    conn.execute("drop role if exists pgqueue_outsider")
+    conn.execute("create role pgqueue_outsider login")
+    conn.execute("grant usage on schema pgqueue to pgqueue_outsider")
+    try:
+        outsider = psycopg.conninfo.make_conninfo(dsn, user="pgqueue_outsider")
+        other = App(outsider)
+        other._database._schema_fits = True
+        assert isinstance(refused(outsider, kind, other.task(name="t")(lambda to: None)), NotAllowed)
+    finally:
+        conn.execute("drop owned by pgqueue_outsider")
+        conn.execute("drop role pgqueue_outsider")
+
+
+def test_nobody_imports_a_library_for_nothing(dsn: str) -> None:
+    program = (
+        "import sys, psycopg, pgqueue\n"
+        f"app = pgqueue.App({dsn!r})\n"
+        "task = app.task(name='t')(lambda: None)\n"
+        f"with psycopg.connect({dsn!r}) as conn:\n"
+        "    task.options(conn=conn).defer(); task.options(conn=conn).defer_many([()])\n"
+        "    conn.rollback()\n"
+        "known = {'sqlalchemy', 'asyncpg', 'django', 'psycopg2', 'sqlmodel'}\n"
+        "assert not known & {name.partition('.')[0] for name in sys.modules}, sys.modules.keys()\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
