@@ -348,7 +348,7 @@ class AppConnections:
             yield
         except Exception as error:
             same = db.as_psycopg(error)
-            explained = None if same is None else db.explain(same, schema=self.config.schema)
+            explained = None if same is None else db.explain_foreign(same, schema=self.config.schema)
             if explained is None:
                 raise
             raise explained from error

@@ -30,6 +30,7 @@ from pgqueue.db.dsn import CONNECT_TIMEOUT_S, describe
 from pgqueue.db.meaning import (
     as_psycopg,
     explain,
+    explain_foreign,
     explain_migration,
     gave_way,
     is_lost,
@@ -68,6 +69,7 @@ __all__ = [
     "connect_async",
     "describe",
     "explain",
+    "explain_foreign",
     "explain_migration",
     "gave_way",
     "in_index_order",

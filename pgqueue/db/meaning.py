@@ -10,6 +10,7 @@ from psycopg_pool import PoolClosed, PoolTimeout
 from pgqueue.db.doors.psycopg import ReadOnlyDefault
 from pgqueue.db.pools import NotPrimary
 from pgqueue.errors import (
+    ConfigError,
     DatabaseUnavailable,
     InvalidArguments,
     NotAllowed,
@@ -106,6 +107,21 @@ def as_psycopg(error: BaseException) -> psycopg.Error | None:
     return None
 
 
+def explain_foreign(error: psycopg.Error, *, schema: str) -> PgQueueError | None:
+    """As `explain`, for what `as_psycopg` gave; and for the caches of other drivers, which psycopg's has none of."""
+    if error.sqlstate in _LOST_PLANS:
+        return ConfigError(
+            f"the statement that the driver had prepared is gone ({_first_line(error)}): a pooler gives each transaction another "
+            "session, so prepare nothing: statement_cache_size=0 for asyncpg, and prepared_statement_cache_size=0 as well for "
+            "SQLAlchemy on it"
+        )
+    return explain(error, schema=schema)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 def explain(error: psycopg.Error, *, schema: str) -> PgQueueError | None:
     """What a database error means to the user of pgqueue: our own error where there is a cure, else None."""
     if isinstance(error, _NO_TABLES) and schema in str(
@@ -172,6 +188,7 @@ _OURS = {
 _FOR_REPEATING = (
     psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected, psycopg.errors.ReadOnlySqlTransaction,
 )  # fmt: skip
+_LOST_PLANS = ("26000", "42P05")  # no such prepared statement, one of that name exists
 _NO_TABLES = psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName, psycopg.errors.UndefinedObject
 _UNWRITTEN = (
     psycopg.DataError, psycopg.ProgrammingError, psycopg.NotSupportedError, psycopg.InterfaceError,

@@ -12,9 +12,9 @@ import pytest
 import sqlalchemy as sa
 from psycopg_pool import ConnectionPool
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
-from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 
-from pgqueue import App, ConfigError, NotAllowed, PgQueueError, SchemaMissing, Task
+from pgqueue import App, ConfigError, Job, NotAllowed, PgQueueError, SchemaMissing, Task
 from tests.doors.callers import ASYNC, SYNC, async_engine, engine
 
 AnyTask = Task[Any, Any, Any]
@@ -65,6 +65,66 @@ def test_the_wrong_colour_is_refused(send: AnyTask, dsn: str) -> None:
         with Session(engine(dsn, "psycopg")) as sync, pytest.raises(ConfigError, match=r"use defer\(\)"):
             await send.options(conn=sync).defer_async("a@b.c")
         await session.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_session_of_an_async_one_is_told_by_its_own_name(send: AnyTask, dsn: str) -> None:
+    session = AsyncSession(async_engine(dsn, "asyncpg"))
+    with pytest.raises(ConfigError, match="belongs to an AsyncSession: await defer_async"):
+        send.options(conn=session.sync_session).defer("a@b.c")
+
+
+def test_inside_run_sync_such_a_session_is_as_good_as_any(send: AnyTask, dsn: str, conn: psycopg.Connection) -> None:
+    async def scenario() -> None:
+        async with AsyncSession(async_engine(dsn, "asyncpg")) as session:
+            await session.run_sync(lambda sync: send.options(conn=sync).defer("a@b.c"))
+            await session.commit()
+
+    asyncio.run(scenario())
+    assert len(conn.execute("select from pgqueue.job").fetchall()) == 1
+
+
+def test_a_session_with_an_engine_for_each_model_says_which_connection(send: AnyTask, dsn: str) -> None:
+    class Base(DeclarativeBase): ...
+
+    class Thing(Base):
+        __tablename__ = "thing"
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    with Session(binds={Thing: engine(dsn, "psycopg")}) as session:
+        with pytest.raises(ConfigError, match=r"bind_arguments=\{'mapper': Model\}"):
+            send.options(conn=session).defer("a@b.c")
+        send.options(conn=session.connection(bind_arguments={"mapper": Thing})).defer("a@b.c")
+
+
+def test_defers_at_once_on_one_asyncpg_connection_are_refused(send: AnyTask, dsn: str) -> None:
+    async def scenario() -> list[Any]:
+        async with ASYNC["asyncpg"](dsn) as caller:
+            bound = send.options(conn=caller.conn)
+            return await asyncio.gather(*(bound.defer_async(f"{n}") for n in range(3)), return_exceptions=True)
+
+    first, *others = asyncio.run(scenario())
+    assert isinstance(first, Job)
+    assert all(isinstance(other, ConfigError) and "one statement at a time" in str(other) for other in others)
+
+
+@pytest.mark.parametrize("kind", ["asyncpg", "AsyncSession on asyncpg"])
+def test_a_lost_plan_names_the_caches_to_switch_off(send: AnyTask, dsn: str, kind: str) -> None:
+    """As behind a pooler that gives each transaction another session."""
+
+    async def scenario() -> None:
+        async with ASYNC[kind](dsn) as caller:
+            await send.options(conn=caller.conn).defer_async("a@b.c")
+            forget = "deallocate all"
+            if kind == "asyncpg":
+                await caller.conn.execute(forget)
+            else:
+                await caller.conn.execute(sa.text(forget))
+            with pytest.raises(
+                ConfigError, match="statement_cache_size=0 for asyncpg, and prepared_statement_cache_size=0"
+            ):
+                await send.options(conn=caller.conn).defer_async("a@b.c")
 
     asyncio.run(scenario())
 

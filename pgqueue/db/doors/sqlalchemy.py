@@ -11,6 +11,7 @@ from typing import Any, ClassVar, TypeVar
 import psycopg
 from sqlalchemy import Connection, Engine
 from sqlalchemy.engine import TwoPhaseTransaction
+from sqlalchemy.exc import UnboundExecutionError
 from sqlalchemy.ext.asyncio import (
     AsyncConnection,
     AsyncEngine,
@@ -20,6 +21,7 @@ from sqlalchemy.ext.asyncio import (
 )  # fmt: skip
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from sqlalchemy.util import await_only
+from sqlalchemy.util.concurrency import in_greenlet
 
 from pgqueue.config import Notify
 from pgqueue.db.doors.caller import AsyncCaller, Caller, made
@@ -61,7 +63,20 @@ class SqlalchemyCaller:
         self._given = given
 
     def _connection(self) -> Connection:
-        return self._given if isinstance(self._given, Connection) else self._given.connection()
+        if isinstance(self._given, Connection):
+            return self._given
+        try:
+            # Asked before: to try would leave a coroutine that nobody awaits.
+            if self._given.get_bind().dialect.is_async and not in_greenlet():
+                raise ConfigError(
+                    "this Session belongs to an AsyncSession: await defer_async() with the AsyncSession, or defer inside run_sync()"
+                )
+            return self._given.connection()
+        except UnboundExecutionError as error:
+            raise ConfigError(
+                "this Session has an engine for each model and none for others: give the connection of a model in the "
+                "queue's database, conn=session.connection(bind_arguments={'mapper': Model})"
+            ) from error
 
     def execute(self, statement: Statement[R]) -> list[R]:
         conn = self._connection()
