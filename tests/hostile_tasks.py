@@ -591,6 +591,8 @@ class LicenceLost(Exception): ...
 
 def spoil(how: str) -> None:
     """Spoil the process as a device does: from now on every call fails with the same error."""
+    if how == "snooze" and Path(current_job().headers["marker"]).exists():
+        return  # its second attempt, in another process, which it leaves as it is
     spoiled.append(how)
     match how:
         case "device":
@@ -604,9 +606,8 @@ def spoil(how: str) -> None:
             try:
                 raise DeviceError("CUDA error: device-side assert triggered")
             except DeviceError as error:
-                if current_job().attempt == 1 and not Path(current_job().headers["marker"]).exists():
-                    Path(current_job().headers["marker"]).touch()
-                    raise Snooze(0.01) from error
+                Path(current_job().headers["marker"]).touch()
+                raise Snooze(0.01) from error
         case "own":
             raise LicenceLost("no seat")
         case "asked":

@@ -14,7 +14,7 @@ from pgqueue.queries import Queries, Statement
 R = TypeVar("R")
 done: set[tuple[str, str]] = set()
 begun = False
-plain_text, plain_say, plain_beat = Queries.text, Queries._say, Queries.beat
+plain_text, plain_say, plain_values, plain_beat = Queries.text, Queries._say, Queries._values, Queries.beat
 names: dict[str, str] = {}
 
 
@@ -41,12 +41,16 @@ def say_refusing(self: Queries, file: str, /, *row: Any, **params: Any) -> State
     return refusing(plain_say(self, file, *row, **params))
 
 
+def values_refusing(self: Queries, file: str, /, **params: Any) -> Statement[Any]:
+    return refusing(plain_values(self, file, **params))
+
+
 def beat_refusing(self: Queries, **beat: Any) -> Statement[Any]:
     return refusing(plain_beat(self, **beat))
 
 
 # Not by plain assignment: a method has another type than the function that takes its place.
-for name, method in {"text": text, "_say": say_refusing, "beat": beat_refusing}.items():
+for name, method in {"text": text, "_say": say_refusing, "_values": values_refusing, "beat": beat_refusing}.items():
     setattr(Queries, name, method)
 
 if __name__ == "__main__":
