@@ -30,6 +30,7 @@ from tests import tasks
 from tests.answers import one_value
 from tests.conftest import Worker, eventually
 from tests.plans import Plan, fresh
+from tests.servers import shop_server
 
 T = TypeVar("T")
 Start = Callable[..., Worker]
@@ -52,13 +53,9 @@ NOBODY = "00000000-0000-7000-8000-000000000000"
 @pytest.fixture(scope="module")
 def counted() -> Iterator[Cluster]:
     """A server of this module's own that counts statements, and vacuums only when told to."""
-    with Cluster(shared_preload_libraries="pg_stat_statements", autovacuum="off", fsync="off") as cluster:
-        with cluster.connect() as conn:
-            conn.execute("create database shop")
-        app = App(cluster.dsn("shop"))
-        app.migrate()
-        with cluster.connect("shop") as conn:
-            conn.execute("create extension pg_stat_statements")
+    with shop_server(
+        extension="pg_stat_statements", shared_preload_libraries="pg_stat_statements", autovacuum="off"
+    ) as cluster:
         yield cluster
 
 

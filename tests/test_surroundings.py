@@ -29,6 +29,7 @@ from pgqueue.queries import Queries
 from tests.answers import one_value
 from tests.conftest import Worker, eventually
 from tests.hands import Hands
+from tests.servers import shop_server
 
 SQL = Path(__file__).parent.parent / "pgqueue" / "sql"
 DUE = datetime(2030, 3, 4, 5, 6, 7, 891011, tzinfo=UTC)  # a day and a month that can be taken for one another
@@ -409,10 +410,7 @@ def test_no_text_of_ours_holds_a_backslash() -> None:
 @pytest.fixture(scope="module")
 def two_phase() -> Iterator[Cluster]:
     """A server of this module's own that prepares transactions, which few do."""
-    with Cluster(max_prepared_transactions="5", fsync="off") as cluster:
-        with cluster.connect() as admin:
-            admin.execute("create database shop")
-        App(cluster.dsn("shop")).migrate()
+    with shop_server(max_prepared_transactions="5") as cluster:
         yield cluster
 
 

@@ -115,6 +115,11 @@ def explain_foreign(error: psycopg.Error, *, schema: str) -> PgQueueError | None
             "session, so prepare nothing: statement_cache_size=0 for asyncpg, and prepared_statement_cache_size=0 as well for "
             "SQLAlchemy on it"
         )
+    if error.sqlstate == _NO_TRANSACTION:
+        return ConfigError(
+            "this connection commits each statement by itself, and many jobs need one transaction: take a connection without "
+            "isolation_level='AUTOCOMMIT', or defer them one by one"
+        )
     return explain(error, schema=schema)
 
 
@@ -188,6 +193,7 @@ _OURS = {
 _FOR_REPEATING = (
     psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected, psycopg.errors.ReadOnlySqlTransaction,
 )  # fmt: skip
+_NO_TRANSACTION = "25P01"
 _LOST_PLANS = ("26000", "42P05")  # no such prepared statement, one of that name exists
 _NO_TABLES = psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName, psycopg.errors.UndefinedObject
 _UNWRITTEN = (

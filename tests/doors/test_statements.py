@@ -9,6 +9,7 @@ import pytest
 from benchmarks.chaos.cluster import Cluster
 from pgqueue import App, Task
 from tests.doors.callers import ASYNC, SYNC
+from tests.servers import shop_server
 
 AnyTask = Task[Any, Any, Any]
 DEFERS = 10
@@ -19,12 +20,7 @@ FRAME = "^(begin|commit|rollback|start transaction)"
 @pytest.fixture(scope="module")
 def server() -> Iterator[Cluster]:
     """One of this module's own, which counts statements."""
-    with Cluster(shared_preload_libraries="pg_stat_statements", fsync="off") as cluster:
-        with cluster.connect() as admin:
-            admin.execute("create database shop")
-        App(cluster.dsn("shop")).migrate()
-        with cluster.connect("shop") as admin:
-            admin.execute("create extension pg_stat_statements")
+    with shop_server(extension="pg_stat_statements", shared_preload_libraries="pg_stat_statements") as cluster:
         yield cluster
 
 

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from benchmarks.chaos.cluster import Cluster
 from pgqueue import App, Task
 from tests.doors.callers import async_engine, engine
+from tests.servers import shop_server
 
 AnyTask = Task[Any, Any, Any]
 
@@ -20,10 +21,7 @@ AnyTask = Task[Any, Any, Any]
 @pytest.fixture(scope="module")
 def server() -> Iterator[Cluster]:
     """One of this module's own that prepares transactions, which few do."""
-    with Cluster(max_prepared_transactions="5", fsync="off") as cluster:
-        with cluster.connect() as admin:
-            admin.execute("create database shop")
-        App(cluster.dsn("shop")).migrate()
+    with shop_server(max_prepared_transactions="5") as cluster:
         yield cluster
 
 

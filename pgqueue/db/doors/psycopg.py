@@ -170,8 +170,10 @@ def _silent(text: str) -> str | bytes:
     return _encoded(text.replace(ROOM_FOR_A_BELL, "false"))
 
 
-def would_begin(conn: AnyConnection) -> bool:
-    """True when the next statement opens the caller's transaction. conn.transaction() would open and commit one of its own."""
+def would_begin(conn: Any) -> bool:
+    """True when the next statement opens the caller's transaction. conn.transaction() would open and commit one of its own.
+    Those of other libraries begin a transaction by their own way.
+    """
     return isinstance(conn, psycopg.Connection | psycopg.AsyncConnection) and not conn.autocommit and is_idle(conn)
 
 

@@ -11,9 +11,11 @@ from pgqueue.db.doors.caller import Caller, made
 from pgqueue.db.doors.text import CopyFile
 from pgqueue.errors import ConfigError
 from pgqueue.queries import Statement
+from pgqueue.queries.statement import sql_file
 
 R = TypeVar("R")
 Cursor = psycopg2.extensions.cursor  # not the caller's own class, which may read rows as dicts
+NESTED = "client/nested_begin.sql", "client/nested_release.sql", "client/nested_rollback.sql"
 IN_TRANSACTION = psycopg2.extensions.TRANSACTION_STATUS_INTRANS
 
 
@@ -46,15 +48,7 @@ class Psycopg2Caller:
     def transaction(self) -> Iterator[None]:
         """By SQL: psycopg2's own `with conn` would commit what the caller has begun."""
         nested = not self._conn.autocommit or self._conn.info.transaction_status == IN_TRANSACTION
-        begin, end, undo = (
-            (
-                "savepoint pgqueue",
-                "release savepoint pgqueue",
-                "rollback to savepoint pgqueue; release savepoint pgqueue",
-            )
-            if nested
-            else ("begin", "commit", "rollback")
-        )
+        begin, end, undo = map(sql_file, NESTED) if nested else ("begin", "commit", "rollback")
         self._say(begin)
         try:
             yield

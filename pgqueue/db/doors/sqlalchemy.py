@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import (
     AsyncSession,
     async_scoped_session,
     async_sessionmaker,
-)  # fmt: skip
+)
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from sqlalchemy.util import await_only
 from sqlalchemy.util.concurrency import in_greenlet
@@ -116,7 +116,7 @@ class AsyncSqlalchemyCaller:
         return self._given.begin_nested()
 
     def ring(self) -> Notify:
-        """As that of the sync side, which only looks where a transaction has begun; the first statement of ours begins it."""
+        """As the sync one, which would connect first: what is not begun yet is asked what it will be."""
         return "never" if self._is_two_phase() else "always"
 
     def _is_two_phase(self) -> bool:

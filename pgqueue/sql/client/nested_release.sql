@@ -1,0 +1,2 @@
+-- Keep that part.
+release savepoint pgqueue
