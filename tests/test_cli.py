@@ -5,15 +5,19 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import uuid
+import weakref
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
 from pgqueue import App
+from pgqueue.bench.interruption import Interruption
 from tests.conftest import Worker, eventually
 from tests.shell import ROOT, Shell
 
@@ -274,6 +278,31 @@ def test_a_database_is_measured_and_left_as_it_was(run: Run, app: App, conn: psy
     assert all(each["floor_ratio"] for each in found["measurements"] if "floor" not in each["name"])
     assert conn.execute(SCRATCH).fetchall() == []
     assert [job.state for job in app.jobs()] == ["queued"]
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_ending_that_python_drops_is_found_before_the_next_sample(
+    monkeypatch: pytest.MonkeyPatch, ending: signal.Signals
+) -> None:
+    """What a callback of the garbage collector raises is dropped, a KeyboardInterrupt too."""
+    dropped: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", dropped.append)
+
+    def interrupted(_: object) -> None:
+        os.kill(os.getpid(), ending)
+        for _ in range(1000):  # in one of the next steps Python runs the handler
+            time.sleep(0)
+
+    class Thing: ...
+
+    with pytest.raises(KeyboardInterrupt), Interruption() as interruption:
+        interruption.check()
+        thing = Thing()
+        watch = weakref.ref(thing, interrupted)
+        del thing
+        assert watch() is None and [each.exc_type for each in dropped] == [KeyboardInterrupt]
+        interruption.check()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])

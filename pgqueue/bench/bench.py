@@ -1,5 +1,6 @@
 """What every measurement is given: an App whose tables are its own, and how much to do in them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from pgqueue import db
@@ -14,7 +15,7 @@ class Bench:
     """app: its tables are its own. tasks: the module where a worker finds the same tasks.
 
     concurrency: children of a worker whose measurement does not say otherwise. scale: 1 is FULL jobs. repeat: samples of
-    each rate.
+    each rate. check: raises if the run is to end, asked before each sample.
     """
 
     app: App
@@ -22,6 +23,7 @@ class Bench:
     concurrency: int
     scale: float
     repeat: int
+    check: Callable[[], None] = lambda: None
 
     def count(self, full: int, *, least: int = 1) -> int:
         """This many things at full scale; fewer at a smaller one."""
@@ -37,5 +39,6 @@ class Bench:
 
     def empty(self) -> None:
         """Forget all jobs, so that each sample starts from the same tables."""
+        self.check()
         with db.connect(self.app.dsn) as conn:
             db.run(conn, self.app.queries.bench_empty())

@@ -28,7 +28,11 @@ def pairs(bench: Bench) -> list[Pair]:
     bench.empty()
     noop = bench.task("noop")
     with floor.inserting(bench.app) as insert:
-        return [(_rate(noop.defer), _rate(lambda: insert(new_id()))) for _ in range(bench.count(PAIRS) + 1)][1:]
+        found = []
+        for _ in range(bench.count(PAIRS) + 1):
+            bench.check()
+            found.append((_rate(noop.defer), _rate(lambda: insert(new_id()))))
+    return found[1:]
 
 
 def _rate(defer: Callable[[], Any]) -> float:

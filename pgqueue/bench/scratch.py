@@ -2,7 +2,7 @@
 
 import secrets
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from pgqueue import db
@@ -15,14 +15,19 @@ PREFIX = "pgqueue_bench_"
 
 
 @contextmanager
-def scratch(*, jobs: int, repeat: int, concurrency: int) -> Iterator[Bench]:
-    """A Bench in a fresh schema, which is dropped however the block ends. Raises NotAllowed without the right to make one."""
+def scratch(*, jobs: int, repeat: int, concurrency: int, check: Callable[[], None]) -> Iterator[Bench]:
+    """A Bench in a fresh schema, which is dropped however the block ends. Raises NotAllowed without the right to make one.
+
+    check: as for Bench.
+    """
     dsn = App().dsn
     app = tasks.registered(App(dsn, schema=f"{PREFIX}{secrets.token_hex(4)}"))
     _check_right(app)
     try:
         app.migrate()
-        yield Bench(app=app, tasks=tasks.__name__, concurrency=concurrency, scale=jobs / FULL, repeat=repeat)
+        yield Bench(
+            app=app, tasks=tasks.__name__, concurrency=concurrency, scale=jobs / FULL, repeat=repeat, check=check
+        )
     finally:
         app.close()
         _drop(app)

@@ -1,6 +1,5 @@
 """pgqueue bench: the throughput and latency of this database, next to those of the same SQL by bare psycopg."""
 
-import signal
 import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
@@ -29,18 +28,21 @@ def bench(
 ) -> None:
     """Measure your database in about a minute, in a schema of its own that is dropped at the end."""
     from pgqueue.bench import defer, defer_many, drain, latency
+    from pgqueue.bench.interruption import Interruption
     from pgqueue.bench.scratch import scratch
     from pgqueue.bench.surroundings import surroundings
 
-    for ending in (signal.SIGTERM, signal.SIGHUP):  # like Ctrl-C: the schema must be dropped
-        signal.signal(ending, signal.default_int_handler)
-    with scratch(jobs=jobs, repeat=repeat, concurrency=concurrency) as place:
+    with (
+        Interruption() as ending,
+        scratch(jobs=jobs, repeat=repeat, concurrency=concurrency, check=ending.check) as place,
+    ):
         _note(f"in the schema {place.app.config.schema} of {db.describe(place.app.dsn)}, which is dropped at the end")
         around = surroundings(place) | {"jobs": jobs, "concurrency": concurrency}
         found: list[Measurement] = []
         for part in (defer, defer_many, drain, latency):
             _note(f"{part.__name__.rpartition('.')[2]} ...")
             found += part.measure(place)
+            ending.check()
     _print(found, around, as_json=as_json)
 
 
