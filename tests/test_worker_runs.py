@@ -400,3 +400,25 @@ def test_a_burst_that_ends_amid_a_chore_says_nothing_of_it(
         worker = start_worker("-c", "1", "--burst")
         assert worker.wait() == 0
     assert [line for line in worker.lines if "WARNING" in line or "Error" in line or "psycopg" in line] == []
+
+
+def test_a_burst_says_nothing_of_a_chore_that_fails_as_it_is_called_off(
+    start_worker: Start, conn: psycopg.Connection
+) -> None:
+    """As a statement does that is refused its lock at the moment in which the worker calls it off."""
+    conn.execute("""
+        create function fail_when_called_off() returns trigger language plpgsql as $$
+        begin
+          perform pg_sleep(60);
+          return null;
+        exception when query_canceled then
+          raise lock_not_available;
+        end $$
+    """)
+    conn.execute("""
+        create trigger slow before delete on pgqueue.audit
+        for each statement execute function fail_when_called_off()
+    """)
+    worker = start_worker("-c", "1", "--burst")
+    assert worker.wait() == 0
+    assert [line for line in worker.lines if "WARNING" in line or "Error" in line or "psycopg" in line] == []

@@ -106,9 +106,12 @@ class Supervisor:
             await self._shut_down(parts, claiming)
         finally:
             stopping.cancel()
+            # What a chore was just asking is called off at the server, before its connection is closed under it. If it
+            # fails at that moment for a reason of its own (no lock in time), psycopg warns of a connection that is closed
+            # anyway; nobody can act on that.
+            logging.getLogger("psycopg").setLevel(logging.ERROR)
             for task in (claiming, *others):
                 task.cancel()
-            # What a chore was just asking is called off at the server, before its connection is closed under it.
             await asyncio.wait([claiming, *others], timeout=CALLED_OFF_S)
 
     async def _shut_down(self, parts: WorkerParts, claiming: "asyncio.Task[None]") -> None:
