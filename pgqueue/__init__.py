@@ -28,7 +28,8 @@ from pgqueue.errors import (
     SignatureChanged,
     TimeLimitExceeded,
 )
-from pgqueue.job import Snapshot, State
+from pgqueue.job import Outcome, Snapshot, State, Verdict
+from pgqueue.middleware import Middleware
 from pgqueue.ops.listing import Page
 from pgqueue.retry import Cancel, Retry, Snooze
 from pgqueue.task import Task
@@ -58,7 +59,9 @@ __all__ = [
     "JobNotFound",
     "Jobs",
     "LeaseLost",
+    "Middleware",
     "NotAllowed",
+    "Outcome",
     "OutcomeUnknown",
     "Page",
     "PgQueueError",
@@ -74,6 +77,7 @@ __all__ = [
     "State",
     "Task",
     "TimeLimitExceeded",
+    "Verdict",
     "app",
     "current_job",
     "task",

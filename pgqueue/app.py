@@ -32,6 +32,7 @@ from pgqueue.errors import (
     ResultTimeout,
 )
 from pgqueue.job import ID, Snapshot, State, new_id
+from pgqueue.middleware import Middleware, check_middleware
 from pgqueue.ops.listing import Page, Wanted, check_id, listing
 from pgqueue.ops.purge import purge
 from pgqueue.ops.why import Why, why
@@ -45,6 +46,7 @@ from pgqueue.task import AnyTask, Task
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
+M = TypeVar("M", bound=Middleware)
 
 ENDING = re.compile(r"[0-9a-f]{6,12}", re.IGNORECASE)
 
@@ -63,6 +65,7 @@ class App:
     ) -> None:
         self.spoils = check_spoils(spoils, where="App()")
         self._database = AppConnections({"dsn": dsn, "schema": schema, **settings})
+        self._middleware: tuple[Middleware, ...] = ()
         self.tasks: dict[str, AnyTask] = {}
         """Every task of this app by name; only these ever run."""
 
@@ -89,6 +92,7 @@ class App:
         keep: int | None = None,
         redact: Iterable[str] = (),
         spoils: Iterable[Spoil] = (),
+        middleware: Iterable[Middleware] = (),
     ) -> "Decorator": ...
     def task(self, *function: Any, **options: Any) -> Any:
         """Make a function a task: `@task` or `@task(queue="mail", max_attempts=5, timeout=30)`.
@@ -99,8 +103,8 @@ class App:
         atomic: the job's result commits together with what the task writes through current_job().conn. keep=0: a success
         leaves nothing, neither a result nor a row in history, and nobody can ask for it; what fails is kept all the same.
         redact: names of arguments that are never shown with a job, as are those that look like a password, token or key
-        by their name (setting secret_names). spoils: as those of App, for this task alone. Raises ConfigError at import for what
-        cannot work.
+        by their name (setting secret_names). spoils: as those of App, for this task alone. middleware: inside that of the app.
+        Raises ConfigError at import for what cannot work.
         """
         if function:
             return self._register(*function)
@@ -117,8 +121,22 @@ class App:
         known = self.tasks.get(task.name)
         if known is not None and not same_function(known.function, task.function):
             raise ConfigError(f"two functions claim the task name {task.name}: give one of them @task(name=...)")
+        task.surround(self._middleware)
         self.tasks[task.name] = task
         return task
+
+    def middleware(self, function: M) -> M:
+        """Put a generator function around every job of this app, as a decorator or called with it.
+
+        It gets the CurrentJob, runs up to its `yield` before the task, and gets the Outcome from the `yield` after it, before
+        anything of that is recorded. The first one registered is the outermost. A plain generator goes around all tasks (of
+        async ones it must not block), an async one around async tasks. What it raises is the attempt's, as if the task had
+        raised it: Snooze, Retry and Cancel too. It does not hear of what ends with the process: a crash or a kill.
+        """
+        self._middleware += check_middleware([function], where="app.middleware")
+        for task in self.tasks.values():
+            task.surround(self._middleware)
+        return function
 
     # -- jobs go in --
 

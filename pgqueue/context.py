@@ -1,6 +1,6 @@
 """The job as the running task sees it: `current_job()`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +21,11 @@ class CurrentJob:
     attempt: int
     """From 1; snoozes, releases and crashes do not count."""
     headers: dict[str, Any] = field(repr=False)
+    args: Sequence[Any] = field(default=(), repr=False, init=False)
+    """The arguments as the task gets them; empty if they could not be read."""
+    kwargs: dict[str, Any] = field(default_factory=dict, repr=False, init=False)
+    exception: BaseException | None = field(default=None, repr=False, init=False)
+    """For middleware, after its yield: what this attempt ended by, if it was an exception."""
     report: Callable[[float | None, str | None], None] = field(repr=False)
     cancel_requested: bool = False
     """Whether somebody asked for this job to be cancelled; a long loop looks at it and returns or raises Cancel."""

@@ -16,6 +16,7 @@ from pgqueue.codec.calls import Codec
 from pgqueue.codec.redact import Marks
 from pgqueue.codec.signature import returns_as_it_is
 from pgqueue.errors import ConfigError, InvalidOption
+from pgqueue.middleware import Middleware, check_middleware, is_async, title
 from pgqueue.retry import Policy, Strategy, policy
 from pgqueue.spoils import Spoil, check_spoils
 
@@ -93,6 +94,7 @@ class Task(Bound[P, R], Generic[P, C, R]):
         keep: int | None = None,
         redact: Iterable[str] = (),
         spoils: Iterable[Spoil] = (),
+        middleware: Iterable[Middleware] = (),
     ) -> None:
         _check_function(function)
         self.name = check_name("name", name or name_of(function))
@@ -113,11 +115,27 @@ class Task(Bound[P, R], Generic[P, C, R]):
         self.codec = Codec(function, name=self.name)
         self._redact = self._check_redact(redact)
         self.spoils = app.spoils | check_spoils(spoils, where=where)
+        self._own_middleware = self._check_middleware(middleware)
+        self.surround(())
         self._warned = False
         functools.update_wrapper(self, function, updated=())
         for attribute, value in vars(function).items():  # it looks like the function, and stays a Task
             if attribute not in vars(self) and not hasattr(type(self), attribute):
                 setattr(self, attribute, value)
+
+    def _check_middleware(self, functions: Iterable[Middleware]) -> tuple[Middleware, ...]:
+        checked = check_middleware(functions, where=f"@task {self.name}")
+        for function in checked:
+            if is_async(function) and not self.is_async:
+                raise ConfigError(
+                    f"@task {self.name}: middleware {title(function)} is async and the task is not: write it with a plain def"
+                )
+        return checked
+
+    def surround(self, outer: Iterable[Middleware]) -> None:
+        """Put the app's middleware around this task's own; what is async goes around async tasks only."""
+        fitting = (function for function in outer if self.is_async or not is_async(function))
+        self.middleware = (*fitting, *self._own_middleware)
 
     def _check_redact(self, names: Iterable[str]) -> frozenset[str]:
         if isinstance(names, str):

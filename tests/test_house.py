@@ -44,7 +44,7 @@ FLOORS = (
     ("address", "strategies", "terminal"),
     ("config", "codec", "job"),
     ("retry",),
-    ("context", "spoils", "queries"),
+    ("context", "middleware", "spoils", "queries"),
     ("db",),
     ("embedded", "schema"),
     ("client",),

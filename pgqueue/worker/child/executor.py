@@ -1,8 +1,10 @@
 """One attempt at one job: decode, call, encode, and turn whatever happened into an Outcome. Writes nothing anywhere."""
 
 import asyncio
+import contextlib
 import inspect
 import io
+import logging
 import os
 import traceback
 from collections.abc import Awaitable, Callable
@@ -17,8 +19,18 @@ from pgqueue.queries import Statement
 from pgqueue.retry import BadDelay, Cancel, Invocation, ResultRefused, Retry, Snooze, asked_s, snoozed_s, traceback_of
 from pgqueue.spoils import MEMORY, culprit
 from pgqueue.task import AnyTask
+from pgqueue.worker.child import layers
+from pgqueue.worker.child.layers import Layers
+
+logger = logging.getLogger("pgqueue.worker")
 
 MAX_TEXT = 64_000  # characters of an error or traceback that are kept
+OURS = (__file__, layers.__file__)
+WRITTEN = (
+    Verdict.COMMITTED,
+    Verdict.UNSURE,
+    Verdict.LOST,
+)  # the end of the attempt is no longer for this process to say
 ENDED = "the task ended the transaction of its atomic connection itself: leave commit and rollback to pgqueue"
 
 
@@ -74,9 +86,64 @@ class Attempt:
         except BaseException as error:
             return self.failed(error)
 
+    def execute_inside(self, connection: Callable[[], db.Connection]) -> Outcome:
+        """As `execute`, inside the task's middleware."""
+        _current.set(self.current)
+        self._show_arguments()
+        entered, outcome = Layers(self.current), None
+        try:
+            for middleware in self.task.middleware:
+                entered.enter(middleware)
+        except BaseException as error:
+            outcome = self.failed(error)
+        outcome = outcome or self.execute(connection)
+        while entered and not self.copied:
+            try:
+                entered.leave(outcome)
+            except BaseException as error:
+                outcome = self._disturbed(outcome, error)
+        self.current.exception = None  # it holds the frames that hold this
+        return outcome
+
+    async def execute_inside_async(self, connection: Callable[[], Awaitable[db.AsyncConnection]]) -> Outcome:
+        """As `execute_async`, inside the task's middleware."""
+        _current.set(self.current)
+        self._show_arguments()
+        entered, outcome = Layers(self.current), None
+        try:
+            for middleware in self.task.middleware:
+                await entered.enter_async(middleware)
+        except BaseException as error:
+            outcome = self.failed(error)
+        outcome = outcome or await self.execute_async(connection)
+        while entered and not self.copied:
+            try:
+                await entered.leave_async(outcome)
+            except BaseException as error:
+                outcome = self._disturbed(outcome, error)
+        self.current.exception = None
+        return outcome
+
     def _arguments(self) -> tuple[list[object], dict[str, object]]:
-        self._given = self.task.codec.decode(self.job.args, self.job.kwargs)
+        if self._given is None:
+            self._given = self.task.codec.decode(self.job.args, self.job.kwargs)
+            self.current.args, self.current.kwargs = self._given
         return self._given
+
+    def _show_arguments(self) -> None:
+        """To middleware. Those that cannot be read fail the attempt inside of it, when the task is to get them."""
+        with contextlib.suppress(Exception):
+            self._arguments()
+
+    def _disturbed(self, outcome: Outcome, error: BaseException) -> Outcome:
+        """Middleware raised after the task: that is the attempt's end, unless an end is written or may be."""
+        if outcome.verdict not in WRITTEN or self.copied:
+            return self.failed(error)
+        logger.error(
+            "job %s (%s) has ended (%s), and after that its middleware raised %s",
+            self.job.id, self.task.name, outcome.verdict, self.mask(describe(error)), exc_info=error,
+        )  # fmt: skip
+        return outcome
 
     def _encode(self, value: object) -> str | None:
         """The result as it is stored; None: nothing of a success is kept."""
@@ -138,6 +205,8 @@ class Attempt:
         """The outcome of an attempt that raised. What a task raises is user code: one that cannot be asked is a failure too."""
         if self.copied:
             raise error
+        if self.task.middleware:
+            self.current.exception = error
         try:
             return self._meaning(error)
         except BaseException as broken:
@@ -276,9 +345,11 @@ def format_trace(error: BaseException) -> str:
 
 
 def _trace(error: BaseException) -> str:
-    # The frame of this module is ours; the task's begins behind it.
-    own = cast("Any", traceback_of(error))
-    shown = traceback.TracebackException(type(error), error, own.tb_next or own, compact=True, max_group_width=10)
+    # The first frames are ours; the task's begins behind them.
+    frame = cast("Any", traceback_of(error))
+    while frame.tb_next and frame.tb_frame.f_code.co_filename in OURS:
+        frame = frame.tb_next
+    shown = traceback.TracebackException(type(error), error, frame, compact=True, max_group_width=10)
     text = io.StringIO()
     for part in shown.format():
         text.write(part[:MAX_TEXT])

@@ -156,11 +156,12 @@ class ChildMain:
                 outgoing.flush()
             self._slots.write(slot, job.id)
             attempt = self._attempt(job)
+            execute = attempt.execute_inside if attempt.task.middleware else attempt.execute
             self._thread_leaks.begin(alone=not self._running)
             self._running[job.id] = attempt, None
             began = time.perf_counter()
             try:
-                outcome = self._contexts.fresh().run(attempt.execute, self._connection)
+                outcome = self._contexts.fresh().run(execute, self._connection)
             except BaseException as error:
                 self._copies.end(job.task, error)
             if self._copies.inside:
@@ -205,10 +206,11 @@ class ChildMain:
             self._running[job.id] = attempt, running
 
     async def _run_async(self, attempt: Attempt) -> None:
+        execute = attempt.execute_inside_async if attempt.task.middleware else attempt.execute_async
         began = time.perf_counter()
         self._watch.started()
         try:
-            outcome = await attempt.execute_async(self._async_connection)
+            outcome = await execute(self._async_connection)
         except BaseException as error:
             self._copies.end(attempt.task.name, error)
         if self._copies.inside:
