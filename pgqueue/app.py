@@ -31,6 +31,7 @@ from pgqueue.errors import (
     PgQueueError,
     ResultTimeout,
 )
+from pgqueue.hooks import Hook, Hooks, check_hook
 from pgqueue.job import ID, Snapshot, State, new_id
 from pgqueue.middleware import Middleware, check_middleware
 from pgqueue.ops.listing import Page, Wanted, check_id, listing
@@ -47,6 +48,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
 M = TypeVar("M", bound=Middleware)
+H = TypeVar("H", bound=Hook)
 
 ENDING = re.compile(r"[0-9a-f]{6,12}", re.IGNORECASE)
 
@@ -66,6 +68,8 @@ class App:
         self.spoils = check_spoils(spoils, where="App()")
         self._database = AppConnections({"dsn": dsn, "schema": schema, **settings})
         self._middleware: tuple[Middleware, ...] = ()
+        self.hooks = Hooks()
+        """What its children call at their start and stop."""
         self.tasks: dict[str, AnyTask] = {}
         """Every task of this app by name; only these ever run."""
 
@@ -136,6 +140,23 @@ class App:
         self._middleware += check_middleware([function], where="app.middleware")
         for task in self.tasks.values():
             task.surround(self._middleware)
+        return function
+
+    def on_child_start(self, function: H) -> H:
+        """Have every child of a worker call this once the app is imported, before its first job; as a decorator.
+
+        Functions are called in order; an async one runs on the event loop of the async jobs, where it may open a pool for them.
+        A child whose function fails does not start: at a worker's start that ends the worker, later it is tried again.
+        """
+        self.hooks.child_start.append(check_hook(function, where="app.on_child_start"))
+        return function
+
+    def on_child_stop(self, function: H) -> H:
+        """Have every child call this when it has ended its last job, the last registered first; as a decorator.
+
+        Three seconds are granted to all of them and to what is registered with atexit. A child that is killed calls nothing.
+        """
+        self.hooks.child_stop.append(check_hook(function, where="app.on_child_stop"))
         return function
 
     # -- jobs go in --

@@ -44,7 +44,7 @@ FLOORS = (
     ("address", "strategies", "terminal"),
     ("config", "codec", "job"),
     ("retry",),
-    ("context", "middleware", "spoils", "queries"),
+    ("context", "hooks", "middleware", "spoils", "queries"),
     ("db",),
     ("embedded", "schema"),
     ("client",),

@@ -59,7 +59,7 @@ def test_no_outcome_waits_for_a_job_that_the_same_thread_takes_next(threads: int
     )
     child = ChildMain(
         untyped(outgoing), RunningSlots(blank(slots=threads), slots=threads), app, setup,
-        contexts=Contexts(), copies=untyped(SimpleNamespace(inside=False)),
+        contexts=Contexts(), copies=untyped(SimpleNamespace(inside=False)), loop=untyped(None),
     )  # fmt: skip
     first, second, last = "a" * 36, "b" * 36, "c" * 36
     jobs = [claimed(first, "quick"), claimed(second, "quick"), claimed(last, "long")]

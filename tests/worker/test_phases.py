@@ -55,5 +55,8 @@ def test_one_that_does_not_start_in_time_is_given_up() -> None:
     one, ready = child(phase=Phase.STARTING), child()
     for each in one, ready:
         each._give_up_starting(25.0)
-    assert one.ending.unrecoverable and one.ending.reason == "it did not finish importing the app within 25 s"
+    assert (
+        one.ending.unrecoverable
+        and one.ending.reason == "it did not finish importing the app, on_child_start included, within 25 s"
+    )
     assert ready.ending.reason is None and not ready.ending.unrecoverable

@@ -1,4 +1,4 @@
-"""How a child ends: what it has printed is shown, and what users have registered for the end of a process is run, for a while."""
+"""How a child ends: what it has printed is shown, and what users have registered for the end of a process runs, for a while."""
 
 import atexit
 import logging
@@ -24,14 +24,18 @@ def flush() -> None:
             continue
 
 
-def leave() -> NoReturn:
-    """End this process as Python would, but wait for no thread that a task left behind, and only so long. In the main thread."""
+def leave(last: Callable[[], None]) -> NoReturn:
+    """Call what is to be called last, then end this process as Python would, but wait for no thread that a task left behind.
+
+    All of it may take only so long. In the main thread.
+    """
     # The kernel's floor under the thread's: a function that holds the interpreter lets no thread run.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGALRM])
     signal.setitimer(signal.ITIMER_REAL, EXIT_S + 1)
     threading.Thread(target=_lose_patience, name="pgqueue end", daemon=True).start()
     try:
+        _try(last)
         # In Python's own order; it would join all other threads between the two.
         for function in reversed(getattr(threading, "_threading_atexits", [])):
             _try(function)
@@ -57,7 +61,8 @@ def _try(function: Callable[[], Any]) -> None:
 def _lose_patience() -> None:
     time.sleep(EXIT_S)
     logger.warning(
-        "the functions registered for the end of the process (atexit) did not finish within %g s: it exits without them",
+        "the functions registered for the end of the process (on_child_stop, atexit) did not finish within %g s: it exits without "
+        "them",
         EXIT_S,
     )
     flush()

@@ -19,6 +19,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from pgqueue import db
@@ -29,12 +30,13 @@ from pgqueue.errors import PgQueueError, TimeLimitExceeded
 from pgqueue.job import Claimed, Outcome, Verdict
 from pgqueue.loader import load_app
 from pgqueue.terminal import app_may_set_up_logging, one_line
-from pgqueue.worker.child.blocked_loop import BlockedLoopWatch
 from pgqueue.worker.child.contexts import Contexts
 from pgqueue.worker.child.copies import Copies
+from pgqueue.worker.child.event_loop import EventLoop
 from pgqueue.worker.child.executor import Attempt, describe, format_trace, storable
 from pgqueue.worker.child.exits import leave
 from pgqueue.worker.child.fingerprint import fingerprint
+from pgqueue.worker.child.hooks import HookFailed, call_at_start, call_at_stop
 from pgqueue.worker.child.outgoing import FLUSH_S, Outgoing, end_alone
 from pgqueue.worker.child.signals import ignore_signals
 from pgqueue.worker.child.thread_leaks import ThreadLeaks
@@ -61,6 +63,7 @@ class ChildMain:
         *,
         contexts: Contexts,
         copies: Copies,
+        loop: EventLoop,
     ) -> None:
         self._outgoing = outgoing
         self._slots = slots
@@ -69,7 +72,7 @@ class ChildMain:
         self._unstarted: deque[Claimed] = deque()
         self._wakeups: queue.SimpleQueue[bool] = queue.SimpleQueue()  # one per job put into _unstarted; False: stop
         self._running: dict[str, tuple[Attempt, asyncio.Task[None] | None]] = {}
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._loop = loop
         self._local = threading.local()
         self._thread_leaks = ThreadLeaks()
         self._resigning = threading.Lock()
@@ -111,7 +114,7 @@ class ChildMain:
                 self._unstarted.append(job)
                 self._wakeups.put(True)
         if async_jobs:
-            self._event_loop().call_soon_threadsafe(self._start_async, async_jobs)
+            self._loop.get().call_soon_threadsafe(self._start_async, async_jobs)
 
     def _return_unstarted(self) -> None:
         ids = []
@@ -132,7 +135,7 @@ class ChildMain:
         else:
             attempt.current.cancel_requested = True
         if running is not None:
-            self._event_loop().call_soon_threadsafe(running.cancel)
+            self._loop.get().call_soon_threadsafe(running.cancel)
 
     def _ask_policy(self, job: Claimed, cause: str, error: str) -> None:
         """Another child was killed while it ran this; only user code knows the policy, so it is asked here."""
@@ -187,16 +190,6 @@ class ChildMain:
 
     # -- async jobs --
 
-    def _event_loop(self) -> asyncio.AbstractEventLoop:
-        if self._loop is None:
-            self._loop = asyncio.new_event_loop()
-            thread = threading.Thread(target=self._loop.run_forever, name="pgqueue async", daemon=True)
-            self._watch = BlockedLoopWatch(self._loop, thread)
-            self._copies.keep_loop_from(self._loop, thread)
-            thread.start()
-            threading.Thread(target=self._watch.run, name="pgqueue watch", daemon=True).start()
-        return self._loop
-
     def _start_async(self, jobs: list[Claimed]) -> None:
         self._thread_leaks.begin(alone=False)
         for job in jobs:
@@ -208,14 +201,14 @@ class ChildMain:
     async def _run_async(self, attempt: Attempt) -> None:
         execute = attempt.execute_inside_async if attempt.task.middleware else attempt.execute_async
         began = time.perf_counter()
-        self._watch.started()
+        self._loop.watch.started()
         try:
             outcome = await execute(self._async_connection)
         except BaseException as error:
             self._copies.end(attempt.task.name, error)
         if self._copies.inside:
             self._copies.end(attempt.task.name)
-        self._watch.ended()
+        self._loop.watch.ended()
         del self._running[attempt.job.id]
         first = self._outgoing.empty
         if attempt.spoiled or self._spoiler:
@@ -337,19 +330,21 @@ def main() -> None:
     frames = _frames(sock)
     _, told = next(frames)
     setup = ChildSetup(**told)
+    loop = EventLoop(copies)
     try:
         with app_may_set_up_logging(level=setup.log_level, form=setup.log_format):
             app = load_app(setup.app)
+        call_at_start(app.hooks.child_start, loop)
         facts = _facts(app)
     except BaseException as error:
-        reason = str(error) if isinstance(error, PgQueueError) else describe(error)
+        reason = str(error) if isinstance(error, PgQueueError | HookFailed) else describe(error)
         trace = None if isinstance(error, PgQueueError) else format_trace(error)
         sock.sendall(pack(["failed", reason, trace]))
         sys.exit(1)
     slots_fd = int(sys.argv[2])
     outgoing = Outgoing(sock, copies, weigh=setup.weigh)
     slots = RunningSlots(slots_fd, slots=setup.threads)
-    child = ChildMain(outgoing, slots, app, setup, contexts=Contexts(), copies=copies)
+    child = ChildMain(outgoing, slots, app, setup, contexts=Contexts(), copies=copies, loop=loop)
     os.close(slots_fd)  # the memory stays; what a task starts must not inherit it
     sock.sendall(pack(["hello", facts.as_json()]))
     threading.Thread(target=child.read, args=(frames,), name="pgqueue reader", daemon=True).start()
@@ -362,7 +357,7 @@ def main() -> None:
     for thread in others:
         thread.join()
     outgoing.flush()
-    leave()
+    leave(partial(call_at_stop, app.hooks.child_stop, loop))
 
 
 if __name__ == "__main__":

@@ -124,7 +124,7 @@ class ChildHandle:
 
     def _give_up_starting(self, start_s: float) -> None:
         if not self.started:
-            self.ending.reason = f"it did not finish importing the app within {start_s:.0f} s"
+            self.ending.reason = f"it did not finish importing the app, on_child_start included, within {start_s:.0f} s"
             self.ending.unrecoverable = True
             self.process.kill()
 
