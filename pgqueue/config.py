@@ -20,6 +20,8 @@ NOTIFY_SHARE = 0.1
 # Channels and roles are named after the schema and PostgreSQL cuts names at 63 bytes; lower case so that psql needs no quotes.
 SCHEMA_NAME = re.compile(r"[a-z_][a-z0-9_]{0,47}")
 
+FUNCTION = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
+
 SECRET_NAMES = (
     r"(?i:passw|passphrase|pwd|secret|token|api_?key|credential|authori[sz]ation|cookie|session_?id|bearer|jwt|dsn)"
     r"|(?i:(?:^|[_-])key$)|Key$"
@@ -55,6 +57,11 @@ class Config:
     """Retention of succeeded jobs; a week answers "did it run last weekend?"."""
     keep_dead_days: int = 30
     """Retention of dead and cancelled jobs and of failed attempts."""
+    on_worker_start: tuple[str, ...] = ()
+    """`module:function` names of what a worker calls once, in a process of its own, before its first job. They take no arguments
+    and may be async; where one fails the worker does not start."""
+    on_worker_stop: tuple[str, ...] = ()
+    """The same for a worker's end, after its last job; the last one first. All of them may take three seconds."""
 
     @classmethod
     def load(cls, **overrides: object) -> Self:
@@ -73,6 +80,9 @@ class Config:
             address = source if "dsn" in values else address
         if isinstance(dsn := settings.get("dsn"), str):
             settings["dsn"] = libpq(dsn, source=_variable() if address == "the environment" else f"dsn of {address}")
+        for name in ("on_worker_start", "on_worker_stop"):
+            if isinstance(given := settings.get(name), list):
+                settings[name] = tuple(given)
         config = cls(**settings)  # type: ignore[arg-type]
         config._check()
         return config
@@ -92,6 +102,12 @@ class Config:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise InvalidOption(f"{name} must be a whole number of at least 1, not {value!r}")
+        for name in ("on_worker_start", "on_worker_stop"):
+            value = getattr(self, name)
+            if not isinstance(value, tuple) or not all(
+                isinstance(each, str) and FUNCTION.fullmatch(each) for each in value
+            ):
+                raise InvalidOption(f"{name} takes a list of names as in ['shop.hooks:warm_up'], not {value!r}")
         if not isinstance(self.check_types, bool):
             raise InvalidOption(f"check_types must be true or false, not {self.check_types!r}")
         if not isinstance(self.pool_timeout_s, int | float) or not 0 < self.pool_timeout_s < 86_400:

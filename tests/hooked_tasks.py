@@ -92,3 +92,33 @@ def cut() -> None:
             "for each row execute function shop.cut()"
         )
         current_job().conn.execute("insert into shop.cut default values")
+
+
+# -- for a worker's helper: named in pyproject.toml --
+
+
+def warm() -> None:
+    note(f"worker warms {os.getpid()}")
+
+
+async def warm_async() -> None:
+    await asyncio.sleep(0)
+    note(f"worker warms async {os.getpid()}")
+
+
+def cool() -> None:
+    note(f"worker cools {os.getpid()}")
+
+
+async def cool_async() -> None:
+    await asyncio.sleep(0)
+    note(f"worker cools async {os.getpid()}")
+
+
+def warm_long() -> None:
+    note("worker warms long")
+    time.sleep(3600)
+
+
+def die() -> None:
+    os._exit(7)

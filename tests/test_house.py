@@ -147,7 +147,9 @@ def reaches(path: Path, seen: set[str]) -> set[str]:
 )
 def test_the_supervisor_knows_no_user_code(path: Path) -> None:
     strangers = {
-        name for name in reaches(path, set()) if name.startswith("pgqueue.worker.child") or name == "pgqueue.loader"
+        name
+        for name in reaches(path, set())
+        if name.startswith(("pgqueue.worker.child", "pgqueue.worker.helper")) or name == "pgqueue.loader"
     }
     assert not strangers
 

@@ -21,6 +21,7 @@ TOPICS = (
     "transactions",
     "retries",
     "atomic",
+    "middleware",
     "deploy",
     "operate",
     "tune",

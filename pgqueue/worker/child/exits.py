@@ -1,6 +1,7 @@
 """How a child ends: what it has printed is shown, and what users have registered for the end of a process runs, for a while."""
 
 import atexit
+import ctypes
 import logging
 import os
 import signal
@@ -13,6 +14,16 @@ from typing import Any, NoReturn
 from pgqueue.worker.settings import EXIT_S
 
 logger = logging.getLogger("pgqueue.worker")
+
+PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent(parent_pid: int) -> None:
+    """Ask the kernel to end this process with the supervisor, even if user code holds the interpreter."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent_pid:  # it died before the kernel knew of our wish
+            os._exit(1)
 
 
 def flush() -> None:
@@ -61,8 +72,7 @@ def _try(function: Callable[[], Any]) -> None:
 def _lose_patience() -> None:
     time.sleep(EXIT_S)
     logger.warning(
-        "the functions registered for the end of the process (on_child_stop, atexit) did not finish within %g s: it exits without "
-        "them",
+        "what is registered for the end of the process (stop hooks, atexit) did not finish within %g s: it exits without that",
         EXIT_S,
     )
     flush()

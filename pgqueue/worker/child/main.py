@@ -7,12 +7,10 @@ whatever it runs; on Linux the kernel sees to it even if user code holds the int
 """
 
 import asyncio
-import ctypes
 import json
 import logging
 import os
 import queue
-import signal
 import socket
 import sys
 import threading
@@ -34,7 +32,7 @@ from pgqueue.worker.child.contexts import Contexts
 from pgqueue.worker.child.copies import Copies
 from pgqueue.worker.child.event_loop import EventLoop
 from pgqueue.worker.child.executor import Attempt, describe, format_trace, storable
-from pgqueue.worker.child.exits import leave
+from pgqueue.worker.child.exits import die_with_parent, leave
 from pgqueue.worker.child.fingerprint import fingerprint
 from pgqueue.worker.child.hooks import HookFailed, call_at_start, call_at_stop
 from pgqueue.worker.child.outgoing import FLUSH_S, Outgoing, end_alone
@@ -48,7 +46,6 @@ logger = logging.getLogger("pgqueue.worker")
 
 PROGRESS_S = 0.1  # a task may report progress as often as it likes; it is sent this often
 MAX_NOTE = 200  # characters of what a task says about its progress
-PR_SET_PDEATHSIG = 1
 
 
 class ChildMain:
@@ -294,13 +291,6 @@ def _headers(text: str | None) -> dict[str, Any]:
     return headers
 
 
-def _die_with_parent(parent_pid: int) -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != parent_pid:  # it died before the kernel knew of our wish
-            os._exit(1)
-
-
 def _frames(sock: socket.socket) -> Iterator[list[Any]]:
     unpacker = Unpacker()
     try:
@@ -311,7 +301,9 @@ def _frames(sock: socket.socket) -> Iterator[list[Any]]:
 
 
 def _facts(app: App) -> AppFacts:
-    heeded = "schema", "keep_succeeded_days", "keep_dead_days", "notify", "pool_size"
+    heeded = (
+        "schema", "keep_succeeded_days", "keep_dead_days", "notify", "pool_size", "on_worker_start", "on_worker_stop",
+    )  # fmt: skip
     return AppFacts(
         code=fingerprint(app),
         dsn=app.config.dsn,
@@ -323,7 +315,7 @@ def _facts(app: App) -> AppFacts:
 def main() -> None:
     """`python -m pgqueue.worker.child.main SOCKET_FD SLOTS_FD PARENT_PID`, started by the supervisor only."""
     ignore_signals()
-    _die_with_parent(int(sys.argv[3]))
+    die_with_parent(int(sys.argv[3]))
     sock = socket.socket(fileno=int(sys.argv[1]))
     sock.set_inheritable(False)
     copies = Copies(sock)

@@ -24,6 +24,20 @@ class ChildSetup:
         return asdict(self)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HelperSetup:
+    """From the supervisor to its helper: ["setup", {...}]. Functions are named `module:function`."""
+
+    on_worker_start: list[str]
+    on_worker_stop: list[str]
+    log_level: str | None
+    log_format: str
+
+    def as_json(self) -> dict[str, Any]:
+        """As it travels; `HelperSetup(**_)` reads it."""
+        return asdict(self)
+
+
 class TaskFacts(NamedTuple):
     """What a supervisor knows of a task."""
 

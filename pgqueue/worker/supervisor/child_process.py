@@ -1,4 +1,4 @@
-"""A child's process and the socket pair to it: started, spoken to, killed, and seen to its end."""
+"""A process of user code and the socket pair to it: started, spoken to, killed, and seen to its end."""
 
 import asyncio
 import os
@@ -9,16 +9,24 @@ from collections.abc import Callable, Set
 from typing import Any
 
 from pgqueue.worker.link.frames import Unpacker, pack
-from pgqueue.worker.link.greeting import ChildSetup
+from pgqueue.worker.link.greeting import ChildSetup, HelperSetup
 from pgqueue.worker.link.running_slots import RunningSlots, blank
 
 HANG_UP_S = 0.2  # a process that the task started may hold the socket open after the child's end
 
 
 class ChildProcess(asyncio.Protocol):
-    """`heard` takes each message; `hung_up` is called once, when the connection has ended."""
+    """`heard` takes each message; `hung_up` is called once, when the connection has ended. `program`: a room of worker/."""
 
-    def __init__(self, *, threads: int, heard: Callable[[list[Any]], None], hung_up: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        *,
+        threads: int,
+        heard: Callable[[list[Any]], None],
+        hung_up: Callable[[], None],
+        program: str = "child",
+    ) -> None:
+        self._program = f"pgqueue.worker.{program}.main"
         self._threads = threads
         self._heard = heard
         self._hung_up = hung_up
@@ -50,7 +58,7 @@ class ChildProcess(asyncio.Protocol):
 
     # -- the process --
 
-    async def launch(self, setup: ChildSetup) -> None:
+    async def launch(self, setup: ChildSetup | HelperSetup) -> None:
         """Start the process and tell it what it is for; raises OSError if the system refuses one."""
         ours, theirs = socket.socketpair()
         with theirs:
@@ -68,7 +76,7 @@ class ChildProcess(asyncio.Protocol):
             self._slots = RunningSlots(slots, slots=self._threads)
             fds = [fd, slots]
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "pgqueue.worker.child.main", *map(str, fds), str(os.getpid()),
+                sys.executable, "-m", self._program, *map(str, fds), str(os.getpid()),
                 pass_fds=fds, start_new_session=True, stdin=asyncio.subprocess.DEVNULL,
             )  # fmt: skip
         finally:

@@ -15,10 +15,11 @@ from typing import Any
 
 from pgqueue import db
 from pgqueue.errors import PgQueueError
-from pgqueue.worker.link.greeting import ChildSetup
+from pgqueue.worker.link.greeting import AppFacts, ChildSetup
 from pgqueue.worker.settings import Settings
 from pgqueue.worker.supervisor.children import Children
 from pgqueue.worker.supervisor.connection import TRANSIENT, RetryPacing
+from pgqueue.worker.supervisor.helper import Helper
 from pgqueue.worker.supervisor.identity import Identity
 from pgqueue.worker.supervisor.outcome_queue import OutcomeQueue
 from pgqueue.worker.supervisor.parts import Banner, WorkerParts
@@ -48,6 +49,7 @@ class Supervisor:
         self._wakeups = Wakeups(Identity(str(uuid.uuid4())))
         self._outcome_queue = OutcomeQueue()
         self._children = Children(settings, self._outcome_queue, self._wakeups)
+        self._helper = Helper(settings)
 
     async def run(self) -> None:
         """Work until a signal or the end of a burst; raises ConfigError, DatabaseUnavailable or SchemaError if it cannot start.
@@ -61,12 +63,13 @@ class Supervisor:
         try:
             if await self._unless_signalled(hello := self._children.hello):
                 parts = WorkerParts(self._settings, self._children, hello.result(), self._outcome_queue, self._wakeups)
-                if await self._signed_in(parts):
+                if await self._signed_in(parts) and await self._helped(hello.result()):
                     self._greet(parts.banner())
                     await self._serve(parts)
                     self._account()
         finally:
             await self._children.stop()
+            await self._helper.stop()
             if parts is not None:
                 await parts.close()
 
@@ -92,6 +95,15 @@ class Supervisor:
                     raise
                 if not await self._unless_signalled(asyncio.ensure_future(pacing.wait("starting", error))):
                     return False
+
+    async def _helped(self, facts: AppFacts) -> bool:
+        """Have the helper call what is to be called before the first job; False: a signal came first."""
+        starting = asyncio.create_task(self._helper.start(facts))
+        if await self._unless_signalled(starting):
+            starting.result()
+            return True
+        starting.cancel()
+        return False
 
     async def _serve(self, parts: WorkerParts) -> None:
         """Run all parts until it is time to stop; an exception in one of them is a bug and ends the worker."""
