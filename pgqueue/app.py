@@ -13,6 +13,7 @@ from typing import Any, ParamSpec, TypeVar, overload
 from pgqueue import db
 from pgqueue.client.connections import AppConnections
 from pgqueue.client.enqueue import Call, enqueue_again, enqueue_many, enqueue_one
+from pgqueue.client.framework import Framework
 from pgqueue.client.handle import Job, Jobs
 from pgqueue.client.names import same_function
 from pgqueue.client.options import MAX_REASON, Options, check_name, check_text
@@ -472,6 +473,14 @@ class App:
     def look(self, steps: Steps[T]) -> T:
         """As `run`, for steps that only read, at a cost that does not depend on what the server knows of its tables."""
         return self._database.look(steps)
+
+    def bind(self, framework: Framework) -> None:
+        """Ask a framework for the settings, and for the transaction of a sync `defer` without conn=. Arguments of App win.
+
+        Its settings are asked for at each use: when they have changed, the connections that were opened are closed. pgqueue's own
+        integrations call this; see pgqueue.client.framework.
+        """
+        self._database.bind(framework)
 
     def migrate(self, *, roles: bool = False) -> list[str]:
         """Bring the schema up to date; returns the migrations applied. Safe when two run at once.

@@ -54,6 +54,7 @@ FLOORS = (
     ("worker",),
     ("bench", "dashboard"),
     ("cli",),
+    ("contrib",),
     ("__main__",),
 )
 

@@ -27,6 +27,7 @@ from tenacity import (
 )
 
 from pgqueue import db, embedded, schema
+from pgqueue.client.framework import Framework
 from pgqueue.client.results import Hub
 from pgqueue.client.tries import Tries
 from pgqueue.client.using import Using
@@ -54,6 +55,8 @@ class AppConnections:
     def __init__(self, overrides: Mapping[str, Any]) -> None:
         self._overrides = overrides
         self.using = Using()
+        self._framework: Framework | None = None
+        self._told: Mapping[str, Any] = {}  # by the framework
         self.forget()
         _all.add(self)
 
@@ -70,16 +73,36 @@ class AppConnections:
         self._schema_fits = False
         self._backoff = db.Backoff(self._probe, db.may_pass)
 
+    def bind(self, framework: Framework) -> None:
+        """From now on a framework says where the database is; see App.bind."""
+        self._framework = framework
+
+    def _heed_framework(self, framework: Framework) -> None:
+        """Start over if it says something else than before."""
+        told = framework.settings()
+        if told is not self._told:
+            with self._lock:
+                if told is not self._told:
+                    self.close()
+                    self._config, self._queries, self._dsn, self._schema_fits = None, None, None, False
+                    self._async_pools.clear()  # asyncio closes each with its generator, in the loop it belongs to
+                    self._told = told
+
     @property
     def config(self) -> Config:
         """The settings, merged from all sources at first use; raises ConfigError."""
+        if self._framework is not None:
+            self._heed_framework(self._framework)
         if self._config is None:
-            self._config = Config.load(**self._overrides)
+            given = {name: value for name, value in self._overrides.items() if value is not None}
+            self._config = Config.load(**{**self._told, **given})
         return self._config
 
     @property
     def queries(self) -> Queries:
         """The statements for this app's schema."""
+        if self._framework is not None:
+            self._heed_framework(self._framework)
         if self._queries is None:
             self._queries = Queries(self.config)
         return self._queries
@@ -87,6 +110,8 @@ class AppConnections:
     @property
     def dsn(self) -> str:
         """Where the database is; starts or joins the embedded server when no setting names one."""
+        if self._framework is not None:
+            self._heed_framework(self._framework)
         with self._lock:
             if self._dsn is None:
                 self._dsn = self.config.dsn or self._embedded()
@@ -173,11 +198,13 @@ class AppConnections:
     def door(
         self, conn: Any, allowance: db.Allowance | None = None
     ) -> contextlib.AbstractContextManager[tuple[db.Connection, Notify]]:
-        """The connection to use and when to ring: the caller's, that of using(), or one of ours.
+        """The connection to use and when to ring: the caller's, that of using() or of a framework, or one of ours.
 
         allowance: how long to wait for and on ours; it means nothing to the caller's.
         """
         conn = conn if conn is not None else self.using.get()
+        if conn is None and self._framework is not None:
+            conn = self._framework.transaction()
         if conn is None:
             return db.Borrowed(self._own_pool(), self.config.notify, allowance or self.allowance())
         conn = db.adapt(conn)
@@ -237,6 +264,8 @@ class AppConnections:
     def tries(self, conn: Any, allowance: db.Allowance | None = None, **job: Any) -> Tries:
         """The tries of what is called with this `conn=`; job as for Tries."""
         given = conn if conn is not None else self.using.get()
+        if given is None and self._framework is not None:
+            given = self._framework.transaction()
         alone = given is None or getattr(given, "autocommit", False)
         return Tries(ours=given is None, alone=alone, allowance=allowance or self.allowance(), **job)
 

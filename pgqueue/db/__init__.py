@@ -26,7 +26,7 @@ from pgqueue.db.doors.psycopg import (
     prepares,
     would_begin,
 )
-from pgqueue.db.dsn import CONNECT_TIMEOUT_S, describe
+from pgqueue.db.dsn import CONNECT_TIMEOUT_S, conninfo, describe
 from pgqueue.db.meaning import (
     as_psycopg,
     explain,
@@ -67,6 +67,7 @@ __all__ = [
     "borrowed_async",
     "connect",
     "connect_async",
+    "conninfo",
     "describe",
     "explain",
     "explain_foreign",

@@ -1,10 +1,11 @@
 """What a DSN says, what we add to it, and why there is no connection: in one line without the password."""
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from pgqueue.errors import ConfigError, DatabaseUnavailable
 
@@ -19,6 +20,16 @@ KEEPALIVE: dict[str, Any] = {
 # It also counts while the other side does not read, as a server does whose COPY waits for a lock: a task's own statements
 # may wait longer for that than ours.
 TASK_USER_TIMEOUT_MS = 60_000
+
+
+def conninfo(parameters: Mapping[str, Any], *, role: str | None = None) -> str:
+    """A DSN of what a framework connects with, less what libpq does not know. role: the one to assume, as by SET ROLE."""
+    known = {option.keyword.decode() for option in psycopg.pq.Conninfo.get_defaults()}
+    given = {name: value for name, value in parameters.items() if name in known and value not in (None, "")}
+    if role:
+        escaped = re.sub(r"([\\\s])", r"\\\1", role)
+        given["options"] = f"{given.get('options', '')} -crole={escaped}".strip()
+    return make_conninfo(**given)
 
 
 def describe(dsn: str) -> str:
