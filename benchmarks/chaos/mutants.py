@@ -169,7 +169,7 @@ MUTANTS = (
         "children inherit the supervisor's connections and outlive it",
         [
             ("worker/supervisor/child_process.py", "pass_fds=fds", f"pass_fds={OUR_FDS}"),
-            ("worker/child/main.py", "    _die_with_parent(int(sys.argv[3]))\n", ""),
+            ("worker/child/main.py", "    die_with_parent(int(sys.argv[3]))\n", ""),
             ("worker/child/main.py", "        os._exit(0)\n\n    def _take", "        return\n\n    def _take"),
         ],
         "orphans", frozenset({"leak", "stuck"}),
