@@ -4,6 +4,7 @@ from pgqueue.app import App
 from pgqueue.client.handle import Job, Jobs
 from pgqueue.config import Config
 from pgqueue.context import CurrentJob, current_job
+from pgqueue.db import CallerConnection
 from pgqueue.errors import (
     ConfigError,
     DatabaseUnavailable,
@@ -42,6 +43,7 @@ task = app.task
 
 __all__ = [
     "App",
+    "CallerConnection",
     "Cancel",
     "Config",
     "ConfigError",

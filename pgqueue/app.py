@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import Any, ParamSpec, TypeVar, Unpack, overload
 
 from pgqueue import db
 from pgqueue.client.connections import AppConnections
@@ -16,7 +16,7 @@ from pgqueue.client.enqueue import Call, enqueue_again, enqueue_many, enqueue_on
 from pgqueue.client.framework import Framework
 from pgqueue.client.handle import Job, Jobs
 from pgqueue.client.names import same_function
-from pgqueue.client.options import MAX_REASON, Options, check_name, check_text
+from pgqueue.client.options import MAX_REASON, Given, Options, check_name, check_text
 from pgqueue.client.results import CLOSED, Told, Waiter
 from pgqueue.client.tries import Tries
 from pgqueue.codec.calls import decode_plain, encode_plain
@@ -163,7 +163,7 @@ class App:
     # -- jobs go in --
 
     def enqueue(
-        self, task: str, args: Iterable[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any
+        self, task: str, args: Iterable[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Unpack[Given]
     ) -> Job[Any]:
         """Insert a job by the task's name, without its code: nothing checks the signature.
 
@@ -173,14 +173,14 @@ class App:
         return self.insert(task, call, options=made)
 
     async def enqueue_async(
-        self, task: str, args: Iterable[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any
+        self, task: str, args: Iterable[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Unpack[Given]
     ) -> Job[Any]:
         """As `enqueue`, for asyncio."""
         call, made = self._by_name(task, args, kwargs, options)
         return await self.insert_async(task, call, options=made)
 
     def _by_name(
-        self, task: str, args: Iterable[Any], kwargs: Mapping[str, Any] | None, options: dict[str, Any]
+        self, task: str, args: Iterable[Any], kwargs: Mapping[str, Any] | None, options: Given
     ) -> tuple[Call, Options]:
         check_name("task", task)
         if isinstance(args, str | bytes | Mapping):
@@ -288,7 +288,7 @@ class App:
                     tries.commit(inserted)
         return Jobs(inserted.ids, task=task, found=inserted.found, app=self)
 
-    def using(self, conn: Any) -> contextlib.AbstractContextManager[None]:
+    def using(self, conn: db.CallerConnection) -> contextlib.AbstractContextManager[None]:
         """Within the block, defers of this thread or asyncio task go into this connection's transaction; conn as in Options.
 
         So do those of what is started inside (asyncio tasks, asyncio.to_thread), until the block ends. A FastAPI dependency with

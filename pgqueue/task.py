@@ -6,12 +6,12 @@ import logging
 import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack
 
 from pgqueue.client.enqueue import Call
 from pgqueue.client.handle import Job, Jobs
 from pgqueue.client.names import name_of
-from pgqueue.client.options import Options, check_name
+from pgqueue.client.options import Given, Options, check_name
 from pgqueue.codec.calls import Codec
 from pgqueue.codec.redact import Marks
 from pgqueue.codec.signature import returns_as_it_is
@@ -166,7 +166,7 @@ class Task(Bound[P, R], Generic[P, C, R]):
             )
         return self
 
-    def options(self, **options: Any) -> Bound[P, R]:
+    def options(self, **options: Unpack[Given]) -> Bound[P, R]:
         """The same task with options for the next calls: conn, queue, priority, delay, at, unique, on_duplicate,
         max_attempts, timeout, expires, headers (see Options for units). Raises InvalidOption."""
         return Bound(self, Options.make(self.name, **options).over(self._options))

@@ -167,7 +167,8 @@ def test_b19_a_tuple_is_a_list_unless_declared(there_and_back: Any) -> None:
 
 
 def test_b3_nul_in_names_and_keys(task: Task[Any, Any, Any], conn: psycopg.Connection) -> None:
-    for options in ({"queue": "a\0"}, {"unique": "a\0"}):
+    given: list[dict[str, Any]] = [{"queue": "a\0"}, {"unique": "a\0"}]
+    for options in given:
         with pytest.raises(ValueError, match=r"shop\.send: (queue|unique) contains a control character such as NUL"):
             task.options(**options).defer(1)
     with pytest.raises(ValueError, match="task contains a control character such as NUL"):

@@ -57,12 +57,12 @@ def test_a_bulk_defer_does_not_commit_the_callers_transaction(
 ) -> None:
     send.options(conn=caller).defer("first@a.b")  # from here on the schema is known to fit
     caller.rollback()
-    for options in ({}, {"unique": True}):
-        jobs = send.options(conn=caller, **options).defer_many([("a@b.c",), ("d@e.f",)])
+    for unique in (None, True):
+        jobs = send.options(conn=caller, unique=unique).defer_many([("a@b.c",), ("d@e.f",)])
         assert ids(conn) == set()
         caller.rollback()
         assert ids(conn) == set()
-        jobs = send.options(conn=caller, **options).defer_many([("a@b.c",), ("d@e.f",)])
+        jobs = send.options(conn=caller, unique=unique).defer_many([("a@b.c",), ("d@e.f",)])
         caller.commit()
         assert ids(conn) == {job.id for job in jobs}
         conn.execute("truncate pgqueue.job")
@@ -89,10 +89,7 @@ def test_an_async_bulk_defer_does_not_commit_the_callers_transaction(
 def test_in_a_pipeline(send: AnyTask, caller: psycopg.Connection, conn: psycopg.Connection) -> None:
     with caller.pipeline():
         sent = caller.execute("select 'sent before'")
-        jobs = [
-            send.options(conn=caller, **options).defer("a@b.c")
-            for options in ({}, {"unique": "key"}, {"unique": "key"})
-        ]
+        jobs = [send.options(conn=caller, unique=key).defer("a@b.c") for key in (None, "key", "key")]
         jobs += send.options(conn=caller, unique=True).defer_many([("d@e.f",)])
         with pytest.raises(pgqueue.ConfigError, match=r"outside of conn\.pipeline"):
             send.options(conn=caller).defer_many([("d@e.f",)])
@@ -356,7 +353,7 @@ def test_the_wrong_colour_of_connection(send: AnyTask, caller: psycopg.Connectio
     asyncio.run(scenario())
     send.options(conn=caller).defer("a@b.c")
     with pytest.raises(pgqueue.ConfigError, match=r"conn= takes a connection of psycopg.*, not a builtins\.str"):
-        send.options(conn="postgresql://").defer("a@b.c")
+        send.options(conn=untyped("postgresql://")).defer("a@b.c")
 
 
 def test_a_generator_that_uses_the_same_connection(
@@ -447,8 +444,8 @@ def test_defer_many_takes_any_iterable_and_keeps_its_order(send: AnyTask, conn: 
 
 
 def test_defer_many_of_nothing(send: AnyTask, conn: psycopg.Connection) -> None:
-    for options in ({}, {"unique": True}):
-        jobs = send.options(**options).defer_many([])
+    for unique in (None, True):
+        jobs = send.options(unique=unique).defer_many([])
         assert len(jobs) == 0 and list(jobs) == [] and not ids(conn)
 
 

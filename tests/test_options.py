@@ -161,9 +161,10 @@ def test_enum_members_are_their_values(app: App, task: AnyTask, conn: psycopg.Co
 
 
 def test_numbers_of_every_kind_are_taken(task: AnyTask, conn: psycopg.Connection) -> None:
-    odd = {"delay": Decimal("60.5"), "timeout": numpy.float32(2.5), "expires": Fraction(7201, 2)}
-    task.options(priority=numpy.int64(7), max_attempts=numpy.int16(3), **odd).defer(1)
-    task.options(priority=numpy.int64(7), max_attempts=numpy.int16(3), **odd).defer_many([(2,)])
+    odd: dict[str, Any] = {"delay": Decimal("60.5"), "timeout": numpy.float32(2.5), "expires": Fraction(7201, 2)}
+    odd |= {"priority": numpy.int64(7), "max_attempts": numpy.int16(3)}
+    task.options(**odd).defer(1)
+    task.options(**odd).defer_many([(2,)])
     found = (
         "select distinct priority, max_attempts, timeout_s, extract(epoch from expires_at - run_at)::float8 "
         "from pgqueue.job"

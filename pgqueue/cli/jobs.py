@@ -8,6 +8,7 @@ import typer
 from pgqueue.app import App
 from pgqueue.cli.options import CHANGE, LOOK, AppName, Json, QueueName, TaskName, chosen_app, moment
 from pgqueue.cli.output import LONGEST, as_written, cell, fail, note, say, say_json, say_table
+from pgqueue.client.options import Given
 from pgqueue.codec import redact
 from pgqueue.errors import ConfigError, DuplicateJob, InvalidOption, JobNotFound
 from pgqueue.job import State
@@ -32,12 +33,11 @@ def defer(
     app: AppName = None,
 ) -> None:
     """Insert a job by its task's name and print its id."""
-    options = {"queue": queue, "priority": priority, "delay": delay, "unique": unique}
+    options: Given = {"queue": queue, "priority": priority, "delay": delay, "unique": unique}
     chosen = chosen_app(app)
     if app and name not in chosen.tasks:
         raise ConfigError(f"{app} has no task '{name}'; it has {', '.join(sorted(chosen.tasks)) or 'none'}")
-    given = {option: value for option, value in options.items() if value is not None}
-    job = chosen.enqueue(name, _parsed("--args", args, list), _parsed("--kwargs", kwargs, dict), **given)
+    job = chosen.enqueue(name, _parsed("--args", args, list), _parsed("--kwargs", kwargs, dict), **options)
     say(job.id if job.created else f"{job.id} (already exists)")
 
 

@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self, TypedDict, get_args
 
 from pgqueue.codec.calls import encode_plain
 from pgqueue.codec.numeric import as_float, as_int
+from pgqueue.db import CallerConnection
 from pgqueue.errors import InvalidOption
 
 OnDuplicate = Literal["ignore", "replace", "raise"]
@@ -22,11 +23,27 @@ MAX_ATTEMPTS = 100_000
 MAX_HEADERS_BYTES = 64_000
 
 
+class Given(TypedDict, total=False):
+    """The same for type checkers, as keywords of a call."""
+
+    conn: CallerConnection | None
+    queue: str | None
+    priority: int | None
+    delay: float | timedelta | None
+    at: datetime | None
+    unique: str | bool | None
+    on_duplicate: OnDuplicate | None
+    max_attempts: int | None
+    timeout: float | timedelta | None
+    expires: float | timedelta | datetime | None
+    headers: Mapping[str, Any] | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """The options of one call; None leaves it to the task or to the default."""
 
-    conn: Any = None
+    conn: CallerConnection | None = None
     """The caller's connection: the job is inserted in its transaction. One of psycopg, psycopg2 or asyncpg, a session or connection
     of SQLAlchemy, or Django's connection; sync ones for defer, async ones for defer_async.
 

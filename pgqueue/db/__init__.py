@@ -12,6 +12,7 @@ from pgqueue.db.connections import (
 )
 from pgqueue.db.deadlines import ANSWER_S, PATIENCE_S, SILENCE_S, Allowance, Silent
 from pgqueue.db.doors import adapt, in_index_order, is_async, is_foreign, run, run_async
+from pgqueue.db.doors.given import CallerConnection
 from pgqueue.db.doors.psycopg import (
     AnyConnection,
     AsyncConnection,
@@ -55,6 +56,7 @@ __all__ = [
     "Backoff",
     "Blocked",
     "Borrowed",
+    "CallerConnection",
     "Connection",
     "DatabaseError",
     "NotificationListener",

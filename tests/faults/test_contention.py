@@ -7,12 +7,14 @@ import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import get_args
 
 import psycopg
 import pytest
 from psycopg import IsolationLevel
 
 from benchmarks.chaos.cluster import Cluster
+from pgqueue.client.options import OnDuplicate
 from tests import tasks
 from tests.answers import one_value
 from tests.conftest import Worker
@@ -25,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("task_app")
 
 @pytest.mark.parametrize("on_duplicate", ["ignore", "replace"])
 def test_f36_bulk_defers_of_the_same_keys_do_not_deadlock(
-    dsn: str, conn: psycopg.Connection, figure: Figure, on_duplicate: str
+    dsn: str, conn: psycopg.Connection, figure: Figure, on_duplicate: OnDuplicate
 ) -> None:
     rounds, callers, keys = 5, 4, 2000
     together = threading.Barrier(callers)
@@ -55,10 +57,12 @@ def test_f36_bulk_defers_of_the_same_keys_do_not_deadlock(
 
 @pytest.mark.parametrize("level", [IsolationLevel.REPEATABLE_READ, IsolationLevel.SERIALIZABLE])
 def test_f37_a_race_on_a_key_reaches_a_strict_caller_unchanged(dsn: str, level: IsolationLevel) -> None:
-    for many, on_duplicate in itertools.product([False, True], ["ignore", "replace", "raise"]):
+    for many, on_duplicate in itertools.product([False, True], get_args(OnDuplicate)):
         key = f"{many} {on_duplicate}"
 
-        def defer(conn: psycopg.Connection, key: str = key, on_duplicate: str = on_duplicate, many: bool = many) -> str:
+        def defer(
+            conn: psycopg.Connection, key: str = key, on_duplicate: OnDuplicate = on_duplicate, many: bool = many
+        ) -> str:
             sends = tasks.echo.options(conn=conn, unique=key, on_duplicate=on_duplicate)
             return (sends.defer_many([(1,)])[0] if many else sends.defer(1)).id
 
