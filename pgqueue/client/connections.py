@@ -224,7 +224,7 @@ class AppConnections:
     @contextlib.contextmanager
     def _lent(self, conn: Any) -> Iterator[tuple[Any, Notify]]:
         """A caller's connection of another library than psycopg."""
-        with self._explained_foreign():
+        with self._explained_foreign(conn):
             yield self._fitting(conn), self._ring(conn)
 
     @contextlib.asynccontextmanager
@@ -242,7 +242,7 @@ class AppConnections:
             raise ConfigError(
                 "this is a sync connection: use defer(), enqueue() or defer_many(), or give an async connection"
             )
-        with self._explained_foreign() if db.is_foreign(conn) else contextlib.nullcontext():
+        with self._explained_foreign(conn) if db.is_foreign(conn) else contextlib.nullcontext():
             if not self._schema_fits:
                 await db.run_async(conn, schema.check(self.queries, schema=self.config.schema))
                 self._schema_fits = True
@@ -371,13 +371,13 @@ class AppConnections:
             raise explained from error
 
     @contextlib.contextmanager
-    def _explained_foreign(self) -> Iterator[None]:
+    def _explained_foreign(self, conn: Any) -> Iterator[None]:
         """As `explained`, for what another library raises."""
         try:
             yield
         except Exception as error:
             same = db.as_psycopg(error)
-            explained = None if same is None else db.explain_foreign(same, schema=self.config.schema)
+            explained = None if same is None else db.explain_foreign(same, conn.said, schema=self.config.schema)
             if explained is None:
                 raise
             raise explained from error

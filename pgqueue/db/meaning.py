@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 from psycopg_pool import PoolClosed, PoolTimeout
 
-from pgqueue.db.doors.psycopg import ReadOnlyDefault
+from pgqueue.db.doors.psycopg import ReadOnlyDefault, Said, read_only
 from pgqueue.db.pools import NotPrimary
 from pgqueue.errors import (
     ConfigError,
@@ -107,8 +107,10 @@ def as_psycopg(error: BaseException) -> psycopg.Error | None:
     return None
 
 
-def explain_foreign(error: psycopg.Error, *, schema: str) -> PgQueueError | None:
+def explain_foreign(error: psycopg.Error, said: Said, *, schema: str) -> PgQueueError | None:
     """As `explain`, for what `as_psycopg` gave; and for the caches of other drivers, which psycopg's has none of."""
+    if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
+        error = read_only(error, said)
     if error.sqlstate in _LOST_PLANS:
         return ConfigError(
             f"the statement that the driver had prepared is gone ({_first_line(error)}): a pooler gives each transaction another "

@@ -3,7 +3,7 @@
 import asyncio
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import asyncpg
@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 
 from pgqueue import App, ConfigError, Job, NotAllowed, PgQueueError, SchemaMissing, Task
-from tests.doors.callers import ASYNC, SYNC, async_engine, engine
+from tests.doors.callers import ASYNC, SYNC, async_engine, connect_asyncpg, engine
 
 AnyTask = Task[Any, Any, Any]
 
@@ -165,6 +165,39 @@ def test_a_missing_right_is_told_by_every_door(app: App, dsn: str, conn: psycopg
     finally:
         conn.execute("drop owned by pgqueue_outsider")
         conn.execute("drop role pgqueue_outsider")
+
+
+@pytest.fixture
+def read_only(app: App, dsn: str, conn: psycopg.Connection) -> Iterator[str]:
+    """A role that may defer, but for a setting."""
+    conn.execute("drop role if exists pgqueue_reading")
+    conn.execute("create role pgqueue_reading login; grant usage on schema pgqueue to pgqueue_reading")
+    conn.execute("grant all on all tables in schema pgqueue to pgqueue_reading")
+    conn.execute("grant all on all sequences in schema pgqueue to pgqueue_reading")
+    conn.execute("alter role pgqueue_reading set default_transaction_read_only = on")
+    yield psycopg.conninfo.make_conninfo(dsn, user="pgqueue_reading")
+    conn.execute("drop owned by pgqueue_reading")
+    conn.execute("drop role pgqueue_reading")
+
+
+@pytest.mark.parametrize("kind", [*SYNC, *ASYNC])
+def test_a_setting_that_refuses_writes_is_named_by_every_door(read_only: str, kind: str) -> None:
+    told = refused(read_only, kind, App(read_only).task(name="t")(lambda to: None))
+    assert isinstance(told, NotAllowed) and "\n" not in str(told)
+    assert "default_transaction_read_only is on for role pgqueue_reading" in str(told)
+
+
+def test_what_the_caller_has_set_read_only_fails_in_the_librarys_own_words(send: AnyTask, dsn: str) -> None:
+    """As on psycopg: no setting refuses it, and a statement of the caller's would fail alike."""
+
+    async def scenario() -> None:
+        own = await connect_asyncpg(dsn)
+        async with own.transaction(readonly=True):
+            with pytest.raises(asyncpg.ReadOnlySQLTransactionError):
+                await send.options(conn=own).defer_async("a@b.c")
+        await own.close()
+
+    asyncio.run(scenario())
 
 
 def test_nobody_imports_a_library_for_nothing(dsn: str) -> None:

@@ -62,6 +62,9 @@ class AsyncpgCaller:
         transaction: AbstractAsyncContextManager[Any] = self._conn.transaction()
         return transaction
 
+    def said(self, setting: str) -> str | None:
+        return getattr(self._conn.get_settings(), setting, None)
+
     def ring(self) -> Notify:
         return "always"
 

@@ -23,6 +23,9 @@ class Caller(Protocol):
     def transaction(self) -> AbstractContextManager[Any]:
         """A savepoint in the caller's transaction; where there is none, a transaction."""
 
+    def said(self, setting: str) -> str | None:
+        """A setting of the session that the server has reported to the driver; None: it has not."""
+
     def ring(self) -> Notify:
         """When to ring: nobody knows who will sleep when it commits. Never in a transaction that is to be prepared."""
 
@@ -35,6 +38,8 @@ class AsyncCaller(Protocol):
     async def execute(self, statement: Statement[R]) -> list[R]: ...
 
     def transaction(self) -> AbstractAsyncContextManager[Any]: ...
+
+    def said(self, setting: str) -> str | None: ...
 
     def ring(self) -> Notify: ...
 

@@ -57,5 +57,9 @@ class DjangoCaller:
         atomic: AbstractContextManager[Any] = transaction.atomic(using=self._conn.alias)
         return atomic
 
+    def said(self, setting: str) -> str | None:
+        value: str | None = self._conn.connection.info.parameter_status(setting)  # psycopg or psycopg2
+        return value
+
     def ring(self) -> Notify:
         return "always"

@@ -18,6 +18,7 @@ Connection = psycopg.Connection[Any]
 AsyncConnection = psycopg.AsyncConnection[Any]
 AnyConnection = Connection | AsyncConnection
 DatabaseError = psycopg.Error
+Said = Callable[[str], str | None]  # a setting that the server reports to the driver
 _steady: WeakSet[AnyConnection] = WeakSet()
 Blocked = psycopg.errors.LockNotAvailable  # another session held a lock for longer than we wait
 # As text a time or an interval comes in whatever style the session has, which a caller may have set on its own: psycopg reads
@@ -48,7 +49,7 @@ def execute(conn: Connection, statement: Statement[R]) -> list[R]:
                 pipeline.sync()
         return cursor.fetchall() if _has_rows(cursor) else []
     except psycopg.errors.ReadOnlySqlTransaction as error:
-        raise _read_only(conn, error) from None
+        raise read_only(error, conn.info.parameter_status) from None
 
 
 async def execute_async(conn: AsyncConnection, statement: Statement[R]) -> list[R]:
@@ -69,7 +70,7 @@ async def execute_async(conn: AsyncConnection, statement: Statement[R]) -> list[
                 await pipeline.sync()
         return await cursor.fetchall() if _has_rows(cursor) else []
     except psycopg.errors.ReadOnlySqlTransaction as error:
-        raise _read_only(conn, error) from None
+        raise read_only(error, conn.info.parameter_status) from None
 
 
 def _cursor(kind: Callable[..., Any], conn: AnyConnection, statement: Statement[Any]) -> Any:
@@ -101,14 +102,14 @@ def _prepare(conn: AnyConnection, statement: Statement[Any]) -> bool | None:
     return None if statement.lasting or conn in _steady else False
 
 
-def _read_only(conn: AnyConnection, error: psycopg.Error) -> psycopg.Error:
+def read_only(error: psycopg.Error, said: Said) -> psycopg.Error:
     """The error, by the name of the setting if that is what refuses us; on a standby nothing can be set."""
-    said = conn.info.parameter_status
     if said("default_transaction_read_only") != "on" or said("in_hot_standby") == "on":
         return error
+    role = said("session_authorization")
     reason = (str(error).splitlines() or [type(error).__name__])[0]
     return ReadOnlyDefault(
-        f"{reason}: default_transaction_read_only is on for role {conn.info.user}, for the database or for the whole server "
+        f"{reason}: default_transaction_read_only is on for role {role}, for the database or for the whole server "
         "(some hosts set it when the disk is full): alter role or database ... set default_transaction_read_only = off, or "
         "put options=-cdefault_transaction_read_only=off into the DSN"
     )

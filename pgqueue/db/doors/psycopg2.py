@@ -61,6 +61,10 @@ class Psycopg2Caller:
         with self._conn.cursor(cursor_factory=Cursor) as cursor:
             cursor.execute(sql)
 
+    def said(self, setting: str) -> str | None:
+        value: str | None = self._conn.info.parameter_status(setting)
+        return value
+
     def ring(self) -> Notify:
         """After tpc_begin() it should not, and psycopg2 tells nobody of that: there an App(notify="never") is needed."""
         return "always"

@@ -95,6 +95,9 @@ class SqlalchemyCaller:
     def transaction(self) -> AbstractContextManager[Any]:
         return self._given.begin_nested()
 
+    def said(self, setting: str) -> str | None:
+        return _said(self._connection(), setting)
+
     def ring(self) -> Notify:
         """Never in two phases: PostgreSQL prepares no transaction that has rung."""
         return "never" if isinstance(self._connection().get_transaction(), TwoPhaseTransaction) else "always"
@@ -114,6 +117,14 @@ class AsyncSqlalchemyCaller:
 
     def transaction(self) -> AbstractAsyncContextManager[Any]:
         return self._given.begin_nested()
+
+    def said(self, setting: str) -> str | None:
+        sync = (
+            self._given.sync_connection
+            if isinstance(self._given, AsyncConnection)
+            else self._given.sync_session.connection()
+        )
+        return None if sync is None else _said(sync, setting)
 
     def ring(self) -> Notify:
         """As the sync one, which would connect first: what is not begun yet is asked what it will be."""
@@ -144,6 +155,14 @@ def _copy(conn: Connection, statement: Statement[Any]) -> None:
             await_only(AsyncpgCaller(driver).execute(statement))
         case _:
             raise _unknown(conn)
+
+
+def _said(conn: Connection, setting: str) -> str | None:
+    driver: Any = conn.connection.driver_connection
+    if hasattr(driver, "get_settings"):  # asyncpg's
+        return getattr(driver.get_settings(), setting, None)
+    value: str | None = driver.info.parameter_status(setting)
+    return value
 
 
 def _unknown(conn: Connection) -> ConfigError:
