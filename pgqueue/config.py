@@ -17,6 +17,8 @@ Notify = Literal["idle", "always", "never"]
 # Of the server's queue of notifications; when that is full every commit that rings fails.
 NOTIFY_SHARE = 0.1
 
+COUNTS = "pool_size", "max_payload_bytes", "warn_payload_bytes", "async_jobs", "keep_succeeded_days", "keep_dead_days"
+
 # Channels and roles are named after the schema and PostgreSQL cuts names at 63 bytes; lower case so that psql needs no quotes.
 SCHEMA_NAME = re.compile(r"[a-z_][a-z0-9_]{0,47}")
 
@@ -53,6 +55,8 @@ class Config:
     """Whether `defer` refuses an argument of another type than declared, as None for an int; else it need only be readable."""
     secret_names: str = SECRET_NAMES
     """A regular expression: parameters, keys and headers whose name it finds are shown as stars, as are those of `redact=`."""
+    async_jobs: int = 100
+    """Async jobs that a child of a worker runs at once, at most: no more than their pool has connections. `--async` goes before."""
     keep_succeeded_days: int = 7
     """Retention of succeeded jobs; a week answers "did it run last weekend?"."""
     keep_dead_days: int = 30
@@ -98,7 +102,7 @@ class Config:
             )
         if self.notify not in get_args(Notify):
             raise InvalidOption(f"notify must be one of {', '.join(get_args(Notify))}, not {self.notify!r}")
-        for name in ("pool_size", "max_payload_bytes", "warn_payload_bytes", "keep_succeeded_days", "keep_dead_days"):
+        for name in COUNTS:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise InvalidOption(f"{name} must be a whole number of at least 1, not {value!r}")
@@ -166,9 +170,17 @@ def _environment() -> dict[str, object]:
         "app": ("PGQUEUE_APP",),
         "schema": ("PGQUEUE_SCHEMA",),
         "notify": ("PGQUEUE_NOTIFY",),
+        "async_jobs": ("PGQUEUE_ASYNC_JOBS",),
     }
     found = {setting: next(filter(None, map(environment, variables)), None) for setting, variables in names.items()}
-    return {setting: value for setting, value in found.items() if value is not None}
+    return {
+        setting: _number(value) if setting in COUNTS else value for setting, value in found.items() if value is not None
+    }
+
+
+def _number(text: str) -> object:
+    """As a number if it is one; else the check of the setting shows what stood there."""
+    return int(text) if re.fullmatch(r"[0-9]{1,9}", text) else text
 
 
 def _project_settings() -> Mapping[str, object]:

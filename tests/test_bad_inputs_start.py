@@ -111,6 +111,7 @@ def test_a_schema_that_does_not_fit(refused: Run, fresh_dsn: str, words: tuple[s
         pytest.param(["-c", "0"], "Invalid value for", id="b54-no-children"),
         pytest.param(["-c", "10000"], "Invalid value for", id="b54-ten-thousand-children"),
         pytest.param(["--threads", "0"], "Invalid value for", id="b54-no-threads"),
+        pytest.param(["--async", "0"], "Invalid value for", id="b54-no-async-jobs"),
         pytest.param(["-Q", ""], "-Q must not be empty", id="b54-no-queue"),
         pytest.param(["-Q", "a,,b"], "-Q must not be empty", id="b54-an-empty-queue"),
         pytest.param(["-Q", "x" * 129], "at most 128", id="b54-a-long-queue"),

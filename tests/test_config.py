@@ -81,7 +81,7 @@ def test_the_project_file_is_found_from_a_folder_inside(project: Path, monkeypat
     [
         ('[tool.pgqueue]\nshema = "x"', r"sets 'shema', which is not a setting of pgqueue; did you mean 'schema'\?"),
         ("[tool.pgqueue]\npool-size = 1", r"did you mean 'pool_size'\?"),
-        ("[tool.pgqueue]\nzzz = 1", "there are app, check_types, dsn, keep_dead_days"),
+        ("[tool.pgqueue]\nzzz = 1", "there are app, async_jobs, check_types, dsn, keep_dead_days"),
         ("[tool.pgqueue]\npool_size = 0", "pool_size must be a whole number of at least 1, not 0"),
         ("[tool.pgqueue]\npool_size = true", "pool_size must be a whole number"),
         ('[tool.pgqueue]\nnotify = "maybe"', "notify must be one of idle, always, never, not 'maybe'"),
@@ -116,6 +116,12 @@ def test_a_wrong_setting_of_the_app_or_the_environment(monkeypatch: pytest.Monke
     for wrong in ("", " ", 5, b"dbname=x"):
         with pytest.raises(InvalidOption, match="dsn must be a connection string"):  # never the embedded server
             _ = App(untyped(wrong)).config
+    for wrong in "0", "-1", "many", "1.5", "9" * 5000:
+        monkeypatch.setenv("PGQUEUE_ASYNC_JOBS", wrong)
+        with pytest.raises(InvalidOption, match="async_jobs must be a whole number of at least 1, not"):
+            _ = App().config
+    monkeypatch.setenv("PGQUEUE_ASYNC_JOBS", "15")
+    assert (App().config.async_jobs, App(async_jobs=5).config.async_jobs) == (15, 5)
     monkeypatch.setenv("PGQUEUE_NOTIFY", "loud")
     with pytest.raises(InvalidOption, match="notify must be one of"):
         _ = App().config

@@ -32,6 +32,15 @@ def worker(
     threads: Annotated[
         int, typer.Option("--threads", min=1, max=1024, help="Sync jobs that each child runs concurrently.")
     ] = 1,
+    async_jobs: Annotated[
+        int | None,
+        typer.Option(
+            "--async",
+            min=1,
+            max=10_000,
+            help="Async jobs that each child runs at once, at most. Default: the setting async_jobs, 100.",
+        ),
+    ] = None,
     burst: Annotated[bool, typer.Option("--burst", help="Exit when nothing is left to run.")] = False,
     shutdown_timeout: Annotated[
         float,
@@ -55,7 +64,8 @@ def worker(
     if loglevel is not None and loglevel.lower() not in LEVELS:
         raise ConfigError(f"-l {loglevel} is not a valid log level; take one of {', '.join(LEVELS)}")
     settings = Settings(
-        app=app_spec(app), concurrency=concurrency, queues=queue_names(queues), threads=threads, burst=burst,
+        app=app_spec(app), concurrency=concurrency, queues=queue_names(queues), threads=threads,
+        async_jobs=async_jobs, burst=burst,
         shutdown_timeout_s=shutdown_timeout, max_tasks_per_child=max_tasks_per_child,
         max_memory_per_child_mb=max_memory_per_child, listen=not no_listen,
         log_level=None if loglevel is None else loglevel.lower(),

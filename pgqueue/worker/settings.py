@@ -35,7 +35,6 @@ FRAME_S = 0.002  # a frame holds no more work than this, so that nothing waits l
 FAST_S = 0.001  # only tasks that run shorter than this on average share frames
 STUCK_S = 0.1  # unstarted jobs behind a running one are taken back after this
 BLOCKED_S = 1.0  # an event loop that does not turn for so long is worth a warning
-ASYNC_JOBS = 100  # async jobs a child runs at once
 CLAIM_MAX = 1000  # 11 us a job: a larger statement only adds latency
 TICK_S = 0.05  # how often running jobs are looked at for their time limits
 CANCELS_S = 1.0  # how soon a running task hears of a cancel
@@ -60,6 +59,8 @@ class Settings:
     queues: tuple[str, ...] | None = None
     """None: every queue there is."""
     threads: int = 1
+    async_jobs: int | None = None
+    """None: as many at once as the setting of the app says."""
     burst: bool = False
     shutdown_timeout_s: float = 25.0
     """Below the 30 s that Kubernetes and Docker Compose files usually grant."""

@@ -6,11 +6,12 @@ from collections.abc import Iterable
 import pytest
 
 from pgqueue.job import Claimed
-from pgqueue.worker.settings import ASYNC_JOBS, CRASH_CAP, FAST_S, FRAME_BYTES, FRAME_JOBS, FRAME_S, STUCK_S
+from pgqueue.worker.settings import CRASH_CAP, FAST_S, FRAME_BYTES, FRAME_JOBS, FRAME_S, STUCK_S
 from pgqueue.worker.supervisor.child_handle import ChildHandle, Phase, Run
 from pgqueue.worker.supervisor.dispatch import SAMPLES, Dispatcher, TaskProfile
 from tests.worker.parts import NotingChild, child, claimed
 
+ASYNC_JOBS = 100
 LONG_AGO_S = 10 * STUCK_S
 
 
@@ -24,6 +25,7 @@ class Scene:
     def __init__(self, *children: NotingChild, tasks: Iterable[str] = ("slow", "short", "async")) -> None:
         everybody: list[ChildHandle] = [*children]
         self.dispatcher = Dispatcher(everybody)
+        self.dispatcher.async_jobs = ASYNC_JOBS
         known = {"slow": TaskProfile(False, 5.0), "short": fast(), "async": TaskProfile(True, None)}
         self.dispatcher.learn({name: known[name] for name in tasks})
 

@@ -302,7 +302,7 @@ def _frames(sock: socket.socket) -> Iterator[list[Any]]:
 
 def _facts(app: App) -> AppFacts:
     heeded = (
-        "schema", "keep_succeeded_days", "keep_dead_days", "notify", "pool_size", "on_worker_start", "on_worker_stop",
+        "schema", "keep_succeeded_days", "keep_dead_days", "notify", "pool_size", "async_jobs", "on_worker_start", "on_worker_stop",
     )  # fmt: skip
     return AppFacts(
         code=fingerprint(app),

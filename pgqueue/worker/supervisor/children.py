@@ -136,6 +136,7 @@ class Children:
     def _welcome(self, child: ChildHandle, facts: AppFacts) -> None:
         child.enter(Phase.READY)
         self._restarts.started(time.monotonic() - child.born_at)
+        self._dispatcher.async_jobs = self._settings.async_jobs or facts.config["async_jobs"]
         tasks = facts.tasks.items()
         self._dispatcher.learn(
             {name: TaskProfile(is_async=task.is_async, timeout_s=task.timeout_s) for name, task in tasks}

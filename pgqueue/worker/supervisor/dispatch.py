@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from pgqueue.job import Claimed
-from pgqueue.worker.settings import ASYNC_JOBS, CRASH_CAP, FAST_S, FRAME_BYTES, FRAME_JOBS, FRAME_S, STUCK_S, TICK_S
+from pgqueue.worker.settings import CRASH_CAP, FAST_S, FRAME_BYTES, FRAME_JOBS, FRAME_S, STUCK_S, TICK_S
 from pgqueue.worker.supervisor.child_handle import ChildHandle, Phase, Run
 
 SMOOTH = 0.1  # weight of a new measurement of a task's run time
@@ -82,6 +82,8 @@ class Dispatcher:
         self._children = children
         self.buffer = Buffer()
         self.tasks: dict[str, TaskProfile] = {}
+        self.async_jobs = 1
+        """How many async jobs a child runs at once; what the first child says of the app decides."""
         self._async_share = 0.0  # of the jobs claimed lately: how many of the next ones are likely to be async
         self._kinds: tuple[frozenset[str], frozenset[str]] = frozenset(), frozenset()  # sync tasks, async ones
 
@@ -112,7 +114,7 @@ class Dispatcher:
         """How many more jobs could start at once: free threads, and free slots for async jobs by their share of late."""
         usable = [child for child in self._children if child.usable]
         threads = sum(max(0, child.threads - len(child.sync_runs)) for child in usable)
-        slots = sum(ASYNC_JOBS - len(child.async_runs) for child in usable)
+        slots = sum(self.async_jobs - len(child.async_runs) for child in usable)
         share = self._async_share if threads or not self.full() else 1.0
         async_ = int(slots * share) - len(self.buffer.async_jobs)
         return max(0, threads - len(self.buffer.sync_jobs) - len(self.buffer.isolated)) + max(0, async_)
@@ -127,7 +129,7 @@ class Dispatcher:
             return sync
         return (
             async_
-            if all(len(child.async_runs) >= ASYNC_JOBS and child.filled_at < old for child in usable)
+            if all(len(child.async_runs) >= self.async_jobs and child.filled_at < old for child in usable)
             else frozenset()
         )
 
@@ -142,7 +144,7 @@ class Dispatcher:
         while self.buffer.isolated and self._give_alone(self.buffer.isolated[0]):
             self.buffer.isolated.popleft()
         while self.buffer.async_jobs and (child := self._most_idle()):
-            free = ASYNC_JOBS - len(child.async_runs)
+            free = self.async_jobs - len(child.async_runs)
             self._give(
                 child,
                 [self.buffer.async_jobs.popleft() for _ in range(min(free, len(self.buffer.async_jobs), FRAME_JOBS))],
@@ -172,7 +174,7 @@ class Dispatcher:
         return True
 
     def _most_idle(self) -> ChildHandle | None:
-        free = [child for child in self._children if child.usable and len(child.async_runs) < ASYNC_JOBS]
+        free = [child for child in self._children if child.usable and len(child.async_runs) < self.async_jobs]
         return min(free, key=lambda child: len(child.async_runs), default=None)
 
     def _slot_for(self, profile: TaskProfile) -> ChildHandle | None:
