@@ -22,6 +22,7 @@ TOPICS = (
     "retries",
     "atomic",
     "middleware",
+    "flask",
     "deploy",
     "operate",
     "tune",
