@@ -482,12 +482,14 @@ class App:
         """
         self._database.bind(framework)
 
-    def migrate(self, *, roles: bool = False) -> list[str]:
+    def migrate(self, conn: Any = None, *, roles: bool = False, up_to: int | None = None) -> list[str]:
         """Bring the schema up to date; returns the migrations applied. Safe when two run at once.
 
-        roles: also make the group roles for logins that may do only their part, and grant them their rights. Raises NotAllowed.
+        conn: a sync connection as conn= takes it, without an open transaction; default: one of our own. roles: also make the
+        group roles for logins that may do only their part, and grant them their rights. up_to: the last migration to
+        apply, by its number. Raises NotAllowed, SchemaTooNew, SchemaError.
         """
-        return self._database.migrate(roles=roles)
+        return self._database.migrate(conn, roles=roles, up_to=up_to)
 
     def close(self) -> None:
         """Close the connections this process opened; the app opens new ones when it is used again."""

@@ -4,7 +4,7 @@ import dataclasses
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -154,6 +154,12 @@ def environment(name: str) -> str | None:
 def environment_with(*, dsn: str, schema: str) -> dict[str, str]:
     """The whole environment, for a process that is to use another database and schema than ours."""
     return os.environ | {"PGQUEUE_DSN": dsn, "PGQUEUE_SCHEMA": schema}
+
+
+def environment_for(*, app: str, path: Iterable[str]) -> dict[str, str]:
+    """The whole environment, for a worker of this app; path: folders from which it is to import before all others."""
+    folders = [*path, *filter(None, [environment("PYTHONPATH")])]
+    return os.environ | {"PGQUEUE_APP": app, "PYTHONPATH": os.pathsep.join(folders)}
 
 
 _DSN_VARIABLES = ("PGQUEUE_DSN", "DATABASE_URL")

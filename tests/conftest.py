@@ -158,12 +158,12 @@ class Worker:
         env: Mapping[str, str] | None = None,
         prefix: Sequence[str] = (),
         program: str = "pgqueue",
-        words: Sequence[str] | None = None,
+        command: Sequence[str] | None = None,
     ) -> None:
         self.lines: list[str] = []
         self._changed = threading.Condition()
         self.process = subprocess.Popen(
-            [*prefix, sys.executable, "-m", program, *(words or ["worker", "-A", app]), *options],
+            [*(command or [*prefix, sys.executable, "-m", program, "worker", "-A", app]), *options],
             env={**os.environ, "PGQUEUE_DSN": dsn, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT), **(env or {})},
             cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
         )  # fmt: skip

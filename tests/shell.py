@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -22,7 +23,7 @@ STREAMS = "in", "out", "err"
 
 
 class Shell:
-    """Runs `python -m pgqueue ...`; closed by `close`."""
+    """Runs `python -m pgqueue ...`, or a script; closed by `close`."""
 
     def __init__(self) -> None:
         self._started: dict[tuple[object, ...], subprocess.Popen[str]] = {}
@@ -35,23 +36,30 @@ class Shell:
         stdin: bytes = b"",
         options: Sequence[str] = (),
         within_s: float = 60,
+        script: str | None = None,
+        imported: Sequence[str] = (),
     ) -> "subprocess.CompletedProcess[bytes]":
-        """As subprocess.run with these would; options are the interpreter's own."""
-        process = self._process(env, options)
+        """As subprocess.run with these would; options are the interpreter's own.
+
+        script: a file to run in place of `-m pgqueue`. imported: modules that it takes long to import.
+        """
+        process = self._process(env, options, imported)
         assert process.stdin is not None and process.stdout is not None
         with tempfile.TemporaryDirectory() as folder:
             (Path(folder) / "in").write_bytes(stdin)
-            print(json.dumps([folder, str(cwd), dict(env), words]), file=process.stdin, flush=True)
+            print(json.dumps([folder, str(cwd), dict(env), words, script]), file=process.stdin, flush=True)
             assert select.select([process.stdout], [], [], within_s)[0], f"{words} did not end in {within_s} s"
             code = int(process.stdout.readline())
             out, err = ((Path(folder) / name).read_bytes() for name in STREAMS[1:])
         return subprocess.CompletedProcess(words, code, out, err)
 
-    def _process(self, env: Mapping[str, str], options: Sequence[str]) -> "subprocess.Popen[str]":
-        key = (*options, *(env.get(name) for name in AT_START))
+    def _process(
+        self, env: Mapping[str, str], options: Sequence[str], imported: Sequence[str]
+    ) -> "subprocess.Popen[str]":
+        key = (*options, *imported, *(env.get(name) for name in AT_START))
         if key not in self._started:
             self._started[key] = subprocess.Popen(
-                [sys.executable, *options, __file__], env={**env, "PYTHONPATH": f"{ROOT}:{env.get('PYTHONPATH', '')}"},
+                [sys.executable, *options, __file__, *imported], env={**env, "PYTHONPATH": f"{ROOT}:{env.get('PYTHONPATH', '')}"},
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8",
             )  # fmt: skip
         return self._started[key]
@@ -63,10 +71,13 @@ class Shell:
 
 
 def _serve() -> None:
+    sys.path[0] = str(ROOT)  # the folders here have names of libraries
     from typer.testing import CliRunner
 
     from pgqueue.cli import cli
 
+    for name in sys.argv[1:]:
+        import_module(name)
     assert CliRunner().invoke(cli, ["jobs", "--limit", "many"]).exit_code == 2  # typer imports most of it only now
     gc.freeze()  # or each fork would copy it all when it ends
     with os.fdopen(os.dup(0), encoding="utf-8") as asked:
@@ -79,7 +90,7 @@ def _serve() -> None:
     return None
 
 
-def _become(folder: str, cwd: str, env: dict[str, str], words: list[str]) -> None:
+def _become(folder: str, cwd: str, env: dict[str, str], words: list[str], script: str | None) -> None:
     for fd, name in enumerate(STREAMS):
         opened = os.open(Path(folder, name), os.O_RDWR | os.O_CREAT | os.O_APPEND)
         os.dup2(opened, fd)
@@ -87,9 +98,13 @@ def _become(folder: str, cwd: str, env: dict[str, str], words: list[str]) -> Non
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(env)
-    sys.path[0] = cwd
-    sys.argv = ["pgqueue", *words]
-    runpy.run_module("pgqueue", run_name="__main__", alter_sys=True)
+    sys.argv = [script or "pgqueue", *words]
+    if script is None:
+        sys.path[0] = cwd
+        runpy.run_module("pgqueue", run_name="__main__", alter_sys=True)
+    else:
+        sys.path[0] = str(Path(script).parent)
+        runpy.run_path(script, run_name="__main__")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Tables for one run: a schema of its own in the database that the settings name, dropped at the end."""
+"""Tables for one run: a schema of its own in the database that is measured, dropped at the end."""
 
 import secrets
 import signal
@@ -15,12 +15,11 @@ PREFIX = "pgqueue_bench_"
 
 
 @contextmanager
-def scratch(*, jobs: int, repeat: int, concurrency: int, check: Callable[[], None]) -> Iterator[Bench]:
+def scratch(dsn: str, *, jobs: int, repeat: int, concurrency: int, check: Callable[[], None]) -> Iterator[Bench]:
     """A Bench in a fresh schema, which is dropped however the block ends. Raises NotAllowed without the right to make one.
 
     check: as for Bench.
     """
-    dsn = App().dsn
     app = tasks.registered(App(dsn, schema=f"{PREFIX}{secrets.token_hex(4)}"))
     _check_right(app)
     try:

@@ -7,6 +7,7 @@ traceback instead.
 import logging
 import sys
 import traceback
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -14,6 +15,7 @@ import typer
 import pgqueue
 from pgqueue import db
 from pgqueue.cli import bench, demo, doctor, guide, jobs, queues, server, worker
+from pgqueue.cli.options import Home, at
 from pgqueue.cli.output import Notes, fail, say, show_everything
 from pgqueue.errors import ConfigError, PgQueueError
 from pgqueue.terminal import escape
@@ -48,15 +50,19 @@ def _options(
     _debug = debug
 
 
-def main() -> None:
-    """The console script."""
+def main(words: Sequence[str] | None = None, *, program: str | None = None, home: Home | None = None) -> None:
+    """The console script: what was typed, or these words. Ends by SystemExit unless all went well.
+
+    program: what is said to have been typed before them. home: where commands look when they are given no -A.
+    """
     show_everything()
     starts = logging.getLogger("pgqueue.embedded")
     starts.addHandler(Notes(logging.INFO))
     starts.setLevel(logging.INFO)
     starts.propagate = False  # a worker's own log would say it again
     try:
-        cli()
+        with at(home):
+            cli(words, prog_name=program)
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:  # `pgqueue jobs | head`

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pgqueue import db
-from pgqueue.cli.options import CORES, OPERATE, Json
+from pgqueue.cli.options import CORES, OPERATE, Json, chosen_app
 from pgqueue.cli.output import say, say_json, say_table
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def bench(
 
     with (
         Interruption() as ending,
-        scratch(jobs=jobs, repeat=repeat, concurrency=concurrency, check=ending.check) as place,
+        scratch(chosen_app().dsn, jobs=jobs, repeat=repeat, concurrency=concurrency, check=ending.check) as place,
     ):
         _note(f"in the schema {place.app.config.schema} of {db.describe(place.app.dsn)}, which is dropped at the end")
         around = surroundings(place) | {"jobs": jobs, "concurrency": concurrency}

@@ -26,7 +26,7 @@ def health(as_json: Json = False) -> None:
     began = time.perf_counter()
     problem, alive = None, 0
     try:
-        alive = _within(HEALTH_ANSWER_S, App())
+        alive = _within(HEALTH_ANSWER_S, chosen_app())
         problem = None if alive else "no worker is alive: start one with `pgqueue worker`"
     except (PgQueueError, db.DatabaseError) as error:
         problem = str(error).splitlines()[0]

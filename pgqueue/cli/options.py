@@ -2,8 +2,11 @@
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import datetime, timedelta
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 
@@ -28,9 +31,31 @@ UNITS = {"": "seconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days
 CORES = os.cpu_count() or 1
 
 
+class Home(NamedTuple):
+    """What commands mean without -A where they are those of a framework."""
+
+    app: App
+    spec: str
+    """How a worker finds it, as -A would say."""
+
+
+_home: ContextVar[Home | None] = ContextVar("pgqueue_home", default=None)
+
+
+@contextmanager
+def at(home: Home | None) -> Iterator[None]:
+    """Within the block commands are at this home."""
+    token = _home.set(home)
+    try:
+        yield
+    finally:
+        _home.reset(token)
+
+
 def app_spec(given: str | None) -> str:
-    """-A, else PGQUEUE_APP, else [tool.pgqueue]; raises ConfigError."""
-    spec = given or Config.load().app
+    """-A, else that of the framework, else PGQUEUE_APP, else [tool.pgqueue]; raises ConfigError."""
+    home = _home.get()
+    spec = given or (home.spec if home else Config.load().app)
     if spec is None:
         raise ConfigError(
             'where are your tasks? Give -A module, set PGQUEUE_APP, or write app = "module" under [tool.pgqueue]'
@@ -38,9 +63,12 @@ def app_spec(given: str | None) -> str:
     return spec
 
 
-def chosen_app(given: str | None) -> App:
-    """The App that -A names, else one with the settings of the environment: no user code is imported without -A."""
-    return load_app(given) if given else App()
+def chosen_app(given: str | None = None) -> App:
+    """The App that -A names, else that of the framework, else one with the settings of the environment: no user code is
+    imported without -A.
+    """
+    home = _home.get()
+    return load_app(given) if given else home.app if home else App()
 
 
 def place_of(app: App) -> str:

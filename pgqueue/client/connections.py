@@ -121,21 +121,21 @@ class AppConnections:
         if environment("PGQUEUE_ENV") == "production":
             raise ConfigError("no database is named and PGQUEUE_ENV is production: set PGQUEUE_DSN or DATABASE_URL")
         dsn = embedded.ensure()
-        self._migrate(dsn)
+        with db.connect(dsn) as conn:
+            self._migrate(conn)
         return dsn
 
-    def _migrate(self, dsn: str, *, roles: bool = False) -> list[str]:
-        with db.connect(dsn) as conn:  # unhurried: what it does to large tables may take its time
-            if told := db.narrow_encoding(conn):
-                logger.warning("%s", told)
-            said: list[Statement[Any]] = []
-            migrate = partial(schema.migrate, self.queries, schema=self.config.schema, roles=roles)
-            try:
-                done = _patiently(conn, lambda: schema.remembered(migrate(), said))
-            except db.DatabaseError as error:
-                raise db.explain_migration(error, schema=self.config.schema, said=said) from error
-            if done:  # at once, while nobody writes: workers do it from now on
-                _patiently(conn, partial(tidy_partitions, self.queries, self.config))
+    def _migrate(self, conn: Any, *, roles: bool = False, up_to: int | None = None) -> list[str]:
+        if not db.is_foreign(conn) and (told := db.narrow_encoding(conn)):
+            logger.warning("%s", told)
+        said: list[Statement[Any]] = []
+        migrate = partial(schema.migrate, self.queries, schema=self.config.schema, roles=roles, up_to=up_to)
+        try:
+            done = _patiently(conn, lambda: schema.remembered(migrate(), said))
+        except db.DatabaseError as error:
+            raise db.explain_migration(error, schema=self.config.schema, said=said) from error
+        if done:  # at once, while nobody writes: workers do it from now on
+            _patiently(conn, partial(tidy_partitions, self.queries, self.config))
         return done
 
     @property
@@ -167,12 +167,12 @@ class AppConnections:
             with contextlib.nullcontext() if db.is_foreign(conn) else db.in_index_order(conn, self.queries):
                 return db.run(conn, steps)
 
-    def migrate(self, *, roles: bool = False) -> list[str]:
-        """Bring the schema up to date; returns the migrations applied. Safe when two run at once.
-
-        roles: also make the group roles for logins that may do only their part, and grant them their rights. Raises NotAllowed.
-        """
-        return self._migrate(self.dsn, roles=roles)
+    def migrate(self, conn: Any = None, *, roles: bool = False, up_to: int | None = None) -> list[str]:
+        """See App.migrate."""
+        if conn is not None:
+            return self._migrate(db.adapt(conn), roles=roles, up_to=up_to)
+        with db.connect(self.dsn) as own:  # unhurried: what it does to large tables may take its time
+            return self._migrate(own, roles=roles, up_to=up_to)
 
     def close(self) -> None:
         """Close the connections this process opened; the app opens new ones when it is used again."""
@@ -401,7 +401,7 @@ def _patiently(conn: db.Connection, steps: Callable[[], Steps[T]]) -> T:
             retry=retry_if_exception_type(db.Blocked), wait=wait_random(0.5, 1.5), reraise=True,
             stop=stop_after_delay(LOCKED_S), before_sleep=lambda _: logger.info("the tables are in use: trying again"),
         ):  # fmt: skip
-            with attempt, conn.transaction():
+            with attempt, _as_psycopg(), conn.transaction():
                 done = db.run(conn, steps())
     except db.Blocked:
         raise SchemaError(
@@ -409,6 +409,18 @@ def _patiently(conn: db.Connection, steps: Callable[[], Steps[T]]) -> T:
             "(`pgqueue doctor` names old ones), then run `pgqueue migrate` again"
         ) from None
     return done
+
+
+@contextlib.contextmanager
+def _as_psycopg() -> Iterator[None]:
+    """What another library raises, in the classes by which we know it; psycopg's own, where that library has it inside."""
+    try:
+        yield
+    except Exception as error:
+        own = error.__cause__ if isinstance(error.__cause__, db.DatabaseError) else db.as_psycopg(error)
+        if own is None or isinstance(error, db.DatabaseError):
+            raise
+        raise own from error
 
 
 def _after_fork() -> None:

@@ -50,11 +50,11 @@ def _too_new(version: int, *, schema: str) -> SchemaTooNew:
     )
 
 
-def migrate(queries: Queries, *, schema: str, roles: bool = False) -> Steps[list[str]]:
+def migrate(queries: Queries, *, schema: str, roles: bool = False, up_to: int | None = None) -> Steps[list[str]]:
     """Apply what is missing and return its names. Runs in one transaction, under a lock: of two, the second finds nothing to do.
 
-    roles: make the group roles and give them their rights. Once they are there, everything is made in the owner's name, by its
-    members only. Raises SchemaTooNew, for migrations never go back, and NotAllowed.
+    up_to: the last one to apply, by its number. roles: make the group roles and give them their rights. Once they are there,
+    everything is made in the owner's name, by its members only. Raises SchemaTooNew, for migrations never go back, and NotAllowed.
     """
     yield queries.schema_lock()
     yield queries.schema_patience()
@@ -74,7 +74,7 @@ def migrate(queries: Queries, *, schema: str, roles: bool = False) -> Steps[list
         yield from _begin(queries, schema=schema)
     done: list[str] = []
     for number, name in migrations():
-        if number > there.version:
+        if there.version < number <= (up_to or number):
             yield from queries.each(f"migrations/{name}")
             yield queries.schema_applied(number, name=name)
             done.append(name)
@@ -119,13 +119,20 @@ def remembered(steps: Steps[T], said: list[Statement[Any]]) -> Steps[T]:
 def script(queries: Queries) -> Iterator[str]:
     """Everything `migrate` would run on an empty database, as text for psql."""
     yield "begin;\n"
-    yield queries.text("schema/citus")
-    yield queries.text("schema/prepare")
-    for number, name in migrations():
-        yield f"\n-- {name}\n"
-        yield queries.text(f"migrations/{name.removesuffix('.sql')}")
-        yield queries.schema_applied(number, name=name).sql
+    for number, _ in migrations():
+        yield from script_of(queries, number)
     yield "\ncommit;\n"
+
+
+def script_of(queries: Queries, number: int) -> Iterator[str]:
+    """The part of one migration, as text for psql."""
+    name = dict(migrations())[number]
+    if number == 1:
+        yield queries.text("schema/citus")
+        yield queries.text("schema/prepare")
+    yield f"\n-- {name}\n"
+    yield queries.text(f"migrations/{name.removesuffix('.sql')}")
+    yield queries.schema_applied(number, name=name).sql
 
 
 def roles_script(queries: Queries) -> Iterator[str]:

@@ -60,8 +60,8 @@ def serve(uri: str, start_worker: Start) -> Start:
 
     def started(module: str, *options: str, cwd: Path = ROOT) -> Worker:
         return start_worker(
-            *options, app="", program="flask", cwd=cwd, env={"FLASK_SQLALCHEMY_DATABASE_URI": uri, "PGQUEUE_DSN": ""},
-            words=["--app", module, "pgqueue", "worker"],
+            *options, cwd=cwd, env={"FLASK_SQLALCHEMY_DATABASE_URI": uri, "PGQUEUE_DSN": ""},
+            command=[sys.executable, "-m", "flask", "--app", module, "pgqueue", "worker"],
         )  # fmt: skip
 
     return started

@@ -4,14 +4,14 @@ from typing import Any
 
 from django.core.checks import CheckMessage, Error
 
-from pgqueue.contrib.django.project import PROJECT
+import pgqueue
 from pgqueue.errors import ConfigError
 
 
 def check_settings(**_: Any) -> list[CheckMessage]:
     """pgqueue.E001: the settings cannot be used."""
     try:
-        PROJECT.settings()
+        assert pgqueue.app.config
     except ConfigError as error:
         return [Error(str(error), id="pgqueue.E001")]
     return []

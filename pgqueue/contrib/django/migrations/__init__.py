@@ -1,0 +1,1 @@
+"""One for each numbered file of sql/migrations, of the same name."""
