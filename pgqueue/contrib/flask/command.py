@@ -12,7 +12,7 @@ from pgqueue.cli import main
 from pgqueue.cli.options import Home
 from pgqueue.config import environment_for
 
-WORKER = "pgqueue.contrib.flask.worker"
+AS_APP = "pgqueue.contrib.flask.worker"
 
 
 def command_for(app: App) -> click.Command:
@@ -31,7 +31,7 @@ def command_for(app: App) -> click.Command:
         if "worker" in words[:1] and "--help" not in words:
             _become_worker(info, words)
         with info.load_app().app_context():
-            main(words, program="flask pgqueue", home=Home(app, WORKER))
+            main(words, program="flask pgqueue", home=Home(app, AS_APP))
 
     return command
 
@@ -42,7 +42,7 @@ def _become_worker(info: ScriptInfo, words: tuple[str, ...]) -> NoReturn:
         raise click.UsageError(
             "a worker's processes find the application by its name alone: use `flask --app MODULE`, or set FLASK_APP"
         )
-    variables = environment_for(app=WORKER, path=sys.path[:1])
+    variables = environment_for(app=AS_APP, path=sys.path[:1])
     if info.app_import_path is not None:
         variables["FLASK_APP"] = info.app_import_path
     sys.stdout.flush()
