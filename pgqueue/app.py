@@ -293,6 +293,8 @@ class App:
 
         So do those of what is started inside (asyncio tasks, asyncio.to_thread), until the block ends. A FastAPI dependency with
         `yield` may hold the block, sync or async: its endpoint is inside. Raises ConfigError where it could not be.
+        Orders (cancel, retry, pause, resume, purge) and questions take the same connection, which must be a sync one for them:
+        on another they could wait without end for what its transaction holds. `result` alone waits on one of our own.
         """
         db.adapt(conn)
         return self._database.using.block(conn)

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 import pgqueue
-from pgqueue.db.doors.psycopg import ROOM_FOR_A_BELL
+from pgqueue.db.doors.text import ROOM_FOR_A_BELL
 
 SQL = Path(pgqueue.__file__).parent / "sql"
 

@@ -23,7 +23,7 @@ from benchmarks.chaos.pooler import Pooler
 from pgqueue import App, ConfigError, InvalidArguments, NotAllowed, db
 from pgqueue.client.handle import Job
 from pgqueue.db import narrow
-from pgqueue.db.doors.psycopg import ROOM_FOR_A_BELL
+from pgqueue.db.doors.text import ROOM_FOR_A_BELL
 from pgqueue.ops import stats
 from pgqueue.queries import Queries
 from tests.answers import one_value

@@ -43,6 +43,8 @@ R = TypeVar("R")
 
 TIMEOUT_S = 1.0  # a connection that fails sooner was refused: that keeps nobody waiting
 LOCKED_S = 60.0  # a migration gives up after this long: whatever holds the tables is no ordinary transaction
+DEFERS = "await defer_async(), enqueue_async() or defer_many_async()"
+ORDERS = "only defers can await it; ask about jobs and give orders outside of the block of using()"
 Loop = asyncio.AbstractEventLoop
 
 _all: "weakref.WeakSet[AppConnections]" = weakref.WeakSet()
@@ -157,12 +159,12 @@ class AppConnections:
     def run(self, steps: Steps[T]) -> T: ...
     def run(self, steps: Steps[Any] | Statement[Any]) -> Any:
         """Run steps or a statement on a connection of our own, or on that of `using`."""
-        with self.explained(), self.door(None) as (conn, _):
+        with self.explained(), self.door(None, instead=ORDERS) as (conn, _):
             return db.run(conn, steps)
 
     def look(self, steps: Steps[T]) -> T:
         """As `run`, for steps that read and stop when they have enough."""
-        with self.explained(), self.door(None) as (conn, _):
+        with self.explained(), self.door(None, instead=ORDERS) as (conn, _):
             # The planner's settings of another library's connection are not ours to change.
             with contextlib.nullcontext() if db.is_foreign(conn) else db.in_index_order(conn, self.queries):
                 return db.run(conn, steps)
@@ -196,11 +198,11 @@ class AppConnections:
         return db.Allowance(self.config.pool_timeout_s, silence_s=silence_s)
 
     def door(
-        self, conn: Any, allowance: db.Allowance | None = None
+        self, conn: Any, allowance: db.Allowance | None = None, *, instead: str = DEFERS
     ) -> contextlib.AbstractContextManager[tuple[db.Connection, Notify]]:
         """The connection to use and when to ring: the caller's, that of using() or of a framework, or one of ours.
 
-        allowance: how long to wait for and on ours; it means nothing to the caller's.
+        allowance: how long to wait for and on ours; it means nothing to the caller's. instead: what to do with an async one.
         """
         conn = conn if conn is not None else self.using.get()
         if conn is None and self._framework is not None:
@@ -209,7 +211,7 @@ class AppConnections:
             return db.Borrowed(self._own_pool(), self.config.notify, allowance or self.allowance())
         conn = db.adapt(conn)
         if db.is_async(conn):
-            raise ConfigError("this is an async connection: await defer_async(), enqueue_async() or defer_many_async()")
+            raise ConfigError(f"this is an async connection: {instead}")
         return (
             self._lent(conn) if db.is_foreign(conn) else contextlib.nullcontext((self._fitting(conn), self._ring(conn)))
         )
@@ -284,9 +286,7 @@ class AppConnections:
 
     def _ring(self, conn: Any) -> Notify:
         """In an open transaction we cannot know who sleeps when it commits, so it rings always."""
-        if db.is_foreign(conn):
-            return "never" if self.config.notify == "never" else conn.ring()
-        if self.config.notify == "idle" and not db.is_idle_autocommit(conn):
+        if self.config.notify == "idle" and (db.is_foreign(conn) or not db.is_idle_autocommit(conn)):
             return "always"
         return self.config.notify
 

@@ -1,5 +1,6 @@
 """Statements of people who look at a queue or give it orders."""
 
+import json
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -219,9 +220,10 @@ class Facts(NamedTuple):
 
     @classmethod
     def of(cls, row: Row) -> "Facts":
-        """From the columns; `full` comes as lists."""
+        """From the columns; `full` comes as JSON, which each driver would read in its own way."""
         facts = cls._make(row)
-        return facts if facts.full is None else facts._replace(full=[FullWorker._make(each) for each in facts.full])
+        full: Any = facts.full
+        return facts if full is None else facts._replace(full=[FullWorker._make(each) for each in json.loads(full)])
 
 
 def listed(states: Iterable[State]) -> str:

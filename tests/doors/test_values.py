@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from pgqueue import App, Task
-from pgqueue.db.doors.text import CopyFile, as_text, copy_lines, copy_target, numbered
+from pgqueue.db.doors.text import CopyFile, arguments, as_text, copy_lines, copy_target, numbered
 from tests.doors.callers import ASYNC, SYNC, connect_asyncpg
 
 AnyTask = Task[Any, Any, Any]
@@ -142,9 +142,10 @@ def test_no_codec_of_the_callers_sees_our_values(
 
 
 def test_places_are_numbered_in_order_and_once() -> None:
-    text, names = numbered("select %(b)s::uuid, %(a)s = 'x', %(b)s, 5 %% 2, any (%(ids)s::text[])")
-    assert text == "select $1::text::uuid, $2::text = 'x', $1::text, 5 % 2, any ($3::text[])"
-    assert names == ("b", "a", "ids")
+    text, places = numbered("select %(b)s::uuid, %(a)s = 'x', %(b)s, 5 %% 2, any (%(ids)s::uuid[]), %(s)s::\"a b\".t")
+    assert text == "select $1::text::uuid, $2 = 'x', $1::text, 5 % 2, any ($3::uuid[]), $4::text::\"a b\".t"
+    assert places == (("b", True), ("a", False), ("ids", False), ("s", True))
+    assert arguments(places, {"a": 5, "b": 5, "ids": ["x"], "s": None}) == ("5", 5, ["x"], None)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ from typing import Any, ClassVar, TypeVar
 
 import asyncpg
 
-from pgqueue.config import Notify
 from pgqueue.db.doors.caller import AsyncCaller, made
 from pgqueue.db.doors.text import arguments, copy_lines, copy_target, numbered
 from pgqueue.errors import ConfigError
@@ -64,9 +63,6 @@ class AsyncpgCaller:
 
     def said(self, setting: str) -> str | None:
         return getattr(self._conn.get_settings(), setting, None)
-
-    def ring(self) -> Notify:
-        return "always"
 
 
 async def _encoded(rows: Any) -> AsyncIterator[bytes]:

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any, ClassVar, Protocol, TypeVar
 
-from pgqueue.config import Notify
 from pgqueue.queries import Statement
 
 R = TypeVar("R")
@@ -26,9 +25,6 @@ class Caller(Protocol):
     def said(self, setting: str) -> str | None:
         """A setting of the session that the server has reported to the driver; None: it has not."""
 
-    def ring(self) -> Notify:
-        """When to ring: nobody knows who will sleep when it commits. Never in a transaction that is to be prepared."""
-
 
 class AsyncCaller(Protocol):
     """As Caller, for asyncio."""
@@ -40,8 +36,6 @@ class AsyncCaller(Protocol):
     def transaction(self) -> AbstractAsyncContextManager[Any]: ...
 
     def said(self, setting: str) -> str | None: ...
-
-    def ring(self) -> Notify: ...
 
 
 def made(statement: Statement[R], rows: Any) -> list[R]:

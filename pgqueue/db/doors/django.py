@@ -7,7 +7,6 @@ from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils.connection import ConnectionProxy
 
-from pgqueue.config import Notify
 from pgqueue.db.doors.caller import Caller, made
 from pgqueue.db.doors.text import CopyFile
 from pgqueue.errors import ConfigError
@@ -60,6 +59,3 @@ class DjangoCaller:
     def said(self, setting: str) -> str | None:
         value: str | None = self._conn.connection.info.parameter_status(setting)  # psycopg or psycopg2
         return value
-
-    def ring(self) -> Notify:
-        return "always"

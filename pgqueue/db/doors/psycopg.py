@@ -9,6 +9,7 @@ import psycopg
 from psycopg import pq
 from psycopg.rows import tuple_row
 
+from pgqueue.db.doors.text import silent
 from pgqueue.db.narrow import fitting
 from pgqueue.errors import ConfigError
 from pgqueue.queries import Queries, Statement, Steps
@@ -24,7 +25,6 @@ Blocked = psycopg.errors.LockNotAvailable  # another session held a lock for lon
 # As text a time or an interval comes in whatever style the session has, which a caller may have set on its own: psycopg reads
 # but one of them, and a float may lack its last digits.
 BINARY = True
-ROOM_FOR_A_BELL = "pg_notification_queue_usage() < 0.5"
 
 
 class ReadOnlyDefault(psycopg.errors.ReadOnlySqlTransaction):
@@ -154,21 +154,14 @@ def _check_copy(conn: AnyConnection) -> None:
 
 def _trusted(conn: AnyConnection, statement: Statement[Any]) -> Any:
     """psycopg wants a literal; ours come from files in the package, with names we checked ourselves."""
-    # PostgreSQL prepares no transaction that has rung: after conn.tpc_begin() none of our statements does, and the poll finds
-    # the job. psycopg keeps the mark to itself.
-    return _encoded(statement.sql) if getattr(conn, "_tpc", None) is None else _silent(statement.sql)
+    # After conn.tpc_begin(): psycopg keeps the mark to itself.
+    return _encoded(statement.sql if getattr(conn, "_tpc", None) is None else silent(statement.sql))
 
 
 @lru_cache(256)
 def _encoded(text: str) -> str | bytes:
     """One and the same bytes for a text, by which psycopg knows it again: it would encode and hash two kilobytes each time."""
     return text.encode() if text.isascii() else text
-
-
-@lru_cache(64)
-def _silent(text: str) -> str | bytes:
-    """The statement without its bells, each of which asks first whether there is room for one."""
-    return _encoded(text.replace(ROOM_FOR_A_BELL, "false"))
 
 
 def would_begin(conn: Any) -> bool:

@@ -6,7 +6,6 @@ from typing import Any, ClassVar, TypeVar
 
 import psycopg2.extensions
 
-from pgqueue.config import Notify
 from pgqueue.db.doors.caller import Caller, made
 from pgqueue.db.doors.text import CopyFile
 from pgqueue.errors import ConfigError
@@ -29,7 +28,7 @@ def adapt(conn: Any) -> Caller | None:
 
 
 class Psycopg2Caller:
-    """One of them."""
+    """One of them. It tells nobody of its tpc_begin(), after which no bell may ring: there an App(notify="never") is needed."""
 
     is_async: ClassVar[bool] = False
 
@@ -64,7 +63,3 @@ class Psycopg2Caller:
     def said(self, setting: str) -> str | None:
         value: str | None = self._conn.info.parameter_status(setting)
         return value
-
-    def ring(self) -> Notify:
-        """After tpc_begin() it should not, and psycopg2 tells nobody of that: there an App(notify="never") is needed."""
-        return "always"

@@ -23,10 +23,9 @@ from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from sqlalchemy.util import await_only
 from sqlalchemy.util.concurrency import in_greenlet
 
-from pgqueue.config import Notify
 from pgqueue.db.doors.caller import AsyncCaller, Caller, made
 from pgqueue.db.doors.psycopg import execute, execute_async
-from pgqueue.db.doors.text import arguments, numbered
+from pgqueue.db.doors.text import arguments, numbered, silent
 from pgqueue.errors import ConfigError
 from pgqueue.queries import Statement
 
@@ -83,10 +82,11 @@ class SqlalchemyCaller:
         if statement.copy_rows is not None:
             _copy(conn, statement)
             return []
+        sql = silent(statement.sql) if isinstance(conn.get_transaction(), TwoPhaseTransaction) else statement.sql
         if conn.dialect.paramstyle == "pyformat":
-            result = conn.exec_driver_sql(statement.sql, dict(statement.params) or None)
+            result = conn.exec_driver_sql(sql, dict(statement.params) or None)
         elif conn.dialect.paramstyle == "numeric_dollar":
-            text, names = numbered(statement.sql)
+            text, names = numbered(sql)
             result = conn.exec_driver_sql(text, arguments(names, statement.params) or None)
         else:
             raise _unknown(conn)
@@ -97,10 +97,6 @@ class SqlalchemyCaller:
 
     def said(self, setting: str) -> str | None:
         return _said(self._connection(), setting)
-
-    def ring(self) -> Notify:
-        """Never in two phases: PostgreSQL prepares no transaction that has rung."""
-        return "never" if isinstance(self._connection().get_transaction(), TwoPhaseTransaction) else "always"
 
 
 class AsyncSqlalchemyCaller:
@@ -125,16 +121,6 @@ class AsyncSqlalchemyCaller:
             else self._given.sync_session.connection()
         )
         return None if sync is None else _said(sync, setting)
-
-    def ring(self) -> Notify:
-        """As the sync one, which would connect first: what is not begun yet is asked what it will be."""
-        return "never" if self._is_two_phase() else "always"
-
-    def _is_two_phase(self) -> bool:
-        if isinstance(self._given, AsyncSession):
-            return bool(self._given.sync_session.twophase)
-        conn = self._given.sync_connection
-        return conn is not None and isinstance(conn.get_transaction(), TwoPhaseTransaction)
 
 
 def _copy(conn: Connection, statement: Statement[Any]) -> None:

@@ -41,7 +41,7 @@ pair as (
 ),
 -- What four may use is shared by as many as there are, so that thousands cost no more.
 budget as (
-  select greatest(1, least(%(count_limit)s, 4 * %(count_limit)s / greatest(count(*), 1))) as depth from pair
+  select greatest(1, least(%(count_limit)s::bigint, 4 * %(count_limit)s::bigint / greatest(count(*), 1))) as depth from pair
 ),
 counted as (
   select
@@ -67,7 +67,7 @@ counted as (
 ),
 busy as (
   select queue, count(*)
-  from (select queue from {schema}.job where state = 'running' order by worker limit %(count_limit)s) as running
+  from (select queue from {schema}.job where state = 'running' order by worker limit %(count_limit)s::bigint) as running
   group by queue
 ),
 serving as (

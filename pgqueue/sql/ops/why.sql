@@ -89,7 +89,7 @@ select
   failure.error,
   extract(epoch from now() - failure.failed_at)::float8 as failed_s,
   (
-    select jsonb_agg(jsonb_build_array(name, concurrency, jobs, tasks, task, held_s) order by held_s desc)
+    select jsonb_agg(jsonb_build_array(name, concurrency, jobs, tasks, task, held_s) order by held_s desc)::text
     from full_worker
   ) as full,
   -- The token is that of its last claim: where that one has failed, it was not released.

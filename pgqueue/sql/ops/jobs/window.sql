@@ -10,7 +10,7 @@ from (
   -- Nothing is asked of arguments and results here: what lies out of line is fetched for the rows that are shown.
   select
     seen.*,
-    (%(state)s::{schema}.job_state is null or state = %(state)s)
+    (%(state)s::{schema}.job_state is null or state = %(state)s::{schema}.job_state)
       and (%(queue)s::text is null or queue = %(queue)s)
       and (%(task)s::text is null or task = %(task)s)
       and coalesce(finished_at, created_at) >= %(since)s::timestamptz as wanted,
