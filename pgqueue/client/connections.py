@@ -376,8 +376,7 @@ class AppConnections:
         try:
             yield
         except Exception as error:
-            same = db.as_psycopg(error)
-            explained = None if same is None else db.explain_foreign(same, conn.said, schema=self.config.schema)
+            explained = db.explain_foreign(error, conn.said, schema=self.config.schema)
             if explained is None:
                 raise
             raise explained from error

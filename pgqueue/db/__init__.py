@@ -29,7 +29,6 @@ from pgqueue.db.doors.psycopg import (
 )
 from pgqueue.db.dsn import CONNECT_TIMEOUT_S, conninfo, describe
 from pgqueue.db.meaning import (
-    as_psycopg,
     explain,
     explain_foreign,
     explain_migration,
@@ -65,7 +64,6 @@ __all__ = [
     "Silent",
     "Wire",
     "adapt",
-    "as_psycopg",
     "borrowed_async",
     "connect",
     "connect_async",

@@ -107,8 +107,12 @@ def as_psycopg(error: BaseException) -> psycopg.Error | None:
     return None
 
 
-def explain_foreign(error: psycopg.Error, said: Said, *, schema: str) -> PgQueueError | None:
-    """As `explain`, for what `as_psycopg` gave; and for the caches of other drivers, which psycopg's has none of."""
+def explain_foreign(raised: BaseException, said: Said, *, schema: str) -> PgQueueError | None:
+    """As `explain`, for what another library raises; and for the caches of other drivers, which psycopg's has none of."""
+    error = as_psycopg(raised)
+    if error is None:
+        # asyncpg's InterfaceError. psycopg and psycopg2 let the second statement wait.
+        return ConfigError(ONE_AT_A_TIME) if "another operation is in progress" in str(raised) else None
     if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
         error = read_only(error, said)
     if error.sqlstate in _LOST_PLANS:
@@ -195,6 +199,10 @@ _OURS = {
 _FOR_REPEATING = (
     psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected, psycopg.errors.ReadOnlySqlTransaction,
 )  # fmt: skip
+ONE_AT_A_TIME = (
+    "an asyncpg connection runs one statement at a time, and another is under way on this one: await each defer before the next, "
+    "use defer_many_async(), or give each asyncio task a connection of its own"
+)
 _NO_TRANSACTION = "25P01"
 _LOST_PLANS = ("26000", "42P05")  # no such prepared statement, one of that name exists
 _NO_TABLES = psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName, psycopg.errors.UndefinedObject

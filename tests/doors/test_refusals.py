@@ -14,7 +14,7 @@ from psycopg_pool import ConnectionPool
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 
-from pgqueue import App, ConfigError, Job, NotAllowed, PgQueueError, SchemaMissing, Task
+from pgqueue import App, ConfigError, Job, Jobs, NotAllowed, PgQueueError, SchemaMissing, Task
 from tests.doors.callers import ASYNC, SYNC, async_engine, connect_asyncpg, engine
 
 AnyTask = Task[Any, Any, Any]
@@ -98,15 +98,22 @@ def test_a_session_with_an_engine_for_each_model_says_which_connection(send: Any
         send.options(conn=session.connection(bind_arguments={"mapper": Thing})).defer("a@b.c")
 
 
-def test_defers_at_once_on_one_asyncpg_connection_are_refused(send: AnyTask, dsn: str) -> None:
+@pytest.mark.parametrize("many", [False, True])
+def test_defers_at_once_on_one_asyncpg_connection_are_refused(
+    send: AnyTask, dsn: str, conn: psycopg.Connection, many: bool
+) -> None:
     async def scenario() -> list[Any]:
         async with ASYNC["asyncpg"](dsn) as caller:
             bound = send.options(conn=caller.conn)
-            return await asyncio.gather(*(bound.defer_async(f"{n}") for n in range(3)), return_exceptions=True)
+            calls = [bound.defer_many_async([(f"{n}",)]) if many else bound.defer_async(f"{n}") for n in range(3)]
+            found = await asyncio.gather(*calls, return_exceptions=True)
+            await caller.commit()  # it is as good as before
+        return found
 
     first, *others = asyncio.run(scenario())
-    assert isinstance(first, Job)
+    assert isinstance(first, Jobs if many else Job)
     assert all(isinstance(other, ConfigError) and "one statement at a time" in str(other) for other in others)
+    assert len(conn.execute("select from pgqueue.job").fetchall()) == 1
 
 
 @pytest.mark.parametrize("kind", ["asyncpg", "AsyncSession on asyncpg"])

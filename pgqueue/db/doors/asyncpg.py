@@ -13,11 +13,6 @@ from pgqueue.queries import Statement
 
 R = TypeVar("R")
 
-ONE_AT_A_TIME = (
-    "an asyncpg connection runs one statement at a time, and another is under way on this one: await each defer before the next, "
-    "use defer_many_async(), or give each asyncio task a connection of its own"
-)
-
 
 def adapt(conn: Any) -> AsyncCaller | None:
     """None: no connection of asyncpg."""
@@ -48,12 +43,7 @@ class AsyncpgCaller:
             )  # fmt: skip
             return []
         text, names = numbered(statement.sql)
-        try:
-            rows = await self._conn.fetch(text, *arguments(names, statement.params))
-        except asyncpg.InterfaceError as error:
-            if "another operation" in str(error):
-                raise ConfigError(ONE_AT_A_TIME) from error
-            raise
+        rows = await self._conn.fetch(text, *arguments(names, statement.params))
         # A record of the caller's own class may iterate over anything.
         return made(statement, (row.values() for row in rows))
 
