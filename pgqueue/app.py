@@ -98,6 +98,7 @@ class App:
         redact: Iterable[str] = (),
         spoils: Iterable[Spoil] = (),
         middleware: Iterable[Middleware] = (),
+        async_limit: int | None = None,
     ) -> "Decorator": ...
     def task(self, *function: Any, **options: Any) -> Any:
         """Make a function a task: `@task` or `@task(queue="mail", max_attempts=5, timeout=30)`.
@@ -109,7 +110,8 @@ class App:
         leaves nothing, neither a result nor a row in history, and nobody can ask for it; what fails is kept all the same.
         redact: names of arguments that are never shown with a job, as are those that look like a password, token or key
         by their name (setting secret_names). spoils: as those of App, for this task alone. middleware: inside that of the app.
-        Raises ConfigError at import for what cannot work.
+        async_limit: of an async task, how many jobs each child of a worker runs at once; the others stay in the queue. Raises
+        ConfigError at import for what cannot work.
         """
         if function:
             return self._register(*function)

@@ -72,7 +72,8 @@ class Bound(Generic[P, R]):
 
 
 class Task(Bound[P, R], Generic[P, C, R]):
-    """What `@task` makes of a function. Attributes: name, app, function, options (of its calls), policy, atomic, keeps."""
+    """What `@task` makes of a function. Attributes: name, app, function, options (of its calls), policy, atomic, keeps,
+    async_limit."""
 
     __slots__ = ("__dict__", "__weakref__")
 
@@ -95,6 +96,7 @@ class Task(Bound[P, R], Generic[P, C, R]):
         redact: Iterable[str] = (),
         spoils: Iterable[Spoil] = (),
         middleware: Iterable[Middleware] = (),
+        async_limit: int | None = None,
     ) -> None:
         _check_function(function)
         self.name = check_name("name", name or name_of(function))
@@ -112,6 +114,7 @@ class Task(Bound[P, R], Generic[P, C, R]):
         self.atomic = atomic
         self.keeps = _check_keep(keep, where)
         self.is_async = inspect.iscoroutinefunction(function)
+        self.async_limit = _check_async_limit(async_limit, is_async=self.is_async, where=where)
         self.codec = Codec(function, name=self.name)
         self._redact = self._check_redact(redact)
         self.spoils = app.spoils | check_spoils(spoils, where=where)
@@ -222,6 +225,20 @@ def _check_keep(keep: object, where: str) -> bool:
         f"{where}: keep takes only 0 (a success leaves nothing behind), not {keep!r}; "
         "the setting keep_succeeded_days says how long all others are kept"
     )
+
+
+def _check_async_limit(limit: object, *, is_async: bool, where: str) -> int | None:
+    """How many jobs of the task a child runs at once; None: no limit of its own."""
+    if limit is None:
+        return None
+    if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
+        raise InvalidOption(f"{where}: async_limit must be a whole number of at least 1, not {limit!r}")
+    if not is_async:
+        raise InvalidOption(
+            f"{where}: async_limit bounds async tasks, and this one is a plain def: `pgqueue worker --threads` says how many of "
+            "those a child runs at once"
+        )
+    return limit
 
 
 _CURES = {

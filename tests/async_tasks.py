@@ -34,3 +34,26 @@ async def hold(marker: str) -> list[int]:
 @app.task(name="add")
 def add(one: int, other: int) -> int:
     return one + other
+
+
+@app.task(name="hold two", async_limit=2)
+async def hold_two(marker: str) -> list[int]:
+    return await _hold(marker)
+
+
+@app.task(name="brief", async_limit=2)
+async def brief(marker: str) -> list[int]:
+    """The same without a marker, as short as can be."""
+    task = current_job().task
+    running[task] += 1
+    try:
+        await asyncio.sleep(0)
+        return [running[task], running.total()]
+    finally:
+        running[task] -= 1
+
+
+@app.task(name="other")
+async def other(number: int) -> int:
+    await asyncio.sleep(0)
+    return number

@@ -1,12 +1,13 @@
 """Which child gets which job, and when none does."""
 
+import math
 import time
 from collections.abc import Iterable
 
 import pytest
 
 from pgqueue.job import Claimed
-from pgqueue.worker.settings import CRASH_CAP, FAST_S, FRAME_BYTES, FRAME_JOBS, FRAME_S, STUCK_S
+from pgqueue.worker.settings import CLAIM_MAX, CRASH_CAP, FAST_S, FRAME_BYTES, FRAME_JOBS, FRAME_S, STUCK_S
 from pgqueue.worker.supervisor.child_handle import ChildHandle, Phase, Run
 from pgqueue.worker.supervisor.dispatch import SAMPLES, Dispatcher, TaskProfile
 from tests.worker.parts import NotingChild, child, claimed
@@ -26,11 +27,14 @@ class Scene:
         everybody: list[ChildHandle] = [*children]
         self.dispatcher = Dispatcher(everybody)
         self.dispatcher.async_jobs = ASYNC_JOBS
-        known = {"slow": TaskProfile(False, 5.0), "short": fast(), "async": TaskProfile(True, None)}
+        known = {
+            "slow": TaskProfile(False, 5.0), "short": fast(), "async": TaskProfile(True, None),
+            "two": TaskProfile(True, None, async_limit=2), "five": TaskProfile(True, None, async_limit=5),
+        }  # fmt: skip
         self.dispatcher.learn({name: known[name] for name in tasks})
 
-    def take(self, *jobs: Claimed) -> None:
-        self.dispatcher.take(jobs)
+    def take(self, *jobs: Claimed, left_alone: Iterable[str] = ()) -> None:
+        self.dispatcher.take(jobs, left_alone=frozenset(left_alone))
 
     @property
     def buffered(self) -> list[str]:
@@ -285,6 +289,132 @@ def test_only_children_that_took_a_job_just_now_flow() -> None:
     assert scene.dispatcher.flowing() == 0
 
 
+# -- tasks with a limit of their own --
+
+
+def end(one: NotingChild, *ids: str) -> None:
+    """These jobs have ended."""
+    for job_id in ids:
+        assert one.pop(job_id) is not None
+
+
+def test_a_child_has_no_more_of_such_a_task_than_it_may_run() -> None:
+    one, two = child(1), child(2)
+    scene = Scene(one, two, tasks=["two", "async"])
+    scene.take(*jobs("two", 6))
+    assert one.given == [["two0", "two1"]] and two.given == [["two2", "two3"]] and scene.buffered == ["two4", "two5"]
+    end(two, "two3")
+    scene.dispatcher.dispatch()
+    assert two.given[1:] == [["two4"]] and scene.buffered == ["two5"]
+
+
+def test_what_waits_for_its_tasks_turn_lets_others_pass() -> None:
+    one = child()
+    scene = Scene(one, tasks=["two", "five", "async", "slow"])
+    scene.take(*jobs("two", 4), *jobs("async", 2), *jobs("slow", 1), *jobs("five", 1))
+    assert {job_id for frame in one.given for job_id in frame} == {"two0", "two1", "async0", "async1", "slow0", "five0"}
+    assert scene.buffered == ["two2", "two3"]
+
+
+def test_where_slots_are_scarce_the_order_of_the_queue_decides() -> None:
+    one = child()
+    scene = Scene(one, tasks=["five", "async"])
+    scene.dispatcher.async_jobs = 3
+    first, second, third, fourth = (
+        claimed(name, task, priority=priority, seq=seq)
+        for name, task, priority, seq in (
+            ("a", "async", 1, 9),
+            ("b", "five", 1, 12),
+            ("c", "async", 0, 1),
+            ("d", "five", 0, 2),
+        )
+    )
+    scene.take(first, third, second, fourth)
+    assert one.given == [["a"], ["b"], ["c"]] and scene.buffered == ["d"]
+
+
+def test_jobs_that_follow_each_other_in_the_queue_share_a_frame() -> None:
+    one = child()
+    scene = Scene(one, tasks=["five", "async"])
+    scene.take(*(claimed(f"j{seq}", "five" if seq < 3 else "async", seq=seq) for seq in range(6)))
+    assert one.given == [["j0", "j1", "j2"], ["j3", "j4", "j5"]]
+
+
+def test_a_task_is_closed_when_all_it_may_run_is_here() -> None:
+    one, two = child(1), child(2)
+    scene = Scene(one, two, tasks=["two", "async", "slow"])
+    scene.take(*jobs("two", 3))
+    assert scene.dispatcher.full() == frozenset()
+    scene.take(*jobs("two", 1, start=3))
+    assert scene.dispatcher.full() == {"two"}  # at once: how long these take is not known
+    end(one, "two0")
+    assert scene.dispatcher.full() == frozenset()
+    two.enter(Phase.LEAVING)
+    end(one, "two1")
+    scene.take(*jobs("two", 2, start=4))
+    assert scene.dispatcher.full() == {"two"}
+
+
+def test_while_its_jobs_are_short_more_of_them_are_wanted() -> None:
+    one = child()
+    scene = Scene(one, tasks=["two", "async"])
+    scene.dispatcher.tasks["two"].measured(1 / 128)
+    scene.take(*jobs("two", 2))
+    assert scene.dispatcher.full() == frozenset() and scene.dispatcher.most() == 25  # 256 a second, for a tenth of one
+    scene.take(*jobs("two", 25, start=2))
+    assert scene.dispatcher.full() == {"two"}
+    end(one, "two0")
+    scene.dispatcher.dispatch()
+    assert scene.dispatcher.most() == 1
+    scene.dispatcher.tasks["two"].given_at = time.monotonic() - LONG_AGO_S  # now one takes long
+    assert scene.dispatcher.full() == {"two"}
+
+
+def test_a_claim_is_no_larger_than_what_may_start_of_it() -> None:
+    one = child()
+    scene = Scene(one, tasks=["two", "five", "async"])
+    assert scene.dispatcher.most() == 2  # as if all were of that task
+    scene.take(*jobs("two", 1), *jobs("async", 3))
+    assert scene.dispatcher.tasks["two"].share == pytest.approx(0.775)  # less counts slowly
+    assert scene.dispatcher.most() == math.ceil(1 / 0.775)
+    scene.take(*jobs("two", 1, start=1))
+    assert scene.dispatcher.tasks["two"].share == 1  # more at once
+    assert scene.dispatcher.most() == math.ceil(5 / scene.dispatcher.tasks["five"].share)  # the other one is closed
+    share = scene.dispatcher.tasks["two"].share
+    scene.take(*jobs("async", 3, start=3), left_alone={"two"})
+    assert scene.dispatcher.tasks["two"].share == share  # there could be none
+    scene.take(*jobs("five", 5))
+    assert scene.dispatcher.full() == {"two", "five"} and scene.dispatcher.most() == CLAIM_MAX
+
+
+def test_where_all_tasks_are_closed_nothing_is_claimed() -> None:
+    one = child()
+    scene = Scene(one, tasks=["two", "five"])
+    assert scene.dispatcher.room() == 1 + 7
+    scene.take(*jobs("two", 2), *jobs("five", 5))
+    assert scene.dispatcher.most() == 0
+    end(one, "five1")
+    assert scene.dispatcher.most() == 2  # five in seven were of this task
+
+
+def test_a_full_kind_and_closed_tasks_are_everything_too() -> None:
+    one = child()
+    scene = Scene(one, tasks=["two", "slow"])
+    scene.take(*jobs("two", 2), *jobs("slow", 1))
+    assert scene.dispatcher.full() == {"two"} and scene.dispatcher.most() == CLAIM_MAX
+    long_ago(one)
+    assert scene.dispatcher.full() == {"two", "slow"} and scene.dispatcher.most() == 0
+
+
+def test_one_that_crashed_takes_a_place_too() -> None:
+    one = child()
+    scene = Scene(one, tasks=["two"])
+    scene.take(claimed("crashed", "two", crashes=1))
+    assert one.async_runs.of_task == {"two": 1}
+    end(one, "crashed")
+    assert one.async_runs.of_task["two"] == 0
+
+
 # -- giving back --
 
 
@@ -292,7 +422,8 @@ def aged(scene: Scene, *, sync: bool = True, async_: bool = True) -> None:
     """As if the buffer had stood still for a long time."""
     then, buffer = time.monotonic() - LONG_AGO_S, scene.dispatcher.buffer
     buffer.sync_since = then if sync else buffer.sync_since
-    buffer.async_since = then if async_ else buffer.async_since
+    for lane in buffer.lanes():
+        lane.since = then if async_ else lane.since
 
 
 def blocked() -> Scene:
@@ -316,6 +447,16 @@ def test_while_one_kind_flows_the_other_is_given_back() -> None:
     aged(scene, async_=False)
     assert [job.id for job in scene.dispatcher.stale()] == ["slow1"]
     assert scene.buffered == [f"async{ASYNC_JOBS}"]
+
+
+def test_while_one_task_flows_another_with_a_limit_is_given_back() -> None:
+    scene = Scene(child(), tasks=["two", "five", "async"])
+    scene.take(*jobs("two", 3), *jobs("five", 6))
+    scene.take(*jobs("async", ASYNC_JOBS - 6))
+    assert scene.buffered == ["async93", "two2", "five5"]
+    scene.dispatcher.buffer.limited["two"].since = time.monotonic() - LONG_AGO_S
+    assert [job.id for job in scene.dispatcher.stale()] == ["two2"]
+    assert scene.buffered == ["async93", "five5"]
 
 
 def test_a_job_that_leaves_the_buffer_shows_that_it_flows() -> None:
@@ -357,9 +498,9 @@ def test_what_a_child_gives_back_comes_first_again_in_its_part() -> None:
     scene = blocked()
     buffer = scene.dispatcher.buffer
     for job, is_async in (("s", False), ("a", True)):
-        buffer.take_back(Run(claimed(job, "slow"), is_async, None, 0.0))
+        buffer.take_back(Run(claimed(job, "async" if is_async else "slow"), is_async, None, 0.0))
     buffer.take_back(Run(claimed("c", "slow", crashes=1), False, None, 0.0))
     assert scene.buffered == ["c", "s", "slow1", "a", f"async{ASYNC_JOBS}"]
     assert len(buffer) == 5
-    assert [job.id for job in buffer.clear(async_=False)] == ["c", "s", "slow1"]
+    assert [job.id for job in buffer.clear_sync()] == ["c", "s", "slow1"]
     assert [job.id for job in buffer.clear()] == ["a", f"async{ASYNC_JOBS}"]

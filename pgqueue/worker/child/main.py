@@ -308,7 +308,10 @@ def _facts(app: App) -> AppFacts:
         code=fingerprint(app),
         dsn=app.config.dsn,
         config={name: getattr(app.config, name) for name in heeded},
-        tasks={name: TaskFacts(task.is_async, task.timeout_s, task.queue) for name, task in app.tasks.items()},
+        tasks={
+            name: TaskFacts(task.is_async, task.timeout_s, task.queue, task.async_limit)
+            for name, task in app.tasks.items()
+        },
     )
 
 

@@ -44,6 +44,8 @@ class TaskFacts(NamedTuple):
     is_async: bool
     timeout_s: float | None
     queue: str
+    async_limit: int | None = None
+    """How many of its jobs a child runs at once; None: no limit of its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,7 @@ A phase follows an earlier one and never comes back. A child is told to stop whe
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import IntEnum
@@ -50,6 +51,28 @@ class Run:
     kill: bool = False  # to be killed, should it not
 
 
+class AsyncRuns(dict[str, Run]):
+    """The async jobs of one child, by id, and how many those are of each task."""
+
+    __slots__ = ("of_task",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.of_task: Counter[str] = Counter()
+
+    def add(self, run: Run) -> None:
+        """One more."""
+        self[run.job.id] = run
+        self.of_task[run.job.task] += 1
+
+    def remove(self, job_id: str) -> Run | None:
+        """One less, if it is here."""
+        run = self.pop(job_id, None)
+        if run is not None:
+            self.of_task[run.job.task] -= 1
+        return run
+
+
 @dataclass(slots=True)
 class Ending:
     """What is known of a child's end besides its exit code: who is to blame, and whether the next one will fare better."""
@@ -80,7 +103,7 @@ class ChildHandle:
         self.ready_at: float | None = None
         self.ending = Ending()
         self.sync_runs: dict[str, Run] = {}  # in the order given, which is the order of starting
-        self.async_runs: dict[str, Run] = {}
+        self.async_runs = AsyncRuns()
         self.isolated: str | None = None
         self.done_count = 0
         # When a sync job last began, and when an async one was last given. Both kinds talk, so what was heard tells neither.
@@ -171,7 +194,10 @@ class ChildHandle:
         if self.empty:
             self.busy_since = time.monotonic()
         for run in runs:
-            (self.async_runs if run.is_async else self.sync_runs)[run.job.id] = run
+            if run.is_async:
+                self.async_runs.add(run)
+            else:
+                self.sync_runs[run.job.id] = run
         if runs[0].is_async:
             self.filled_at = runs[0].given_at
         self.mark_started()
@@ -191,7 +217,7 @@ class ChildHandle:
                 run.started_at = self.moved_at = now
 
     def pop(self, job_id: str) -> Run | None:
-        run = self.sync_runs.pop(job_id, None) or self.async_runs.pop(job_id, None)
+        run = self.sync_runs.pop(job_id, None) or self.async_runs.remove(job_id)
         if self.isolated == job_id:
             self.isolated = None
         return run
@@ -199,4 +225,4 @@ class ChildHandle:
     def forget(self) -> None:
         """Its jobs are no longer ours."""
         self.sync_runs.clear()
-        self.async_runs.clear()
+        self.async_runs = AsyncRuns()

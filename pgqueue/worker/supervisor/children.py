@@ -13,10 +13,11 @@ from pgqueue.job import Claimed, Outcome, Verdict
 from pgqueue.terminal import escape
 from pgqueue.worker.link.greeting import AppFacts, ChildSetup
 from pgqueue.worker.settings import CRASH_CAP, EXIT_S, HARD_GRACE_S, START_TRIES, STUCK_S, TICK_S, Settings
+from pgqueue.worker.supervisor.buffer import Buffer
 from pgqueue.worker.supervisor.cancels import Cancels
 from pgqueue.worker.supervisor.child_handle import ChildHandle, Phase, Run
 from pgqueue.worker.supervisor.demand import WorkDone
-from pgqueue.worker.supervisor.dispatch import Buffer, Dispatcher, TaskProfile
+from pgqueue.worker.supervisor.dispatch import Dispatcher, TaskProfile
 from pgqueue.worker.supervisor.outcome_queue import OutcomeQueue
 from pgqueue.worker.supervisor.restarts import RestartPacing
 from pgqueue.worker.supervisor.timed_out import TimedOutJobs
@@ -137,9 +138,11 @@ class Children:
         child.enter(Phase.READY)
         self._restarts.started(time.monotonic() - child.born_at)
         self._dispatcher.async_jobs = self._settings.async_jobs or facts.config["async_jobs"]
-        tasks = facts.tasks.items()
         self._dispatcher.learn(
-            {name: TaskProfile(is_async=task.is_async, timeout_s=task.timeout_s) for name, task in tasks}
+            {
+                name: TaskProfile(is_async=task.is_async, timeout_s=task.timeout_s, async_limit=task.async_limit)
+                for name, task in facts.tasks.items()
+            }
         )
         if not self.hello.done():
             self.hello.set_result(facts)
@@ -223,12 +226,16 @@ class Children:
 
     def take(self, jobs: Iterable[Claimed]) -> None:
         """Jobs just claimed."""
-        self._dispatcher.take(jobs)
+        self._dispatcher.take(jobs, left_alone=self._wakeups.left_alone)
         self._work.set()
 
     def room(self) -> int:
         """How many more jobs could start at once."""
         return self._dispatcher.room()
+
+    def most(self) -> int:
+        """How many jobs one claim may bring."""
+        return self._dispatcher.most()
 
     def full(self) -> frozenset[str]:
         """Tasks that are not worth to be claimed while others are."""

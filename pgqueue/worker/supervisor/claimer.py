@@ -125,6 +125,7 @@ class Claimer:
             room=children.room(),
             children=len(children.children),
             buffered=len(children.buffer),
+            most=children.most(),
         )
         if demand.has_surplus(supply):
             children.release_buffer()

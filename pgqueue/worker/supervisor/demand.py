@@ -35,6 +35,8 @@ class Supply(NamedTuple):
     children: int
     buffered: int
     """Jobs claimed and not yet given to a child."""
+    most: int = CLAIM_MAX
+    """That one claim may bring, where tasks have limits of their own."""
 
 
 @dataclass(slots=True)
@@ -94,9 +96,9 @@ class Demand:
         """How many jobs to claim; zero or less: none."""
         ahead = self._ahead(supply)
         if ahead <= _few(supply):
-            return min(supply.room, CLAIM_MAX)
+            return min(supply.room, supply.most, CLAIM_MAX)
         missing = supply.room + ahead - supply.buffered
-        return min(missing, CLAIM_MAX) if supply.room or missing > ahead / 2 else 0
+        return min(missing, supply.most, CLAIM_MAX) if supply.room or missing > ahead / 2 else 0
 
     def _ahead(self, supply: Supply) -> int:
         ahead_s = min(AHEAD_S + self.trip_s, AHEAD_MAX_S)

@@ -1,0 +1,116 @@
+"""Jobs that are claimed and not yet given to a child: in the order in which they start, and since when none has left.
+
+Sync jobs and those that are to run alone share one part. Each async task with a limit of its own has a lane, and the others share
+one: so a job that waits for its task's turn is in nobody's way.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from pgqueue.job import Claimed
+from pgqueue.worker.supervisor.child_handle import Run
+
+
+@dataclass(slots=True)
+class Lane:
+    """Async jobs of one task with a limit, or of all others."""
+
+    jobs: deque[Claimed] = field(default_factory=deque)
+    since: float = 0.0
+    """Since when no job has left it (monotonic); 0: there is none."""
+
+    @property
+    def head(self) -> tuple[int, int]:
+        """The place of its first job in the queue."""
+        return -self.jobs[0].priority, self.jobs[0].seq
+
+    def take(self, *, at_most: int, before: "Lane | None") -> list[Claimed]:
+        """Take out the first jobs, as long as they come before those of another lane."""
+        jobs = [self.jobs.popleft()]
+        while self.jobs and len(jobs) < at_most and (before is None or self.head < before.head):
+            jobs.append(self.jobs.popleft())
+        return jobs
+
+    def clear(self) -> list[Claimed]:
+        """Take out all jobs."""
+        jobs = list(self.jobs)
+        self.jobs.clear()
+        self.since = 0.0
+        return jobs
+
+
+@dataclass(slots=True)
+class Buffer:
+    """Jobs claimed and not yet given to a child."""
+
+    isolated: deque[Claimed] = field(default_factory=deque)
+    sync_jobs: deque[Claimed] = field(default_factory=deque)
+    sync_since: float = 0.0
+    """As of a lane, for both of these."""
+    unlimited: Lane = field(default_factory=Lane)
+    limited: dict[str, Lane] = field(default_factory=dict)
+    """By task."""
+
+    def __len__(self) -> int:
+        return self.sync_count + sum(len(lane.jobs) for lane in self.lanes())
+
+    def __iter__(self) -> Iterator[Claimed]:
+        yield from (*self.isolated, *self.sync_jobs)
+        for lane in self.lanes():
+            yield from lane.jobs
+
+    @property
+    def sync_count(self) -> int:
+        """How many sync jobs, those to run alone included."""
+        return len(self.isolated) + len(self.sync_jobs)
+
+    def lanes(self) -> list[Lane]:
+        """Of async jobs."""
+        return [self.unlimited, *self.limited.values()]
+
+    def lane(self, task: str) -> Lane:
+        """Of an async task."""
+        return self.limited.get(task, self.unlimited)
+
+    def take_back(self, run: Run) -> None:
+        """A job that a child gave back comes first again."""
+        part = self.isolated if run.job.crashes else self.lane(run.job.task).jobs if run.is_async else self.sync_jobs
+        part.appendleft(run.job)
+
+    def clear_sync(self) -> list[Claimed]:
+        """Take out all sync jobs, those to run alone included."""
+        jobs = [*self.isolated, *self.sync_jobs]
+        self.isolated.clear()
+        self.sync_jobs.clear()
+        self.sync_since = 0.0
+        return jobs
+
+    def clear(self) -> list[Claimed]:
+        """Take out all jobs."""
+        return [*self.clear_sync(), *(job for lane in self.lanes() for job in lane.clear())]
+
+    def clear_stuck(self, since: float) -> list[Claimed]:
+        """Take out what no job has left since then: while one part flows another may be stuck."""
+        jobs = self.clear_sync() if 0 < self.sync_since < since else []
+        for lane in self.lanes():
+            if 0 < lane.since < since:
+                jobs += lane.clear()
+        return jobs
+
+    def note(self, before: list[int], now: float) -> None:
+        """Something may have left since `counts` said so much."""
+        sync, *async_ = before
+        self.sync_since = _since(self.sync_since, sync, self.sync_count, now)
+        for lane, count in zip(self.lanes(), async_, strict=True):
+            lane.since = _since(lane.since, count, len(lane.jobs), now)
+
+    def counts(self) -> list[int]:
+        """How many jobs each part has: sync, then lane by lane."""
+        return [self.sync_count, *(len(lane.jobs) for lane in self.lanes())]
+
+
+def _since(since: float, before: int, left: int, now: float) -> float:
+    if not left:
+        return 0.0
+    return now if left < before or not since else since
