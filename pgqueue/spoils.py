@@ -75,7 +75,7 @@ def culprit(error: BaseException, names: frozenset[str] = frozenset()) -> str | 
     The interpreter is asked for classes, not the errors, which may say of themselves what they like.
     Also where `raise ... from None` hides it: that is about what people read, and the process is none the better.
     """
-    for each in _chain(error):
+    for each in chain(error):
         if issubclass(type(each), _MEANT):
             continue
         for cls in type(each).__mro__:
@@ -108,7 +108,7 @@ def _full_name(cls: type) -> str:
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
+def chain(error: BaseException) -> Iterator[BaseException]:
     """The error, what it was raised from or during, and the members of groups, each once."""
     waiting, seen = [error], set()
     while waiting:

@@ -20,6 +20,7 @@ from pgqueue.retry import BadDelay, Cancel, Invocation, ResultRefused, Retry, Sn
 from pgqueue.spoils import MEMORY, culprit
 from pgqueue.task import AnyTask
 from pgqueue.worker.child import layers
+from pgqueue.worker.child.exhausted import hint
 from pgqueue.worker.child.layers import Layers
 
 logger = logging.getLogger("pgqueue.worker")
@@ -35,13 +36,17 @@ ENDED = "the task ended the transaction of its atomic connection itself: leave c
 
 
 class Attempt:
-    """A claimed job together with its task and what the task sees of it. `worker` is the id that fences its writes."""
+    """A claimed job together with its task and what the task sees of it. `worker` is the id that fences its writes.
 
-    def __init__(self, job: Claimed, task: AnyTask, current: CurrentJob, *, worker: str) -> None:
+    `async_jobs`: how many of those the process runs at once.
+    """
+
+    def __init__(self, job: Claimed, task: AnyTask, current: CurrentJob, *, worker: str, async_jobs: int = 1) -> None:
         self.job = job
         self.task = task
         self.current = current
         self.worker = worker
+        self.async_jobs = async_jobs if task.async_limit is None else min(async_jobs, task.async_limit)
         self.committing = False
         self.copied = False
         """Set in a copy of the process that the task forked: what happens there is no end of this attempt."""
@@ -273,6 +278,7 @@ class Attempt:
             # Of a result there is none: the task returned.
             told = traceback_of(error) is not None and not isinstance(error, ResultRefused)
             trace = format_trace(error) if told else None
+            after = hint(error, at_once=self.async_jobs) if self.task.is_async else ""
         except BaseException as broken:  # a policy is user code
             if error is not self._broken:
                 after = f"; it was asked because of {describe(error)}"

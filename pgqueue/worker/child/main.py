@@ -66,6 +66,7 @@ class ChildMain:
         self._slots = slots
         self._app = app
         self._setup = setup
+        self._async_jobs: int = setup.async_jobs or app.config.async_jobs
         self._unstarted: deque[Claimed] = deque()
         self._wakeups: queue.SimpleQueue[bool] = queue.SimpleQueue()  # one per job put into _unstarted; False: stop
         self._running: dict[str, tuple[Attempt, asyncio.Task[None] | None]] = {}
@@ -244,7 +245,9 @@ class ChildMain:
             waits=self._report_waiting,
             give_up=self._replace,
         )
-        attempt = Attempt(job, self._app.tasks[job.task], current, worker=self._setup.worker)
+        attempt = Attempt(
+            job, self._app.tasks[job.task], current, worker=self._setup.worker, async_jobs=self._async_jobs
+        )
         return attempt
 
     def _resign(self, job_id: str, why: str) -> None:

@@ -18,6 +18,8 @@ class ChildSetup:
     """The worker's id, replaced when that was declared dead."""
     application_name: str
     """Of the sessions that the child opens for atomic tasks."""
+    async_jobs: int | None = None
+    """How many it is given at once; None: as many as the setting of the app says."""
 
     def as_json(self) -> dict[str, Any]:
         """As it travels; `ChildSetup(**_)` reads it."""

@@ -128,6 +128,13 @@ class WorkerParts:
             "code": self._facts.code,
         }
 
+    def _each_child(self) -> str:
+        """How many jobs one child runs at once."""
+        threads, async_ = self._settings.threads, any(task.is_async for task in self._facts.tasks.values())
+        jobs = self._settings.async_jobs or self._facts.config["async_jobs"]
+        shown = f"{threads} thread{'s' * (threads > 1)}"
+        return f"({shown} and {jobs} async job{'s' * (jobs > 1)})" if async_ else shown
+
     def banner(self) -> Banner:
         """What the worker says when it is ready."""
         settings = self._settings
@@ -138,7 +145,7 @@ class WorkerParts:
             "database": db.describe(self._app.dsn) + ("" if self._facts.dsn else " (embedded)"),
             "schema": self._app.config.schema,
             "queues": ", ".join(settings.queues) if settings.queues else "all",
-            "children": f"{settings.concurrency} x {settings.threads} thread{'s' * (settings.threads > 1)}",
+            "children": f"{settings.concurrency} x {self._each_child()}",
             "wake-up": "LISTEN" if self._doorbell.listens else "polling",
             "tasks": sorted(self._facts.tasks),
         }

@@ -165,8 +165,9 @@ class Supervisor:
 
 def _child_setup(settings: Settings, identity: Identity) -> ChildSetup:
     return ChildSetup(
-        app=settings.app, threads=settings.threads, weigh=settings.max_memory_per_child_mb is not None,
-        log_level=settings.log_level, log_format=settings.log_format, **identity.for_children(),
+        app=settings.app, threads=settings.threads, async_jobs=settings.async_jobs,
+        weigh=settings.max_memory_per_child_mb is not None, log_level=settings.log_level,
+        log_format=settings.log_format, **identity.for_children(),
     )  # fmt: skip
 
 
