@@ -15,6 +15,7 @@ from pgqueue.client.connections import AppConnections
 from pgqueue.client.enqueue import Call, enqueue_again, enqueue_many, enqueue_one
 from pgqueue.client.framework import Framework
 from pgqueue.client.handle import Job, Jobs
+from pgqueue.client.lifespan import Lifespan
 from pgqueue.client.names import same_function
 from pgqueue.client.options import MAX_REASON, Given, Options, check_name, check_text
 from pgqueue.client.results import CLOSED, Told, Waiter
@@ -498,6 +499,14 @@ class App:
     def close(self) -> None:
         """Close the connections this process opened; the app opens new ones when it is used again."""
         self._database.close()
+
+    def lifespan(self, web: object = None, /) -> Lifespan:
+        """For a web application: `FastAPI(lifespan=app.lifespan())`, or `async with app.lifespan():` in a lifespan of its own.
+
+        At its start it checks the schema and connects, so that what is wrong is said then and not to the first request: it raises
+        DatabaseUnavailable, SchemaMissing, SchemaTooOld or SchemaTooNew. At its end it closes the connections.
+        """
+        return Lifespan(self._database)
 
     async def close_async(self) -> None:
         """Close the connections opened for the running event loop. asyncio.run() does so by itself at its end."""

@@ -187,6 +187,15 @@ class AppConnections:
                 self._hub = None
             self._backoff.close()
 
+    async def open_async(self) -> None:
+        """Check the schema and open the pool of the running event loop with a first connection.
+
+        Raises DatabaseUnavailable, SchemaError and what else a first defer would.
+        """
+        with self.explained():
+            async with self.door_async(None):
+                pass
+
     async def close_async(self) -> None:
         """Close the connections opened for the running event loop. asyncio.run() does so by itself at its end."""
         pool = self._async_pools.pop(asyncio.get_running_loop(), None)
