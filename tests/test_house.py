@@ -52,7 +52,7 @@ FLOORS = (
     ("app",),
     ("loader", "demo"),
     ("worker",),
-    ("bench", "dashboard"),
+    ("bench", "dashboard", "testing"),
     ("cli",),
     ("contrib",),
     ("__main__",),

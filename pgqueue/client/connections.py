@@ -90,6 +90,20 @@ class AppConnections:
                     self._async_pools.clear()  # asyncio closes each with its generator, in the loop it belongs to
                     self._told = told
 
+    @contextlib.contextmanager
+    def elsewhere(self, dsn: str) -> Iterator[None]:
+        """Within the block the database is this one, whatever the settings say: that of a test."""
+        given = self._overrides
+        self.close()
+        self._overrides = {**given, "dsn": dsn}
+        self.forget()
+        try:
+            yield
+        finally:
+            self.close()
+            self._overrides = given
+            self.forget()
+
     @property
     def config(self) -> Config:
         """The settings, merged from all sources at first use; raises ConfigError."""

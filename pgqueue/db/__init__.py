@@ -29,6 +29,7 @@ from pgqueue.db.doors.psycopg import (
 )
 from pgqueue.db.dsn import CONNECT_TIMEOUT_S, conninfo, describe
 from pgqueue.db.meaning import (
+    as_psycopg,
     explain,
     explain_foreign,
     explain_migration,
@@ -64,6 +65,7 @@ __all__ = [
     "Silent",
     "Wire",
     "adapt",
+    "as_psycopg",
     "borrowed_async",
     "connect",
     "connect_async",

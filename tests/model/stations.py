@@ -13,7 +13,7 @@ from pgqueue import db
 from pgqueue.job import Claimed, Outcome, Verdict
 from pgqueue.worker.settings import CRASH_CAP, FRESH_S, GRACE_S, LEASE_S, POOLED_LEASE_S
 from pgqueue.worker.supervisor.cursors import TRAIL_S, Cursors
-from pgqueue.worker.supervisor.finisher import _columns
+from pgqueue.worker.supervisor.finisher import settle_columns
 from pgqueue.worker.supervisor.identity import session_name
 from tests.model.model import SECOND, Job, Sweep
 from tests.model.world import World
@@ -288,7 +288,7 @@ class Station:
     @staticmethod
     def columns(outcomes: Sequence[Outcome]) -> dict[str, list[Any]]:
         """The parameters of settle.sql, as the finisher makes them."""
-        return _columns(outcomes)
+        return settle_columns(outcomes)
 
     def outcome(self, attempt: Attempt, verdict: Verdict, *, delay_s: float) -> Outcome:
         """As the executor, the children or the claimer would make it."""

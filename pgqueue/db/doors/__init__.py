@@ -14,7 +14,7 @@ from psycopg import AsyncConnection as PsycopgAsync
 from psycopg import Connection as PsycopgSync
 
 from pgqueue.db.doors import psycopg as own
-from pgqueue.db.doors.caller import AsyncCaller, Caller
+from pgqueue.db.doors.caller import Adapted, AsyncCaller, Caller
 from pgqueue.db.doors.psycopg import AnyConnection, AsyncConnection, Connection
 from pgqueue.errors import ConfigError
 from pgqueue.queries import Queries, Statement, Steps
@@ -28,7 +28,7 @@ TAKEN = "conn= takes a connection of psycopg, psycopg2 or asyncpg, a session or 
 
 def adapt(conn: Any) -> Any:
     """A caller's connection as statements use it: psycopg's as it is. Raises ConfigError for what is no connection."""
-    if not is_foreign(conn):
+    if not is_foreign(conn) or isinstance(conn, Adapted):
         return conn
     for kind in type(conn).__mro__:
         root = kind.__module__.partition(".")[0]

@@ -54,6 +54,9 @@ class AsyncpgCaller:
     def said(self, setting: str) -> str | None:
         return getattr(self._conn.get_settings(), setting, None)
 
+    async def driver(self) -> Any:
+        return self._conn
+
 
 async def _encoded(rows: Any) -> AsyncIterator[bytes]:
     for piece in copy_lines(rows):

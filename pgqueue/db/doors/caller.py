@@ -25,6 +25,9 @@ class Caller(Protocol):
     def said(self, setting: str) -> str | None:
         """A setting of the session that the server has reported to the driver; None: it has not."""
 
+    def driver(self) -> Any:
+        """The driver's own connection, for what is nested in the transaction that has begun."""
+
 
 class AsyncCaller(Protocol):
     """As Caller, for asyncio."""
@@ -36,6 +39,12 @@ class AsyncCaller(Protocol):
     def transaction(self) -> AbstractAsyncContextManager[Any]: ...
 
     def said(self, setting: str) -> str | None: ...
+
+    async def driver(self) -> Any: ...
+
+
+class Adapted:
+    """A base for what is a Caller or an AsyncCaller by itself: `adapt` leaves it as it is."""
 
 
 def made(statement: Statement[R], rows: Any) -> list[R]:

@@ -59,3 +59,7 @@ class DjangoCaller:
     def said(self, setting: str) -> str | None:
         value: str | None = self._conn.connection.info.parameter_status(setting)  # psycopg or psycopg2
         return value
+
+    def driver(self) -> Any:
+        self._conn.ensure_connection()
+        return self._conn.connection

@@ -63,3 +63,6 @@ class Psycopg2Caller:
     def said(self, setting: str) -> str | None:
         value: str | None = self._conn.info.parameter_status(setting)
         return value
+
+    def driver(self) -> Any:
+        return self._conn

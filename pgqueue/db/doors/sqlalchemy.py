@@ -98,6 +98,9 @@ class SqlalchemyCaller:
     def said(self, setting: str) -> str | None:
         return _said(self._connection(), setting)
 
+    def driver(self) -> Any:
+        return self._connection().connection.driver_connection
+
 
 class AsyncSqlalchemyCaller:
     """An AsyncSession or an AsyncConnection, whose sync side runs the statements."""
@@ -121,6 +124,10 @@ class AsyncSqlalchemyCaller:
             else self._given.sync_session.connection()
         )
         return None if sync is None else _said(sync, setting)
+
+    async def driver(self) -> Any:
+        run: Callable[[Any], Any] = lambda given: SqlalchemyCaller(given).driver()  # noqa: E731
+        return await self._given.run_sync(run)
 
 
 def _copy(conn: Connection, statement: Statement[Any]) -> None:

@@ -237,7 +237,7 @@ class Finisher:
         rows = await run_or_refuse(
             self._connection,
             lambda: self._queries.settle(
-                worker=self._identity.worker, worker_name=self._worker_name, columns=_columns(ended)
+                worker=self._identity.worker, worker_name=self._worker_name, columns=settle_columns(ended)
             ),
         )
         settled = {row.id: row for row in rows}
@@ -372,7 +372,7 @@ def _tell_lost(outcome: Outcome) -> None:
     logger.warning("job %s: lease lost; outcome %s discarded", outcome.job_id, outcome.verdict)
 
 
-def _columns(ended: Sequence[Outcome]) -> dict[str, list[Any]]:
+def settle_columns(ended: Sequence[Outcome]) -> dict[str, list[Any]]:
     """The parameters of settle.sql: one list per column."""
     after = [AFTER[Verdict(outcome.verdict)] for outcome in ended]
     return {

@@ -1,0 +1,118 @@
+"""A worker within this process: what it says to the database of one job after the other, by the statements of a real one.
+
+While it works it has a row among the workers, as the fence wants: so what it leaves in the tables is what a worker leaves.
+"""
+
+import logging
+import os
+import uuid
+from collections.abc import Sequence
+from functools import partial
+
+import pgqueue
+from pgqueue.app import App
+from pgqueue.job import Claimed, Outcome, State, Verdict
+from pgqueue.queries import Steps, ask
+from pgqueue.queries.testing import KitQueries
+from pgqueue.testing.witness import Witness
+from pgqueue.worker.child.fingerprint import fingerprint
+from pgqueue.worker.supervisor.finisher import settle_columns
+from pgqueue.worker.supervisor.identity import session_name
+
+logger = logging.getLogger("pgqueue.testing")
+
+LONG_LEASE_S = 86_400.0  # a task may be held in a debugger; nobody else runs what this one has claimed
+EXPIRED = "expired before it could start"
+
+
+class Inline:
+    """Claims jobs for one drain, one at a time, and records their ends."""
+
+    def __init__(self, app: App, *, queues: Sequence[str] | None = None) -> None:
+        self._app = app
+        self._queries = app.queries
+        self._clock = KitQueries(app.config)
+        self._queues = None if queues is None else list(queues)
+        self.worker = str(uuid.uuid4())
+        self.name = f"drain@{os.getpid()}"
+        self.unknown: set[str] = set()
+
+    @property
+    def session_name(self) -> str:
+        return session_name(self.worker)
+
+    def sign_in(self) -> Steps[None]:
+        yield self._queries.register(
+            worker=self.worker, lease_s=LONG_LEASE_S, lock_key=None, pid=os.getpid(), concurrency=1, name=self.name,
+            version=pgqueue.__version__, app="pgqueue.testing", queues=self._queues, tasks=sorted(self._app.tasks),
+            code=fingerprint(self._app),
+        )  # fmt: skip
+
+    def sign_out(self) -> Steps[None]:
+        yield self._queries.depart(worker=self.worker)
+
+    def take(self) -> Steps[tuple[Claimed, Outcome | None] | None]:
+        """The next job that is due, in the order of a worker; with its end where that needs no run. None: nothing is due."""
+        yield from self._promote()
+        while True:
+            unknown = sorted(self.unknown)
+            (heads,) = yield from ask(self._queries.heads(queues=self._queues, unknown=unknown))
+            found = zip(heads.queues, heads.priorities, heads.seqs, strict=True)
+            cursors = sorted(
+                ((queue, priority, seq - 1) for queue, priority, seq in found), key=lambda at: (-at[1], at[2])
+            )
+            if not cursors:
+                return None
+            jobs = yield from ask(self._queries.claim(worker=self.worker, cursors=cursors, unknown=unknown, limit=1))
+            if not jobs:  # another has locked it
+                return None
+            if jobs[0].task in self._app.tasks:
+                return jobs[0], _expired(jobs[0])
+            yield from self._refuse(jobs[0])
+
+    def _promote(self) -> Steps[None]:
+        """By the clock and not by now(), which does not move within a transaction."""
+        while True:
+            (now,) = yield from ask(self._clock.now())
+            (due,) = yield from ask(self._queries.promote(worker=self.worker, now=now))
+            if not due.promoted:
+                return
+
+    def _refuse(self, job: Claimed) -> Steps[None]:
+        self.unknown.add(job.task)
+        logger.error("job %s: the app has no task named %r: import its module; the job stays queued", job.id, job.task)
+        yield from self._settle(Outcome(job.id, job.token, Verdict.RELEASE))
+
+    def attempt(self, job: Claimed) -> Witness:
+        return Witness(job, self._app, worker=self.worker)
+
+    def record(self, outcome: Outcome) -> Steps[State | None]:
+        """Write down how an attempt ended; the job's state then. None: the job is not this attempt's any longer."""
+        say, job_id, token = self._queries, outcome.job_id, outcome.token
+        match outcome.verdict:
+            case Verdict.LOST:
+                return None
+            case Verdict.COMMITTED:
+                return State.SUCCEEDED
+            case Verdict.SUCCEEDED:
+                finish = partial(say.finish, worker=self.worker, ids=[job_id], tokens=[token])
+                return State.SUCCEEDED if (yield from ask(finish(results=[outcome.result]))) else None
+            case Verdict.UNSURE:
+                tokens = yield from ask(say.revoke(worker=self.worker, job_id=job_id, token=token))
+                if not tokens:
+                    return State.SUCCEEDED
+                outcome = outcome._replace(token=tokens[0], verdict=outcome.otherwise or Verdict.DEAD)
+            case Verdict.MISFIT:
+                if (yield from ask(say.hand_back(worker=self.worker, job_id=job_id, token=token))):
+                    return State.SCHEDULED
+                outcome = outcome._replace(verdict=outcome.otherwise or Verdict.DEAD)
+        return (yield from self._settle(outcome))
+
+    def _settle(self, outcome: Outcome) -> Steps[State | None]:
+        columns = settle_columns([outcome])
+        rows = yield from ask(self._queries.settle(worker=self.worker, worker_name=self.name, columns=columns))
+        return State(rows[0].state) if rows else None
+
+
+def _expired(job: Claimed) -> Outcome | None:
+    return Outcome(job.id, job.token, Verdict.CANCELLED, error=EXPIRED) if job.expired else None

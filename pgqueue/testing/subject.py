@@ -1,0 +1,28 @@
+"""The App that the kit's functions are about where a call names none."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pgqueue
+from pgqueue.app import App
+
+_under_test: list[App] = []
+
+
+def subject(app: App | None = None) -> App:
+    """The App given, else the one under test, else the default one."""
+    if app is not None:
+        return app
+    return _under_test[-1] if _under_test else pgqueue.app
+
+
+@contextmanager
+def under_test(app: App, dsn: str) -> Iterator[App]:
+    """Within the block this App is the subject, and its database is another one, whatever its own settings say."""
+    database = app._database
+    with database.elsewhere(dsn):
+        _under_test.append(app)
+        try:
+            yield app
+        finally:
+            _under_test.remove(app)

@@ -1,0 +1,168 @@
+"""How a sync drain reaches the database and runs a job: on connections of its own, or in the transaction of the test."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar, cast
+
+from pgqueue import db
+from pgqueue.app import App
+from pgqueue.errors import ConfigError
+from pgqueue.job import Outcome
+from pgqueue.queries import Steps
+from pgqueue.task import AnyTask
+from pgqueue.testing.bridge import AsyncBridge, Call, call_here
+from pgqueue.testing.loop import execute_in_time, execute_sync, job_loop
+from pgqueue.testing.witness import Witness
+from pgqueue.worker.child.contexts import Contexts
+
+T = TypeVar("T")
+
+# As in a child: what stood there when the kit was imported. What a test sets in context variables no job sees, nor would
+# a worker's.
+contexts = Contexts()
+
+
+class OwnWay:
+    """As a worker: each statement commits by itself, and an atomic task has a connection of its own."""
+
+    def __init__(self, app: App, conn: db.Connection, *, name: str) -> None:
+        self._app = app
+        self._conn = conn
+        self._name = name
+        self._atomic: db.Connection | None = None
+
+    def run(self, steps: Steps[T]) -> T:
+        return db.run(self._conn, steps)
+
+    def check(self, task: AnyTask) -> None:
+        """Every task can run here."""
+
+    def execute(self, attempt: Witness) -> Outcome:
+        context = contexts.fresh()
+        if attempt.task.is_async:
+            return job_loop.run(execute_in_time(attempt, self._connect_async), context=context)
+        return context.run(execute_sync, attempt, self._connect)
+
+    def _connect(self) -> db.Connection:
+        if self._atomic is None or self._atomic.closed or self._atomic.broken:
+            self._atomic = db.connect(self._app.dsn, name=self._name, private=False)
+        return self._atomic
+
+    async def _connect_async(self) -> db.AsyncConnection:
+        return await db.connect_async(self._app.dsn, name=self._name, private=False)
+
+    def close(self) -> None:
+        self._conn.close()
+        if self._atomic is not None:
+            self._atomic.close()
+
+
+class LentWay:
+    """In the test's transaction: jobs, what they defer, and their ends are there for nobody else, and gone with it.
+
+    Each job has a savepoint, which is rolled back only where the job has spoiled the transaction: a failed statement would be the
+    end of the test's transaction too, while on a connection of its own, as in a worker, it is the job's alone.
+    """
+
+    def __init__(self, app: App, given: Any, conn: Any) -> None:
+        self._app = app
+        self._given = given
+        self._conn = conn
+
+    def run(self, steps: Steps[T]) -> T:
+        return db.run(self._conn, steps)
+
+    def check(self, task: AnyTask) -> None:
+        """Raises ConfigError for an atomic task that cannot run here."""
+        if task.atomic and task.is_async:
+            raise ConfigError(
+                f"task {task.name} is async and atomic: it needs an async conn=, as in await drain_async(conn=...)"
+            )
+        if task.atomic:
+            psycopg_of(task, self._driver())
+
+    def _driver(self) -> Any:
+        return self._conn.driver() if db.is_foreign(self._conn) else self._conn
+
+    def execute(self, attempt: Witness) -> Outcome:
+        outcome: Outcome | None = None
+        try:
+            with self._block():
+                outcome = contexts.fresh().run(self._executed, attempt)
+                db.run(self._conn, self._app.queries.begin())
+        except Exception:
+            if outcome is None:
+                raise
+        return outcome
+
+    def _block(self) -> Any:
+        block = self._conn.transaction()
+        if hasattr(block, "_from_testcase"):  # of Django: a task may say atomic(durable=True), as TestCase lets a test
+            block._from_testcase = True
+        return block
+
+    def _executed(self, attempt: Witness) -> Outcome:
+        if not attempt.task.is_async:
+            with self._app.using(self._given):
+                return execute_sync(attempt, self._driver)
+        if (sync := _by_asgiref(self._given)) is not None:
+            outcome: Outcome = sync.to_sync(self._executed_async)(attempt, sync.call)
+            return outcome
+        return job_loop.run(self._executed_async(attempt, call_here), context=contexts.fresh())
+
+    async def _executed_async(self, attempt: Witness, call: Call) -> Outcome:
+        with self._app.using(cast("Any", AsyncBridge(self._conn, call))):
+            return await execute_in_time(attempt, _no_connection)
+
+    def close(self) -> None:
+        """The connection is the test's."""
+
+
+async def _no_connection() -> Any:
+    raise NotImplementedError("refused by check()")
+
+
+class _Asgiref:
+    """Django's way: what its async ORM does in the test's thread, whose connection it then takes."""
+
+    def __init__(self) -> None:
+        from asgiref.sync import async_to_sync, sync_to_async
+
+        self.to_sync: Callable[..., Any] = async_to_sync
+        self._to_async: Callable[..., Any] = sync_to_async
+
+    async def call(self, function: Callable[..., Any], *args: Any) -> Any:
+        return await self._to_async(function)(*args)
+
+
+def _by_asgiref(conn: Any) -> _Asgiref | None:
+    roots = {kind.__module__.partition(".")[0] for kind in type(conn).__mro__}
+    return _Asgiref() if "django" in roots else None
+
+
+def psycopg_of(task: AnyTask, driver: Any) -> Any:
+    """The driver's connection, if an atomic task can be given it."""
+    if db.is_foreign(driver):
+        raise ConfigError(
+            f"task {task.name} is atomic: current_job().conn is a connection of psycopg, and conn= is on "
+            f"{type(driver).__module__}: drain without conn=, or use psycopg in this test"
+        )
+    return driver
+
+
+@contextmanager
+def way_of(app: App, conn: Any, *, name: str) -> Iterator[OwnWay | LentWay]:
+    """conn: the test's, or None. Raises ConfigError for what is no sync connection."""
+    given = conn if conn is not None else app._database.using.get()
+    if given is None:
+        with app._database.explained():
+            way = OwnWay(app, db.connect(app.dsn, name=name), name=name)
+            try:
+                yield way
+            finally:
+                way.close()
+        return
+    if db.is_async(db.adapt(given)):
+        raise ConfigError("this is an async connection: await drain_async(), run_async(), or give a sync one")
+    with app._database.door(given) as (adapted, _):
+        yield LentWay(app, given, adapted)

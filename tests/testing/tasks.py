@@ -1,0 +1,90 @@
+"""What the tests of the kit defer and run."""
+
+import asyncio
+import time
+from contextvars import ContextVar
+
+from pgqueue import App, Cancel, Snooze, current_job
+
+app = App()
+ran: list[object] = []
+
+
+@app.task(max_attempts=3)
+def add(a: int, b: int) -> int:
+    if a < 0:
+        raise ValueError("no negative numbers")
+    return a + b
+
+
+@app.task
+async def add_later(a: int, b: int) -> int:
+    return a + b
+
+
+@app.task(atomic=True)
+def write(text: str, fails: bool = False) -> str:
+    current_job().conn.execute("insert into written values (%s)", [text])
+    if fails:
+        raise ValueError("not this time")
+    return text
+
+
+@app.task(atomic=True)
+async def write_later(text: str) -> str:
+    await current_job().conn.execute("insert into written values (%s)", [text])
+    return text
+
+
+@app.task
+def give_up(how: str) -> None:
+    raise {"snooze": Snooze(60), "cancel": Cancel("not wanted")}[how]
+
+
+@app.task
+def fan_out(count: int) -> None:
+    add.defer_many([(n, 1) for n in range(count)])
+
+
+@app.task
+async def fan_out_later(count: int) -> None:
+    for n in range(count):
+        await add.defer_async(n, 1)
+
+
+@app.task
+def again() -> None:
+    again.defer()
+
+
+@app.task
+def too_long() -> None:
+    while True:
+        current_job().check()
+        time.sleep(0.001)
+
+
+@app.task
+async def too_long_later() -> None:
+    await asyncio.sleep(60)
+
+
+mark = ContextVar("mark", default="of the app")
+
+
+@app.task
+def say_mark() -> str:
+    found = mark.get()
+    mark.set("of another job")
+    return found
+
+
+@app.task
+def report() -> None:
+    current_job().progress(0.5, "half")
+    current_job().progress(1)
+
+
+@app.task
+def interrupt() -> None:
+    raise KeyboardInterrupt
