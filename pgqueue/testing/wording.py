@@ -4,14 +4,13 @@ A worker says them through psycopg alone, which writes numbers, ids and lists in
 """
 
 import re
-from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any, TypeVar
 
 from pgqueue.db.doors.text import as_text
 from pgqueue.queries import Statement, Steps
-from pgqueue.queries.statement import array
+from pgqueue.queries.statement import array, texts
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -21,31 +20,30 @@ TYPES = {
     "worker": "uuid", "id": "uuid", "token": "bigint", "limit": "bigint", "most_bytes": "bigint", "lease_s": "float8",
     "lock_key": "integer", "pid": "integer", "concurrency": "integer",
 }  # fmt: skip
-_PLACE_OF_VALUE = re.compile(r"%\((\w+)\)s(::text\[\])?(::)?")
+_PLACE_OF_VALUE = re.compile(r"%\((\w+)\)s(::text\[\]|::)?")
 
 
 @lru_cache(64)
-def _cast(sql: str) -> tuple[str, frozenset[str]]:
-    """The text with a cast at each place that needs one, and the places that stay lists."""
-    lists = frozenset(found[1] for found in _PLACE_OF_VALUE.finditer(sql) if found[2])
+def _cast(sql: str) -> str:
+    """The text with a cast at each place that needs one; a list of text is a text first."""
 
     def place(found: re.Match[str]) -> str:
-        name, is_list, is_cast = found.groups()
-        kind = TYPES.get(name)
-        return found[0] if is_list or is_cast or kind is None else f"%({name})s::{kind}"
+        name, cast = found.groups()
+        if cast == "::text[]":
+            return f"%({name})s::text::text[]"
+        return found[0] if cast or name not in TYPES else f"%({name})s::{TYPES[name]}"
 
-    return _PLACE_OF_VALUE.sub(place, sql), lists
+    return _PLACE_OF_VALUE.sub(place, sql)
 
 
 def worded(statement: Statement[R]) -> Statement[R]:
-    """The same statement."""
-    sql, lists = _cast(statement.sql)
-    return replace(statement, sql=sql, params=dict(_values(statement.params, lists)))
+    """The same statement, with lists as PostgreSQL writes them."""
+    params = {name: _list(value) if isinstance(value, list) else value for name, value in statement.params.items()}
+    return replace(statement, sql=_cast(statement.sql), params=params)
 
 
-def _values(params: Mapping[str, Any], lists: frozenset[str]) -> Any:
-    for name, value in params.items():
-        yield name, array(as_text(value)) if isinstance(value, list | tuple) and name not in lists else value
+def _list(values: list[Any]) -> str:
+    return array("NULL" if value is None else texts([as_text(value)])[1:-1] for value in values)
 
 
 def in_text(steps: Steps[T]) -> Steps[T]:

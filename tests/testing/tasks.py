@@ -3,11 +3,12 @@
 import asyncio
 import time
 from contextvars import ContextVar
+from typing import Any
 
 from pgqueue import App, Cancel, Snooze, current_job
 
 app = App()
-ran: list[object] = []
+bound: Any = None  # the connection of a test
 
 
 @app.task(max_attempts=3)
@@ -88,3 +89,8 @@ def report() -> None:
 @app.task
 def interrupt() -> None:
     raise KeyboardInterrupt
+
+
+@app.task
+def break_transaction() -> None:
+    bound.execute("select from not_there")
