@@ -28,6 +28,7 @@ from pgqueue.db.doors.psycopg import (
     would_begin,
 )
 from pgqueue.db.dsn import CONNECT_TIMEOUT_S, conninfo, describe
+from pgqueue.db.dsn import CONNECT_TIMEOUT_S, describe, with_database
 from pgqueue.db.meaning import (
     as_psycopg,
     explain,
@@ -99,5 +100,6 @@ __all__ = [
     "sever",
     "wait_for_bell",
     "wire",
+    "with_database",
     "would_begin",
 ]

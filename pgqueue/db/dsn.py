@@ -46,6 +46,11 @@ def describe(dsn: str) -> str:
     return f"{user}{where}{port}/{parts.get('dbname') or parts.get('user') or ''}"
 
 
+def with_database(dsn: str, name: str) -> str:
+    """The same server, another database."""
+    return make_conninfo(dsn, dbname=name)
+
+
 def connection_settings(dsn: str, *, timeout_s: float, name: str, private: bool = True) -> dict[str, Any]:
     """Our connection settings, each but the encoding only where the DSN does not say otherwise."""
     try:

@@ -1,8 +1,16 @@
-"""What the testing kit says: about its databases, and about time."""
+"""What the testing kit says: about its databases, about time, and about what was deferred."""
 
 from datetime import datetime
+from typing import NamedTuple
 
-from pgqueue.queries.statement import Statement, Texts
+from pgqueue.queries.statement import LOCK_CLASS, Row, Statement, Texts
+
+
+class FoundDatabase(NamedTuple):
+    """A database of tests; free: its process is gone, and the name is locked for us now."""
+
+    name: str
+    is_free: bool
 
 
 class KitQueries(Texts):
@@ -10,3 +18,27 @@ class KitQueries(Texts):
 
     def now(self) -> Statement[datetime]:
         return Statement(self.text("testing/now"), row=lambda row: datetime.fromisoformat(row[0]))
+
+    def clean(self) -> Statement[Row]:
+        return self._say("testing/clean")
+
+    def databases(self, *, prefix: str) -> Statement[FoundDatabase]:
+        return self._say("testing/databases", FoundDatabase, prefix=prefix, lock_class=LOCK_CLASS)
+
+    def lock_name(self, name: str) -> Statement[Row]:
+        return self._say("testing/lock_name", name=name, lock_class=LOCK_CLASS)
+
+    def unlock_name(self, name: str) -> Statement[Row]:
+        return self._say("testing/unlock_name", name=name, lock_class=LOCK_CLASS)
+
+    def is_there(self, name: str) -> Statement[bool]:
+        return self._values("testing/is_there", name=name)
+
+    def create_database(self, name: str, *, template: str) -> Statement[Row]:
+        return Statement(self.text("testing/create_database", name=name, template=template))
+
+    def rename_database(self, name: str, *, template: str) -> Statement[Row]:
+        return Statement(self.text("testing/rename_database", name=name, template=template))
+
+    def drop_database(self, name: str) -> Statement[Row]:
+        return Statement(self.text("testing/drop_database", name=name))

@@ -18,9 +18,8 @@ def subject(app: App | None = None) -> App:
 
 @contextmanager
 def under_test(app: App, dsn: str) -> Iterator[App]:
-    """Within the block this App is the subject, and its database is another one, whatever its own settings say."""
-    database = app._database
-    with database.elsewhere(dsn):
+    """Within the block this App is the subject, and its database is this one, whatever its own settings say."""
+    with app._database.elsewhere(dsn):
         _under_test.append(app)
         try:
             yield app

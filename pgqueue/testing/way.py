@@ -11,6 +11,7 @@ from pgqueue.job import Outcome
 from pgqueue.queries import Steps
 from pgqueue.task import AnyTask
 from pgqueue.testing.bridge import AsyncBridge, Call, call_here
+from pgqueue.testing.kept import kept
 from pgqueue.testing.loop import execute_in_time, execute_sync, job_loop
 from pgqueue.testing.witness import Witness
 from pgqueue.worker.child.contexts import Contexts
@@ -25,9 +26,9 @@ contexts = Contexts()
 class OwnWay:
     """As a worker: each statement commits by itself, and an atomic task has a connection of its own."""
 
-    def __init__(self, app: App, conn: db.Connection, *, name: str) -> None:
+    def __init__(self, app: App, *, name: str) -> None:
         self._app = app
-        self._conn = conn
+        self._conn = kept(app)
         self._name = name
         self._atomic: db.Connection | None = None
 
@@ -52,7 +53,6 @@ class OwnWay:
         return await db.connect_async(self._app.dsn, name=self._name, private=False)
 
     def close(self) -> None:
-        self._conn.close()
         if self._atomic is not None:
             self._atomic.close()
 
@@ -156,7 +156,7 @@ def way_of(app: App, conn: Any, *, name: str) -> Iterator[OwnWay | LentWay]:
     given = conn if conn is not None else app._database.using.get()
     if given is None:
         with app._database.explained():
-            way = OwnWay(app, db.connect(app.dsn, name=name), name=name)
+            way = OwnWay(app, name=name)
             try:
                 yield way
             finally:

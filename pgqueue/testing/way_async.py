@@ -13,6 +13,7 @@ from pgqueue.job import Outcome
 from pgqueue.queries import Steps
 from pgqueue.task import AnyTask
 from pgqueue.testing.bridge import SyncBridge
+from pgqueue.testing.kept import kept
 from pgqueue.testing.loop import execute_in_time, execute_sync
 from pgqueue.testing.way import contexts, psycopg_of
 from pgqueue.testing.witness import Witness
@@ -22,15 +23,14 @@ T = TypeVar("T")
 
 
 class OwnAsyncWay:
-    """As OwnWay."""
+    """As OwnWay, and on the same connection: a thread waits for it, as no loop outlives its test."""
 
-    def __init__(self, app: App, conn: db.AsyncConnection, *, name: str) -> None:
+    def __init__(self, app: App, *, name: str) -> None:
         self._app = app
-        self._conn = conn
         self._name = name
 
     async def run(self, steps: Steps[T]) -> T:
-        return await db.run_async(self._conn, steps)
+        return await asyncio.to_thread(lambda: db.run(kept(self._app), steps))
 
     async def check(self, task: AnyTask) -> None:
         """Every task can run here."""
@@ -140,8 +140,7 @@ async def way_of_async(app: App, conn: Any, *, name: str) -> AsyncIterator[OwnAs
     given = conn if conn is not None else app._database.using.get()
     if given is None:
         with app._database.explained():
-            async with await db.connect_async(await asyncio.to_thread(lambda: app.dsn), name=name) as own:
-                yield OwnAsyncWay(app, own, name=name)
+            yield OwnAsyncWay(app, name=name)
         return
     if not db.is_async(db.adapt(given)):
         raise ConfigError("this is a sync connection: use drain(), run(), or give an async one")

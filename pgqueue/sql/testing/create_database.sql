@@ -1,0 +1,2 @@
+-- Make a database for tests.
+create database "{name}" template "{template}"

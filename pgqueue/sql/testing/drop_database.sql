@@ -1,0 +1,2 @@
+-- Remove the database of a test together with its sessions.
+drop database if exists "{name}" with (force)
