@@ -27,8 +27,7 @@ from pgqueue.db.doors.psycopg import (
     prepares,
     would_begin,
 )
-from pgqueue.db.dsn import CONNECT_TIMEOUT_S, conninfo, describe
-from pgqueue.db.dsn import CONNECT_TIMEOUT_S, describe, with_database
+from pgqueue.db.dsn import CONNECT_TIMEOUT_S, conninfo, describe, with_database
 from pgqueue.db.meaning import (
     as_psycopg,
     explain,

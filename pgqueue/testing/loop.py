@@ -53,6 +53,7 @@ def refuse_inside_a_loop(instead: str) -> None:
 async def execute_in_time(attempt: Witness, connection: Callable[[], Any]) -> Outcome:
     """Run an async job in the asyncio task that calls, which is cancelled when the job's timeout is over, as in a worker."""
     running = asyncio.current_task()
+    inside = attempt.execute_inside_async if attempt.task.middleware else attempt.execute_async
 
     def interrupt() -> None:
         assert running is not None
@@ -60,18 +61,19 @@ async def execute_in_time(attempt: Witness, connection: Callable[[], Any]) -> Ou
         running.cancel()
 
     if attempt.timeout_s is None:
-        return await attempt.execute_async(connection)
+        return await inside(connection)
     alarm = asyncio.get_running_loop().call_later(attempt.timeout_s, interrupt)
     try:
-        return await attempt.execute_async(connection)
+        return await inside(connection)
     finally:
         alarm.cancel()
 
 
 def execute_sync(attempt: Witness, connection: Callable[[], Any]) -> Outcome:
     """Run a sync job in this thread. Past its timeout it ends at its next safe point; nothing kills it, as a worker would."""
+    inside = attempt.execute_inside if attempt.task.middleware else attempt.execute
     if attempt.timeout_s is None:
-        return attempt.execute(connection)
+        return inside(connection)
 
     def interrupt() -> None:
         attempt.current.time_over = True
@@ -80,6 +82,6 @@ def execute_sync(attempt: Witness, connection: Callable[[], Any]) -> Outcome:
     alarm.daemon = True
     alarm.start()
     try:
-        return attempt.execute(connection)
+        return inside(connection)
     finally:
         alarm.cancel()

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from pgqueue import db
 from pgqueue.app import App
@@ -111,7 +111,7 @@ class LentWay:
         return job_loop.run(self._executed_async(attempt, call_here), context=contexts.fresh())
 
     async def _executed_async(self, attempt: Witness, call: Call) -> Outcome:
-        with self._app.using(cast("Any", AsyncBridge(self._conn, call))):
+        with self._app._database.using.block(AsyncBridge(self._conn, call)):
             return await execute_in_time(attempt, _no_connection)
 
     def close(self) -> None:
@@ -150,10 +150,18 @@ def psycopg_of(task: AnyTask, driver: Any) -> Any:
     return driver
 
 
+def given_to(app: App, conn: Any) -> Any:
+    """The connection that a `defer` would take here: the one given, that of using(), or a framework's open transaction."""
+    database = app._database
+    if conn is None and (conn := database.using.get()) is None and database._framework is not None:
+        return database._framework.transaction()
+    return conn
+
+
 @contextmanager
 def way_of(app: App, conn: Any, *, name: str) -> Iterator[OwnWay | LentWay]:
     """conn: the test's, or None. Raises ConfigError for what is no sync connection."""
-    given = conn if conn is not None else app._database.using.get()
+    given = given_to(app, conn)
     if given is None:
         with app._database.explained():
             way = OwnWay(app, name=name)

@@ -4,7 +4,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, nullcontext
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from pgqueue import db
 from pgqueue.app import App
@@ -109,7 +109,7 @@ class LentAsyncWay:
         return nullcontext(await self._driver())
 
     def _executed_sync(self, attempt: Witness, bridge: SyncBridge) -> Outcome:
-        with self._app.using(cast("Any", bridge)):
+        with self._app._database.using.block(bridge):
             return execute_sync(attempt, _no_connection)
 
 
@@ -137,7 +137,7 @@ async def in_a_thread(work: Callable[[], T]) -> T:
 @asynccontextmanager
 async def way_of_async(app: App, conn: Any, *, name: str) -> AsyncIterator[OwnAsyncWay | LentAsyncWay]:
     """conn: the test's, or None. Raises ConfigError for what is no async connection."""
-    given = conn if conn is not None else app._database.using.get()
+    given = conn if conn is not None else app._database.using.get()  # a framework's transaction is a sync one
     if given is None:
         with app._database.explained():
             yield OwnAsyncWay(app, name=name)

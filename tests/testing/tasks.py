@@ -2,10 +2,11 @@
 
 import asyncio
 import time
+from collections.abc import Generator
 from contextvars import ContextVar
 from typing import Any
 
-from pgqueue import App, Cancel, Snooze, current_job
+from pgqueue import App, Cancel, CurrentJob, Outcome, Snooze, current_job
 
 app = App()
 bound: Any = None  # the connection of a test
@@ -94,3 +95,22 @@ def interrupt() -> None:
 @app.task
 def break_transaction() -> None:
     bound.execute("select from not_there")
+
+
+heard: list[str] = []
+
+
+def listen(job: CurrentJob) -> Generator[None, Outcome, None]:
+    heard.append(f"before {job.args}")
+    outcome = yield
+    heard.append(f"after {outcome.verdict}")
+
+
+@app.task(middleware=[listen])
+def overheard(a: int) -> int:
+    return a
+
+
+@app.task(middleware=[listen])
+async def overheard_later(a: int) -> int:
+    return a

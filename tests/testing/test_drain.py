@@ -174,3 +174,11 @@ def test_ctrl_c_is_no_end_of_a_job(app: App) -> None:
     tasks.interrupt.defer()
     with pytest.raises(KeyboardInterrupt):
         drain(app=app, raises=False)
+
+
+def test_middleware_is_around_each_job(app: App) -> None:
+    tasks.heard.clear()
+    tasks.overheard.defer(1)
+    tasks.overheard_later.defer(2)
+    assert [ran.result for ran in drain(app=app)] == [1, 2]
+    assert tasks.heard == ["before [1]", "after succeeded", "before [2]", "after succeeded"]
