@@ -250,7 +250,7 @@ class AppConnections:
     def _lent(self, conn: Any) -> Iterator[tuple[Any, Notify]]:
         """A caller's connection of another library than psycopg."""
         with self._explained_foreign(conn):
-            yield self._fitting(conn), self._ring(conn)
+            yield conn if conn.counted else self._fitting(conn), self._ring(conn)
 
     @contextlib.asynccontextmanager
     async def door_async(

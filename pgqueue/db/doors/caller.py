@@ -15,6 +15,9 @@ class Caller(Protocol):
     """
 
     is_async: ClassVar[bool] = False
+    counted: ClassVar[bool] = False
+    """Whether its users count their queries in tests: then a defer is one and no more, and whether the schema fits is left to
+    the framework's migrations and checks."""
 
     def execute(self, statement: Statement[R]) -> list[R]:
         """Run one statement; raises what the library raises."""

@@ -31,6 +31,7 @@ class DjangoCaller:
     """One of them. Django's own cursor opens the connection, begins the transaction and counts the query."""
 
     is_async: ClassVar[bool] = False
+    counted: ClassVar[bool] = True
 
     def __init__(self, conn: Any) -> None:
         self._conn = conn

@@ -31,6 +31,7 @@ class Psycopg2Caller:
     """One of them. It tells nobody of its tpc_begin(), after which no bell may ring: there an App(notify="never") is needed."""
 
     is_async: ClassVar[bool] = False
+    counted: ClassVar[bool] = False
 
     def __init__(self, conn: Any) -> None:
         self._conn = conn

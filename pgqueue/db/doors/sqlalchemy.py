@@ -57,6 +57,7 @@ class SqlalchemyCaller:
     """A Session or a Connection."""
 
     is_async: ClassVar[bool] = False
+    counted: ClassVar[bool] = False
 
     def __init__(self, given: Session | Connection) -> None:
         self._given = given
