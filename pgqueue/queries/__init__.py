@@ -5,6 +5,7 @@ One class for each folder of sql/, and for that of the doctor; Queries is all of
 
 from pgqueue.queries.bench import BenchQueries
 from pgqueue.queries.client import ClientQueries
+from pgqueue.queries.django import DjangoQueries
 from pgqueue.queries.doctor import DoctorQueries
 from pgqueue.queries.lease import LeaseQueries
 from pgqueue.queries.ops import OpsQueries
@@ -13,7 +14,9 @@ from pgqueue.queries.statement import LOCK_CLASS, Row, Rows, Statement, Steps, a
 from pgqueue.queries.worker import CLAIM_BYTES, WorkerQueries
 
 
-class Queries(ClientQueries, WorkerQueries, LeaseQueries, OpsQueries, DoctorQueries, SchemaQueries, BenchQueries):
+class Queries(
+    ClientQueries, WorkerQueries, LeaseQueries, OpsQueries, DoctorQueries, SchemaQueries, BenchQueries, DjangoQueries
+):
     """All statements for one schema."""
 
 

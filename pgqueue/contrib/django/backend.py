@@ -1,0 +1,95 @@
+"""Django's Tasks on pgqueue: TASKS = {"default": {"BACKEND": "pgqueue.contrib.django.Backend"}}."""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from django.core.checks import CheckMessage
+from django.utils import timezone
+
+import pgqueue
+from pgqueue.client.options import Options
+from pgqueue.contrib.django.api import (
+    BaseTaskBackend,
+    Task,
+    TaskResult,
+    TaskResultDoesNotExist,
+    TaskResultStatus,
+    normalize_json,
+    task_enqueued,
+)
+from pgqueue.contrib.django.known import DjangoTask, know, known
+from pgqueue.contrib.django.project import PROJECT
+from pgqueue.contrib.django.results import result_of
+from pgqueue.job import ID
+
+
+class Backend(BaseTaskBackend):
+    """Jobs of Django's Tasks. `enqueue` is one INSERT in the transaction of its caller, on the database of PGQUEUE or of
+    OPTIONS["DATABASE"]: the job exists exactly if that commits.
+    """
+
+    task_class = DjangoTask
+    supports_defer = True
+    supports_async_task = True
+    supports_get_result = True
+    supports_priority = True
+
+    @property
+    def database(self) -> str:
+        """Which of DATABASES holds the jobs: that of OPTIONS, of PGQUEUE, or the default. Raises ConfigError."""
+        return PROJECT.said.alias
+
+    @property
+    def connection(self) -> Any:
+        """This thread's connection to it."""
+        return PROJECT.connection
+
+    def validate_task(self, task: Task) -> None:
+        """As Django's own; a task that is valid is known to the workers of this process from now on."""
+        super().validate_task(task)
+        know(task)
+
+    def enqueue(self, task: Task, args: Iterable[Any], kwargs: Mapping[str, Any]) -> TaskResult:  # type: ignore[override]
+        """Insert a job. Raises TypeError for a call that the function would refuse or that is not JSON, and
+        pgqueue.InvalidArguments for what cannot be stored, all before anything is written.
+        """
+        self.validate_task(task)
+        native = know(task)
+        plain_args, plain_kwargs = normalize_json(list(args)), normalize_json(dict(kwargs))
+        call = native.encode(tuple(plain_args), plain_kwargs)
+        job = pgqueue.app.insert(native.name, call, options=self._options(task).over(native.defaults))
+        result: TaskResult = TaskResult(
+            task=task, id=job.id, status=TaskResultStatus.READY, enqueued_at=timezone.now(), started_at=None, finished_at=None,
+            last_attempted_at=None, args=plain_args, kwargs=plain_kwargs, backend=self.alias, errors=[], worker_ids=[],
+        )  # fmt: skip
+        task_enqueued.send_robust(type(self), task_result=result)
+        return result
+
+    def _options(self, task: Task) -> Options:
+        return Options.make(
+            task.module_path, conn=self.connection, queue=task.queue_name, priority=task.priority, at=_aware(task.run_after),
+            max_attempts=getattr(task, "max_attempts", None), timeout=getattr(task, "timeout", None),
+        )  # fmt: skip
+
+    def get_result(self, result_id: str) -> TaskResult:
+        """What has become of a job. Raises TaskResultDoesNotExist, also for a job that is not of a Django task."""
+        job_id = str(result_id)
+        if not ID.fullmatch(job_id):
+            raise TaskResultDoesNotExist(result_id)
+        look = pgqueue.app.queries.task_result(job_id)
+        with pgqueue.app.using(self.connection):
+            rows = pgqueue.app.run(look) or pgqueue.app.run(look)  # twice: see retention.py
+        task = known(rows[0].task) if rows else None
+        if task is None:
+            raise TaskResultDoesNotExist(result_id)
+        return result_of(rows[0], task=task, job_id=job_id.lower(), backend=self.alias)
+
+    def check(self, **kwargs: Any) -> list[CheckMessage]:
+        """What is wrong with the settings of this backend."""
+        return []
+
+
+def _aware(moment: datetime | None) -> datetime | None:
+    """Without USE_TZ Django's times are those of TIME_ZONE."""
+    return timezone.make_aware(moment) if moment is not None and timezone.is_naive(moment) else moment

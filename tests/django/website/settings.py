@@ -1,0 +1,54 @@
+"""Settings of the project that the tests of Django's Tasks and of the admin run in; the environment says where its database is."""
+
+import os
+
+SECRET_KEY = "only for tests"
+USE_TZ = True
+ALLOWED_HOSTS = ["*"]
+ROOT_URLCONF = "tests.django.website.urls"
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.messages",
+    "django.contrib.sessions",
+    "pgqueue.contrib.django",
+    "tests.django.website.shop",
+]
+MIDDLEWARE = [
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+]
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+STATIC_URL = "static/"
+DATABASE = {
+    "ENGINE": "django.db.backends.postgresql",
+    "NAME": os.environ["SITE_DB_NAME"],
+    "USER": os.environ["SITE_DB_USER"],
+    "HOST": os.environ["SITE_DB_HOST"],
+    "PORT": os.environ["SITE_DB_PORT"],
+    "PASSWORD": os.environ.get("SITE_DB_PASSWORD", ""),
+}
+DATABASES = {"default": DATABASE}
+TASKS = {
+    "default": {"BACKEND": "pgqueue.contrib.django.Backend", "QUEUES": ["default", "mail"]},
+    "anywhere": {
+        "BACKEND": "pgqueue.contrib.django.Backend",
+        "QUEUES": [],
+        "OPTIONS": {"DATABASE": "default", "MAX_ATTEMPTS": 2, "TIMEOUT": 30},
+    },
+}

@@ -1,0 +1,1 @@
+"""What Django's own test runner runs."""
