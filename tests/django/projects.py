@@ -31,9 +31,9 @@ def django(dsn: str, *words: str, fails: bool = False, env: Mapping[str, str] = 
     return done.stdout
 
 
-def suite(dsn: str, name: str, *, env: Mapping[str, str] = {}) -> None:
-    """Run a suite of the project by Django's own runner, in a database that this makes."""
-    said = django(dsn, "test", f"tests.django.website.suites.{name}", env=env)
+def suite(dsn: str, *names: str, env: Mapping[str, str] = {}) -> None:
+    """Run suites of the project by Django's own runner, in a database that this makes."""
+    said = django(dsn, "test", *(f"tests.django.website.suites.{name}" for name in names), env=env)
     assert "\nOK" in said and "skipped" not in said and "other session" not in said, said
 
 

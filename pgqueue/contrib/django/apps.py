@@ -1,11 +1,11 @@
 """The app of Django: binds pgqueue's default App to the project's settings and database."""
 
 from django.apps import AppConfig
-from django.core import checks
+from django.conf import settings
 from django.core.signals import setting_changed
 
 import pgqueue
-from pgqueue.contrib.django.checks import check_settings
+from pgqueue.contrib.django.checks import register_checks
 from pgqueue.contrib.django.project import PROJECT
 
 
@@ -20,4 +20,4 @@ class PgQueueConfig(AppConfig):
         """Called by Django once all apps are there; no database is asked."""
         pgqueue.app.bind(PROJECT)
         setting_changed.connect(PROJECT.forget)
-        checks.register(check_settings, checks.Tags.database)
+        register_checks(getattr(settings, "TASKS", {}))

@@ -2,15 +2,17 @@
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
-from django.core.checks import CheckMessage
+from django.core.checks import CheckMessage, Error
 from django.utils import timezone
 
 import pgqueue
 from pgqueue.client.options import Options
 from pgqueue.contrib.django.api import (
     BaseTaskBackend,
+    InvalidTaskBackend,
     Task,
     TaskResult,
     TaskResultDoesNotExist,
@@ -18,7 +20,9 @@ from pgqueue.contrib.django.api import (
     normalize_json,
     task_enqueued,
 )
-from pgqueue.contrib.django.known import DjangoTask, know, known
+from pgqueue.contrib.django.checks import backend_warnings
+from pgqueue.contrib.django.known import DjangoTask, changed_options, know, known
+from pgqueue.contrib.django.options import option_errors, task_options
 from pgqueue.contrib.django.project import PROJECT
 from pgqueue.contrib.django.results import result_of
 from pgqueue.job import ID
@@ -45,18 +49,25 @@ class Backend(BaseTaskBackend):
         """This thread's connection to it."""
         return PROJECT.connection
 
+    @cached_property
+    def errors(self) -> list[Error]:
+        """What is wrong with the settings of this backend."""
+        return list(option_errors(self.alias, self.options, queues=self.queues))
+
     def validate_task(self, task: Task) -> None:
         """As Django's own; a task that is valid is known to the workers of this process from now on."""
         super().validate_task(task)
-        know(task)
+        know(task, **({} if self.errors else task_options(self.options)))
 
     def enqueue(self, task: Task, args: Iterable[Any], kwargs: Mapping[str, Any]) -> TaskResult:  # type: ignore[override]
         """Insert a job. Raises TypeError for a call that the function would refuse or that is not JSON, and
         pgqueue.InvalidArguments for what cannot be stored, all before anything is written.
         """
+        if self.errors:
+            raise InvalidTaskBackend(self.errors[0].msg)
         self.validate_task(task)
-        native = know(task)
-        plain_args, plain_kwargs = normalize_json(list(args)), normalize_json(dict(kwargs))
+        native = pgqueue.app.tasks[task.module_path]
+        plain_args, plain_kwargs = _plain(task, args, kwargs)
         call = native.encode(tuple(plain_args), plain_kwargs)
         job = pgqueue.app.insert(native.name, call, options=self._options(task).over(native.defaults))
         result: TaskResult = TaskResult(
@@ -69,7 +80,7 @@ class Backend(BaseTaskBackend):
     def _options(self, task: Task) -> Options:
         return Options.make(
             task.module_path, conn=self.connection, queue=task.queue_name, priority=task.priority, at=_aware(task.run_after),
-            max_attempts=getattr(task, "max_attempts", None), timeout=getattr(task, "timeout", None),
+            **changed_options(task),
         )  # fmt: skip
 
     def get_result(self, result_id: str) -> TaskResult:
@@ -86,8 +97,25 @@ class Backend(BaseTaskBackend):
         return result_of(rows[0], task=task, job_id=job_id.lower(), backend=self.alias)
 
     def check(self, **kwargs: Any) -> list[CheckMessage]:
-        """What is wrong with the settings of this backend."""
-        return []
+        """What `manage.py check` says: see checks.py and options.py."""
+        return [*self.errors] or [*backend_warnings(self.alias)]
+
+
+def _plain(task: Task, args: Iterable[Any], kwargs: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+    """The call in JSON's own types, by Django's rules."""
+    return (
+        [_one(task, f"argument {place}", value) for place, value in enumerate(args, 1)],
+        {name: _one(task, f"argument '{name}'", value) for name, value in kwargs.items()},
+    )
+
+
+def _one(task: Task, which: str, value: Any) -> Any:
+    try:
+        return normalize_json(value)
+    except (TypeError, ValueError) as error:
+        raise type(error)(
+            f"{task.module_path}: {which} is not JSON ({error}): pass text or an id in its place"
+        ) from None
 
 
 def _aware(moment: datetime | None) -> datetime | None:

@@ -30,17 +30,17 @@ class DjangoTask(Task):
         self, *, max_attempts: int | None = None, timeout: float | timedelta | None = None, **changes: Any
     ) -> "DjangoTask":
         """The same task with other options for what is enqueued by it."""
-        given = {"max_attempts": max_attempts, "timeout": timeout}
-        own = {name: value for name, value in given.items() if value is not None}
         changed: Any = Task.using(self, **changes)  # no super(): slots=True has made another class of this one
-        made: DjangoTask = replace(changed, **own) if own else changed
+        given = {"max_attempts": max_attempts, "timeout": timeout}
+        own: Any = {name: value for name, value in given.items() if value is not None}
+        made: DjangoTask = replace(changed, **own)
         return made
 
 
 def know(task: Task, **options: Any) -> AnyTask:
     """The task of pgqueue's default App that workers run for this one. Of the copies that `using` makes the first counts.
 
-    options: max_attempts and timeout. Raises ConfigError for what cannot work.
+    options: max_attempts and timeout, where the task says nothing. Raises ConfigError for what cannot work.
     """
     name = task.module_path
     first = _known.get(name)
@@ -51,11 +51,23 @@ def know(task: Task, **options: Any) -> AnyTask:
             queue=task.queue_name,
             priority=task.priority,
             middleware=[around(task, is_async=is_async)],
-            **options,
+            **(options | own_options(task)),
         )
         decorate(_body(task, is_async=is_async))
         _known[name] = task
     return pgqueue.app.tasks[name]
+
+
+def own_options(task: Task) -> dict[str, Any]:
+    """What a task says of those options itself; it need not be of our class, if `using` has brought it to this backend."""
+    given = {name: getattr(task, name, None) for name in ("max_attempts", "timeout")}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def changed_options(task: Task) -> dict[str, Any]:
+    """Where it says something else than the first of its name: a deploy changes all others for jobs that are queued already."""
+    first = own_options(_known[task.module_path])
+    return {name: value for name, value in own_options(task).items() if value != first.get(name)}
 
 
 def known(name: str) -> Task | None:

@@ -71,7 +71,8 @@ def class_path(cause: str, error: str, traceback: str) -> str:
     name = error.split(":", 1)[0]
     for line in (error.split("\n", 1)[0][:SHOWN], name):
         end = "(?=:|$)" if line == name else ""
-        found = re.findall(rf"^[ |+-]*((?:\w+\.)+){re.escape(line)}{end}", traceback, re.M)
+        # Below a line of a frame, as notes that somebody has added are not.
+        found = re.findall(rf"^[ |]*  .*\n[ |]*((?:\w+\.)+){re.escape(line)}{end}", traceback, re.M)
         if found:
             return f"{found[-1]}{name}"
     for home in (builtins, errors, retry):

@@ -1,6 +1,8 @@
 """Settings of the project that the tests of Django's Tasks and of the admin run in; the environment says where its database is."""
 
+import json
 import os
+from typing import Any
 
 SECRET_KEY = "only for tests"
 USE_TZ = True
@@ -35,7 +37,7 @@ TEMPLATES = [
     }
 ]
 STATIC_URL = "static/"
-DATABASE = {
+DATABASE: dict[str, Any] = {
     "ENGINE": "django.db.backends.postgresql",
     "NAME": os.environ["SITE_DB_NAME"],
     "USER": os.environ["SITE_DB_USER"],
@@ -43,8 +45,12 @@ DATABASE = {
     "PORT": os.environ["SITE_DB_PORT"],
     "PASSWORD": os.environ.get("SITE_DB_PASSWORD", ""),
 }
+if os.environ.get("SITE_BINDING") == "server":
+    DATABASE["OPTIONS"] = {"server_side_binding": True}
+if "SITE_CONN_MAX_AGE" in os.environ:
+    DATABASE["CONN_MAX_AGE"] = None  # as long as the process lives
 DATABASES = {"default": DATABASE}
-TASKS = {
+TASKS = json.loads(os.environ.get("SITE_TASKS", "null")) or {
     "default": {"BACKEND": "pgqueue.contrib.django.Backend", "QUEUES": ["default", "mail"]},
     "anywhere": {
         "BACKEND": "pgqueue.contrib.django.Backend",

@@ -59,15 +59,33 @@ async def context_of(context: Any) -> list[Any]:
 def fails(how: str) -> None:
     if how == "validation":
         raise ValidationError("not valid")
-    if how == "nested":
+    if how == "effect":
         try:
             raise KeyError("the cause")
         except KeyError as error:
-            raise SoldOut.Forever from error
+            raise SoldOut("all gone") from error
     if how == "builtin":
         raise ValueError
     if how == "cancel":
         raise pgqueue.Cancel("not needed any longer")
+
+
+@task
+def session() -> int:
+    with connection.cursor() as cursor:
+        cursor.execute("select pg_backend_pid()")
+        return int(cursor.fetchone()[0])
+
+
+seen: list[int] = []
+
+
+@task
+def again_later() -> int:
+    seen.append(1)
+    if len(seen) == 1:
+        raise pgqueue.Snooze(0)
+    return len(seen)
 
 
 @task
