@@ -6,7 +6,6 @@ from contextlib import AbstractContextManager, asynccontextmanager, contextmanag
 from typing import Any, ClassVar, TypeVar
 
 from pgqueue import db
-from pgqueue.config import Notify
 from pgqueue.db.doors.caller import Adapted
 from pgqueue.queries import Statement
 
@@ -43,8 +42,9 @@ class AsyncBridge(Adapted):
             raise
         await self._call(block.__exit__, None, None, None)
 
-    def ring(self) -> Notify:
-        return "always"
+    def said(self, setting: str) -> str | None:
+        """As the connection has heard; psycopg's own, which does without a Caller, is not asked."""
+        return None if (said := getattr(self._conn, "said", None)) is None else said(setting)
 
     async def driver(self) -> Any:
         raise NotImplementedError("an async atomic task never comes here: see way.py")
@@ -54,6 +54,7 @@ class SyncBridge(Adapted):
     """An async connection for a thread next to its event loop, which must be free meanwhile."""
 
     is_async: ClassVar[bool] = False
+    counted: ClassVar[bool] = False
 
     def __init__(self, conn: Any, loop: asyncio.AbstractEventLoop) -> None:
         self._conn = conn
@@ -77,8 +78,8 @@ class SyncBridge(Adapted):
             raise
         self._wait(block.__aexit__(None, None, None))
 
-    def ring(self) -> Notify:
-        return "always"
+    def said(self, setting: str) -> str | None:
+        return None if (said := getattr(self._conn, "said", None)) is None else said(setting)
 
     def driver(self) -> Any:
         raise NotImplementedError("a sync atomic task never comes here: see way.py")

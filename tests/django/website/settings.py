@@ -40,6 +40,7 @@ STATIC_URL = "static/"
 DATABASE: dict[str, Any] = {
     "ENGINE": "django.db.backends.postgresql",
     "NAME": os.environ["SITE_DB_NAME"],
+    "TEST": {"NAME": f"pgqueue_site_{os.getpid()}"},  # of no other run on the same server
     "USER": os.environ["SITE_DB_USER"],
     "HOST": os.environ["SITE_DB_HOST"],
     "PORT": os.environ["SITE_DB_PORT"],
