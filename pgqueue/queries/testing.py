@@ -13,6 +13,32 @@ class FoundDatabase(NamedTuple):
     is_free: bool
 
 
+class DeferredRow(NamedTuple):
+    """A job as it was put in. delay_s, expires_s: seconds from then."""
+
+    id: str
+    task: str
+    args: str
+    kwargs: str
+    queue: str
+    priority: int
+    run_at: str
+    delay_s: float | None
+    unique_key: str | None
+    max_attempts: int | None
+    timeout_s: float | None
+    expires_s: float | None
+    headers: str | None
+
+
+class MadeDue(NamedTuple):
+    """Where the next claim finds a job."""
+
+    queue: str
+    priority: int
+    seq: int
+
+
 class KitQueries(Texts):
     """The files of sql/testing. Not among Queries, so that a program that tests nothing does not read this."""
 
@@ -42,3 +68,12 @@ class KitQueries(Texts):
 
     def drop_database(self, name: str) -> Statement[Row]:
         return Statement(self.text("testing/drop_database", name=name))
+
+    def deferred(self) -> Statement[DeferredRow]:
+        return self._say("testing/deferred", DeferredRow)
+
+    def make_due(self, job_id: str) -> Statement[MadeDue]:
+        return self._say("testing/make_due", MadeDue, id=job_id)
+
+    def advance(self, seconds: float) -> Statement[Row]:
+        return self._say("testing/advance", seconds=seconds)

@@ -3,7 +3,26 @@
 `pgqueue guide testing` shows it. The fixtures of pytest are in the module `pgqueue_pytest`; nothing here needs pytest.
 """
 
+from pgqueue.testing.assertions import assert_deferred, assert_not_deferred, deferred
+from pgqueue.testing.call import Deferred
+from pgqueue.testing.capture import Captured, captured
+from pgqueue.testing.clock import Clock
 from pgqueue.testing.draining import drain, drain_async
 from pgqueue.testing.ran import Drained, Ran
+from pgqueue.testing.running import run, run_async
 
-__all__ = ["Drained", "Ran", "drain", "drain_async"]
+__all__ = [
+    "Captured",
+    "Clock",
+    "Deferred",
+    "Drained",
+    "Ran",
+    "assert_deferred",
+    "assert_not_deferred",
+    "captured",
+    "deferred",
+    "drain",
+    "drain_async",
+    "run",
+    "run_async",
+]

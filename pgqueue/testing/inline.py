@@ -31,7 +31,7 @@ class Inline:
     def __init__(self, app: App, *, queues: Sequence[str] | None = None) -> None:
         self._app = app
         self._queries = app.queries
-        self._clock = KitQueries(app.config)
+        self._kit = KitQueries(app.config)
         self._queues = None if queues is None else list(queues)
         self.worker = str(uuid.uuid4())
         self.name = f"drain@{os.getpid()}"
@@ -70,10 +70,25 @@ class Inline:
                 return jobs[0], _expired(jobs[0])
             yield from self._refuse(jobs[0])
 
+    def take_this(self, job_id: str) -> Steps[tuple[Claimed, Outcome | None] | None]:
+        """This job, due or not. None: it cannot be claimed."""
+        places = yield from ask(self._kit.make_due(job_id))
+        if not places:
+            return None
+        (queue, priority, seq), strangers = places[0], sorted(self.unknown)
+        cursors = [(queue, priority, seq - 1)]
+        jobs = yield from ask(self._queries.claim(worker=self.worker, cursors=cursors, unknown=strangers, limit=1))
+        if not jobs:
+            return None
+        if jobs[0].task in self._app.tasks:
+            return jobs[0], _expired(jobs[0])
+        yield from self._refuse(jobs[0])
+        return None
+
     def _promote(self) -> Steps[None]:
         """By the clock and not by now(), which does not move within a transaction."""
         while True:
-            (now,) = yield from ask(self._clock.now())
+            (now,) = yield from ask(self._kit.now())
             (due,) = yield from ask(self._queries.promote(worker=self.worker, now=now))
             if not due.promoted:
                 return

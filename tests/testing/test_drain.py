@@ -1,7 +1,7 @@
 """drain() leaves what a worker leaves, and tells what ran."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import psycopg
@@ -12,14 +12,6 @@ from pgqueue.job import Verdict
 from pgqueue.testing import drain, drain_async
 from tests.conftest import Worker
 from tests.testing import tasks
-
-
-@pytest.fixture
-def app(dsn: str, conn: psycopg.Connection) -> Iterator[App]:
-    conn.execute("drop table if exists written")
-    conn.execute("create table written (text text)")
-    with tasks.app._database.elsewhere(dsn):
-        yield tasks.app
 
 
 def written(conn: psycopg.Connection) -> list[str]:

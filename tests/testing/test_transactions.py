@@ -15,14 +15,6 @@ from tests.doors.callers import ASYNC, SYNC, Caller
 from tests.testing import tasks
 
 
-@pytest.fixture
-def app(dsn: str, conn: psycopg.Connection) -> Iterator[App]:
-    conn.execute("drop table if exists written")
-    conn.execute("create table written (text text)")
-    with tasks.app._database.elsewhere(dsn):
-        yield tasks.app
-
-
 def rows(conn: psycopg.Connection) -> int:
     counted: int = one_value(conn, "select (select count(*) from pgqueue.jobs) + (select count(*) from pgqueue.worker)")
     return counted

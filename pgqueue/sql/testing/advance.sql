@@ -1,0 +1,22 @@
+-- Let time pass for all jobs: each of their times is that much further back. Workers' leases and the audit stay where they are.
+with passed as (select %(seconds)s * interval '1 second' as span),
+jobs as (
+  update {schema}.job
+  set
+    run_at = run_at - span, created_at = created_at - span, started_at = started_at - span,
+    expires_at = expires_at - span, cancel_requested_at = cancel_requested_at - span, handed_back_at = handed_back_at - span
+  from passed
+),
+ended as (
+  update {schema}.history
+  set
+    finished_at = finished_at - span, run_at = run_at - span, created_at = created_at - span, started_at = started_at - span,
+    expires_at = expires_at - span
+  from passed
+),
+failed as (
+  update {schema}.attempt
+  set failed_at = failed_at - span, started_at = started_at - span
+  from passed
+)
+select

@@ -1,0 +1,43 @@
+"""Time that a test lets pass: the database's clock is the only one, so the jobs' times are moved, not the clock."""
+
+from datetime import timedelta
+from typing import Any
+
+from pgqueue import db
+from pgqueue.app import App
+from pgqueue.client.options import seconds
+from pgqueue.queries import Steps, ask
+from pgqueue.queries.testing import KitQueries
+from pgqueue.testing.subject import subject
+
+
+class Clock:
+    """Moves the times of all jobs in an App's database back, as if time had passed for them. conn: in the test's transaction.
+
+    What is scheduled, to be retried or to expire falls due. What does not move: Python's time, PostgreSQL's now(), times in
+    tables of your own or in arguments, the leases of workers, and jobs that are deferred later.
+    """
+
+    def __init__(self, *, app: App | None = None, conn: Any = None) -> None:
+        self._app = app
+        self._conn = conn
+
+    def advance(self, span: float | timedelta) -> None:
+        """Let this many seconds pass, or a timedelta. Jobs that are due then are queued, and workers hear of them."""
+        app = subject(self._app)
+        passed_s = seconds("span", span)
+        with app._database.explained(), app._database.door(self._conn) as (conn, _):
+            db.run(conn, _advance(app, passed_s))
+
+
+def _advance(app: App, passed_s: float) -> Steps[None]:
+    queries = KitQueries(app.config)
+    yield queries.advance(passed_s)
+    promoted = True
+    while promoted:
+        (now,) = yield from ask(queries.now())
+        (due,) = yield from ask(app.queries.promote(worker=NOBODY, now=now))
+        promoted = due.promoted > 0
+
+
+NOBODY = "00000000-0000-0000-0000-000000000000"  # no worker, so that all of them hear the bell
