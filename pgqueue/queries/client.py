@@ -16,7 +16,7 @@ class InsertedRow(NamedTuple):
     bells: int
 
 
-class Clock(NamedTuple):
+class DueTimes(NamedTuple):
     """The database's clock: when a job is due and expires, as text, whether that is later, and soon enough to ring now."""
 
     run_at: str
@@ -59,9 +59,9 @@ class ClientQueries(Texts):
     def copy(self, rows: Iterable[Sequence[Any]]) -> Statement[Row]:
         return Statement(self.text("client/copy"), copy_rows=rows)
 
-    def clock(self, row: Mapping[str, Any]) -> Statement[Clock]:
+    def clock(self, row: Mapping[str, Any]) -> Statement[DueTimes]:
         return self._say(
-            "client/clock", Clock, **{name: row[name] for name in ("run_at", "delay_s", "expires_at", "expires_s")}
+            "client/clock", DueTimes, **{name: row[name] for name in ("run_at", "delay_s", "expires_at", "expires_s")}
         )
 
     def begin(self) -> Statement[Row]:

@@ -8,6 +8,7 @@ from pgqueue.testing.call import Deferred
 from pgqueue.testing.capture import Captured, captured
 from pgqueue.testing.clock import Clock
 from pgqueue.testing.draining import drain, drain_async
+from pgqueue.testing.eager import eager
 from pgqueue.testing.ran import Drained, Ran
 from pgqueue.testing.running import run, run_async
 
@@ -23,6 +24,7 @@ __all__ = [
     "deferred",
     "drain",
     "drain_async",
+    "eager",
     "run",
     "run_async",
 ]
