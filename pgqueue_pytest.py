@@ -4,12 +4,13 @@ Not within the package: pytest imports every plugin that is installed, and pgque
 """
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
     from pgqueue import App
+    from pgqueue.testing import Clock, WorkerProcess
     from pgqueue.testing.databases import Cleaner
 
 
@@ -74,3 +75,28 @@ def pgqueue_db(_pgqueue_cleaner: "Cleaner", pgqueue_dsn: str) -> str:
 def pgqueue_app(pgqueue_db: str, pgqueue_target: "App") -> "App":
     """The App under test, on a database without jobs."""
     return pgqueue_target
+
+
+@pytest.fixture
+def pgqueue_clock(pgqueue_app: "App") -> "Clock":
+    """Time that passes when the test says so: pgqueue_clock.advance(3600)."""
+    from pgqueue.testing import Clock
+
+    return Clock(app=pgqueue_app)
+
+
+@pytest.fixture
+def pgqueue_worker(pgqueue_app: "App", pytestconfig: pytest.Config) -> Iterator[Callable[..., "WorkerProcess"]]:
+    """Start a real worker: pgqueue_worker("-c", "2", fault=child_killed()); it is stopped at the end of the test."""
+    from pgqueue.testing import WorkerProcess
+
+    started: list[WorkerProcess] = []
+
+    def start(*options: str, fault: Any = None, spec: str | None = None) -> WorkerProcess:
+        spec = spec or pytestconfig.getini("pgqueue_app") or None
+        started.append(WorkerProcess(pgqueue_app, *options, fault=fault, spec=spec))
+        return started[-1].ready()
+
+    yield start
+    for worker in started:
+        worker.stop()

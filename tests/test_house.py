@@ -52,10 +52,10 @@ FLOORS = (
     ("app",),
     ("loader", "demo"),
     ("worker",),
-    ("bench", "dashboard", "testing"),
+    ("bench", "dashboard"),
     ("cli",),
     ("contrib",),
-    ("__main__",),
+    ("__main__", "testing"),
 )
 
 

@@ -9,8 +9,10 @@ from pgqueue.testing.capture import Captured, captured
 from pgqueue.testing.clock import Clock
 from pgqueue.testing.draining import drain, drain_async
 from pgqueue.testing.eager import eager
+from pgqueue.testing.faults import answer_lost, child_killed, connection_lost
 from pgqueue.testing.ran import Drained, Ran
 from pgqueue.testing.running import run, run_async
+from pgqueue.testing.worker_process import WorkerProcess
 
 __all__ = [
     "Captured",
@@ -18,9 +20,13 @@ __all__ = [
     "Deferred",
     "Drained",
     "Ran",
+    "WorkerProcess",
+    "answer_lost",
     "assert_deferred",
     "assert_not_deferred",
     "captured",
+    "child_killed",
+    "connection_lost",
     "deferred",
     "drain",
     "drain_async",

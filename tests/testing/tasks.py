@@ -6,10 +6,16 @@ from collections.abc import Generator
 from contextvars import ContextVar
 from typing import Any
 
+import psycopg
+
 from pgqueue import App, Cancel, CurrentJob, Outcome, Snooze, current_job
 
 app = App()
 bound: Any = None  # the connection of a test
+
+
+def written(conn: psycopg.Connection) -> list[str]:
+    return [text for (text,) in conn.execute("select text from written order by text")]
 
 
 @app.task(max_attempts=3)

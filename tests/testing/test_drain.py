@@ -14,10 +14,6 @@ from tests.conftest import Worker
 from tests.testing import tasks
 
 
-def written(conn: psycopg.Connection) -> list[str]:
-    return [text for (text,) in conn.execute("select text from written order by text")]
-
-
 def test_what_is_due_runs(app: App) -> None:
     first, second = tasks.add.defer(1, 2), tasks.add_later.defer(3, 4)
     done = drain(app=app)
@@ -78,7 +74,7 @@ def test_the_rows_are_those_of_a_worker(
     defer_all_kinds(app)
     drain(app=app, raises=False)
     assert conn.execute(COMPARED).fetchall() == by_worker
-    assert written(conn) == ["kept", "kept too"]
+    assert tasks.written(conn) == ["kept", "kept too"]
     assert conn.execute("select count(*) from pgqueue.worker where name like 'drain@%'").fetchone() == (0,)
 
 
