@@ -4,7 +4,7 @@ from pgqueue.cli import main
 from pgqueue.testing.worker_app import harm_supervisor, told
 
 if __name__ == "__main__":
-    fault = told()[2]
+    fault = told().fault
     if fault is not None:
         harm_supervisor(fault)
     main()

@@ -1,5 +1,6 @@
 """How a sync drain reaches the database and runs a job: on connections of its own, or in the transaction of the test."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -11,7 +12,7 @@ from pgqueue.job import Outcome
 from pgqueue.queries import Steps
 from pgqueue.task import AnyTask
 from pgqueue.testing.bridge import AsyncBridge, Call, call_here
-from pgqueue.testing.kept import kept
+from pgqueue.testing.kept import close_kept, kept
 from pgqueue.testing.loop import execute_in_time, execute_sync, job_loop
 from pgqueue.testing.witness import Witness
 from pgqueue.worker.child.contexts import Contexts
@@ -40,9 +41,13 @@ class OwnWay:
 
     def execute(self, attempt: Witness) -> Outcome:
         context = contexts.fresh()
-        if attempt.task.is_async:
-            return job_loop.run(execute_in_time(attempt, self._connect_async), context=context)
-        return context.run(execute_sync, attempt, self._connect)
+        if not attempt.task.is_async:
+            return context.run(execute_sync, attempt, self._connect)
+        if self._app._database._framework is not None and "django.db" in sys.modules:
+            # Its async ORM then works in this thread; what it opens in another nobody closes before the database is dropped.
+            outcome: Outcome = context.run(_Asgiref().to_sync(execute_in_time), attempt, self._connect_async)
+            return outcome
+        return job_loop.run(execute_in_time(attempt, self._connect_async), context=context)
 
     def _connect(self) -> db.Connection:
         if self._atomic is None or self._atomic.closed or self._atomic.broken:
@@ -55,6 +60,10 @@ class OwnWay:
     def close(self) -> None:
         if self._atomic is not None:
             self._atomic.close()
+        if self._app._database._framework is not None:
+            # Django's test runner drops the database, and nobody else may be connected then.
+            close_kept()
+            job_loop.close()
 
 
 class LentWay:

@@ -10,11 +10,11 @@ import logging
 import os
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from functools import wraps
 from importlib import import_module
-from typing import Any
+from typing import Any, NamedTuple
 
 from pgqueue import db
 from pgqueue.app import App
@@ -32,27 +32,39 @@ WHAT = "PGQUEUE_TESTING"
 _job: ContextVar[Any] = ContextVar("pgqueue_testing_job", default=None)
 
 
-def what_to_run(*, app: str, modules: list[str], fault: Fault | None) -> dict[str, str]:
-    """For the environment of the worker."""
-    return {WHAT: json.dumps({"app": app, "modules": modules, "fault": fault and fault.text()})}
+_whole_life = ExitStack()
 
 
-def told() -> tuple[str, list[str], Fault | None]:
-    """Where the App is, which modules hold its tasks, and the fault."""
+class WhatToRun(NamedTuple):
+    """Where the App is, which modules hold its tasks, at which database, and the fault."""
+
+    app: str
+    modules: list[str]
+    dsn: str
+    fault: Fault | None
+
+    def environment(self) -> dict[str, str]:
+        """For the worker."""
+        return {WHAT: json.dumps({**self._asdict(), "fault": self.fault and self.fault.text()})}
+
+
+def told() -> WhatToRun:
+    """What the test that started this process wants."""
     given = json.loads(environment(WHAT) or "{}")
-    return given["app"], given["modules"], Fault.read(given["fault"]) if given["fault"] else None
+    return WhatToRun(**{**given, "fault": Fault.read(given["fault"]) if given["fault"] else None})
 
 
 def __getattr__(name: str) -> App:
     """`app`, when a child asks for it."""
     if name != "app":
         raise AttributeError(name)
-    spec, modules, fault = told()
-    for module in modules:
+    what = told()
+    for module in what.modules:
         import_module(module)
-    app = load_app(spec)
-    if fault is not None:
-        _harm_children(fault)
+    app = load_app(what.app)
+    _whole_life.enter_context(app._database.elsewhere(what.dsn))  # whatever its own settings say
+    if what.fault is not None:
+        _harm_children(what.fault)
     return app
 
 

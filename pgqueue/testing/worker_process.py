@@ -15,7 +15,7 @@ from pgqueue.config import environment_with
 from pgqueue.errors import ConfigError, PgQueueError
 from pgqueue.job import State
 from pgqueue.testing.faults import Fault
-from pgqueue.testing.worker_app import what_to_run
+from pgqueue.testing.worker_app import WhatToRun
 
 EVENT_S = 60.0  # for what takes a fraction of a second on a quiet machine
 LOOK_S = 0.01
@@ -33,10 +33,10 @@ class WorkerProcess:
         self._lines: list[str] = []
         self._changed = threading.Condition()
         modules = sorted({task.function.__module__ for task in app.tasks.values()} - {"__main__"})
-        told = what_to_run(app=spec or spec_of(app), modules=modules, fault=fault)
+        what = WhatToRun(spec or spec_of(app), modules, app.dsn, fault)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "pgqueue.testing", "worker", "-A", "pgqueue.testing.worker_app:app", "-c", "1", *options],
-            env={**environment_with(dsn=app.dsn, schema=app.config.schema), **told, **_where_modules_are()},
+            env={**environment_with(dsn=app.dsn, schema=app.config.schema), **what.environment(), **_where_modules_are()},
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
         )  # fmt: skip
         self._reader = threading.Thread(target=self._read, name="pgqueue tests", daemon=True)
