@@ -7,6 +7,8 @@ from pgqueue.app import App
 from pgqueue.client.options import check_integer, check_name
 from pgqueue.errors import ConfigError, InvalidOption, PgQueueError
 from pgqueue.job import Claimed, Outcome, State, Verdict
+from pgqueue.testing.awaited import nobody_waits
+from pgqueue.testing.hooks import life_of_a_child, life_of_a_child_async
 from pgqueue.testing.inline import Inline
 from pgqueue.testing.loop import refuse_inside_a_loop
 from pgqueue.testing.ran import Drained, Ran, Until, is_over
@@ -37,7 +39,7 @@ def drain(
     refuse_inside_a_loop("await drain_async()")
     app = subject(app)
     plan = Plan(app, queues=queues, limit=limit, raises=raises, until=until)
-    with way_of(app, conn, name=plan.inline.session_name) as way:
+    with nobody_waits(), life_of_a_child(app), way_of(app, conn, name=plan.inline.session_name) as way:
         way.run(plan.inline.sign_in())
         try:
             while plan.wants_more and (taken := way.run(plan.inline.take())) is not None:
@@ -59,13 +61,14 @@ async def drain_async(
     """As `drain`, for a test that is async: async jobs run in its event loop, sync ones in a thread; conn is an async one."""
     app = subject(app)
     plan = Plan(app, queues=queues, limit=limit, raises=raises, until=until)
-    async with way_of_async(app, conn, name=plan.inline.session_name) as way:
-        await way.run(plan.inline.sign_in())
-        try:
-            while plan.wants_more and (taken := await way.run(plan.inline.take())) is not None:
-                plan.note(await attempt_one_async(plan.inline, way, *taken))
-        finally:
-            await way.run(plan.inline.sign_out())
+    with nobody_waits():
+        async with life_of_a_child_async(app), way_of_async(app, conn, name=plan.inline.session_name) as way:
+            await way.run(plan.inline.sign_in())
+            try:
+                while plan.wants_more and (taken := await way.run(plan.inline.take())) is not None:
+                    plan.note(await attempt_one_async(plan.inline, way, *taken))
+            finally:
+                await way.run(plan.inline.sign_out())
     return plan.drained()
 
 

@@ -8,11 +8,13 @@ import atexit
 import threading
 from collections.abc import Callable, Coroutine
 from contextvars import Context
-from typing import Any
+from typing import Any, TypeVar
 
 from pgqueue.errors import ConfigError
 from pgqueue.job import Outcome
 from pgqueue.testing.witness import Witness
+
+T = TypeVar("T")
 
 
 class JobLoop:
@@ -22,7 +24,7 @@ class JobLoop:
         self._runner: asyncio.Runner | None = None
         self._turn = threading.Lock()
 
-    def run(self, work: Coroutine[Any, Any, Outcome], *, context: Context) -> Outcome:
+    def run(self, work: Coroutine[Any, Any, T], *, context: Context) -> T:
         """Run a job to its end, one at a time."""
         with self._turn:
             if self._runner is None:

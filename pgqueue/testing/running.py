@@ -8,7 +8,9 @@ from pgqueue.errors import JobCancelled, JobNotFound, PgQueueError
 from pgqueue.job import Claimed, Outcome
 from pgqueue.ops.listing import check_id
 from pgqueue.queries import Steps, ask
+from pgqueue.testing.awaited import nobody_waits
 from pgqueue.testing.draining import attempt_one, attempt_one_async
+from pgqueue.testing.hooks import life_of_a_child, life_of_a_child_async
 from pgqueue.testing.inline import Inline
 from pgqueue.testing.loop import refuse_inside_a_loop
 from pgqueue.testing.ran import Ran
@@ -26,7 +28,7 @@ def run(job: Job[Any] | str, *, app: App | None = None, conn: Any = None) -> Any
     refuse_inside_a_loop("await run_async()")
     app, job_id = _which(job, app)
     inline = Inline(app)
-    with way_of(app, conn, name=inline.session_name) as way:
+    with nobody_waits(), life_of_a_child(app), way_of(app, conn, name=inline.session_name) as way:
         way.run(inline.sign_in())
         try:
             taken = way.run(_take(app, inline, job_id))
@@ -39,13 +41,14 @@ async def run_async(job: Job[Any] | str, *, app: App | None = None, conn: Any = 
     """As `run`, for asyncio."""
     app, job_id = _which(job, app)
     inline = Inline(app)
-    async with way_of_async(app, conn, name=inline.session_name) as way:
-        await way.run(inline.sign_in())
-        try:
-            taken = await way.run(_take(app, inline, job_id))
-            return _told(await attempt_one_async(inline, way, *taken))
-        finally:
-            await way.run(inline.sign_out())
+    with nobody_waits():
+        async with life_of_a_child_async(app), way_of_async(app, conn, name=inline.session_name) as way:
+            await way.run(inline.sign_in())
+            try:
+                taken = await way.run(_take(app, inline, job_id))
+                return _told(await attempt_one_async(inline, way, *taken))
+            finally:
+                await way.run(inline.sign_out())
 
 
 def _which(job: Job[Any] | str, app: App | None) -> tuple[App, str]:

@@ -9,7 +9,7 @@ from pgqueue import db
 from pgqueue.app import App
 from pgqueue.errors import ConfigError
 from pgqueue.job import Outcome
-from pgqueue.queries import Steps
+from pgqueue.queries import Statement, Steps
 from pgqueue.task import AnyTask
 from pgqueue.testing.bridge import AsyncBridge, Call, call_here
 from pgqueue.testing.kept import close_kept, kept
@@ -18,6 +18,7 @@ from pgqueue.testing.witness import Witness
 from pgqueue.worker.child.contexts import Contexts
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 # As in a child: what stood there when the kit was imported. What a test sets in context variables no job sees, nor would
 # a worker's.
@@ -36,10 +37,17 @@ class OwnWay:
     def run(self, steps: Steps[T]) -> T:
         return db.run(self._conn, steps)
 
+    def look(self, statement: Statement[R]) -> list[R]:
+        return db.run(self._conn, statement)
+
+    async def look_async(self, statement: Statement[R]) -> list[R]:
+        return self.look(statement)
+
     def check(self, task: AnyTask) -> None:
         """Every task can run here."""
 
     def execute(self, attempt: Witness) -> Outcome:
+        attempt.seen.look, attempt.seen.look_async = self.look, self.look_async
         context = contexts.fresh()
         if not attempt.task.is_async:
             return context.run(execute_sync, attempt, self._connect)
@@ -81,6 +89,14 @@ class LentWay:
     def run(self, steps: Steps[T]) -> T:
         return db.run(self._conn, steps)
 
+    def look(self, statement: Statement[R]) -> list[R]:
+        return db.run(self._conn, statement)
+
+    async def look_async(self, statement: Statement[R]) -> list[R]:
+        call = call_here if (sync := _by_asgiref(self._given)) is None else sync.call
+        rows: list[R] = await call(self.look, statement)
+        return rows
+
     def check(self, task: AnyTask) -> None:
         """Raises ConfigError for an atomic task that cannot run here."""
         if task.atomic and task.is_async:
@@ -94,6 +110,7 @@ class LentWay:
         return self._conn.driver() if db.is_foreign(self._conn) else self._conn
 
     def execute(self, attempt: Witness) -> Outcome:
+        attempt.seen.look, attempt.seen.look_async = self.look, self.look_async
         outcome: Outcome | None = None
         try:
             with self._block():

@@ -10,7 +10,7 @@ from pgqueue import db
 from pgqueue.app import App
 from pgqueue.errors import ConfigError
 from pgqueue.job import Outcome
-from pgqueue.queries import Steps
+from pgqueue.queries import Statement, Steps, ask
 from pgqueue.task import AnyTask
 from pgqueue.testing.bridge import SyncBridge
 from pgqueue.testing.kept import kept
@@ -20,6 +20,7 @@ from pgqueue.testing.witness import Witness
 from pgqueue.testing.wording import in_text
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 class OwnAsyncWay:
@@ -36,6 +37,7 @@ class OwnAsyncWay:
         """Every task can run here."""
 
     async def execute(self, attempt: Witness) -> Outcome:
+        _let_look(self, attempt)
         context = contexts.fresh()
         if attempt.task.is_async:
             work = execute_in_time(attempt, self._connect_async)
@@ -83,6 +85,7 @@ class LentAsyncWay:
         return await self._conn.driver() if db.is_foreign(self._conn) else self._conn
 
     async def execute(self, attempt: Witness) -> Outcome:
+        _let_look(self, attempt)
         outcome: Outcome | None = None
         try:
             async with self._conn.transaction():
@@ -111,6 +114,17 @@ class LentAsyncWay:
     def _executed_sync(self, attempt: Witness, bridge: SyncBridge) -> Outcome:
         with self._app._database.using.block(bridge):
             return execute_sync(attempt, _no_connection)
+
+
+def _let_look(way: "OwnAsyncWay | LentAsyncWay", attempt: Witness) -> None:
+    """A sync task is in a thread next to the loop."""
+    loop = asyncio.get_running_loop()
+
+    async def look(statement: Statement[R]) -> list[R]:
+        return await way.run(ask(statement))
+
+    attempt.seen.look_async = look
+    attempt.seen.look = lambda statement: asyncio.run_coroutine_threadsafe(look(statement), loop).result()
 
 
 def _no_connection() -> Any:

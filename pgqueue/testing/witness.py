@@ -6,8 +6,8 @@ from typing import Any
 
 from pgqueue.app import App
 from pgqueue.codec.redact import MARKS
-from pgqueue.context import CurrentJob
 from pgqueue.job import Claimed, Outcome
+from pgqueue.testing.awaited import DrainedJob
 from pgqueue.worker.child.executor import Attempt
 
 
@@ -16,11 +16,11 @@ class Witness(Attempt):
 
     def __init__(self, job: Claimed, app: App, *, worker: str) -> None:
         self.reports: list[tuple[float | None, str | None]] = []
-        current = CurrentJob(
+        self.seen = DrainedJob(
             job.id, job.token, job.task, job.queue, job.attempt, _headers(job.headers),
             lambda fraction, note: self.reports.append((fraction, note)),
         )  # fmt: skip
-        super().__init__(job, app.tasks[job.task], current, worker=worker)
+        super().__init__(job, app.tasks[job.task], self.seen, worker=worker)
         self.error: BaseException | None = None
         self.stored: str | None = None
 

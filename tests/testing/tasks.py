@@ -120,3 +120,13 @@ def overheard(a: int) -> int:
 @app.task(middleware=[listen])
 async def overheard_later(a: int) -> int:
     return a
+
+
+@app.task
+def wait_for(job_id: str) -> Any:
+    return app.job(job_id).result(timeout=30)
+
+
+@app.task
+async def wait_for_later(job_id: str) -> Any:
+    return await app.job(job_id).result_async(timeout=30)

@@ -11,7 +11,7 @@ from pgqueue import App, Cancel, ConfigError, InvalidOption, PgQueueError, Snooz
 from pgqueue.job import Verdict
 from pgqueue.testing import drain, drain_async
 from tests.conftest import Worker
-from tests.testing import tasks
+from tests.testing import hooked_app, tasks
 
 
 def test_what_is_due_runs(app: App) -> None:
@@ -170,3 +170,44 @@ def test_middleware_is_around_each_job(app: App) -> None:
     tasks.overheard_later.defer(2)
     assert [ran.result for ran in drain(app=app)] == [1, 2]
     assert tasks.heard == ["before [1]", "after succeeded", "before [2]", "after succeeded"]
+
+
+def test_a_job_that_waits_for_another(app: App) -> None:
+    ended = tasks.add.defer(1, 2)
+    drain(app=app)
+    for task in tasks.wait_for, tasks.wait_for_later:
+        task.defer(ended.id)
+        task.defer(tasks.add.options(delay=60).defer(3, 4).id)
+        answered, refused = drain(app=app, raises=False)
+        assert answered.result == 3
+        assert isinstance(refused.error, PgQueueError) and "a drain runs one job after the other" in str(refused.error)
+
+
+def test_a_job_that_waits_in_an_event_loop(app: App, dsn: str) -> None:
+    async def test(conn: psycopg.AsyncConnection) -> None:
+        ended = await tasks.add.options(conn=conn).defer_async(1, 2)
+        await drain_async(app=app, conn=conn)
+        for task in tasks.wait_for, tasks.wait_for_later:
+            await task.options(conn=conn).defer_async(ended.id)
+        assert [ran.result for ran in await drain_async(app=app, conn=conn)] == [3, 3]
+        await conn.rollback()
+
+    async def connected() -> None:
+        async with await psycopg.AsyncConnection.connect(dsn) as conn:
+            await test(conn)
+
+    asyncio.run(connected())
+
+
+def test_what_an_app_does_at_a_childs_start_and_stop(app: App, dsn: str) -> None:
+    async def test() -> None:
+        await hooked_app.use.defer_async()
+        await drain_async(app=hooked_app.app)
+
+    heard = ["opened", "opened in the loop", "used", "closed in the loop"]
+    with hooked_app.app._database.elsewhere(dsn):
+        hooked_app.use.defer()
+        drain(app=hooked_app.app)
+        assert hooked_app.heard == heard
+        asyncio.run(test())
+        assert hooked_app.heard == 2 * heard
