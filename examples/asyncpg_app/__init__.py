@@ -1,0 +1,1 @@
+"""A program on plain asyncpg, without an ORM; see README.md."""
