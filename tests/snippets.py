@@ -1,7 +1,7 @@
 """What our Markdown shows is true: its Python and SQL run as written, and its command lines are ones that `pgqueue` takes.
 
 A block of Python that begins with `# name.py` is that file of the reader's folder; the next blocks may import it. A file named
-test_*.py is given to pytest; any other block is a script, and one that asks for a `.result(` gets a worker for the last file
+test_*.py is given to pytest; any other block is a script, and one that asks for a `.result` gets a worker for the last file
 before it. `<!-- not run: reason -->` above a block says that it is only shown.
 """
 
@@ -18,9 +18,11 @@ import psycopg
 import typer
 
 from pgqueue.cli import cli
+from tests.addresses import url
 from tests.shell import ROOT
 
 BLOCK = re.compile(r"(?:<!-- not run: (?P<reason>.+?) -->\n)?^```(?P<language>\w+)\n(?P<code>.*?)^```$", re.S | re.M)
+WAITS = re.compile(r"\.result(_async)?\(")
 FILE = re.compile(r"# (\w+\.py)\n")
 INLINE = re.compile(r"`(pgqueue [^`]+)`")
 TIMEOUT_S = 60
@@ -51,7 +53,7 @@ def run_python(folder: Path, dsn: str, *words: str) -> str:
     """Run Python in a folder, with warnings as errors; its output."""
     done = subprocess.run(
         [sys.executable, "-W", "error", *words], cwd=folder, capture_output=True, text=True, timeout=TIMEOUT_S, check=False,
-        env={**os.environ, "PGQUEUE_DSN": dsn, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
+        env={**os.environ, "PGQUEUE_DSN": dsn, "DATABASE_URL": url(dsn), "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -72,8 +74,8 @@ def run_blocks(text: str, folder: Path, dsn: str, *, start_worker: Callable[...,
         if name.startswith("test_"):
             run_python(folder, dsn, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", ".", name)
             continue
-        if ".result(" in block.code and app not in served:
-            start_worker("-c", "1", app=app, cwd=folder).ready()
+        if WAITS.search(block.code) and app not in served:
+            start_worker("-c", "1", app=app, cwd=folder, env={"DATABASE_URL": url(dsn)}).ready()
             served.add(app)
         run_python(folder, dsn, name)
         app = name.removesuffix(".py") if block.file else app

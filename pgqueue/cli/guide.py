@@ -22,6 +22,7 @@ TOPICS = (
     "retries",
     "atomic",
     "middleware",
+    "fastapi",
     "flask",
     "deploy",
     "operate",
