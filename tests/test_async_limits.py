@@ -106,7 +106,7 @@ def test_a_task_with_a_limit_runs_so_many_and_is_in_nobodys_way(held: Held, star
     """More of its jobs than a child may have, and in front of all others."""
     limited = held.defer("hold two", 150, priority=1)
     free = held.defer("hold", 30)
-    start("-c", "2")
+    start("-c", "2", "--threads", "2")
     eventually(lambda: len(held.begun("hold two")) == 4, what="each child runs two")
     eventually(lambda: len(held.begun("hold")) == 30, what="all others have begun")
     assert [held.app.enqueue(task, args).result(timeout=60) for task, args in (("add", [1, 2]), ("other", [4]))] == [

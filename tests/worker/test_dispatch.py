@@ -420,10 +420,10 @@ def test_one_that_crashed_takes_a_place_too() -> None:
 
 def aged(scene: Scene, *, sync: bool = True, async_: bool = True) -> None:
     """As if the buffer had stood still for a long time."""
-    then, buffer = time.monotonic() - LONG_AGO_S, scene.dispatcher.buffer
-    buffer.sync_since = then if sync else buffer.sync_since
-    for lane in buffer.lanes():
-        lane.since = then if async_ else lane.since
+    now, buffer = time.monotonic(), scene.dispatcher.buffer
+    buffer.sync_since = now - LONG_AGO_S * sync
+    for lane in buffer.lanes:
+        lane.since = now - LONG_AGO_S * async_ if lane.jobs else 0.0
 
 
 def blocked() -> Scene:

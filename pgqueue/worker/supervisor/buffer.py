@@ -12,7 +12,7 @@ from pgqueue.job import Claimed
 from pgqueue.worker.supervisor.child_handle import Run
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Lane:
     """Async jobs of one task with a limit, or of all others."""
 
@@ -31,6 +31,10 @@ class Lane:
         while self.jobs and len(jobs) < at_most and (before is None or self.head < before.head):
             jobs.append(self.jobs.popleft())
         return jobs
+
+    def moved(self, before: int, now: float) -> None:
+        """It had `before` jobs, and some may have left."""
+        self.since = since(self.since, before, len(self.jobs), now)
 
     def clear(self) -> list[Claimed]:
         """Take out all jobs."""
@@ -51,23 +55,30 @@ class Buffer:
     unlimited: Lane = field(default_factory=Lane)
     limited: dict[str, Lane] = field(default_factory=dict)
     """By task."""
+    lanes: list[Lane] = field(default_factory=list)
+    """All of them."""
+
+    def __post_init__(self) -> None:
+        self.lanes.append(self.unlimited)
+
+    def add_lane(self, task: str) -> None:
+        """For a task with a limit, unless there is one."""
+        if task not in self.limited:
+            self.limited[task] = Lane()
+            self.lanes.append(self.limited[task])
 
     def __len__(self) -> int:
-        return self.sync_count + sum(len(lane.jobs) for lane in self.lanes())
+        return self.sync_count + sum(len(lane.jobs) for lane in self.lanes)
 
     def __iter__(self) -> Iterator[Claimed]:
         yield from (*self.isolated, *self.sync_jobs)
-        for lane in self.lanes():
+        for lane in self.lanes:
             yield from lane.jobs
 
     @property
     def sync_count(self) -> int:
         """How many sync jobs, those to run alone included."""
         return len(self.isolated) + len(self.sync_jobs)
-
-    def lanes(self) -> list[Lane]:
-        """Of async jobs."""
-        return [self.unlimited, *self.limited.values()]
 
     def lane(self, task: str) -> Lane:
         """Of an async task."""
@@ -88,29 +99,19 @@ class Buffer:
 
     def clear(self) -> list[Claimed]:
         """Take out all jobs."""
-        return [*self.clear_sync(), *(job for lane in self.lanes() for job in lane.clear())]
+        return [*self.clear_sync(), *(job for lane in self.lanes for job in lane.clear())]
 
-    def clear_stuck(self, since: float) -> list[Claimed]:
+    def clear_stuck(self, then: float) -> list[Claimed]:
         """Take out what no job has left since then: while one part flows another may be stuck."""
-        jobs = self.clear_sync() if 0 < self.sync_since < since else []
-        for lane in self.lanes():
-            if 0 < lane.since < since:
+        jobs = self.clear_sync() if 0 < self.sync_since < then else []
+        for lane in self.lanes:
+            if 0 < lane.since < then:
                 jobs += lane.clear()
         return jobs
 
-    def note(self, before: list[int], now: float) -> None:
-        """Something may have left since `counts` said so much."""
-        sync, *async_ = before
-        self.sync_since = _since(self.sync_since, sync, self.sync_count, now)
-        for lane, count in zip(self.lanes(), async_, strict=True):
-            lane.since = _since(lane.since, count, len(lane.jobs), now)
 
-    def counts(self) -> list[int]:
-        """How many jobs each part has: sync, then lane by lane."""
-        return [self.sync_count, *(len(lane.jobs) for lane in self.lanes())]
-
-
-def _since(since: float, before: int, left: int, now: float) -> float:
+def since(since: float, before: int, left: int, now: float) -> float:
+    """Since when no job has left a part that had `before` jobs and has `left` now; 0: there is none."""
     if not left:
         return 0.0
     return now if left < before or not since else since

@@ -16,12 +16,13 @@ is larger than what brings that many, judged by the task's share of the latest c
 
 import math
 import time
-from collections.abc import Container, Iterable
+from collections import Counter
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 
 from pgqueue.job import Claimed
 from pgqueue.worker.settings import CLAIM_MAX, CRASH_CAP, FAST_S, FRAME_BYTES, FRAME_JOBS, FRAME_S, STUCK_S, TICK_S
-from pgqueue.worker.supervisor.buffer import Buffer, Lane
+from pgqueue.worker.supervisor.buffer import Buffer, Lane, since
 from pgqueue.worker.supervisor.child_handle import ChildHandle, Phase, Run
 from pgqueue.worker.supervisor.demand import AHEAD_S
 
@@ -81,7 +82,7 @@ class Dispatcher:
         self._kinds = frozenset(self.tasks) - async_, async_
         for name, profile in self.tasks.items():
             if profile.async_limit is not None:
-                self.buffer.limited.setdefault(name, Lane())
+                self.buffer.add_lane(name)
 
     # -- how many more --
 
@@ -91,9 +92,8 @@ class Dispatcher:
         if jobs:
             share = sum(self.tasks[job.task].is_async for job in jobs) / len(jobs)
             self._async_share += (share - self._async_share) * SHARE_WEIGHT
-            for task in self.buffer.limited:
-                if task not in left_alone:
-                    self.tasks[task].claimed(sum(job.task == task for job in jobs) / len(jobs))
+            if self.buffer.limited:
+                self._learn_shares(jobs, left_alone)
         for job in jobs:
             if job.crashes:
                 self.buffer.isolated.append(job)
@@ -102,6 +102,13 @@ class Dispatcher:
             else:
                 self.buffer.sync_jobs.append(job)
         self.dispatch()
+
+    def _learn_shares(self, jobs: Sequence[Claimed], left_alone: Container[str]) -> None:
+        """Of the tasks with a limit, in one claim."""
+        counts = Counter(job.task for job in jobs)
+        for task in self.buffer.limited:
+            if task not in left_alone:
+                self.tasks[task].claimed(counts[task] / len(jobs))
 
     def room(self) -> int:
         """How many more jobs could start at once: free threads, and free slots for async jobs by their share of late."""
@@ -167,16 +174,19 @@ class Dispatcher:
 
     def dispatch(self) -> None:
         """Give as many buffered jobs to children as may start."""
-        buffer, before = self.buffer, self.buffer.counts()
+        buffer, now = self.buffer, time.monotonic()
+        sync = len(buffer.sync_jobs) + len(buffer.isolated)
         while buffer.isolated and self._give_alone(buffer.isolated[0]):
             buffer.isolated.popleft()
-        self._give_async([lane for lane in buffer.lanes() if lane.jobs])
+        if waiting := [lane for lane in buffer.lanes if lane.jobs]:
+            self._give_async(waiting, now)
         while buffer.sync_jobs and (child := self._slot_for(self.tasks[buffer.sync_jobs[0].task])):
             self._give(child, self._frame())
-        buffer.note(before, time.monotonic())
+        buffer.sync_since = since(buffer.sync_since, sync, len(buffer.sync_jobs) + len(buffer.isolated), now)
 
-    def _give_async(self, lanes: list[Lane]) -> None:
+    def _give_async(self, waiting: list[Lane], now: float) -> None:
         """In the order of the queue, but a lane without a slot lets the others pass."""
+        lanes, before = [*waiting], [len(lane.jobs) for lane in waiting]
         while lanes:
             lane, *others = sorted(lanes, key=lambda lane: lane.head)
             task = lane.jobs[0].task
@@ -187,6 +197,8 @@ class Dispatcher:
                 self._give(child, lane.take(at_most=at_most, before=others[0] if others else None))
             if not (free and lane.jobs):
                 lanes.remove(lane)
+        for lane, count in zip(waiting, before, strict=True):
+            lane.moved(count, now)
 
     def _slots(self, child: ChildHandle, task: str) -> int:
         """How many more jobs of an async task a child may begin."""
