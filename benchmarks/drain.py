@@ -14,7 +14,7 @@ from pgqueue.bench import drain
 from pgqueue.bench.bench import FULL
 from pgqueue.bench.drain import Rates
 from pgqueue.bench.measurement import Measurement, Target, at_least, typical
-from pgqueue.worker.settings import ASYNC_JOBS
+from pgqueue.config import Config
 
 SLEEPING_MS = 3000  # that jobs which sleep would take at the ideal rate, at full scale
 LEAST_ROUNDS = 4  # of jobs in all places; the first round only starts the clock
@@ -82,7 +82,7 @@ SLEEPING = tuple(
     for case in (
         *(Sleeping(ms=ms, options=_options(children), places=children) for children in (1, 2, 8)),
         Sleeping(ms=ms, options=THREADS, places=8),
-        Sleeping(ms=ms, options=_options(1), places=ASYNC_JOBS, task="nap_async", note=", async"),
+        Sleeping(ms=ms, options=_options(1), places=Config().async_jobs, task="nap_async", note=", async"),
     )
 )
 
