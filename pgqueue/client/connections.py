@@ -28,6 +28,7 @@ from tenacity import (
 
 from pgqueue import db, embedded, schema
 from pgqueue.client.framework import Framework
+from pgqueue.client.lent import Lent
 from pgqueue.client.results import Hub
 from pgqueue.client.tries import Tries
 from pgqueue.client.using import Using
@@ -235,22 +236,16 @@ class AppConnections:
         conn = db.adapt(conn)
         if db.is_async(conn):
             raise ConfigError(f"this is an async connection: {instead}")
-        return (
-            self._lent(conn) if db.is_foreign(conn) else contextlib.nullcontext((self._fitting(conn), self._ring(conn)))
-        )
-
-    def _fitting(self, conn: Any) -> Any:
-        """The caller's connection, once its schema is known to be ours."""
-        if not self._schema_fits:
-            db.run(conn, schema.check(self.queries, schema=self.config.schema))
+        lent = self._lent(conn)
+        if not self._schema_fits and not (db.is_foreign(conn) and conn.counted):
+            with lent:
+                db.run(conn, schema.check(self.queries, schema=self.config.schema))
             self._schema_fits = True
-        return conn
+        return lent
 
-    @contextlib.contextmanager
-    def _lent(self, conn: Any) -> Iterator[tuple[Any, Notify]]:
-        """A caller's connection of another library than psycopg."""
-        with self._explained_foreign(conn):
-            yield conn if conn.counted else self._fitting(conn), self._ring(conn)
+    def _lent(self, conn: Any) -> Lent:
+        """A caller's connection."""
+        return Lent(conn, self._ring(conn), schema=self.config.schema)
 
     @contextlib.asynccontextmanager
     async def door_async(
@@ -267,11 +262,11 @@ class AppConnections:
             raise ConfigError(
                 "this is a sync connection: use defer(), enqueue() or defer_many(), or give an async connection"
             )
-        with self._explained_foreign(conn) if db.is_foreign(conn) else contextlib.nullcontext():
+        with self._lent(conn) as lent:
             if not self._schema_fits:
                 await db.run_async(conn, schema.check(self.queries, schema=self.config.schema))
                 self._schema_fits = True
-            yield conn, self._ring(conn)
+            yield lent
 
     @contextlib.contextmanager
     def transaction(self, tries: Tries) -> Iterator[tuple[db.Connection, Notify]]:
@@ -389,17 +384,6 @@ class AppConnections:
         except db.DatabaseError as error:
             self._heed(error)
             explained = db.explain(error, schema=self.config.schema)
-            if explained is None:
-                raise
-            raise explained from error
-
-    @contextlib.contextmanager
-    def _explained_foreign(self, conn: Any) -> Iterator[None]:
-        """As `explained`, for what another library raises."""
-        try:
-            yield
-        except Exception as error:
-            explained = db.explain_foreign(error, conn.said, schema=self.config.schema)
             if explained is None:
                 raise
             raise explained from error

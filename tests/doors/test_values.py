@@ -170,8 +170,8 @@ def test_a_file_of_rows_gives_what_is_asked_for() -> None:
     rows = [(number, "a\tb\\", None) for number in range(2500)]
     whole = "".join(copy_lines(rows))
     assert whole.splitlines()[7] == "7\ta\\tb\\\\\t\\N"
-    file, parts = CopyFile(rows), []
-    while part := file.read(100):
-        parts.append(part)
-    assert "".join(parts) == whole and all(len(part) == 100 for part in parts[:-1])
-    assert CopyFile(rows).read() == whole
+    for size in (100, 8192, 10_000_000, -1):
+        file, parts = CopyFile(rows), []
+        while part := file.read(size):
+            parts.append(part)
+        assert "".join(parts) == whole and (size < 0 or all(len(part) <= size for part in parts))

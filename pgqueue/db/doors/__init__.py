@@ -4,8 +4,9 @@ A door is imported when the first connection of its library comes, so that nobod
 several statements is said in Steps; the two functions here drive them, and differ in `await`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from importlib import import_module
 from typing import Any, TypeVar, overload
 
@@ -22,21 +23,28 @@ from pgqueue.queries import Queries, Statement, Steps
 T = TypeVar("T")
 R = TypeVar("R")
 
+PSYCOPG = (PsycopgSync, PsycopgAsync)
 DOORS = ("asyncpg", "django", "psycopg2", "sqlalchemy", "sqlmodel")
 TAKEN = "conn= takes a connection of psycopg, psycopg2 or asyncpg, a session or connection of SQLAlchemy, or Django's connection"
 
 
 def adapt(conn: Any) -> Any:
     """A caller's connection as statements use it: psycopg's as it is. Raises ConfigError for what is no connection."""
-    if not is_foreign(conn) or isinstance(conn, Adapted):
+    if isinstance(conn, (*PSYCOPG, Adapted)):
         return conn
-    for kind in type(conn).__mro__:
-        root = kind.__module__.partition(".")[0]
-        if root in DOORS:
-            found = import_module(f"pgqueue.db.doors.{'sqlalchemy' if root == 'sqlmodel' else root}").adapt(conn)
-            if found is not None:
-                return found
+    kind: type = type(conn)
+    for try_door in _doors(kind):
+        if (found := try_door(conn)) is not None:
+            return found
     raise ConfigError(f"{TAKEN}, not a {type(conn).__module__}.{type(conn).__qualname__}")
+
+
+@lru_cache(64)
+def _doors(kind: type) -> tuple[Callable[[Any], Any], ...]:
+    """The doors of the libraries that a class comes from, imported now."""
+    roots = dict.fromkeys(each.__module__.partition(".")[0] for each in kind.__mro__)
+    names = ("sqlalchemy" if root == "sqlmodel" else root for root in roots if root in DOORS)
+    return tuple(import_module(f"pgqueue.db.doors.{name}").adapt for name in dict.fromkeys(names))
 
 
 def is_async(conn: Any) -> bool:
@@ -46,7 +54,7 @@ def is_async(conn: Any) -> bool:
 
 def is_foreign(conn: Any) -> bool:
     """Whether it is of another library than psycopg."""
-    return not isinstance(conn, PsycopgSync | PsycopgAsync)
+    return not isinstance(conn, PSYCOPG)
 
 
 @overload

@@ -8,7 +8,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils.connection import ConnectionProxy
 
 from pgqueue.db.doors.caller import Caller, made
-from pgqueue.db.doors.text import CopyFile
+from pgqueue.db.doors.text import COPY_BYTES, CopyFile
 from pgqueue.errors import ConfigError
 from pgqueue.queries import Statement
 
@@ -50,7 +50,7 @@ class DjangoCaller:
                 for row in statement.copy_rows:
                     copy.write_row(row)
         else:
-            cursor.copy_expert(statement.sql, CopyFile(statement.copy_rows))
+            cursor.copy_expert(statement.sql, CopyFile(statement.copy_rows), COPY_BYTES)
         return []
 
     def transaction(self) -> AbstractContextManager[Any]:

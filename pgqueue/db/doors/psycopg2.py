@@ -7,7 +7,7 @@ from typing import Any, ClassVar, TypeVar
 import psycopg2.extensions
 
 from pgqueue.db.doors.caller import Caller, made
-from pgqueue.db.doors.text import CopyFile
+from pgqueue.db.doors.text import COPY_BYTES, CopyFile
 from pgqueue.errors import ConfigError
 from pgqueue.queries import Statement
 from pgqueue.queries.statement import sql_file
@@ -39,7 +39,7 @@ class Psycopg2Caller:
     def execute(self, statement: Statement[R]) -> list[R]:
         with self._conn.cursor(cursor_factory=Cursor) as cursor:
             if statement.copy_rows is not None:
-                cursor.copy_expert(statement.sql, CopyFile(statement.copy_rows))
+                cursor.copy_expert(statement.sql, CopyFile(statement.copy_rows), COPY_BYTES)
                 return []
             cursor.execute(statement.sql, dict(statement.params) or None)
             return made(statement, cursor.fetchall()) if cursor.description else []

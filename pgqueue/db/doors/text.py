@@ -5,13 +5,15 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
-from itertools import islice
+from itertools import islice, repeat
 from typing import Any, NamedTuple
 
 ROOM_FOR_A_BELL = "pg_notification_queue_usage() < 0.5"
 _PLACE = re.compile(r"%%|%\((\w+)\)s(::[\w.\"]+(?:\[\])?)?")
 _COPY = re.compile(r'\s*(?:--[^\n]*\n\s*)*copy "(\w+)"\.(\w+) \(([^)]*)\) from stdin\s*', re.S)
-_HARMFUL = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
+HARMFUL = {"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"}  # to a line of COPY
+_HARMFUL = str.maketrans(HARMFUL)
+COPY_BYTES = 1 << 18  # psycopg2 asks for so much at once: more than LINES are, as a rule
 LINES = 1000  # of COPY in one message: 62,000 jobs a second by asyncpg, and 46,000 with one line in each
 
 
@@ -84,9 +86,22 @@ def copy_target(sql: str) -> CopyTarget:
 
 def copy_lines(rows: Iterable[Sequence[Any]]) -> Iterator[str]:
     """Rows in COPY's text format, LINES of them at a time."""
-    lines = ("\t".join(map(_field, row)) + "\n" for row in rows)
-    while piece := "".join(islice(lines, LINES)):
-        yield piece
+    rest = iter(rows)
+    while piece := list(islice(rest, LINES)):
+        columns = map(_column, zip(*piece, strict=True))
+        yield "\n".join(map("\t".join, zip(*columns, strict=True))) + "\n"
+
+
+def _column(values: tuple[Any, ...]) -> Iterable[str]:
+    """One column of some rows. Most say the same in each, or nothing harmful in any: a tenth of the time of each by itself."""
+    first = values[0]
+    if all(value is first for value in values):
+        return repeat(_field(first), len(values))
+    if all(type(value) is str for value in values):
+        whole = "".join(values)
+        if not any(sign in whole for sign in HARMFUL):
+            return values
+    return map(_field, values)
 
 
 def _field(value: Any) -> str:
@@ -98,15 +113,12 @@ class CopyFile(io.TextIOBase):
 
     def __init__(self, rows: Iterable[Sequence[Any]]) -> None:
         self._pieces = copy_lines(rows)
-        self._rest = ""
+        self._piece = io.StringIO()
 
     def read(self, size: int | None = -1) -> str:
-        wanted = -1 if size is None else size
-        parts, have = [self._rest], len(self._rest)
-        while (wanted < 0 or have < wanted) and (piece := next(self._pieces, "")):
-            parts.append(piece)
-            have += len(piece)
-        text = "".join(parts)
-        cut = len(text) if wanted < 0 else wanted
-        self._rest = text[cut:]
-        return text[:cut]
+        """The rest of a piece, or the beginning of the next: fewer characters than `size` are not the end, none are."""
+        text = self._piece.read(size)
+        if not text and (piece := next(self._pieces, "")):
+            self._piece = io.StringIO(piece)
+            text = self._piece.read(size)
+        return text
