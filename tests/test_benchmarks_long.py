@@ -42,6 +42,12 @@ def test_costs(dsn: str) -> None:
     assert all(1 <= each < 2 for each in own) and dead == updated + deleted, (drain, given_back)
 
 
+def test_doors(dsn: str) -> None:
+    figures = measured("doors", dsn)
+    assert len([name for name in figures if name.startswith("defer_many of ")]) == 7 and min(figures.values()) > 0
+    assert len([name for name in figures if name.startswith("defer, ")]) == 6
+
+
 def test_growth(dsn: str) -> None:
     figures = measured("growth", dsn)
     assert 10 < figures["memory of the supervisor after 500 jobs, Rss"] < 200
