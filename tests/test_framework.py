@@ -17,12 +17,17 @@ class Told:
     def __init__(self, **settings: Any) -> None:
         self.said: Mapping[str, Any] = settings
         self.open: Any = None
+        self.refusal: Exception | None = None
 
     def settings(self) -> Mapping[str, Any]:
         return self.said
 
     def transaction(self) -> Any:
         return self.open
+
+    def check(self) -> None:
+        if self.refusal is not None:
+            raise self.refusal
 
 
 @pytest.fixture
@@ -130,3 +135,15 @@ def test_async_calls_do_not_join_it(told: Told, hello: AnyTask, dsn: str) -> Non
         told.open = conn
         asyncio.run(hello.defer_async())
         assert count(dsn) == 1
+
+
+def test_a_framework_may_refuse_connections_of_ours(told: Told, hello: AnyTask, dsn: str) -> None:
+    told.refusal = RuntimeError("no database in this test")
+    with pytest.raises(RuntimeError, match="no database"):
+        hello.defer()
+    with pytest.raises(RuntimeError, match="no database"):
+        asyncio.run(hello.defer_async())
+    with psycopg.connect(dsn) as conn:
+        told.open = conn
+        hello.defer()
+    assert count(dsn) == 1

@@ -231,6 +231,8 @@ class AppConnections:
         conn = conn if conn is not None else self.using.get()
         if conn is None and self._framework is not None:
             conn = self._framework.transaction()
+            if conn is None:
+                self._framework.check()
         if conn is None:
             return db.Borrowed(self._own_pool(), self.config.notify, allowance or self.allowance())
         conn = db.adapt(conn)
@@ -253,6 +255,8 @@ class AppConnections:
     ) -> AsyncIterator[tuple[db.AsyncConnection, Notify]]:
         conn = conn if conn is not None else self.using.get()
         if conn is None:
+            if self._framework is not None:
+                self._framework.check()
             allowance = allowance or self.allowance()
             async with db.borrowed_async(await self._own_async_pool(), allowance) as own:
                 yield own, self.config.notify

@@ -91,6 +91,11 @@ class SchemaQueries(Texts):
         for piece in pieces(self.text(file.removesuffix(".sql"))):
             yield Statement(piece)
 
+    def flush(self) -> Steps[None]:
+        """Remove every job, if there is a schema."""
+        if (yield self.schema_exists()) == [True]:
+            yield from self.each("schema/flush")
+
     def roles_owned(self) -> Statement[bool]:
         """No row: the schema does not belong to the owner role."""
         return self._values("roles/owned")

@@ -3,10 +3,13 @@
 from django.apps import AppConfig
 from django.conf import settings
 from django.core.signals import setting_changed
+from django.db.models.signals import post_migrate
 
 import pgqueue
 from pgqueue.contrib.django.checks import register_checks
+from pgqueue.contrib.django.flush import flush
 from pgqueue.contrib.django.project import PROJECT
+from pgqueue.contrib.django.test_databases import let_go
 
 
 class PgQueueConfig(AppConfig):
@@ -19,5 +22,7 @@ class PgQueueConfig(AppConfig):
     def ready(self) -> None:
         """Called by Django once all apps are there; no database is asked."""
         pgqueue.app.bind(PROJECT)
+        let_go()
         setting_changed.connect(PROJECT.forget)
+        post_migrate.connect(flush)
         register_checks(getattr(settings, "TASKS", {}))

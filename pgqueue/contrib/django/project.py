@@ -12,6 +12,7 @@ from django.db import DEFAULT_DB_ALIAS, connections
 
 from pgqueue import db
 from pgqueue.config import Config
+from pgqueue.contrib.django.test_databases import check_allowed
 from pgqueue.errors import ConfigError
 
 BACKEND = "pgqueue.contrib.django.Backend"
@@ -72,6 +73,10 @@ class Project:
         """Its connection, where this thread is inside of `atomic`."""
         conn = self.connection
         return conn if conn.in_atomic_block else None
+
+    def check(self) -> None:
+        """Raises what a test does that may not use the database."""
+        check_allowed(self.connection)
 
 
 PROJECT = Project()
