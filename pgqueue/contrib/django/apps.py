@@ -6,6 +6,7 @@ from django.core.signals import setting_changed
 from django.db.models.signals import post_migrate
 
 import pgqueue
+from pgqueue.contrib.django.care import care, care_async
 from pgqueue.contrib.django.checks import register_checks
 from pgqueue.contrib.django.flush import flush
 from pgqueue.contrib.django.project import PROJECT
@@ -22,6 +23,8 @@ class PgQueueConfig(AppConfig):
     def ready(self) -> None:
         """Called by Django once all apps are there; no database is asked."""
         pgqueue.app.bind(PROJECT)
+        pgqueue.app.middleware(care)
+        pgqueue.app.middleware(care_async)
         let_go()
         setting_changed.connect(PROJECT.forget)
         post_migrate.connect(flush)

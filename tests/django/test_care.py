@@ -1,0 +1,121 @@
+"""A worker looks after Django's connections: a session that is cut costs an attempt at most, and none is left open or shared."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+from pgqueue import App
+from tests.conftest import Worker, eventually
+from tests.django.site import Site
+
+PATIENCE_S = 30.0
+
+SETTINGS = """
+    DEBUG = True
+    DATABASES |= {
+        "old": DATABASES["default"] | {"CONN_MAX_AGE": 600},
+        "ageless": DATABASES["default"] | {"CONN_MAX_AGE": None},
+        "checked": DATABASES["default"] | {"CONN_MAX_AGE": 600, "CONN_HEALTH_CHECKS": True},
+    }
+"""
+TASKS = """
+    import asyncio
+
+    from django.db import connections
+    from tenacity import wait_none
+
+    from pgqueue import task
+
+    from shop.models import Order
+
+
+    @task(wait=wait_none())
+    def ship(using: str) -> int:
+        Order.objects.using(using).create(item="tea")
+        return len(connections[using].queries)
+
+
+    @task(wait=wait_none())
+    async def ship_async(using: str) -> int:
+        await Order.objects.using(using).acreate(item="tea")
+        return 1
+
+
+    @task(max_attempts=1)
+    async def walk(count: int) -> int:
+        seen = 0
+        async for order in Order.objects.aiterator(chunk_size=1):
+            await asyncio.sleep(0.01)
+            seen += 1
+            if seen == count:
+                break
+        return seen
+"""
+
+
+@pytest.fixture
+def app(site: Site, start_worker: Callable[..., Worker]) -> Iterator[App]:
+    """With a worker of the project."""
+    site.set(SETTINGS)
+    site.write("shop/tasks.py", TASKS)
+    command = site.command("manage.py", "pgqueue", "worker", "-c", "1")
+    worker = start_worker(command=command, env=site.environment(), cwd=site.folder, dsn="").ready()
+    made = App(site.dsn)
+    yield made
+    made.close()
+    assert worker.stop() == 0 and "Traceback" not in worker.output, worker.output
+
+
+@pytest.fixture
+def conn(site: Site) -> Iterator[psycopg.Connection]:
+    with psycopg.connect(site.dsn, autocommit=True, application_name="test") as looker:
+        yield looker
+
+
+DJANGOS = "from pg_stat_activity where datname = current_database() and application_name = ''"
+
+
+def cut(conn: psycopg.Connection) -> int:
+    """End every session of Django's; how many there were."""
+    ended = conn.execute(f"select pg_terminate_backend(pid) {DJANGOS}").fetchall()
+    eventually(lambda: conn.execute(f"select {DJANGOS}").fetchall() == [], what="the sessions are gone")
+    return len(ended)
+
+
+def lost(conn: psycopg.Connection) -> int:
+    (count,) = conn.execute("select count(*) from pgqueue.attempt").fetchone() or (0,)
+    return int(count)
+
+
+def run(app: App, task: str, *args: Any) -> object:
+    return app.enqueue(f"shop.tasks.{task}", args).result(timeout=PATIENCE_S)
+
+
+def test_a_cut_session_costs_an_attempt_at_most(app: App, conn: psycopg.Connection) -> None:
+    """CONN_MAX_AGE is 0, 600, None, and 600 with CONN_HEALTH_CHECKS. The queries that DEBUG keeps are those of one job."""
+    for task in "ship", "ship_async":
+        for using, open_between, at_most in ("default", 0, 0), ("old", 1, 1), ("ageless", 1, 1), ("checked", 1, 0):
+            before = lost(conn)
+            assert [run(app, task, using) for _ in range(3)] == [1, 1, 1], (task, using)
+            assert lost(conn) == before
+            if not open_between:
+                eventually(lambda: not conn.execute(f"select {DJANGOS}").fetchall(), what="it is closed")
+            assert cut(conn) == open_between, (task, using)
+            assert [run(app, task, using) for _ in range(3)] == [1, 1, 1], (task, using)
+            assert lost(conn) - before <= at_most, (task, using)
+            cut(conn)
+            run(app, task, using)
+            cut(conn)
+
+
+def test_no_async_job_closes_what_another_reads_from(app: App, conn: psycopg.Connection) -> None:
+    """A job reads row by row while others begin and end on the same connection, which is not to be kept."""
+    conn.execute("insert into shop_order (item) select 'x' from generate_series(1, 100)")
+    walks = [app.enqueue("shop.tasks.walk", [100]) for _ in range(2)]
+    for _ in range(10):
+        run(app, "ship_async", "default")
+    assert [job.result(timeout=PATIENCE_S) for job in walks] == [100, 100]
+    assert lost(conn) == 0
+    eventually(lambda: not conn.execute(f"select {DJANGOS}").fetchall(), what="it is closed with the last job")
