@@ -23,8 +23,8 @@ from tests.shell import ROOT
 
 BLOCK = re.compile(r"(?:<!-- not run: (?P<reason>.+?) -->\n)?^```(?P<language>\w+)\n(?P<code>.*?)^```$", re.S | re.M)
 WAITS = re.compile(r"\.result(_async)?\(")
-FILE = re.compile(r"# (\w+\.py)\n")
-INLINE = re.compile(r"`(pgqueue [^`]+)`")
+FILE = re.compile(r"# ([\w/]+\.py)\n")
+INLINE = re.compile(r"`(?:manage\.py )?(pgqueue [^`]+)`")
 TIMEOUT_S = 60
 
 
@@ -95,6 +95,8 @@ def _pgqueue(line: str) -> Iterator[list[str]]:
         if word not in ("|", "||", "&&", "&", ";", ">", "2>"):
             words.append(word)
             continue
+        if words[:2] == ["python", "manage.py"]:
+            del words[:2]
         while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
             words.pop(0)
         if words[:1] == ["pgqueue"]:

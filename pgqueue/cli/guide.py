@@ -23,6 +23,7 @@ TOPICS = (
     "atomic",
     "middleware",
     "fastapi",
+    "django",
     "flask",
     "deploy",
     "operate",

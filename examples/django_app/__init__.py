@@ -1,0 +1,1 @@
+"""A Django project that defers jobs in its own transactions."""

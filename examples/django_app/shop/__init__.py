@@ -1,0 +1,1 @@
+"""Orders, and the job that ships each."""

@@ -1,0 +1,57 @@
+"""examples/django_app, from an empty database to a thank you."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+
+from pgqueue import App
+from tests.conftest import PATIENCE_S, Worker
+from tests.shell import ROOT
+
+MANAGE = "examples.django_app.manage"
+ORDER = """
+import django
+
+django.setup()
+
+from django.test import Client
+
+print(Client().post("/orders", {"item": "tea", "quantity": "2", "name": "Ada"}).json()["job"])
+"""
+
+
+def test_the_example(fresh_dsn: str, start_worker: Callable[..., Worker], tmp_path: Path) -> None:
+    names = {"PGHOST": "host", "PGPORT": "port", "PGUSER": "user", "PGPASSWORD": "password", "PGDATABASE": "dbname"}
+    parts = conninfo_to_dict(fresh_dsn)
+    place = {variable: str(parts[name]) for variable, name in names.items() if parts.get(name)}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PGQUEUE_")}
+    env = {**kept, **place, "PYTHONPATH": str(ROOT)}
+
+    def python(*words: str, **more: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-W", "error", *words], cwd=ROOT, env={**env, **more}, capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    assert "No changes detected" in python("-m", MANAGE, "makemigrations", "--check", "--dry-run")
+    python("-m", MANAGE, "migrate")
+    assert "Ran 3 tests" in python("-m", MANAGE, "test", "examples.django_app")
+    job_id = python("-c", ORDER, DJANGO_SETTINGS_MODULE="examples.django_app.settings").split()[-1]
+    command = [sys.executable, "-W", "error", "-m", MANAGE, "pgqueue", "worker", "-c", "2", "--burst"]
+    worker = start_worker(command=command, env=env, dsn="")
+    assert worker.wait() == 0 and "Traceback" not in worker.output, worker.output
+    app = App(fresh_dsn)
+    assert app.result(job_id, timeout_s=PATIENCE_S) == "2 x tea are on their way"
+    app.close()
+    with psycopg.connect(fresh_dsn) as conn:
+        results = "select result from pgqueue.jobs order by task"
+        assert [result for (result,) in conn.execute(results)] == [
+            '"2 x tea are on their way"',
+            '"thank you for the tea, Ada"',
+        ]
