@@ -1,6 +1,7 @@
 """A project of Django in a folder of its own, as `django-admin startproject` and a user make it; its commands are processes."""
 
 import os
+import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -73,11 +74,12 @@ IMPORTED = (
 
 
 class Site:
-    """Its files, and what is typed in its folder."""
+    """Its files, and what is typed in its folder. python: the interpreter of another environment than ours."""
 
-    def __init__(self, folder: Path, dsn: str, shell: Shell) -> None:
+    def __init__(self, folder: Path, dsn: str, shell: Shell | None, *, python: Path | None = None) -> None:
         self.folder = folder
         self.dsn = dsn
+        self.python = str(python or sys.executable)
         self._shell = shell
         self.write("manage.py", MANAGE)
         self.write("site1/__init__.py", "")
@@ -105,7 +107,7 @@ class Site:
 
     def command(self, script: str, *words: str) -> list[str]:
         """One of its scripts, for a process that is started otherwise."""
-        return [sys.executable, "-W", "error", str(self.folder / script), *words]
+        return [self.python, "-W", "error", str(self.folder / script), *words]
 
     def program(self, code: str, *, fails: bool = False) -> str:
         """What a program of the project says."""
@@ -113,13 +115,24 @@ class Site:
         return self._run("program.py", fails=fails, env={"DJANGO_SETTINGS_MODULE": "site1.settings"})
 
     def _run(self, script: str, *words: str, fails: bool, env: Mapping[str, str]) -> str:
-        done = self._shell.run(
-            *words, script=str(self.folder / script), imported=IMPORTED, options=("-W", "error"), cwd=self.folder,
-            env=self.environment(env),
-        )  # fmt: skip
+        done = self._by_shell(script, *words, env=env) if self._shell else self.python_run(script, *words, env=env)
         said = (done.stdout + done.stderr).decode()
         assert bool(done.returncode) == fails, said
         return said
+
+    def _by_shell(self, script: str, *words: str, env: Mapping[str, str]) -> "subprocess.CompletedProcess[bytes]":
+        assert self._shell
+        return self._shell.run(
+            *words, script=str(self.folder / script), imported=IMPORTED, options=("-W", "error"), cwd=self.folder,
+            env=self.environment(env),
+        )  # fmt: skip
+
+    def python_run(self, *words: str, env: Mapping[str, str] = {}) -> "subprocess.CompletedProcess[bytes]":
+        """Run Python in its folder, in a process of its own."""
+        return subprocess.run(
+            [self.python, "-W", "error", *words], cwd=self.folder, env=self.environment(env), capture_output=True,
+            timeout=120, check=False,
+        )  # fmt: skip
 
     def environment(self, more: Mapping[str, str] = {}) -> dict[str, str]:
         """Without a word on the database: only the settings name it."""
