@@ -2,8 +2,10 @@
 
 from typing import Any
 
+from django.apps import apps
 from django.db import migrations, router
 from django.db.migrations.operations.base import Operation
+from django.db.migrations.state import ModelState
 
 import pgqueue
 from pgqueue import schema
@@ -25,7 +27,9 @@ class NumberedSQL(Operation):
         self.number = number
 
     def state_forwards(self, app_label: str, state: Any) -> None:
-        """Django knows no models of these tables."""
+        """The first brings the model of the view, with the fields of today: as Django manages none, none needs a migration."""
+        if self.number == 1:
+            state.add_model(ModelState.from_model(apps.get_model(app_label, "JobRow")))
 
     def database_forwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
         """Apply it."""

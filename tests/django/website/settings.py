@@ -36,6 +36,7 @@ TEMPLATES = [
         },
     }
 ]
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # the others take their time, on purpose
 STATIC_URL = "static/"
 DATABASE: dict[str, Any] = {
     "ENGINE": "django.db.backends.postgresql",
