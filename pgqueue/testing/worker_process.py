@@ -90,7 +90,10 @@ class WorkerProcess:
         return [int(pid) for pid in told.stdout.split()]
 
     def kill_child(self, job: Job[Any]) -> None:
-        """Wait until the job runs, and kill the process that runs it: all children, where there are several."""
+        """Wait until the job is claimed, and kill the process that runs it: all children, where there are several.
+
+        The task may have begun or not: where that counts, let the test wait for what the task does first.
+        """
         deadline = time.monotonic() + EVENT_S
         while job.state != State.RUNNING:
             if job.state.ended or time.monotonic() > deadline:

@@ -8,6 +8,7 @@ import pytest
 from pgqueue import App, ConfigError, State
 from pgqueue.testing import WorkerProcess, answer_lost, child_killed, connection_lost
 from pgqueue.testing.faults import Fault
+from tests.conftest import eventually
 from tests.testing import faulty_shop as shop
 from tests.testing.tasks import written
 
@@ -24,7 +25,7 @@ CHARGED, SENT = "charged x", "sent x"
         pytest.param(
             shop.buy, child_killed(after="tests.testing.faulty_shop.charge"), [CHARGED, CHARGED, SENT], id="killed amid"
         ),
-        pytest.param(shop.buy, connection_lost(), [CHARGED, SENT], id="connection lost"),
+        pytest.param(shop.buy, connection_lost(), [CHARGED, SENT], id="connection lost", marks=pytest.mark.long),
         pytest.param(shop.buy, answer_lost(), [CHARGED, SENT], id="answer lost", marks=pytest.mark.long),
         pytest.param(shop.book, child_killed(), ["x"], id="atomic, killed", marks=pytest.mark.long),
         pytest.param(shop.book, connection_lost(), ["x"], id="atomic, connection lost", marks=pytest.mark.long),
@@ -47,9 +48,11 @@ def test_a_fault(app: App, conn: psycopg.Connection, task: object, fault: Fault,
     assert failures == ({"commit"} if lost_commit else {"crash"} if killed else set())
 
 
+@pytest.mark.long
 def test_the_child_that_runs_a_job_is_killed(app: App, conn: psycopg.Connection) -> None:
     job = shop.hold.defer("began")
     with WorkerProcess(app) as worker:
+        eventually(lambda: written(conn), what="it has begun")
         worker.kill_child(job)
         assert job.result(timeout=60) == 2
         assert "killed" in worker.output

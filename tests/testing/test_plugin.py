@@ -67,6 +67,7 @@ def test_add(pgqueue_app, pgqueue_db, number, worker_id):
             assert not one_value(conn, "select count(*) from pg_database where datname = %s", [name])
 
 
+@pytest.mark.long
 def test_a_database_whose_process_was_killed_is_dropped_by_the_next(project: Project, server_dsn: str) -> None:
     with psycopg.connect(server_dsn, autocommit=True) as conn:
         conn.execute("create database pgqueue_kit_left_behind")
@@ -114,6 +115,12 @@ def test_double(pgqueue_app, pgqueue_db):
     )
 
 
+def test_the_plugin_imports_no_package() -> None:
+    code = "import sys, pgqueue_pytest; sys.exit('pgqueue' in sys.modules or 'psycopg' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+@pytest.mark.long
 def test_nothing_is_imported_before_it_is_used(project: Project) -> None:
     project(test_shop="""
 import sys
