@@ -86,8 +86,17 @@ async def _instead_async(app: App, task: str, calls: Sequence[Call], options: Op
     return None
 
 
-def _many(app: App, task: str, jobs: Found) -> Jobs[Any]:
-    return Jobs(b"".join(id_bytes(job.id) for job in jobs), task=task, app=app)
+class HeldJobs(Jobs[Any]):
+    """Jobs that are not in the database: each handle is the one that was made."""
+
+    __slots__ = ("_held",)
+
+    def __init__(self, jobs: Found, *, task: str, app: App) -> None:
+        super().__init__(b"".join(id_bytes(job.id) for job in jobs), task=task, app=app)
+        self._held = jobs
+
+    def _job(self, at: int) -> Job[Any]:
+        return self._held[at]
 
 
 def _insert(app: App, task: str, call: Call, *, options: Options) -> Job[Any]:
@@ -109,7 +118,11 @@ def _insert_many(app: App, task: str, calls: Any, *, options: Options) -> Jobs[A
     _check(app, options.conn, is_async=False)
     calls = list(calls)
     jobs = _instead(app, task, calls, options)
-    made = _METHODS["insert_many"](app, task, calls, options=options) if jobs is None else _many(app, task, jobs)
+    made = (
+        _METHODS["insert_many"](app, task, calls, options=options)
+        if jobs is None
+        else HeldJobs(jobs, task=task, app=app)
+    )
     _note(app, task, calls, options, made)
     return made
 
@@ -121,7 +134,7 @@ async def _insert_many_async(app: App, task: str, calls: Any, *, options: Option
     made = (
         await _METHODS["insert_many_async"](app, task, calls, options=options)
         if jobs is None
-        else _many(app, task, jobs)
+        else HeldJobs(jobs, task=task, app=app)
     )
     _note(app, task, calls, options, made)
     return made

@@ -41,6 +41,8 @@ class WhatToRun(NamedTuple):
     app: str
     modules: list[str]
     dsn: str
+    names: dict[str, str]
+    """Of Django's databases by their alias: in the test another one than the settings say."""
     fault: Fault | None
 
     def environment(self) -> dict[str, str]:
@@ -63,12 +65,22 @@ def __getattr__(name: str) -> App:
         import_module(module)
     app = load_app(what.app)
     _whole_life.enter_context(app._database.elsewhere(what.dsn))  # whatever its own settings say
+    if what.names:
+        _rename_databases(what.names)
     if what.fault is not None:
         _harm_children(what.fault)
     return app
 
 
 # -- in a child --
+
+
+def _rename_databases(names: dict[str, str]) -> None:
+    """A task's models must not reach the real database, which Django's settings name."""
+    from django.db import connections
+
+    for alias, name in names.items():
+        connections.settings[alias]["NAME"] = name
 
 
 def _harm_children(fault: Fault) -> None:

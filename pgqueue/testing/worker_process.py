@@ -15,6 +15,7 @@ from pgqueue.config import environment_with
 from pgqueue.errors import ConfigError, PgQueueError
 from pgqueue.job import State
 from pgqueue.testing.faults import Fault
+from pgqueue.testing.way import given_to
 from pgqueue.testing.worker_app import WhatToRun
 
 EVENT_S = 60.0  # for what takes a fraction of a second on a quiet machine
@@ -32,8 +33,7 @@ class WorkerProcess:
         self._app = app
         self._lines: list[str] = []
         self._changed = threading.Condition()
-        modules = sorted({task.function.__module__ for task in app.tasks.values()} - {"__main__"})
-        what = WhatToRun(spec or spec_of(app), modules, app.dsn, fault)
+        what = WhatToRun(spec or spec_of(app), _modules(app), app.dsn, _django_names(app), fault)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "pgqueue.testing", "worker", "-A", "pgqueue.testing.worker_app:app", "-c", "1", *options],
             env={**environment_with(dsn=app.dsn, schema=app.config.schema), **what.environment(), **_where_modules_are()},
@@ -122,8 +122,34 @@ class WorkerProcess:
         self.stop()
 
 
+def _modules(app: App) -> list[str]:
+    """Those whose import defines its tasks; Django finds them itself, once it is set up."""
+    return (
+        [] if _is_in_django(app) else sorted({task.function.__module__ for task in app.tasks.values()} - {"__main__"})
+    )
+
+
+def _is_in_django(app: App) -> bool:
+    return type(app._database._framework).__module__ == "pgqueue.contrib.django.project"
+
+
+def _django_names(app: App) -> dict[str, str]:
+    """Raises ConfigError inside of a TestCase."""
+    if not _is_in_django(app):
+        return {}
+    from django.db import connections
+
+    if given_to(app, None) is not None:
+        raise ConfigError(
+            "a worker does not see what a TestCase has not committed: take a TransactionTestCase, or drain() in this test"
+        )
+    return {alias: str(connections[alias].settings_dict["NAME"]) for alias in connections}
+
+
 def spec_of(app: App) -> str:
     """Where a worker finds this App; raises ConfigError."""
+    if _is_in_django(app):
+        return "pgqueue.contrib.django.worker"
     for name, module in list(sys.modules.items()):
         if isinstance(module, ModuleType) and not name.startswith(("pgqueue", "__main__")):
             for attribute, value in list(vars(module).items()):

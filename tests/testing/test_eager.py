@@ -65,7 +65,7 @@ def test_the_result_is_there_at_once() -> None:
     with eager():
         job = keep.defer((1, 2))
         assert job.result() == [1, 2] == seen[0] and job.state == State.SUCCEEDED  # JSON knows no tuples
-        keep.defer_many([(3,), (4,)])
+        assert [job.result() for job in keep.defer_many([(3,), (4,)])] == [3, 4]
     assert seen == [[1, 2], 3, 4]
 
 

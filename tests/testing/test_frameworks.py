@@ -24,8 +24,8 @@ DJANGO = """
     from django.db import IntegrityError, connection, transaction
     from django.test import TestCase, TransactionTestCase
 
-    from pgqueue import State, app, task
-    from pgqueue.testing import Clock, assert_deferred, captured, drain, run
+    from pgqueue import ConfigError, State, app, task
+    from pgqueue.testing import Clock, WorkerProcess, assert_deferred, captured, drain, run
     from shop.models import Order
     from shop.tasks import ship, ship_async
 
@@ -82,6 +82,8 @@ DJANGO = """
                 ship.defer("book")
             jobs.assert_deferred(ship, "book", _queue="default")
             self.assertEqual(drain(), [])
+            with self.assertRaisesRegex(ConfigError, "take a TransactionTestCase"):
+                WorkerProcess(app)
 
 
     class InTransactionTestCase(TransactionTestCase):
@@ -91,6 +93,12 @@ DJANGO = """
                 ship_async.defer("pen")
             self.assertEqual(len(drain()), 2)
             self.assertEqual(Order.objects.count(), 2)
+            app.close()
+
+        def test_a_real_worker_works_on_the_test_database(self):
+            job = ship.defer("book")
+            with WorkerProcess(app):
+                self.assertEqual(job.result(timeout=60), Order.objects.get(item="book").pk)
             app.purge(state="succeeded")
             app.close()
 """
@@ -100,7 +108,7 @@ def test_a_test_case_of_django(tmp_path: Path, fresh_dsn: str, shell: Shell) -> 
     site = Site(tmp_path, fresh_dsn, shell)
     site.write("shop/tests.py", DJANGO)
     said = site.manage("test", "-v", "2")
-    assert "Ran 6 tests" in said and "\nOK" in said
+    assert "Ran 7 tests" in said and "\nOK" in said
     with psycopg.connect(fresh_dsn) as conn:
         assert one_value(conn, "select to_regclass('pgqueue.job')") is None
 
