@@ -370,6 +370,15 @@ def test_while_its_jobs_are_short_more_of_them_are_wanted() -> None:
     assert scene.dispatcher.full() == {"two"}
 
 
+def test_of_long_jobs_none_is_wanted_ahead() -> None:
+    """They may all have begun at once, and what waits for their end would be given back before it."""
+    scene = Scene(child(), tasks=["two", "five", "async"])
+    for task, count in (("two", 2), ("five", 5)):
+        scene.dispatcher.tasks[task].measured(2 * STUCK_S)
+        scene.take(*jobs(task, count))
+    assert scene.dispatcher.full() == {"two", "five"}
+
+
 def test_a_claim_is_no_larger_than_what_may_start_of_it() -> None:
     one = child()
     scene = Scene(one, tasks=["two", "five", "async"])

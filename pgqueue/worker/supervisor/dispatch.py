@@ -144,9 +144,12 @@ class Dispatcher:
         return free - len(self.buffer.limited[task].jobs)
 
     def _wanted(self, task: str) -> int:
-        """Those, and what will start before the jobs of a claim are here: nothing, where none has started lately."""
+        """Those, and what will start before the jobs of a claim are here: nothing, where none has started lately.
+
+        Nothing either where they take long: all may have started at once, and what waits for their end is given back before it.
+        """
         profile, ahead = self.tasks[task], 0.0
-        if profile.samples and profile.given_at > time.monotonic() - STUCK_S:
+        if profile.mean_s < STUCK_S and profile.given_at > time.monotonic() - STUCK_S:
             slots = (profile.async_limit or 0) * sum(child.usable for child in self._children)
             ahead = min(CLAIM_MAX, AHEAD_S * slots / max(profile.mean_s, 1e-6))
         return self._startable(task) + int(ahead)
