@@ -146,6 +146,27 @@ def test_while_long_jobs_hold_its_places_no_other_is_claimed(
     assert running(conn, "hold two") == 2 and claims(conn, "hold two") == before  # less one that ended, and one more
 
 
+def test_no_time_limit_runs_while_a_job_waits_for_its_turn(held: Held, start: Start, conn: psycopg.Connection) -> None:
+    """Nor is it charged for having waited when the worker ends."""
+    first = held.defer("hold two", 2)
+    waiting = held.defer("hold two", 3, timeout=0.5)
+    worker = start("-c", "1", "--shutdown-timeout", "60")
+    eventually(lambda: len(held.begun()) == 2, what="both places are taken")
+    assert held.app.enqueue("other", [4], delay=1.0).result(timeout=60) == 4  # twice that time has passed
+    worker.process.terminate()
+    worker.said("stopping: 2 jobs may finish")
+    held.let_go()
+    assert worker.wait() == 0 and held.at_once(first) == (2, 2)
+    states = conn.execute(
+        "select state::text, attempt from pgqueue.job where id = any (%s::uuid[])", [waiting]
+    ).fetchall()
+    assert states == [("queued", 0)] * 3
+    start("-c", "1")
+    assert held.at_once(waiting)[0] <= 2
+    tried = conn.execute("select attempt from pgqueue.history where id = any (%s::uuid[])", [waiting]).fetchall()
+    assert tried == [(1,)] * 3
+
+
 @pytest.mark.parametrize("at_fault", ["task", "child"])
 def test_a_limit_is_a_number(at_fault: str) -> None:
     for wrong in (0, -1, True, "5", 1.5):

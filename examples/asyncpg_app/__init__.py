@@ -1,1 +1,1 @@
-"""A program on plain asyncpg, without an ORM; see README.md."""
+"""A program on plain asyncpg, without an ORM; see examples/README.md."""

@@ -1,1 +1,1 @@
-"""A web shop on FastAPI, with SQLAlchemy's AsyncSession on asyncpg; see README.md."""
+"""A web shop on FastAPI, with SQLAlchemy's AsyncSession on asyncpg; see examples/README.md."""
