@@ -148,6 +148,8 @@ def test_the_page_and_its_json(run: Run, app: App) -> None:
 def test_the_tasks_of_an_app(run: Run) -> None:
     names = [task["task"] for task in json.loads(run("tasks", "-A", "tests.tasks", "--json").stdout)]
     assert "tests.tasks.echo" in names and names == sorted(names)
+    limits = json.loads(run("tasks", "-A", "tests.async_tasks", "--json").stdout)
+    assert {task["task"]: task["async_limit"] for task in limits}.items() >= {"hold": None, "hold two": 2}.items()
 
 
 @pytest.mark.parametrize(

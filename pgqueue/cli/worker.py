@@ -95,6 +95,7 @@ def tasks(app: AppName = None, as_json: Json = False) -> None:
             "task": task.name,
             "queue": task.queue,
             "async": task.is_async,
+            "async_limit": task.async_limit,
             "timeout_s": task.timeout_s,
             "atomic": task.atomic,
         }
@@ -104,7 +105,9 @@ def tasks(app: AppName = None, as_json: Json = False) -> None:
         say_json(found)
     else:
         say_table(
-            ("TASK", "QUEUE", "ASYNC", "TIMEOUT_S", "ATOMIC"), (list(task.values()) for task in found), empty="no tasks"
+            ("TASK", "QUEUE", "ASYNC", "ASYNC_LIMIT", "TIMEOUT_S", "ATOMIC"),
+            (list(task.values()) for task in found),
+            empty="no tasks",
         )
 
 
