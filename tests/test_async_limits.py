@@ -65,12 +65,19 @@ def start(start_worker: Start) -> Start:
     return lambda *options, **settings: start_worker(*options, app="tests.async_tasks", **settings).ready()
 
 
-@pytest.mark.parametrize("said", ["option", "environment", "option goes before"])
-def test_a_child_runs_so_many_async_jobs_at_once_and_no_more(held: Held, start: Start, said: str) -> None:
+@pytest.mark.parametrize(
+    ("options", "environment", "told"),
+    [
+        pytest.param([], "3", "2 x (1 thread and 3 async jobs)", id="setting"),
+        pytest.param(["--async", "3", "--threads", "2"], "7", "2 x (2 threads and 3 async jobs)", id="option"),
+    ],
+)
+def test_a_child_runs_so_many_async_jobs_at_once_and_no_more(
+    held: Held, start: Start, options: list[str], environment: str, told: str
+) -> None:
     jobs = held.defer("hold", 20)
-    options = {"option": ["--async", "3"], "option goes before": ["--async", "3"]}.get(said, [])
-    env = {"environment": {"PGQUEUE_ASYNC_JOBS": "3"}, "option goes before": {"PGQUEUE_ASYNC_JOBS": "7"}}.get(said, {})
-    start("-c", "2", *options, env=env)
+    worker = start("-c", "2", *options, env={"PGQUEUE_ASYNC_JOBS": environment})
+    assert worker.said("  children").split(maxsplit=1)[1] == told
     eventually(lambda: len(held.begun()) == 6, what="each child runs three")
     held.let_go()
     assert held.at_once(jobs) == (3, 3)
