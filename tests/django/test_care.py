@@ -1,6 +1,7 @@
 """A worker looks after Django's connections: a session that is cut costs an attempt at most, and none is left open or shared."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -9,6 +10,8 @@ import pytest
 from pgqueue import App
 from tests.conftest import Worker, eventually
 from tests.django.site import Site
+from tests.servers import shop_server
+from tests.shell import Shell
 
 PATIENCE_S = 30.0
 
@@ -54,6 +57,25 @@ TASKS = """
         return seen
 """
 
+WAITING = """
+    import time
+    from pathlib import Path
+
+    from tenacity import wait_fixed
+
+    from pgqueue import task
+
+    from shop.models import Order
+
+
+    @task(wait=wait_fixed(0.2))
+    def pack(go: str) -> int:
+        order = Order.objects.create(item="tea")
+        while not Path(go).exists():
+            time.sleep(0.01)
+        return Order.objects.filter(pk=order.pk).count()
+"""
+
 
 @pytest.fixture
 def app(site: Site, start_worker: Callable[..., Worker]) -> Iterator[App]:
@@ -66,6 +88,30 @@ def app(site: Site, start_worker: Callable[..., Worker]) -> Iterator[App]:
     yield made
     made.close()
     assert worker.stop() == 0 and "Traceback" not in worker.output, worker.output
+
+
+@pytest.mark.long
+def test_jobs_outlive_a_restart_of_the_server(
+    tmp_path: Path, shell: Shell, start_worker: Callable[..., Worker]
+) -> None:
+    """Twenty run in threads of their own, each between two queries on a connection that is kept."""
+    with shop_server() as cluster:
+        site = Site(tmp_path, cluster.dsn("shop"), shell)
+        site.manage("migrate")
+        site.set("DATABASES['default']['CONN_MAX_AGE'] = None")
+        site.write("shop/tasks.py", WAITING)
+        command = site.command("manage.py", "pgqueue", "worker", "-c", "2", "--threads", "10")
+        worker = start_worker(command=command, env=site.environment(), cwd=site.folder, dsn="").ready()
+        app = App(site.dsn)
+        jobs = [app.enqueue("shop.tasks.pack", [str(tmp_path / "go")]) for _ in range(20)]
+        with cluster.connect("shop") as looker:
+            count = "select count(*) from shop_order"
+            eventually(lambda: looker.execute(count).fetchone() == (20,), what="all run")
+        cluster.restart()
+        (tmp_path / "go").touch()
+        assert [job.result(timeout=60) for job in jobs] == [1] * 20
+        app.close()
+        assert worker.stop() == 0
 
 
 @pytest.fixture
