@@ -119,6 +119,13 @@ def test_tests_of_a_project(site: Site, words: list[str]) -> None:
         assert conn.execute(left).fetchone() == (0,)
 
 
+def test_a_test_database_without_migrations_has_our_tables(site: Site) -> None:
+    site.set("DATABASES['default']['TEST'] = {'MIGRATE': False}")
+    site.write("shop/tests.py", TESTS)
+    said = site.manage("test", "shop.tests.InATestCase")
+    assert "Ran 4 tests" in said, said
+
+
 def test_flush_removes_jobs_too(site: Site) -> None:
     site.program("from shop.tasks import ship\n\nship.defer('tea')")
     site.manage("migrate")

@@ -6,9 +6,9 @@ from django.core.signals import setting_changed
 from django.db.models.signals import post_migrate
 
 import pgqueue
+from pgqueue.contrib.django.aftermath import follow
 from pgqueue.contrib.django.care import care, care_async
 from pgqueue.contrib.django.checks import register_checks
-from pgqueue.contrib.django.flush import flush
 from pgqueue.contrib.django.project import PROJECT
 from pgqueue.contrib.django.test_databases import let_go
 
@@ -27,5 +27,5 @@ class PgQueueConfig(AppConfig):
         pgqueue.app.middleware(care_async)
         let_go()
         setting_changed.connect(PROJECT.forget)
-        post_migrate.connect(flush)
+        post_migrate.connect(follow)
         register_checks(getattr(settings, "TASKS", {}))
