@@ -26,7 +26,7 @@ ONLY_SHOWN = 5  # blocks that need what is not here
 Guide = Callable[..., "subprocess.CompletedProcess[bytes]"]
 
 every_page = pytest.mark.parametrize("topic", TOPICS)
-A_PROJECT = "django"  # its snippets are files of one: see django/test_guide.py
+PROJECTS = ("django", "django-tasks")  # their snippets are files of one: see django/test_guide.py, django/test_backend_guide.py
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def test_its_links_lead_somewhere(topic: str) -> None:
         assert name in TOPICS and text == f"`pgqueue guide {name}`"
 
 
-@pytest.mark.parametrize("topic", [topic for topic in TOPICS if topic != A_PROJECT])
+@pytest.mark.parametrize("topic", [topic for topic in TOPICS if topic not in PROJECTS])
 def test_its_snippets_run(
     topic: str, dsn: str, conn: psycopg.Connection, tmp_path: Path, start_worker: Callable[..., Worker]
 ) -> None:

@@ -24,6 +24,7 @@ TOPICS = (
     "middleware",
     "fastapi",
     "django",
+    "django-tasks",
     "flask",
     "deploy",
     "operate",
