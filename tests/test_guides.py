@@ -26,7 +26,10 @@ ONLY_SHOWN = 5  # blocks that need what is not here
 Guide = Callable[..., "subprocess.CompletedProcess[bytes]"]
 
 every_page = pytest.mark.parametrize("topic", TOPICS)
-PROJECTS = ("django", "django-tasks")  # their snippets are files of one: see django/test_guide.py, django/test_backend_guide.py
+PROJECTS = (
+    "django",
+    "django-tasks",
+)  # their snippets are files of one: see django/test_guide.py, django/test_backend_guide.py
 
 
 @pytest.fixture
