@@ -299,7 +299,6 @@ class App:
         Orders (cancel, retry, pause, resume, purge) and questions take the same connection, which must be a sync one for them:
         on another they could wait without end for what its transaction holds. `result` alone waits on one of our own.
         """
-        db.adapt(conn)
         return self._database.using.block(conn)
 
     # -- asking about jobs --

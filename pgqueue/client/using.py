@@ -1,13 +1,16 @@
 """The connection that `app.using` names, for as long as its block lasts and wherever its context was copied to."""
 
+import asyncio
 import contextlib
 import sys
 from collections.abc import Iterator
 from contextvars import Context, ContextVar
 from inspect import CO_GENERATOR
+from threading import get_ident
 from types import FrameType
 from typing import Any
 
+from pgqueue import db
 from pgqueue.errors import ConfigError
 
 THREAD_POOLS = ("anyio._backends._asyncio", "concurrent.futures.thread")
@@ -18,12 +21,25 @@ class _Block:
     marked when it is over, and no job gets into a transaction that is no longer its caller's.
     """
 
-    __slots__ = ("conn", "outer", "over")
+    __slots__ = ("conn", "outer", "over", "place", "stands_for")
 
     def __init__(self, conn: Any, outer: "_Block | None") -> None:
         self.conn = conn
+        self.stands_for = db.stands_for(conn)
+        self.place = _place()
         self.outer = outer
         self.over = False
+
+    def check(self) -> None:
+        """Raises ConfigError for a proxy that is another connection here than where the block began. There it may change, as
+        after `scoped_session.remove()`.
+        """
+        if self.stands_for is self.conn or self.place == _place() or db.stands_for(self.conn) is self.stands_for:
+            return
+        raise ConfigError(
+            f"using() was given a {type(self.conn).__name__}, which is another connection in this thread or asyncio task, so that "
+            "the job would not be in the transaction: defer where the block began, or give using() the session itself"
+        )
 
 
 class Using:
@@ -35,7 +51,10 @@ class Using:
     def get(self) -> Any:
         """Its connection, None outside of all."""
         block = _still_open(self._innermost.get())
-        return None if block is None else block.conn
+        if block is None:
+            return None
+        block.check()
+        return block.conn
 
     @contextlib.contextmanager
     def block(self, conn: Any) -> Iterator[None]:
@@ -58,6 +77,14 @@ class Using:
         """Not by a token: the block may end in another context than it began in, or before one that was entered inside it."""
         if self._innermost.get() is block:
             self._innermost.set(_still_open(block.outer))
+
+
+def _place() -> tuple[int, object]:
+    """The thread, and the asyncio task if there is one."""
+    try:
+        return get_ident(), asyncio.current_task()
+    except RuntimeError:
+        return get_ident(), None
 
 
 def _still_open(block: _Block | None) -> _Block | None:

@@ -11,7 +11,7 @@ from pgqueue.db.connections import (
     wire,
 )
 from pgqueue.db.deadlines import ANSWER_S, PATIENCE_S, SILENCE_S, Allowance, Silent
-from pgqueue.db.doors import adapt, in_index_order, is_async, is_foreign, run, run_async
+from pgqueue.db.doors import adapt, in_index_order, is_async, is_foreign, run, run_async, stands_for
 from pgqueue.db.doors.given import CallerConnection
 from pgqueue.db.doors.psycopg import (
     AnyConnection,
@@ -97,6 +97,7 @@ __all__ = [
     "run",
     "run_async",
     "sever",
+    "stands_for",
     "wait_for_bell",
     "wire",
     "with_database",

@@ -87,7 +87,10 @@ def app(site: Site, start_worker: Callable[..., Worker]) -> Iterator[App]:
     made = App(site.dsn)
     yield made
     made.close()
-    assert worker.stop() == 0 and "Traceback" not in worker.output, worker.output
+    assert worker.stop() == 0
+    # Of a cursor that is collected when its session has been cut, Python prints an error that nobody can catch.
+    collected = worker.output.count("Exception ignored in: <generator object cursor_iter")
+    assert worker.output.count("Traceback") == collected, worker.output
 
 
 @pytest.mark.long

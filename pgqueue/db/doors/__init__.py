@@ -39,6 +39,15 @@ def adapt(conn: Any) -> Any:
     raise ConfigError(f"{TAKEN}, not a {type(conn).__module__}.{type(conn).__qualname__}")
 
 
+def stands_for(conn: Any) -> Any:
+    """What a proxy is here and now, such as Django's `connection` and a scoped_session; all others are themselves.
+
+    Raises ConfigError as `adapt`.
+    """
+    found = adapt(conn)
+    return getattr(found, "given", found)
+
+
 @lru_cache(64)
 def _doors(kind: type) -> tuple[Callable[[Any], Any], ...]:
     """The doors of the libraries that a class comes from, imported now."""
@@ -119,4 +128,5 @@ __all__ = [
     "is_foreign",
     "run",
     "run_async",
+    "stands_for",
 ]

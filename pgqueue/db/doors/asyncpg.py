@@ -32,30 +32,30 @@ class AsyncpgCaller:
     is_async: ClassVar[bool] = True
 
     def __init__(self, conn: Any) -> None:
-        self._conn = conn
+        self.given = conn
 
     async def execute(self, statement: Statement[R]) -> list[R]:
         if statement.copy_rows is not None:
             target = copy_target(statement.sql)
-            await self._conn.copy_to_table(
+            await self.given.copy_to_table(
                 target.table, schema_name=target.schema, columns=target.columns, format="text",
                 source=_encoded(statement.copy_rows),
             )  # fmt: skip
             return []
         text, names = numbered(statement.sql)
-        rows = await self._conn.fetch(text, *arguments(names, statement.params))
+        rows = await self.given.fetch(text, *arguments(names, statement.params))
         # A record of the caller's own class may iterate over anything.
         return made(statement, (row.values() for row in rows))
 
     def transaction(self) -> AbstractAsyncContextManager[Any]:
-        transaction: AbstractAsyncContextManager[Any] = self._conn.transaction()
+        transaction: AbstractAsyncContextManager[Any] = self.given.transaction()
         return transaction
 
     def said(self, setting: str) -> str | None:
-        return getattr(self._conn.get_settings(), setting, None)
+        return getattr(self.given.get_settings(), setting, None)
 
     async def driver(self) -> Any:
-        return self._conn
+        return self.given
 
 
 async def _encoded(rows: Any) -> AsyncIterator[bytes]:

@@ -15,6 +15,8 @@ class Caller(Protocol):
     """
 
     is_async: ClassVar[bool] = False
+    given: Any
+    """The library's own object; of a proxy what it is in this thread."""
     counted: ClassVar[bool] = False
     """Whether its users count their queries in tests: then a defer is one and no more, and whether the schema fits is left to
     the framework's migrations and checks."""
@@ -36,6 +38,7 @@ class AsyncCaller(Protocol):
     """As Caller, for asyncio."""
 
     is_async: ClassVar[bool] = True
+    given: Any
 
     async def execute(self, statement: Statement[R]) -> list[R]: ...
 

@@ -3,7 +3,7 @@
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar, TypeVar
 
-from django.db import transaction
+from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils.connection import ConnectionProxy
 
@@ -24,7 +24,7 @@ def adapt(conn: Any) -> Caller | None:
             f"the Django database {conn.alias!r} is {conn.vendor}, and jobs live in PostgreSQL: give conn= the connection of "
             "a PostgreSQL database, as connections[alias]"
         )
-    return DjangoCaller(conn)
+    return DjangoCaller(connections[conn.alias] if isinstance(conn, ConnectionProxy) else conn)
 
 
 class DjangoCaller:
@@ -34,10 +34,10 @@ class DjangoCaller:
     counted: ClassVar[bool] = True
 
     def __init__(self, conn: Any) -> None:
-        self._conn = conn
+        self.given = conn
 
     def execute(self, statement: Statement[R]) -> list[R]:
-        with self._conn.cursor() as cursor:
+        with self.given.cursor() as cursor:
             if statement.copy_rows is not None:
                 return self._copy(cursor.cursor, statement)
             cursor.execute(statement.sql, dict(statement.params) or None)
@@ -54,13 +54,19 @@ class DjangoCaller:
         return []
 
     def transaction(self) -> AbstractContextManager[Any]:
-        atomic: AbstractContextManager[Any] = transaction.atomic(using=self._conn.alias)
+        alias = self.given.alias
+        if connections[alias] is not self.given:  # atomic() goes by the name alone
+            raise ConfigError(
+                f"this Django connection is not connections[{alias!r}] of this thread, and many jobs need one transaction: give "
+                "conn= that one"
+            )
+        atomic: AbstractContextManager[Any] = transaction.atomic(using=alias)
         return atomic
 
     def said(self, setting: str) -> str | None:
-        value: str | None = self._conn.connection.info.parameter_status(setting)  # psycopg or psycopg2
+        value: str | None = self.given.connection.info.parameter_status(setting)  # psycopg or psycopg2
         return value
 
     def driver(self) -> Any:
-        self._conn.ensure_connection()
-        return self._conn.connection
+        self.given.ensure_connection()
+        return self.given.connection

@@ -34,10 +34,10 @@ class Psycopg2Caller:
     counted: ClassVar[bool] = False
 
     def __init__(self, conn: Any) -> None:
-        self._conn = conn
+        self.given = conn
 
     def execute(self, statement: Statement[R]) -> list[R]:
-        with self._conn.cursor(cursor_factory=Cursor) as cursor:
+        with self.given.cursor(cursor_factory=Cursor) as cursor:
             if statement.copy_rows is not None:
                 cursor.copy_expert(statement.sql, CopyFile(statement.copy_rows), COPY_BYTES)
                 return []
@@ -47,7 +47,7 @@ class Psycopg2Caller:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """By SQL: psycopg2's own `with conn` would commit what the caller has begun."""
-        nested = not self._conn.autocommit or self._conn.info.transaction_status == IN_TRANSACTION
+        nested = not self.given.autocommit or self.given.info.transaction_status == IN_TRANSACTION
         begin, end, undo = map(sql_file, NESTED) if nested else ("begin", "commit", "rollback")
         self._say(begin)
         try:
@@ -58,12 +58,12 @@ class Psycopg2Caller:
         self._say(end)
 
     def _say(self, sql: str) -> None:
-        with self._conn.cursor(cursor_factory=Cursor) as cursor:
+        with self.given.cursor(cursor_factory=Cursor) as cursor:
             cursor.execute(sql)
 
     def said(self, setting: str) -> str | None:
-        value: str | None = self._conn.info.parameter_status(setting)
+        value: str | None = self.given.info.parameter_status(setting)
         return value
 
     def driver(self) -> Any:
-        return self._conn
+        return self.given

@@ -60,18 +60,18 @@ class SqlalchemyCaller:
     counted: ClassVar[bool] = False
 
     def __init__(self, given: Session | Connection) -> None:
-        self._given = given
+        self.given = given
 
     def _connection(self) -> Connection:
-        if isinstance(self._given, Connection):
-            return self._given
+        if isinstance(self.given, Connection):
+            return self.given
         try:
             # Asked before: to try would leave a coroutine that nobody awaits.
-            if self._given.get_bind().dialect.is_async and not in_greenlet():
+            if self.given.get_bind().dialect.is_async and not in_greenlet():
                 raise ConfigError(
                     "this Session belongs to an AsyncSession: await defer_async() with the AsyncSession, or defer inside run_sync()"
                 )
-            return self._given.connection()
+            return self.given.connection()
         except UnboundExecutionError as error:
             raise ConfigError(
                 "this Session has an engine for each model and none for others: give the connection of a model in the "
@@ -94,7 +94,7 @@ class SqlalchemyCaller:
         return made(statement, result) if result.returns_rows else []
 
     def transaction(self) -> AbstractContextManager[Any]:
-        return self._given.begin_nested()
+        return self.given.begin_nested()
 
     def said(self, setting: str) -> str | None:
         return _said(self._connection(), setting)
@@ -109,26 +109,26 @@ class AsyncSqlalchemyCaller:
     is_async: ClassVar[bool] = True
 
     def __init__(self, given: AsyncSession | AsyncConnection) -> None:
-        self._given = given
+        self.given = given
 
     async def execute(self, statement: Statement[R]) -> list[R]:
         run: Callable[[Any], list[R]] = lambda given: SqlalchemyCaller(given).execute(statement)  # noqa: E731
-        return await self._given.run_sync(run)
+        return await self.given.run_sync(run)
 
     def transaction(self) -> AbstractAsyncContextManager[Any]:
-        return self._given.begin_nested()
+        return self.given.begin_nested()
 
     def said(self, setting: str) -> str | None:
         sync = (
-            self._given.sync_connection
-            if isinstance(self._given, AsyncConnection)
-            else self._given.sync_session.connection()
+            self.given.sync_connection
+            if isinstance(self.given, AsyncConnection)
+            else self.given.sync_session.connection()
         )
         return None if sync is None else _said(sync, setting)
 
     async def driver(self) -> Any:
         run: Callable[[Any], Any] = lambda given: SqlalchemyCaller(given).driver()  # noqa: E731
-        return await self._given.run_sync(run)
+        return await self.given.run_sync(run)
 
 
 def _copy(conn: Connection, statement: Statement[Any]) -> None:
