@@ -10,7 +10,7 @@ from pgqueue.context import CurrentJob, running_job
 from pgqueue.errors import PgQueueError
 from pgqueue.queries import Statement
 
-_RESULTS = App.result, App.result_async
+_REAL_RESULTS = App.result, App.result_async
 _open = 0
 
 
@@ -35,21 +35,21 @@ def nobody_waits() -> Iterator[None]:
     finally:
         _open -= 1
         if not _open:
-            setattr(App, "result", _RESULTS[0])  # noqa: B010
-            setattr(App, "result_async", _RESULTS[1])  # noqa: B010
+            setattr(App, "result", _REAL_RESULTS[0])  # noqa: B010
+            setattr(App, "result_async", _REAL_RESULTS[1])  # noqa: B010
 
 
 def _result(app: App, job_id: str, *, timeout_s: float | None = None) -> object:
     current = running_job()
     if not isinstance(current, DrainedJob) or current.look is None:
-        return _RESULTS[0](app, job_id, timeout_s=timeout_s)
+        return _REAL_RESULTS[0](app, job_id, timeout_s=timeout_s)
     return _told(app, current, job_id, current.look(app.queries.ends([job_id])))
 
 
 async def _result_async(app: App, job_id: str, *, timeout_s: float | None = None) -> object:
     current = running_job()
     if not isinstance(current, DrainedJob) or current.look_async is None:
-        return await _RESULTS[1](app, job_id, timeout_s=timeout_s)
+        return await _REAL_RESULTS[1](app, job_id, timeout_s=timeout_s)
     return _told(app, current, job_id, await current.look_async(app.queries.ends([job_id])))
 
 
