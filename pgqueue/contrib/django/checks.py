@@ -40,10 +40,7 @@ def check_schema(*, databases: Collection[str] | None = None, **_: Any) -> list[
     Only where the database is named, as by `check --database default`. What `manage.py migrate` cures is a warning, as `migrate`
     itself runs the checks first and would stop at an error.
     """
-    try:
-        if PROJECT.said.alias not in (databases or ()):
-            return []
-    except ConfigError:
+    if check_settings() or PROJECT.said.alias not in (databases or ()):
         return []
     app = pgqueue.app
     try:
