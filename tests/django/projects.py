@@ -12,7 +12,7 @@ from psycopg.conninfo import conninfo_to_dict
 from tests.shell import ROOT
 
 SETTINGS = "tests.django.website.settings"
-WORKER = "tests.django.website.worker"
+WORKER = "pgqueue.contrib.django.worker"
 TIMEOUT_S = 120
 
 

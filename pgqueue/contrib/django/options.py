@@ -6,8 +6,8 @@ from typing import Any
 
 from django.core.checks import Error
 
+import pgqueue
 from pgqueue.client.options import Options, check_name
-from pgqueue.contrib.django.project import PROJECT
 from pgqueue.errors import ConfigError, InvalidOption
 
 NAMES_OF_OPTIONS = ("DATABASE", "KEEP", "MAX_ATTEMPTS", "TIMEOUT")
@@ -41,7 +41,7 @@ def option_errors(alias: str, given: Any, *, queues: Iterable[Any]) -> Iterator[
             id="pgqueue.E103",
         )
     try:
-        PROJECT.settings()
+        assert pgqueue.app.config
     except ConfigError as error:
         yield Error(f"{where}: {error}", id="pgqueue.E104")
 

@@ -1,1 +1,0 @@
-"""The shop has no tables of its own."""
