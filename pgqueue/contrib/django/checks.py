@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator
+from importlib import import_module
 from typing import Any
 
 from django.apps import apps
@@ -18,11 +19,11 @@ POOLER_PORT = "6432"  # PgBouncer's own, unless somebody has chosen another
 
 
 def register_checks(backends: Any) -> None:
-    """Called when the apps are there. backends: the setting TASKS; those of Django's Tasks are checked by Django once imported."""
+    """Called when the apps are there. backends: the setting TASKS, which Django checks only once its Tasks are imported."""
     register(check_settings, Tags.database)
     register(check_schema, Tags.database)
     if any(backend.get("BACKEND") == BACKEND for backend in backends.values()):
-        pass
+        import_module("pgqueue.contrib.django.api")
 
 
 def check_settings(**_: Any) -> list[CheckMessage]:
