@@ -14,8 +14,8 @@ import sqlalchemy as sa
 from flask import Flask
 from psycopg.conninfo import conninfo_to_dict
 
-from examples.flask_shop.app import create_app
-from examples.flask_shop.models import db
+from examples.flask_app.app import create_app
+from examples.flask_app.models import db
 from pgqueue import App, ConfigError, JobDead
 from pgqueue.contrib.flask import PgQueue
 from tests.conftest import Worker
@@ -88,7 +88,7 @@ def test_the_example_confirms_an_order_and_forgets_one_that_was_refused(
     assert conn.execute("select count(*) from pgqueue.job").fetchone() == (0,)
     made = client.post("/orders", json={"item": "tea"})
     assert made.status_code == 202
-    worker = serve("examples.flask_shop.app", "-c", "1").ready()
+    worker = serve("examples.flask_app.app", "-c", "1").ready()
     job = shop_app.extensions["pgqueue"].app.job(made.json["job"])  # type: ignore[index]
     order = made.json["order"]  # type: ignore[index]
     assert job.result(30) == f"order {order}: your tea is on its way"

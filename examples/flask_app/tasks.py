@@ -1,6 +1,6 @@
 """What the shop does later. Each job has an application context of its own, so `db.session` works as in a view."""
 
-from examples.flask_shop.models import Order, db
+from examples.flask_app.models import Order, db
 from pgqueue import task
 
 

@@ -1,11 +1,11 @@
-"""The application: `flask --app examples.flask_shop.app run`, and `flask --app examples.flask_shop.app pgqueue worker`."""
+"""The application: `flask --app examples.flask_app.app run`, and `flask --app examples.flask_app.app pgqueue worker`."""
 
 from typing import Any
 
 from flask import Flask, request
 
-from examples.flask_shop.models import Order, db
-from examples.flask_shop.tasks import confirm
+from examples.flask_app.models import Order, db
+from examples.flask_app.tasks import confirm
 from pgqueue.contrib.flask import PgQueue
 
 queue = PgQueue()
