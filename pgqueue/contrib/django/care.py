@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from asgiref.sync import sync_to_async
-from django.db import connections, reset_queries
+from django.db import connections
 
 from pgqueue.context import CurrentJob
 
@@ -38,9 +38,9 @@ def refresh() -> None:
     Never in a transaction: that of a TestCase is around the jobs that it runs, and its connection would be gone for all
     later tests.
     """
-    reset_queries()
     for conn in connections.all(initialized_only=True):
         if not conn.in_atomic_block:
+            conn.queries_log.clear()  # not of a TestCase, which may count those of its jobs
             conn.close_if_unusable_or_obsolete()
 
 
@@ -49,10 +49,11 @@ def _refresh_shared() -> None:
     if len(_async_jobs) <= 1:
         refresh()
         return
-    reset_queries()
     for conn in connections.all(initialized_only=True):
-        if conn.errors_occurred and not conn.in_atomic_block:
-            conn.close_if_unusable_or_obsolete()
+        if not conn.in_atomic_block:
+            conn.queries_log.clear()
+            if conn.errors_occurred:
+                conn.close_if_unusable_or_obsolete()
 
 
 async def _refresh_soon() -> None:
