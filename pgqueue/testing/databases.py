@@ -41,7 +41,13 @@ def clone(config: Config) -> Iterator[str]:
                 db.run(admin, queries.drop_database(found.name))
                 db.run(admin, queries.unlock_name(found.name))
         db.run(admin, queries.lock_name(name))
-        db.run(admin, queries.create_database(name, template=_template(admin, server, config)))
+        try:
+            db.run(admin, queries.create_database(name, template=_template(admin, server, config)))
+        except db.DatabaseError as error:
+            raise ConfigError(
+                f"no database for tests can be made at {db.describe(server)}: {str(error).splitlines()[0]}; PGQUEUE_TEST_DSN "
+                "takes a role that may create databases, or let the fixture pgqueue_dsn return one that is there"
+            ) from error
         try:
             yield db.with_database(server, name)
         finally:

@@ -23,6 +23,7 @@ from tests.shell import Shell
 DJANGO = """
     from django.db import IntegrityError, connection, transaction
     from django.test import TestCase, TransactionTestCase
+    from django.test.utils import CaptureQueriesContext
 
     from pgqueue import ConfigError, State, app, task
     from pgqueue.testing import Clock, WorkerProcess, assert_deferred, captured, drain, run
@@ -71,6 +72,12 @@ DJANGO = """
             with self.assertRaises(IntegrityError):
                 run(job)
 
+        def test_queries_are_counted(self):
+            ship.defer("book")
+            with CaptureQueriesContext(connection) as queries:
+                drain()
+            self.assertGreater(len([query for query in queries if "shop_order" in query["sql"]]), 0)
+
         def test_a_durable_block_is_one(self):
             durable.defer()
             atomic.defer("atomic")
@@ -108,7 +115,7 @@ def test_a_test_case_of_django(tmp_path: Path, fresh_dsn: str, shell: Shell) -> 
     site = Site(tmp_path, fresh_dsn, shell)
     site.write("shop/tests.py", DJANGO)
     said = site.manage("test", "-v", "2")
-    assert "Ran 7 tests" in said and "\nOK" in said
+    assert "Ran 8 tests" in said and "\nOK" in said
     with psycopg.connect(fresh_dsn) as conn:
         assert one_value(conn, "select to_regclass('pgqueue.job')") is None
 
