@@ -2,10 +2,13 @@
 
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import typer
@@ -37,6 +40,13 @@ class Home(NamedTuple):
     app: App
     spec: str
     """How a worker finds it, as -A would say."""
+
+
+def added_path() -> list[str]:
+    """The folders that this program imports from and another Python would not: its own, and what it has put on its path."""
+    asked = [sys.executable, "-c", "import sys; print(*sys.path, sep=chr(0), end='')"]
+    known = subprocess.run(asked, stdout=subprocess.PIPE, text=True, check=True).stdout.split(chr(0))
+    return [str(Path(entry).resolve()) for entry in sys.path if entry not in known]
 
 
 _home: ContextVar[Home | None] = ContextVar("pgqueue_home", default=None)

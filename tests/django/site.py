@@ -99,7 +99,7 @@ class Site:
     def set(self, text: str) -> None:
         """More settings."""
         with (self.folder / "site1/settings.py").open("a") as file:
-            file.write(dedent(text))
+            file.write(f"{dedent(text)}\n")
 
     def manage(self, *words: str, fails: bool = False, env: Mapping[str, str] = {}) -> str:
         """What `manage.py` says, on either stream; it must end with 0, or with another code if it fails."""

@@ -14,20 +14,26 @@ from tests.django.site import Site
 def test_a_job_of_a_project_runs_and_its_commands_know_it(
     site: Site, start_worker: Callable[..., Worker], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Started in another folder: what manage.py can import a child can."""
+    """Started in another folder: what manage.py can import a child can, also from folders that it has put on its path."""
+    manage = (site.folder / "manage.py").read_text()
+    site.write("manage.py", f"import sys\n\nsys.path.append({str(site.folder / 'apps')!r})\n{manage}")
+    site.write("apps/more/__init__.py", "")
+    site.write("others/others/__init__.py", "")
     ids = site.program("""
         from shop.tasks import ship, ship_async
 
         print(ship.defer("tea").id, ship_async.defer("cups").id)
     """)
+    site.set("INSTALLED_APPS += ['more', 'others']")
     worker = start_worker(
-        "-c", "2", "--burst", command=site.command("manage.py", "pgqueue", "worker"), env=site.environment(),
-        cwd=tmp_path_factory.mktemp("elsewhere"), dsn="",
+        "-c", "2", "--burst", "--pythonpath", str(site.folder / "others"), cwd=tmp_path_factory.mktemp("elsewhere"),
+        command=site.command("manage.py", "pgqueue", "worker"), env=site.environment(), dsn="",
     )  # fmt: skip
     assert worker.wait() == 0, worker.output
     assert "shop.tasks.ship" in worker.said("tasks") and "Traceback" not in worker.output
     with psycopg.connect(site.dsn) as conn:
         assert conn.execute("select item from shop_order order by 1").fetchall() == [("cups",), ("tea",)]
+    site.set("INSTALLED_APPS.remove('others')")
     said = site.manage("pgqueue", "jobs", "--settings", "site1.settings", "--state", "succeeded")
     assert said.count("succeeded") == 2
     assert "shop.tasks.ship_async" in site.manage("pgqueue", "tasks")

@@ -9,7 +9,7 @@ from flask.cli import ScriptInfo
 
 from pgqueue.app import App
 from pgqueue.cli import main
-from pgqueue.cli.options import Home
+from pgqueue.cli.options import Home, added_path
 from pgqueue.config import environment_for
 
 AS_APP = "pgqueue.contrib.flask.worker"
@@ -42,7 +42,7 @@ def _become_worker(info: ScriptInfo, words: tuple[str, ...]) -> NoReturn:
         raise click.UsageError(
             "a worker's processes find the application by its name alone: use `flask --app MODULE`, or set FLASK_APP"
         )
-    variables = environment_for(app=AS_APP, path=sys.path[:1])
+    variables = environment_for(app=AS_APP, path=added_path())
     if info.app_import_path is not None:
         variables["FLASK_APP"] = info.app_import_path
     sys.stdout.flush()

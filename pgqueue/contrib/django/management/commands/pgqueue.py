@@ -12,7 +12,7 @@ from django.db import connections
 
 import pgqueue
 from pgqueue.cli import main
-from pgqueue.cli.options import Home
+from pgqueue.cli.options import Home, added_path
 from pgqueue.config import environment_for
 
 WORKER = "pgqueue.contrib.django.worker"
@@ -60,7 +60,7 @@ def run(words: Sequence[str], *, program: str) -> None:
         os.execve(
             sys.executable,
             [sys.executable, "-m", "pgqueue", *words],
-            environment_for(app=WORKER, path=[str(Path(entry).resolve()) for entry in sys.path[:1]]),
+            environment_for(app=WORKER, path=added_path()),
         )
     try:
         main(words, program=program, home=Home(pgqueue.app, WORKER))
