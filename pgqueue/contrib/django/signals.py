@@ -95,11 +95,12 @@ def _finish(task: Task, result: TaskResult, job: CurrentJob, outcome: Outcome) -
     status = COMES_TO.get(Verdict(outcome.verdict))
     if status is None:
         return
-    if status is TaskResultStatus.READY and job.cancel_requested:  # that ends the job, whatever the attempt came to
-        status = TaskResultStatus.FAILED
     if outcome.cause is not None:
         result.errors.append(failure(cause=outcome.cause, error=outcome.error, traceback=outcome.traceback))
-    elif status is TaskResultStatus.FAILED:
+    if status is TaskResultStatus.READY and job.cancel_requested:  # that ends the job, whatever the attempt came to
+        status = TaskResultStatus.FAILED
+        result.errors.append(cancelled("cancelled while running"))
+    elif outcome.verdict == Verdict.CANCELLED:
         result.errors.append(cancelled(outcome.error))
     change(result, status=status)
     if status is not TaskResultStatus.READY:

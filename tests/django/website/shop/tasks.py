@@ -51,6 +51,11 @@ def twice(context: Any, name: str) -> dict[str, Any]:
 
 
 @task(takes_context=True)
+def context_of_sync(context: Any) -> list[Any]:
+    return [context.attempt, context.task_result.id, context.task_result.status]
+
+
+@task(takes_context=True)
 async def context_of(context: Any) -> list[Any]:
     return [context.attempt, context.task_result.id, context.task_result.status]
 

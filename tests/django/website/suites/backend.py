@@ -16,7 +16,7 @@ from django.test import SimpleTestCase, TestCase, TransactionTestCase, override_
 from django.utils import timezone
 
 import pgqueue
-from pgqueue.contrib.django import results
+from pgqueue.contrib.django import results, signals
 from pgqueue.contrib.django.api import (
     InvalidTask,
     InvalidTaskBackend,
@@ -24,8 +24,11 @@ from pgqueue.contrib.django.api import (
     TaskResultStatus,
     task_backends,
     task_enqueued,
+    task_finished,
 )
 from pgqueue.errors import InvalidArguments, InvalidOption
+from pgqueue.job import Outcome, Verdict
+from pgqueue.testing import drain
 from pgqueue.worker.child.executor import describe, format_trace
 from tests.django.website.shop.errors import SoldOut
 
@@ -257,6 +260,78 @@ class Async(TestCase):
             tasks.add.enqueue(1)
 
         self.assertRaises(SynchronousOnlyOperation, asyncio.run, enqueue())
+
+
+class Kit(TestCase):
+    """The kit of pgqueue.testing runs Django's tasks in the transaction of the test."""
+
+    def test_drain(self) -> None:
+        added, failed = tasks.add.enqueue(2, 3), tasks.fails.enqueue("builtin")
+        context, later = (
+            tasks.context_of_sync.enqueue(),
+            tasks.add.using(run_after=timezone.now() + timedelta(hours=1)).enqueue(1),
+        )
+        ran = drain(conn=connection, raises=False)
+        self.assertEqual(len(ran), 3)
+        for result in (added, failed, context, later):
+            result.refresh()
+        self.assertEqual((added.return_value, added.attempts), (5, 1))
+        self.assertEqual((failed.status, failed.errors[0].exception_class), (TaskResultStatus.READY, ValueError))
+        self.assertEqual(context.return_value, [1, context.id, "RUNNING"])
+        self.assertEqual(later.status, TaskResultStatus.READY)
+
+    def test_drain_of_an_async_task(self) -> None:
+        result = tasks.context_of.enqueue()
+        drain(conn=connection)
+        result.refresh()
+        self.assertEqual(result.return_value, [1, result.id, "RUNNING"])
+
+
+class Finished(TestCase):
+    """What task_finished says of each verdict."""
+
+    def heard(self, verdict: Verdict, *, cancel_requested: bool = False, **fields: Any) -> list[tuple[Any, list[str]]]:
+        told: list[tuple[Any, list[str]]] = []
+
+        def hear(task_result: Any, **_: Any) -> None:
+            told.append((task_result.status, [error.exception_class.__name__ for error in task_result.errors]))
+
+        result = tasks.add.enqueue(1)
+        job = mock.Mock(cancel_requested=cancel_requested, exception=None)
+        task_finished.connect(hear)
+        try:
+            signals._finish(tasks.add, result, job, Outcome(result.id, 1, verdict, **fields))
+        finally:
+            task_finished.disconnect(hear)
+        return told
+
+    def test_each_verdict(self) -> None:
+        error: dict[str, Any] = {"cause": "exception", "error": "ValueError: x"}
+        for verdict, fields, told in (
+            (Verdict.SUCCEEDED, {"result": "1"}, [("SUCCESSFUL", [])]),
+            (Verdict.RETRY, error, [("READY", ["ValueError"])]),
+            (Verdict.SNOOZE, {}, [("READY", [])]),
+            (Verdict.DEAD, error, [("FAILED", ["ValueError"])]),
+            (Verdict.CANCELLED, {"error": "why"}, [("FAILED", ["JobCancelled"])]),
+        ):
+            self.assertEqual(self.heard(verdict, **fields), told)
+
+    def test_none_of_what_another_worker_tells(self) -> None:
+        for verdict in (Verdict.LOST, Verdict.MISFIT, Verdict.RELEASE, Verdict.UNSURE):
+            self.assertEqual(self.heard(verdict), [])
+
+    def test_a_cancel_that_was_asked_for_ends_a_job_that_would_run_again(self) -> None:
+        error: dict[str, Any] = {"cause": "exception", "error": "ValueError: x"}
+        told = [("FAILED", ["ValueError", "JobCancelled"])]
+        self.assertEqual(self.heard(Verdict.RETRY, cancel_requested=True, **error), told)
+        self.assertEqual(self.heard(Verdict.SUCCEEDED, cancel_requested=True, result="1"), [("SUCCESSFUL", [])])
+
+    def test_a_job_of_another_database_is_named(self) -> None:
+        job = mock.Mock(id=str(uuid.uuid4()), task="shop.tasks.add")
+        with self.assertRaisesRegex(
+            pgqueue.ConfigError, "is not in 'default', the database of TASKS: run the worker on"
+        ):
+            signals._start(tasks.add, job)
 
 
 class Transactions(TransactionTestCase):
