@@ -26,7 +26,11 @@ class Lent:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if isinstance(error, Exception) and db.is_foreign(self._conn):
-            explained = db.explain_foreign(error, self._conn.said, schema=self._schema)
-            if explained is not None:
-                raise explained from error
+        if not isinstance(error, Exception) or not db.is_foreign(self._conn):
+            return
+        same = db.as_psycopg(error)
+        if same is not None and db.is_lost(same):  # what that means depends on what was sent: see Tries
+            raise db.GoneAway(str(same), alone=self._conn.alone) from error
+        explained = db.explain_foreign(error, self._conn.said, schema=self._schema)
+        if explained is not None:
+            raise explained from error

@@ -79,7 +79,8 @@ class Tries:
             raise OutcomeUnknown(self._told(), self._job_id, self._count, repeats) from error
 
     def _learn(self, error: BaseException) -> None:
-        if self._alone and self._job_id and not self._doubt and db.is_lost(error):
+        alone = error.alone if isinstance(error, db.GoneAway) else self._alone
+        if alone and self._job_id and not self._doubt and db.is_lost(error):
             self._doubt = (str(error).splitlines() or [type(error).__name__])[0]
 
     def _told(self) -> str:

@@ -29,6 +29,7 @@ from pgqueue.db.doors.psycopg import (
 )
 from pgqueue.db.dsn import CONNECT_TIMEOUT_S, conninfo, describe, with_database
 from pgqueue.db.meaning import (
+    GoneAway,
     as_psycopg,
     explain,
     explain_foreign,
@@ -59,6 +60,7 @@ __all__ = [
     "CallerConnection",
     "Connection",
     "DatabaseError",
+    "GoneAway",
     "NotificationListener",
     "PoolLife",
     "ReadOnlyDefault",

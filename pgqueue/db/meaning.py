@@ -90,15 +90,25 @@ def is_timeout(error: BaseException) -> bool:
     return isinstance(error, PoolTimeout)
 
 
+class GoneAway(psycopg.OperationalError):
+    """A caller's connection of another library went away. alone: each statement was committing by itself there."""
+
+    def __init__(self, said: str, *, alone: bool) -> None:
+        super().__init__(said)
+        self.alone = alone
+
+
 def as_psycopg(error: BaseException) -> psycopg.Error | None:
     """An error of another library, as psycopg would raise it: known by its SQLSTATE, whatever class it has and however deep it is.
 
     asyncpg and Django's psycopg call it sqlstate, psycopg2 pgcode; SQLAlchemy keeps the driver's error in orig, Django as the
-    cause. None: the server did not say it.
+    cause. None: neither has the server said it, nor is it about the connection.
     """
     wrapped = (error, getattr(error, "orig", None), error.__cause__)
     for found in (*wrapped, getattr(wrapped[1], "__cause__", None)):
         code = getattr(found, "sqlstate", None) or getattr(found, "pgcode", None)
+        if code is None and f"{type(found).__module__}.{type(found).__name__}" in _GONE:
+            return psycopg.OperationalError(str(found))
         if isinstance(code, str):
             try:
                 return psycopg.errors.lookup(code)(str(found))
@@ -203,6 +213,8 @@ ONE_AT_A_TIME = (
     "an asyncpg connection runs one statement at a time, and another is under way on this one: await each defer before the next, "
     "use defer_many_async(), or give each asyncio task a connection of its own"
 )
+# Without a code of the server's these are about the connection.
+_GONE = "psycopg.OperationalError", "psycopg2.OperationalError"
 _NO_TRANSACTION = "25P01"
 _LOST_PLANS = ("26000", "42P05")  # no such prepared statement, one of that name exists
 _NO_TABLES = psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName, psycopg.errors.UndefinedObject

@@ -33,6 +33,7 @@ class AsyncpgCaller:
 
     def __init__(self, conn: Any) -> None:
         self.given = conn
+        self.alone = not conn.is_in_transaction()
 
     async def execute(self, statement: Statement[R]) -> list[R]:
         if statement.copy_rows is not None:

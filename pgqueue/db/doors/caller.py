@@ -17,6 +17,8 @@ class Caller(Protocol):
     is_async: ClassVar[bool] = False
     given: Any
     """The library's own object; of a proxy what it is in this thread."""
+    alone: bool
+    """Whether the statement that ran last committed by itself."""
     counted: ClassVar[bool] = False
     """Whether its users count their queries in tests: then a defer is one and no more, and whether the schema fits is left to
     the framework's migrations and checks."""
@@ -39,6 +41,7 @@ class AsyncCaller(Protocol):
 
     is_async: ClassVar[bool] = True
     given: Any
+    alone: bool
 
     async def execute(self, statement: Statement[R]) -> list[R]: ...
 

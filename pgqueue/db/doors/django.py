@@ -35,6 +35,8 @@ class DjangoCaller:
 
     def __init__(self, conn: Any) -> None:
         self.given = conn
+        autocommit = conn.settings_dict["AUTOCOMMIT"] if conn.connection is None else conn.autocommit
+        self.alone: bool = autocommit and not conn.in_atomic_block
 
     def execute(self, statement: Statement[R]) -> list[R]:
         with self.given.cursor() as cursor:

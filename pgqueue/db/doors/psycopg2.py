@@ -35,6 +35,7 @@ class Psycopg2Caller:
 
     def __init__(self, conn: Any) -> None:
         self.given = conn
+        self.alone: bool = conn.autocommit
 
     def execute(self, statement: Statement[R]) -> list[R]:
         with self.given.cursor(cursor_factory=Cursor) as cursor:

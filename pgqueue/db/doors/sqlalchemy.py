@@ -61,6 +61,7 @@ class SqlalchemyCaller:
 
     def __init__(self, given: Session | Connection) -> None:
         self.given = given
+        self.alone = False
 
     def _connection(self) -> Connection:
         if isinstance(self.given, Connection):
@@ -80,6 +81,9 @@ class SqlalchemyCaller:
 
     def execute(self, statement: Statement[R]) -> list[R]:
         conn = self._connection()
+        self.alone = getattr(
+            conn.connection.dbapi_connection, "autocommit", False
+        )  # gone with the connection, when that is lost
         if statement.copy_rows is not None:
             _copy(conn, statement)
             return []
@@ -110,9 +114,16 @@ class AsyncSqlalchemyCaller:
 
     def __init__(self, given: AsyncSession | AsyncConnection) -> None:
         self.given = given
+        self.alone = False
 
     async def execute(self, statement: Statement[R]) -> list[R]:
-        run: Callable[[Any], list[R]] = lambda given: SqlalchemyCaller(given).execute(statement)  # noqa: E731
+        def run(given: Any) -> list[R]:
+            sync = SqlalchemyCaller(given)
+            try:
+                return sync.execute(statement)
+            finally:
+                self.alone = sync.alone
+
         return await self.given.run_sync(run)
 
     def transaction(self) -> AbstractAsyncContextManager[Any]:
