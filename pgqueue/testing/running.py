@@ -54,7 +54,7 @@ async def run_async(job: Job[Any] | str, *, app: App | None = None, conn: Any = 
 def _which(job: Job[Any] | str, app: App | None) -> tuple[App, str]:
     if isinstance(job, str):
         return subject(app), check_id(job)
-    return app or job._app or subject(), job.id
+    return subject(app or job._app), job.id
 
 
 def _take(app: App, inline: Inline, job_id: str) -> Steps[tuple[Claimed, Outcome | None]]:

@@ -5,15 +5,20 @@ from contextlib import contextmanager
 
 import pgqueue
 from pgqueue.app import App
+from pgqueue.config import environment
+from pgqueue.errors import ConfigError
 
 _under_test: list[App] = []
 
 
 def subject(app: App | None = None) -> App:
-    """The App given, else the one under test, else the default one."""
-    if app is not None:
-        return app
-    return _under_test[-1] if _under_test else pgqueue.app
+    """The App given, else the one under test, else the default one. Raises ConfigError in production."""
+    app = app or (_under_test[-1] if _under_test else pgqueue.app)
+    if app not in _under_test and environment("PGQUEUE_ENV") == "production":
+        raise ConfigError(
+            "PGQUEUE_ENV is production, and pgqueue.testing runs jobs and moves their times: use a test database"
+        )
+    return app
 
 
 @contextmanager

@@ -177,10 +177,15 @@ def psycopg_of(task: AnyTask, driver: Any) -> Any:
 
 
 def given_to(app: App, conn: Any) -> Any:
-    """The connection that a `defer` would take here: the one given, that of using(), or a framework's open transaction."""
+    """The connection that a `defer` would take here: the one given, that of using(), or a framework's open transaction.
+
+    Raises what the framework raises in a test that has no database: ours would be the real one.
+    """
     database = app._database
     if conn is None and (conn := database.using.get()) is None and database._framework is not None:
-        return database._framework.transaction()
+        conn = database._framework.transaction()
+        if conn is None:
+            database._framework.check()
     return conn
 
 

@@ -153,6 +153,8 @@ async def way_of_async(app: App, conn: Any, *, name: str) -> AsyncIterator[OwnAs
     """conn: the test's, or None. Raises ConfigError for what is no async connection."""
     given = conn if conn is not None else app._database.using.get()  # a framework's transaction is a sync one
     if given is None:
+        if app._database._framework is not None:
+            app._database._framework.check()
         with app._database.explained():
             yield OwnAsyncWay(app, name=name)
         return

@@ -15,6 +15,7 @@ from pgqueue.config import environment_with
 from pgqueue.errors import ConfigError, PgQueueError
 from pgqueue.job import State
 from pgqueue.testing.faults import Fault
+from pgqueue.testing.subject import subject
 from pgqueue.testing.way import given_to
 from pgqueue.testing.worker_app import WhatToRun
 
@@ -30,7 +31,7 @@ class WorkerProcess:
     """
 
     def __init__(self, app: App, *options: str, fault: Fault | None = None, spec: str | None = None) -> None:
-        self._app = app
+        self._app = app = subject(app)
         self._lines: list[str] = []
         self._changed = threading.Condition()
         what = WhatToRun(spec or spec_of(app), _modules(app), app.dsn, _django_names(app), fault)

@@ -22,7 +22,8 @@ from tests.shell import Shell
 
 DJANGO = """
     from django.db import IntegrityError, connection, transaction
-    from django.test import TestCase, TransactionTestCase
+    from django.test import SimpleTestCase, TestCase, TransactionTestCase
+    from django.test.testcases import DatabaseOperationForbidden
     from django.test.utils import CaptureQueriesContext
 
     from pgqueue import ConfigError, State, app, task
@@ -93,6 +94,13 @@ DJANGO = """
                 WorkerProcess(app)
 
 
+    class InSimpleTestCase(SimpleTestCase):
+        def test_jobs_of_the_real_database_are_not_run(self):
+            for touch in drain, WorkerProcess:
+                with self.assertRaises(DatabaseOperationForbidden):
+                    touch(app=app)
+
+
     class InTransactionTestCase(TransactionTestCase):
         def test_jobs_run_as_in_a_worker(self):
             with transaction.atomic():
@@ -115,7 +123,7 @@ def test_a_test_case_of_django(tmp_path: Path, fresh_dsn: str, shell: Shell) -> 
     site = Site(tmp_path, fresh_dsn, shell)
     site.write("shop/tests.py", DJANGO)
     said = site.manage("test", "-v", "2")
-    assert "Ran 8 tests" in said and "\nOK" in said
+    assert "Ran 9 tests" in said and "\nOK" in said
     with psycopg.connect(fresh_dsn) as conn:
         assert one_value(conn, "select to_regclass('pgqueue.job')") is None
 

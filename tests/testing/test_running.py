@@ -7,7 +7,7 @@ from datetime import timedelta
 import psycopg
 import pytest
 
-from pgqueue import App, Cancel, InvalidOption, JobCancelled, JobNotFound, PgQueueError, Snooze, State
+from pgqueue import App, Cancel, ConfigError, InvalidOption, JobCancelled, JobNotFound, PgQueueError, Snooze, State
 from pgqueue.testing import Clock, drain, run, run_async
 from tests.answers import one_value
 from tests.conftest import Worker
@@ -96,3 +96,12 @@ def test_a_sleeping_worker_hears_that_time_has_passed(app: App, start_worker: Ca
     start_worker("-c", "1", app="tests.testing.tasks").ready()
     Clock(app=app).advance(36_000)
     assert job.result(timeout=30) == 3
+
+
+def test_jobs_in_production_are_left_alone(app: App, dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGQUEUE_ENV", "production")
+    with pytest.raises(ConfigError, match="PGQUEUE_ENV is production"):
+        drain(app=App(dsn))
+    with pytest.raises(ConfigError, match="PGQUEUE_ENV is production"):
+        Clock(app=App(dsn)).advance(60)
+    assert drain(app=app) == []
