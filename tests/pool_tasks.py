@@ -44,7 +44,7 @@ async def exhaust_asyncpg() -> None:
         await pool.acquire(timeout=0.01)
 
 
-@app.task(name="asyncpg without end", max_attempts=1, timeout=0.5)
+@app.task(name="asyncpg without end", max_attempts=1, timeout=2)
 async def wait_for_asyncpg() -> None:
     async with asyncpg.create_pool(url(app.dsn, "postgresql"), min_size=1, max_size=1) as pool, pool.acquire():
         await pool.acquire()
