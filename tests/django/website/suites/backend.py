@@ -26,6 +26,7 @@ from pgqueue.contrib.django.api import (
     task_enqueued,
     task_finished,
 )
+from pgqueue.contrib.django.checks import check_schema
 from pgqueue.errors import InvalidArguments, InvalidOption
 from pgqueue.job import Outcome, Verdict
 from pgqueue.testing import drain
@@ -502,3 +503,22 @@ class Warnings(SimpleTestCase):
             self.assertEqual(self.ids(), ["pgqueue.W102"])
         with mock.patch.dict(connection.settings_dict, {"PORT": "6432"}):
             self.assertEqual(self.ids(), ["pgqueue.W102"])
+
+
+class Schema(TestCase):
+    def found(self, statement: str, *values: Any) -> list[tuple[str | None, bool]]:
+        with connection.cursor() as cursor:
+            cursor.execute(statement, values)
+        self.assertEqual(check_schema(databases=["other"]) + check_schema(), [])
+        return [(message.id, message.is_serious()) for message in check_schema(databases=["default"])]
+
+    def test_as_this_code_needs_it(self) -> None:
+        self.assertEqual(self.found("select 1"), [])
+
+    def test_old_is_for_migrate_to_cure(self) -> None:
+        newest = "delete from pgqueue.migration where version = (select max(version) from pgqueue.migration)"
+        self.assertEqual(self.found(newest), [("pgqueue.W002", False)])
+
+    def test_too_new_for_this_code(self) -> None:
+        new = "insert into pgqueue.migration (version, name, works_with) values (999, 'x', 999)"
+        self.assertEqual(self.found(new), [("pgqueue.E002", True)])
