@@ -60,6 +60,17 @@ def test_an_async_session_commits_in_two_phases(server: Cluster, send: AnyTask) 
     assert there(server, [asyncio.run(scenario())]) == 1
 
 
+def test_orders_do_not_ring_either(server: Cluster, send: AnyTask) -> None:
+    ended, waiting = (send.app.enqueue("t", [n], queue="closed") for n in range(2))
+    ended.cancel()
+    send.app.pause("closed")
+    with Session(engine(server.dsn("shop"), "psycopg"), twophase=True) as session:
+        with send.app.using(session):
+            assert ended.retry() and waiting.cancel() and send.app.resume("closed")
+        session.commit()
+    assert (ended.state, waiting.state) == ("queued", "cancelled")
+
+
 def test_psycopg2_prepares_what_an_app_defers_that_never_rings(server: Cluster) -> None:
     """psycopg2 keeps it to itself that a transaction is to be prepared, so the app has to say it."""
     silent = App(server.dsn("shop"), notify="never")
