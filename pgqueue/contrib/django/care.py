@@ -25,11 +25,12 @@ def care(job: CurrentJob) -> Iterator[None]:
 
 async def care_async(job: CurrentJob) -> AsyncIterator[None]:
     """Around async jobs, whose queries Django runs in one thread, one after the other."""
+    alone = not _async_jobs
     _async_jobs.add(job.id)
-    await _refresh_soon()
+    await _refresh_soon(alone=alone)
     yield
     _async_jobs.discard(job.id)
-    await _refresh_soon()
+    await _refresh_soon(alone=not _async_jobs)
 
 
 def refresh() -> None:
@@ -44,21 +45,24 @@ def refresh() -> None:
             conn.close_if_unusable_or_obsolete()
 
 
-def _refresh_shared() -> None:
-    """As `refresh`, where a job may be about to read on from a connection: while several run, only what has failed is closed."""
-    if len(_async_jobs) <= 1:
+def _refresh_shared(*, alone: bool) -> None:
+    """As `refresh`; while other jobs run, one of which may read on from a connection, only what the server has closed is closed."""
+    if alone:
         refresh()
         return
     for conn in connections.all(initialized_only=True):
         if not conn.in_atomic_block:
             conn.queries_log.clear()
-            if conn.errors_occurred:
-                conn.close_if_unusable_or_obsolete()
+            if conn.errors_occurred and not conn.is_usable():  # a query may fail on a connection that is fine
+                conn.close()
 
 
-async def _refresh_soon() -> None:
-    """Put it into that thread's queue, before what this job will put there, and do not wait: the thread may be busy for long."""
-    queued = asyncio.ensure_future(sync_to_async(_refresh_shared)())
+async def _refresh_soon(*, alone: bool) -> None:
+    """Put it into that thread's queue, and do not wait: the thread may be busy for long.
+
+    `alone` is as of now, not as of the moment in which it runs: what begins meanwhile puts its queries behind it in the queue.
+    """
+    queued = asyncio.ensure_future(sync_to_async(_refresh_shared)(alone=alone))
     _pending.add(queued)
     queued.add_done_callback(_pending.discard)
     await asyncio.sleep(0)  # until it is in the queue
