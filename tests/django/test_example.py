@@ -1,7 +1,6 @@
 """examples/django_app, from an empty database to a thank you."""
 
 import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,9 +10,10 @@ from psycopg.conninfo import conninfo_to_dict
 
 from pgqueue import App
 from tests.conftest import PATIENCE_S, Worker
-from tests.shell import ROOT
+from tests.django.site import IMPORTED
+from tests.shell import ROOT, Shell
 
-MANAGE = "examples.django_app.manage"
+MANAGE = ROOT / "examples/django_app/manage.py"
 ORDER = """
 import django
 
@@ -25,25 +25,37 @@ print(Client().post("/orders", {"item": "tea", "quantity": "2", "name": "Ada"}).
 """
 
 
-def test_the_example(fresh_dsn: str, start_worker: Callable[..., Worker], tmp_path: Path) -> None:
+def test_the_example(fresh_dsn: str, shell: Shell, start_worker: Callable[..., Worker], tmp_path: Path) -> None:
     names = {"PGHOST": "host", "PGPORT": "port", "PGUSER": "user", "PGPASSWORD": "password", "PGDATABASE": "dbname"}
     parts = conninfo_to_dict(fresh_dsn)
     place = {variable: str(parts[name]) for variable, name in names.items() if parts.get(name)}
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PGQUEUE_")}
-    env = {**kept, **place, "PYTHONPATH": str(ROOT)}
+    env = {**kept, **place, "PYTHONPATH": str(ROOT), "DJANGO_SETTINGS_MODULE": "examples.django_app.settings"}
 
-    def python(*words: str, **more: str) -> str:
-        done = subprocess.run(
-            [sys.executable, "-W", "error", *words], cwd=ROOT, env={**env, **more}, capture_output=True, text=True,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout + done.stderr
+    def run(script: Path, *words: str) -> str:
+        done = shell.run(*words, script=str(script), imported=IMPORTED, options=("-W", "error"), cwd=ROOT, env=env)
+        said = (done.stdout + done.stderr).decode()
+        assert done.returncode == 0, said
+        return said
 
-    assert "No changes detected" in python("-m", MANAGE, "makemigrations", "--check", "--dry-run")
-    python("-m", MANAGE, "migrate")
-    assert "Ran 3 tests" in python("-m", MANAGE, "test", "examples.django_app")
-    job_id = python("-c", ORDER, DJANGO_SETTINGS_MODULE="examples.django_app.settings").split()[-1]
-    command = [sys.executable, "-W", "error", "-m", MANAGE, "pgqueue", "worker", "-c", "2", "--burst"]
+    assert "No changes detected" in run(MANAGE, "makemigrations", "--check", "--dry-run")
+    run(MANAGE, "migrate")
+    assert "Ran 3 tests" in run(MANAGE, "test", "examples.django_app")
+    order = tmp_path / "order.py"
+    order.write_text(ORDER)
+    job_id = run(order).split()[-1]
+    command = [
+        sys.executable,
+        "-W",
+        "error",
+        "-m",
+        "examples.django_app.manage",
+        "pgqueue",
+        "worker",
+        "-c",
+        "2",
+        "--burst",
+    ]
     worker = start_worker(command=command, env=env, dsn="")
     assert worker.wait() == 0 and "Traceback" not in worker.output, worker.output
     app = App(fresh_dsn)
