@@ -89,13 +89,13 @@ class SqlalchemyCaller:
             return []
         sql = silent(statement.sql) if isinstance(conn.get_transaction(), TwoPhaseTransaction) else statement.sql
         if conn.dialect.paramstyle == "pyformat":
-            result = conn.exec_driver_sql(sql, dict(statement.params) or None)
+            result = conn.exec_driver_sql(sql, statement.params or None)
         elif conn.dialect.paramstyle == "numeric_dollar":
             text, names = numbered(sql)
             result = conn.exec_driver_sql(text, arguments(names, statement.params) or None)
         else:
             raise _unknown(conn)
-        return made(statement, result) if result.returns_rows else []
+        return made(statement, result.all()) if result.returns_rows else []
 
     def transaction(self) -> AbstractContextManager[Any]:
         return self.given.begin_nested()
