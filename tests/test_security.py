@@ -196,11 +196,11 @@ def test_s11_every_value_is_a_parameter(
 
 def test_s11_identifiers_are_our_own() -> None:
     # What is filled into a statement's text is the schema, a channel, names of states, of tables or
-    # of columns, a name made of table names and dates, or a number of ours.
+    # of columns, a name made of table names and dates or of a test's database, or a number of ours.
     places = {place for file in (PACKAGE / "sql").rglob("*.sql") for place in re.findall(r"{(\w+)}", file.read_text())}
     assert places == {
         "schema", "channel", "results_channel", "source", "on_conflict", "version", "name", "works_with",
-        "jobs", "owner", "producer", "worker", "reader", "admin", "live", "states", "table", "finished_at",
+        "jobs", "owner", "producer", "worker", "reader", "admin", "live", "states", "table", "finished_at", "template",
     }  # fmt: skip
 
 

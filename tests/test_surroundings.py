@@ -282,7 +282,7 @@ def test_a_read_only_default_is_named_with_its_cure(fresh_dsn: str, start_worker
 
 RESULT_TYPES = {
     "bigint", "bigint[]", "boolean", "date", "double precision", "integer", "jsonb", "smallint", "smallint[]", "text", "text[]",
-    "timestamp with time zone", "uuid", "void",
+    "timestamp with time zone", "timestamp with time zone[]", "uuid", "void",
 }  # fmt: skip
 
 

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import psycopg
 import pytest
@@ -342,7 +343,7 @@ def test_a_commit_without_an_answer_that_did_not_happen_is_judged_by_the_policy(
     """By what the child said, not by whether there is a traceback: the last attempt was run once more."""
     task = tasks.count_to.app.task(name="t", atomic=True, max_attempts=2)(tasks.now.function)
     job = Claimed(new_id(), 1, "t", "[]", "{}", attempt, None, 0, "default", 0, 1, None, None, 0.1, None)
-    ran = Attempt(job, task, untyped(None), worker="w")
+    ran = Attempt(job, task, untyped(SimpleNamespace()), worker="w")
     ran.committing = True
     try:
         raise ConnectionError("no answer")
@@ -419,6 +420,9 @@ def test_a_burst_says_nothing_of_a_chore_that_fails_as_it_is_called_off(
         create trigger slow before delete on pgqueue.audit
         for each statement execute function fail_when_called_off()
     """)
-    worker = start_worker("-c", "1", "--burst")
-    assert worker.wait() == 0
+    try:
+        worker = start_worker("-c", "1", "--burst")
+        assert worker.wait() == 0
+    finally:
+        conn.execute("drop function fail_when_called_off cascade")
     assert [line for line in worker.lines if "WARNING" in line or "Error" in line or "psycopg" in line] == []

@@ -25,3 +25,4 @@ DATABASES = {
         "CONN_HEALTH_CHECKS": True,
     }
 }
+TASKS = {"default": {"BACKEND": "pgqueue.contrib.django.Backend", "QUEUES": ["default", "mail"]}}

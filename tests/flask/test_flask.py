@@ -76,6 +76,7 @@ def shop_app(uri: str) -> Iterator[Flask]:
     yield app
     with app.app_context():
         db.session.remove()
+        db.drop_all()
         db.engine.dispose()
     app.extensions["pgqueue"].app.close()
 
@@ -112,6 +113,7 @@ def test_jobs_have_an_application_context_and_return_their_connections(app: App,
     assert Counter(found["torn down"]) == {"NoneType": 52, "LookupError": 50}  # each is told how its job ended
 
 
+@pytest.mark.long
 def test_commands_mean_the_applications_database_and_tasks(
     flask: Callable[..., "subprocess.CompletedProcess[str]"], conn: psycopg.Connection
 ) -> None:

@@ -17,7 +17,7 @@ def orders(request: HttpRequest) -> JsonResponse:
     with transaction.atomic():
         order = Order.objects.create(item=request.POST["item"], quantity=int(request.POST.get("quantity", 1)))
         job = ship.defer(order.pk)
-        thank.defer(order.pk, name=request.POST["name"])
+        thank.enqueue(order.pk, name=request.POST["name"])
     return JsonResponse({"order": order.pk, "job": job.id}, status=201)
 
 

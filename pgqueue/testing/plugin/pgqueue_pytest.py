@@ -1,6 +1,7 @@
 """The pytest plugin of pgqueue: fixtures on a real PostgreSQL. See `pgqueue guide testing`.
 
-Not within the package: pytest imports every plugin that is installed, and pgqueue is to be imported where a fixture is used only.
+It is installed outside of the package: pytest imports every plugin that there is, and pgqueue is to be imported where a fixture is
+used only.
 """
 
 from collections.abc import Callable, Iterator
