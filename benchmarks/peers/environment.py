@@ -86,9 +86,16 @@ class Python:
     def install(self) -> None:
         if _is_current(self.folder, self.requirements):
             return
-        _run([_python(self.least), "-m", "venv", "--clear", "--without-pip", str(self.folder)])
-        pip = [sys.executable, "-m", "pip", "--python", str(self.interpreter), "--disable-pip-version-check", "--quiet"]
-        _run([*pip, "install", *self.requirements])
+        python = _python(self.least)
+        # Debian's own comes without ensurepip, so our pip fills it. It may be too old for another version: pip 23.0 breaks on 3.12.
+        ours = python == sys.executable
+        _run([python, "-m", "venv", "--clear", *(["--without-pip"] if ours else []), str(self.folder)])
+        pip = (
+            [sys.executable, "-m", "pip", "--python", str(self.interpreter)]
+            if ours
+            else [str(self.interpreter), "-m", "pip"]
+        )
+        _run([*pip, "--disable-pip-version-check", "--quiet", "install", *self.requirements])
         _mark(self.folder, self.requirements)
 
     def versions(self) -> dict[str, str]:
@@ -141,6 +148,13 @@ def _on_path(name: str) -> str:
     return found
 
 
+LISTED = """
+import json
+from importlib.metadata import distributions
+print(json.dumps({each.metadata["Name"]: each.version for each in distributions()}))
+"""
+
+
 def _python(least: tuple[int, int]) -> str:
     """The running interpreter, or the newest on PATH or of pyenv that is new enough."""
     if sys.version_info >= least:
@@ -156,8 +170,7 @@ def _python(least: tuple[int, int]) -> str:
 
 
 def _python_versions(interpreter: Path) -> dict[str, str]:
-    listed = _run([sys.executable, "-m", "pip", "--python", str(interpreter), "list", "--format", "json"])
-    found = {each["name"]: each["version"] for each in json.loads(listed)}
+    found: dict[str, str] = json.loads(_run([str(interpreter), "-c", LISTED]))
     return found | {"python": _run([str(interpreter), "--version"]).split()[1]}
 
 
