@@ -35,10 +35,16 @@ def load_app(spec: str) -> App:
     )
 
 
-def _import(name: str) -> ModuleType:
+def make_importable() -> str:
+    """Have Python find the modules of the current folder, as `python -m` does; returns the folder."""
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
+    return here
+
+
+def _import(name: str) -> ModuleType:
+    here = make_importable()
     if name.endswith(".py") or not all(part.isidentifier() for part in name.split(".")):
         hint = _hint(Path(name).resolve(), here) if name.endswith(".py") else ""
         raise ConfigError(f"'{name}' is not a valid module name: write it as in `import`, for example shop.tasks{hint}")

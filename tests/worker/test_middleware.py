@@ -300,3 +300,20 @@ def test_an_object_with_a_call_that_yields_is_middleware(app: App) -> None:
     app.task(name="t")(lambda: None)
     outcome_of(app, "t")
     assert counted.outcomes == [Verdict.SUCCEEDED]
+
+
+def test_what_it_raises_after_the_commit_is_logged_without_secrets(app: App, caplog: pytest.LogCaptureFixture) -> None:
+    @app.middleware
+    def tells(job: CurrentJob) -> Around:
+        yield
+        raise Refused(f"could not tell {job.kwargs['password']}")
+
+    @app.task(name="t")
+    def task(password: str) -> None: ...
+
+    job = claimed(task="t", kwargs='{"password": "hunter2"}')
+    attempt = Attempt(job, app.tasks["t"], current(job), worker="w")
+    attempt.execute = lambda connection: Outcome(job.id, job.token, Verdict.COMMITTED)  # type: ignore[method-assign]
+    attempt._arguments()
+    assert attempt.execute_inside(untyped(None)).verdict == Verdict.COMMITTED
+    assert "Refused: could not tell ***" in caplog.text and "in tells" in caplog.text and "hunter2" not in caplog.text

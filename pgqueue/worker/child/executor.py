@@ -27,11 +27,8 @@ logger = logging.getLogger("pgqueue.worker")
 
 MAX_TEXT = 64_000  # characters of an error or traceback that are kept
 OURS = (__file__, layers.__file__)
-WRITTEN = (
-    Verdict.COMMITTED,
-    Verdict.UNSURE,
-    Verdict.LOST,
-)  # the end of the attempt is no longer for this process to say
+# Then the end of the attempt is no longer for this process to say.
+WRITTEN = Verdict.COMMITTED, Verdict.UNSURE, Verdict.LOST
 ENDED = "the task ended the transaction of its atomic connection itself: leave commit and rollback to pgqueue"
 
 
@@ -145,8 +142,8 @@ class Attempt:
         if outcome.verdict not in WRITTEN or self.copied:
             return self.failed(error)
         logger.error(
-            "job %s (%s) has ended (%s), and after that its middleware raised %s",
-            self.job.id, self.task.name, outcome.verdict, self.mask(describe(error)), exc_info=error,
+            "job %s (%s) has ended (%s), and after that its middleware raised an exception:\n%s",
+            self.job.id, self.task.name, outcome.verdict, self.mask(format_trace(error)),
         )  # fmt: skip
         return outcome
 

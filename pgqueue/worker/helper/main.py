@@ -12,10 +12,10 @@ import socket
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from pgqueue.errors import ConfigError
+from pgqueue.loader import make_importable
 from pgqueue.terminal import app_may_set_up_logging
 from pgqueue.worker.child.executor import describe, format_trace
 from pgqueue.worker.child.exits import die_with_parent, leave
@@ -30,9 +30,7 @@ Function = tuple[str, Callable[[], Any]]  # with the name by which it was found
 
 def find(specs: Iterable[str]) -> list[Function]:
     """The functions that `module:function` names; raises ConfigError where there is none."""
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
+    make_importable()
     found = []
     for spec in specs:
         module, _, attribute = spec.partition(":")
