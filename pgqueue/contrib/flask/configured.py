@@ -38,7 +38,10 @@ class Configured:
         """None is known: Flask has no transactions. Those of `db.session` are given as conn=."""
 
     def check(self) -> None:
-        """Raises ConfigError for a PGQUEUE_ name that means nothing."""
+        """A connection of ours may always be used."""
+
+    def check_names(self) -> None:
+        """Raises ConfigError for a PGQUEUE_ name that means nothing. Once, as an application is prepared: not for each defer."""
         for name in self._config:
             if name.startswith("PGQUEUE_") and name not in SETTINGS:
                 close = get_close_matches(name, SETTINGS, n=1)

@@ -35,7 +35,7 @@ class PgQueue:
     def init_app(self, flask_app: Flask) -> None:
         """Prepare an application; nothing is connected. Raises ConfigError for a setting that does not exist."""
         configured = Configured(flask_app)
-        configured.check()
+        configured.check_names()
         first = self.flask_app is None
         self.flask_app = flask_app
         self.app.bind(configured)
