@@ -2,6 +2,9 @@
 
 From the first look for work on, whatever is said first with a place that has not had its turn is said with a value that no
 statement takes. What was refused is told on standard output.
+
+A batch that is refused is sent again in parts, and with nothing in it. Those are refused with it: if only some were, as the
+last place has had its turn in the midst of it, the outcome that is left over would rightly be recorded as what was wrong.
 """
 
 import dataclasses
@@ -16,6 +19,8 @@ done: set[tuple[str, str]] = set()
 begun = False
 plain_text, plain_say, plain_values, plain_beat = Queries.text, Queries._say, Queries._values, Queries.beat
 names: dict[str, str] = {}
+SIFTED = ("finish", "settle", "progress")  # in parts, if they are refused
+rounds: dict[str, tuple[str, frozenset[str]]] = {}  # the place that is refused, and the batch
 
 
 def text(self: Queries, file: str, /, **fragments: str) -> str:
@@ -28,13 +33,27 @@ def refusing(statement: Statement[R]) -> Statement[R]:
     global begun
     name = names[statement.sql]
     begun = begun or name == "heads"
-    for place in statement.params if begun else ():
+    if not begun:
+        return statement
+    batch = frozenset(statement.params["ids"]) if name in SIFTED else None
+    if batch is not None and name in rounds:
+        place, whole = rounds[name]
+        if batch < whole:
+            return refused(statement, place)
+        del rounds[name]
+    for place in statement.params:
         if (name, place) not in done:
             done.add((name, place))
             say(f"refused: {name}.{place}")
-            params: dict[str, Any] = {**statement.params, place: object()}
-            return dataclasses.replace(statement, params=params)
+            if batch is not None:
+                rounds[name] = (place, batch)
+            return refused(statement, place)
     return statement
+
+
+def refused(statement: Statement[R], place: str) -> Statement[R]:
+    params: dict[str, Any] = {**statement.params, place: object()}
+    return dataclasses.replace(statement, params=params)
 
 
 def say_refusing(self: Queries, file: str, /, *row: Any, **params: Any) -> Statement[Any]:
