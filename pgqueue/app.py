@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, ParamSpec, TypeVar, Unpack, overload
+from typing import Any, ParamSpec, TypeVar, Unpack, cast, overload
 
 from pgqueue import db
 from pgqueue.client.connections import AppConnections
@@ -33,6 +33,11 @@ from pgqueue.errors import (
     PgQueueError,
     ResultTimeout,
 )
+from pgqueue.events.handler import check_handler
+from pgqueue.events.publish import event_row, event_rows
+from pgqueue.events.publisher import Publisher
+from pgqueue.events.subscription import Subscription
+from pgqueue.events.types import check_patterns
 from pgqueue.hooks import Hook, Hooks, check_hook
 from pgqueue.job import ID, Snapshot, State, new_id
 from pgqueue.middleware import Middleware, check_middleware
@@ -69,11 +74,14 @@ class App:
     ) -> None:
         self.spoils = check_spoils(spoils, where="App()")
         self._database = AppConnections({"dsn": dsn, "schema": schema, **settings})
+        self._publisher = Publisher(self._database)
         self._middleware: tuple[Middleware, ...] = ()
         self.hooks = Hooks()
         """What its children call at their start and stop."""
         self.tasks: dict[str, AnyTask] = {}
         """Every task of this app by name; only these ever run."""
+        self.subscriptions: dict[str, Subscription] = {}
+        """What `on` declares, by name; a worker makes them at its start."""
 
     # -- tasks --
 
@@ -162,6 +170,26 @@ class App:
         """
         self.hooks.child_stop.append(check_hook(function, where="app.on_child_stop"))
         return function
+
+    def on(self, *types: str, **options: Any) -> "Decorator":
+        """Make a function a task that gets a job for each event of these types: `@app.on("user.created", "order.*")`.
+
+        The function takes one argument, an Event; `Event[User]` reads its payload as a User. options are those of `task`. The
+        subscription has the task's name, and gets what is published from the first start of a worker on. Its jobs are jobs as
+        any: they are retried, may be dead, and are shown by all commands.
+        """
+        patterns = check_patterns(types)
+
+        def decorate(function: Any) -> AnyTask:
+            check_handler(function)
+            task = self._register(function, **options)
+            self.subscriptions[task.name] = Subscription(
+                name=task.name, mode="job", types=patterns, task=task.name, queue=task.queue,
+                priority=task.defaults.priority or 0, timeout_s=task.timeout_s,
+            )  # fmt: skip
+            return task
+
+        return cast("Decorator", decorate)
 
     # -- jobs go in --
 
@@ -300,6 +328,45 @@ class App:
         on another they could wait without end for what its transaction holds. `result` alone waits on one of our own.
         """
         return self._database.using.block(conn)
+
+    # -- events --
+
+    def publish(
+        self, type: str, payload: object = None, *, key: str | None = None, headers: Mapping[str, Any] | None = None,
+        conn: db.CallerConnection | None = None,
+    ) -> str:  # fmt: skip
+        """Append an event to the log, in the transaction of conn= or using(), else in one of its own; returns its id.
+
+        type: as `user.created`; payload: anything that a task takes; key: what its events are about, whose order is kept.
+        Raises InvalidOption and InvalidArguments, before anything is written, and what `Task.defer` raises.
+        """
+        row = event_row(type, payload, key=key, headers=headers, max_bytes=self.config.max_payload_bytes)
+        return self._publisher.one(row, conn=conn)
+
+    async def publish_async(
+        self, type: str, payload: object = None, *, key: str | None = None, headers: Mapping[str, Any] | None = None,
+        conn: db.CallerConnection | None = None,
+    ) -> str:  # fmt: skip
+        """As `publish`, for asyncio."""
+        row = event_row(type, payload, key=key, headers=headers, max_bytes=self.config.max_payload_bytes)
+        return await self._publisher.one_async(row, conn=conn)
+
+    def publish_many(
+        self, events: Iterable[Mapping[str, Any]], *, conn: db.CallerConnection | None = None
+    ) -> list[str]:
+        """Append many events by COPY, all or none, in order; returns their ids. Each is a dict of what `publish` takes.
+
+        `events` may be a generator: its events are streamed. Raises as `publish`.
+        """
+        rows = event_rows(events, max_bytes=self.config.max_payload_bytes)
+        return self._publisher.many(rows, conn=conn)
+
+    async def publish_many_async(
+        self, events: Iterable[Mapping[str, Any]], *, conn: db.CallerConnection | None = None
+    ) -> list[str]:
+        """As `publish_many`, for asyncio."""
+        rows = event_rows(events, max_bytes=self.config.max_payload_bytes)
+        return await self._publisher.many_async(rows, conn=conn)
 
     # -- asking about jobs --
 

@@ -127,6 +127,11 @@ class Config:
         return f"{self.schema}_jobs"
 
     @property
+    def events_channel(self) -> str:
+        """The doorbell of those who read the log of events."""
+        return f"{self.schema}_events"
+
+    @property
     def roles(self) -> dict[str, str]:
         """What `pgqueue migrate --roles` makes. Roles belong to the whole server, so they carry the schema's name."""
         return {role: f"{self.schema}_{role}" for role in ("owner", "producer", "worker", "reader", "admin")}

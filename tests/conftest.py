@@ -25,7 +25,9 @@ from tests.shell import ROOT, Shell
 
 PATIENCE_S = 60.0  # for an event that comes in a fraction of a second on a quiet machine
 
-TABLES = "job, history, attempt, worker, queue, throughput, awaited, audit"
+TABLES = (
+    "job, history, attempt, worker, queue, throughput, awaited, audit, event, tick, subscription, place, event_reader"
+)
 FILLED = """
 select part.oid::regclass::text
 from pg_class as part, pg_class as whole
@@ -95,7 +97,7 @@ def shared_dsn(database: str) -> str:
     with psycopg.connect(database, autocommit=True) as conn:
         filled = [name for (name,) in conn.execute(FILLED, [TABLES.split(", ")])]
         if filled:  # most are empty, and to truncate all that there are takes 40 ms
-            conn.execute(f"truncate {', '.join(filled)}")
+            conn.execute(f"truncate {', '.join(filled)} cascade")
         conn.execute("drop schema if exists shop cascade")
     return database
 

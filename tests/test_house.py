@@ -48,6 +48,7 @@ FLOORS = (
     ("db",),
     ("embedded", "schema"),
     ("client",),
+    ("events",),
     ("ops", "task"),
     ("app",),
     ("loader", "demo"),

@@ -200,7 +200,8 @@ def test_s11_identifiers_are_our_own() -> None:
     places = {place for file in (PACKAGE / "sql").rglob("*.sql") for place in re.findall(r"{(\w+)}", file.read_text())}
     assert places == {
         "schema", "channel", "results_channel", "source", "on_conflict", "version", "name", "works_with",
-        "jobs", "owner", "producer", "worker", "reader", "admin", "live", "states", "table", "finished_at", "template",
+        "jobs", "events_channel", "window", "owner",
+        "producer", "worker", "reader", "admin", "live", "states", "table", "finished_at", "template",
     }  # fmt: skip
 
 

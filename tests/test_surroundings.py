@@ -388,6 +388,7 @@ def _prepared(queries: Queries, name: str) -> str:
     pieces = {
         "client/insert": {"source": (SQL / "client" / "insert_source_one.sql").read_text(), "on_conflict": ""},
         "lease/beat": {"jobs": (SQL / "lease" / "beat_asks_jobs.sql").read_text()},
+        "events/dispatch": {"window": (SQL / "events" / "window.sql").read_text()},
         "schema/applied": {"version": "1", "name": "x", "works_with": "null"},
         "ops/jobs/of_state": {"source": (SQL / "ops" / "jobs" / "by_due.sql").read_text()},
         "ops/jobs/window": {"live": "true", "states": "'dead'"},

@@ -129,7 +129,7 @@ class Options:
         return {
             "queue": self.queue or "default",
             "priority": self.priority or 0,
-            "headers": _headers(self.headers, where=where),
+            "headers": check_headers(self.headers, where=where),
             "max_attempts": self.max_attempts,
             "timeout_s": None if self.timeout is None else seconds("timeout", self.timeout),
             "run_at": _utc(self.at),
@@ -209,7 +209,7 @@ def _utc(moment: datetime | None) -> datetime | None:
     return None if moment is None else moment.astimezone(UTC)
 
 
-def _headers(headers: Mapping[str, Any] | None, *, where: str) -> str | None:
+def check_headers(headers: Mapping[str, Any] | None, *, where: str) -> str | None:
     if headers is None:
         return None
     if not isinstance(headers, Mapping):

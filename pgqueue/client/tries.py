@@ -1,4 +1,4 @@
-"""What the tries of one defer tell: whether to try again, how long, and whether the job may be there without an answer."""
+"""What the tries of one defer or publish tell: whether to try again, how long, and whether it may be there without an answer."""
 
 import uuid
 from types import TracebackType
@@ -15,7 +15,7 @@ class Tries:
     or was refused, says nothing of the first; so from then on OutcomeUnknown comes out of the block, with the job's id.
 
     ours: on a connection of ours. A caller looks after its own connection, and its transaction with what failed in it. alone:
-    each statement commits by itself there; else what was lost went with its transaction.
+    each statement commits by itself there; else what was lost went with its transaction. noun: what is made.
     """
 
     def __init__(
@@ -26,7 +26,9 @@ class Tries:
         allowance: db.Allowance,
         job_id: str = "",
         repeats: tuple[Repeat, Repeat] | None = None,
+        noun: str = "job",
     ) -> None:
+        self._noun = noun
         self._ours = ours
         self._alone = alone
         self.allowance = allowance
@@ -65,6 +67,11 @@ class Tries:
             self._job_id = str(uuid.UUID(bytes=inserted.ids[first * 16 : first * 16 + 16]))
             self._count = len(inserted.ids) // 16 - len(inserted.found)
 
+    def commit_all(self, ids: list[str]) -> None:
+        """As `commit`, where each of these is new."""
+        if ids:
+            self._job_id, self._count = ids[0], len(ids)
+
     def __enter__(self) -> "Tries":
         return self
 
@@ -84,17 +91,18 @@ class Tries:
             self._doubt = (str(error).splitlines() or [type(error).__name__])[0]
 
     def _told(self) -> str:
+        what, doubt = f"{self._noun} {self._job_id}", self._doubt
         if not self._ours:
             return (
-                f"it is not known whether job {self._job_id} was created on the given connection: it was sent and not answered "
-                f"({self._doubt}). Ask for it later; if a transaction was open there, it was rolled back"
+                f"it is not known whether {what} was created on the given connection: it was sent and not answered ({doubt}). "
+                "Ask for it later; if a transaction was open there, it was rolled back"
             )
         if self._repeats is None:
             return (
-                f"it is not known whether {self._count} jobs were created, all or none: their COMMIT was sent and not answered "
-                f"({self._doubt}). Ask later for the first one, {self._job_id}"
+                f"it is not known whether {self._count} {self._noun}s were created, all or none: their COMMIT was sent and not "
+                f"answered ({doubt}). Ask later for the first one, {self._job_id}"
             )
         return (
-            f"it is not known whether job {self._job_id} was created: it was sent and not answered ({self._doubt}). Ask for it "
-            "later, or call again() of this error, which creates this job unless it exists"
+            f"it is not known whether {what} was created: it was sent and not answered ({doubt}). Ask for it later, or call "
+            f"again() of this error, which creates this {self._noun} unless it exists"
         )

@@ -7,6 +7,7 @@ from pgqueue.queries.bench import BenchQueries
 from pgqueue.queries.client import ClientQueries
 from pgqueue.queries.django import DjangoQueries
 from pgqueue.queries.doctor import DoctorQueries
+from pgqueue.queries.events import EventsQueries
 from pgqueue.queries.lease import LeaseQueries
 from pgqueue.queries.ops import OpsQueries
 from pgqueue.queries.schema import SchemaQueries, first_line, migrations, pieces, works_with
@@ -15,7 +16,15 @@ from pgqueue.queries.worker import CLAIM_BYTES, WorkerQueries
 
 
 class Queries(
-    ClientQueries, WorkerQueries, LeaseQueries, OpsQueries, DoctorQueries, SchemaQueries, BenchQueries, DjangoQueries
+    ClientQueries,
+    WorkerQueries,
+    LeaseQueries,
+    OpsQueries,
+    DoctorQueries,
+    SchemaQueries,
+    BenchQueries,
+    DjangoQueries,
+    EventsQueries,
 ):
     """All statements for one schema."""
 

@@ -92,10 +92,12 @@ class Texts:
             "schema": f'"{config.schema}"',
             "channel": config.jobs_channel,
             "results_channel": config.results_channel,
+            "events_channel": config.events_channel,
         } | {role: f'"{name}"' for role, name in config.roles.items()}
         self._texts: dict[str, str] = {}
         self.unlisten: Statement[Row] = Statement("unlisten *")
         self.listen_jobs: Statement[Row] = Statement(f'listen "{config.jobs_channel}"')
+        self.listen_events: Statement[Row] = Statement(f'listen "{config.events_channel}"')
         self.listen_results: Statement[Row] = Statement(f'listen "{config.results_channel}"')
 
     def text(self, file: str, /, **fragments: str) -> str:

@@ -24,6 +24,8 @@ STOP_CLAIMING_S = 6.0  # without a confirmed heartbeat
 
 POLL_S = 5.0  # the floor under LISTEN
 POLL_ALONE_S = 1.0  # without LISTEN
+EVENTS_POLL_S = 15.0  # the same two for the log of events, where there are subscriptions
+EVENTS_POLL_ALONE_S = 1.0
 FALSE_ALARMS = 20  # a second: a worker that hears more needless bells stops listening
 UNLISTENED_S = 10.0  # for this long
 UNLISTENED_POLL_S = 0.2  # and polls this often instead: measured 0.5 % of a core, whatever the flood

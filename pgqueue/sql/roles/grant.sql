@@ -6,13 +6,16 @@
 -- take more:
 --
 --   enqueue()  so that psql, triggers and other languages need no right on a table
+--   publish()  the same for events
 --   tidy()     so that workers make partitions without owning a table
+--   tidy_events()  the same for the log
 --
 -- What follows from it, and is meant:
 --   producer   puts jobs in. Reads ids, queues and unique keys of live jobs (what an insert returns, and which job holds a key),
 --              never arguments or results; may not replace a job (on_duplicate="replace"), cancel, or wait for a result.
---   worker     runs jobs. Reads live jobs, since it may claim any; cannot change what a job does, put one in, read or change
---              history, or pause. It may end any job, as it may claim any: no grant could tell an honest result from a forged one.
+--              Publishes events, and reads none.
+--   worker     runs jobs. Reads live jobs, since it may claim any; cannot change what a job does, read or change history, or
+--              pause. It makes jobs, as it makes those of events, and reads the log. It may end any job, as it may claim any: no grant could tell an honest result from a forged one.
 --   reader     sees counts, names and times: `pgqueue stats`, `workers`, `health`. No arguments, results, headers, unique
 --              keys; of an error its kind.
 --   admin      does all that producers and readers do, reads everything, cancels, retries, purges, pauses and runs the doctor. It can
@@ -27,7 +30,9 @@ revoke all on all functions in schema {schema} from public, {producer}, {worker}
 -- Without "in schema", which could only add to what everybody has: everybody may call a new function otherwise.
 alter default privileges for role {owner} revoke execute on functions from public;
 alter function {schema}.enqueue security definer;
+alter function {schema}.publish security definer;
 alter function {schema}.tidy security definer;
+alter function {schema}.tidy_events security definer;
 
 grant usage on schema {schema} to {producer}, {worker}, {reader}, {admin};
 grant select on {schema}.migration to {producer}, {worker}, {reader}, {admin};
@@ -44,8 +49,22 @@ grant usage on sequence {schema}.job_seq to {producer};
 -- The doorbell rings if one of them sleeps.
 grant select (state, sleeping, queues) on {schema}.worker to {producer};
 
+grant execute on function {schema}.publish to {producer};
+grant insert (id, type, key, payload, headers) on {schema}.event to {producer};
+-- Whether an event whose answer was lost is there; and who sleeps until one comes.
+grant select (id, at) on {schema}.event to {producer};
+grant usage on sequence {schema}.event_seq to {producer};
+grant select (asleep, until) on {schema}.event_reader to {producer};
+
 -- worker
-grant execute on function {schema}.tidy to {worker};
+grant execute on function {schema}.tidy, {schema}.tidy_events, {schema}.uuid7, {schema}.event_matches to {worker};
+grant
+  insert (id, task, queue, priority, max_attempts, timeout_s, args, headers)
+  on {schema}.job to {worker};
+grant select on {schema}.event, {schema}.event_era to {worker};
+grant select, insert on {schema}.tick to {worker};
+grant select, insert, update on {schema}.subscription to {worker};
+grant select, insert, update, delete on {schema}.place, {schema}.event_reader to {worker};
 grant
   select, delete,
   update (state, seq, claim_token, attempt, crashes, worker, run_at, started_at, progress, progress_note, handed_back_at)
@@ -67,6 +86,8 @@ grant select on {schema}.queue to {worker};
 grant select, delete on {schema}.awaited to {worker};
 
 -- reader
+grant select on {schema}.subscription, {schema}.place, {schema}.tick, {schema}.event_era to {reader};
+grant select (at, xid, seq, id, era, type) on {schema}.event to {reader};
 grant
   select (
     id, seq, state, queue, priority, task, attempt, max_attempts, crashes, created_at, run_at, started_at, expires_at,
@@ -83,7 +104,10 @@ grant select on {schema}.failures, {schema}.worker, {schema}.queue, {schema}.thr
 grant select on sequence {schema}.job_seq to {reader};
 
 -- admin
-grant execute on function {schema}.tidy to {admin};
+grant execute on function {schema}.tidy, {schema}.tidy_events, {schema}.event_matches to {admin};
+grant select on {schema}.event, {schema}.event_era, {schema}.event_reader to {admin};
+grant select, insert on {schema}.tick to {admin};
+grant select, insert, update, delete on {schema}.subscription, {schema}.place to {admin};
 grant select
   on {schema}.job, {schema}.history, {schema}.jobs, {schema}.attempt, {schema}.failures, {schema}.worker, {schema}.queue,
     {schema}.throughput, {schema}.awaited, {schema}.audit,

@@ -315,6 +315,7 @@ def _facts(app: App) -> AppFacts:
             name: TaskFacts(task.is_async, task.timeout_s, task.queue, task.async_limit)
             for name, task in app.tasks.items()
         },
+        subscriptions=[subscription.as_json() for subscription in app.subscriptions.values()],
     )
 
 

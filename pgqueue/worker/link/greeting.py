@@ -1,6 +1,6 @@
 """The first message each way: what a child is to be, and what it then says about its app."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple, Self
 
 
@@ -61,6 +61,8 @@ class AppFacts:
     config: dict[str, Any]
     """The settings that a worker heeds, as arguments of App."""
     tasks: dict[str, TaskFacts]
+    subscriptions: list[dict[str, Any]] = field(default_factory=list)
+    """Those that its code declares, as rows."""
 
     def as_json(self) -> dict[str, Any]:
         """As it travels."""

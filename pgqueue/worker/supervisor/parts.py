@@ -10,6 +10,7 @@ import pgqueue
 from pgqueue import db, schema
 from pgqueue.app import App
 from pgqueue.db.spurious import SpuriousWakeups
+from pgqueue.events.subscription import Subscription
 from pgqueue.worker.link.greeting import AppFacts
 from pgqueue.worker.settings import FALSE_ALARMS, Settings
 from pgqueue.worker.supervisor.avoided import AvoidedTasks
@@ -19,6 +20,7 @@ from pgqueue.worker.supervisor.connection import TroubleLog, WorkConnection
 from pgqueue.worker.supervisor.control_connection import ControlConnection
 from pgqueue.worker.supervisor.cursors import Cursors
 from pgqueue.worker.supervisor.doorbell import Doorbell
+from pgqueue.worker.supervisor.event_dispatcher import EventDispatcher
 from pgqueue.worker.supervisor.finisher import Finisher
 from pgqueue.worker.supervisor.identity import session_name
 from pgqueue.worker.supervisor.lease import Lease
@@ -26,6 +28,7 @@ from pgqueue.worker.supervisor.maintenance import Maintenance
 from pgqueue.worker.supervisor.outcome_queue import OutcomeQueue
 from pgqueue.worker.supervisor.preflight import advice
 from pgqueue.worker.supervisor.rescue import Rescue
+from pgqueue.worker.supervisor.side_connection import SideConnection
 from pgqueue.worker.supervisor.tally import Tally
 from pgqueue.worker.supervisor.wakeups import Wakeups
 
@@ -56,6 +59,9 @@ class WorkerParts:
         work, scan = self._connections = [
             WorkConnection(dsn, queries, name=name, troubles=self.troubles) for _ in range(2)
         ]
+        side = SideConnection(dsn, queries, name=name, troubles=self.troubles, wanted=settings.listen)
+        self._connections.append(side)
+        self._dispatcher = EventDispatcher(side, queries, wakeups)
         control = ControlConnection(dsn)
         alarms, tally, cursors = SpuriousWakeups(at_most=FALSE_ALARMS), Tally(), Cursors()
         avoided = AvoidedTasks(cursors, wakeups)
@@ -92,6 +98,7 @@ class WorkerParts:
             self.finisher.run(),
             self._lease.run(),
             self._maintenance.run(),
+            self._dispatcher.run(),
         ]
 
     async def open(self) -> None:
@@ -102,6 +109,7 @@ class WorkerParts:
             if told := db.narrow_encoding(conn):
                 logger.warning("%s", told)
         await self._lease.start()
+        await self._dispatcher.declare([Subscription(**row) for row in self._facts.subscriptions])
         for line in advice(self._settings, self._facts, connections_allowed=allowed):
             logger.warning("%s", line)
 

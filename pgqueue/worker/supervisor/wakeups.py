@@ -29,6 +29,8 @@ class Wakeups:
     """Claimer to children: tasks that are not claimed, as their slots are full. The doorbell rings when others are."""
     sleeping: bool = False
     """Claimer to lease: this worker's row says that it has to be woken."""
+    subscribed: asyncio.Event = field(default_factory=asyncio.Event)
+    """Dispatcher and maintenance to dispatcher: there are subscriptions."""
     draining: bool = False
     """Supervisor to claimer and lease: no more jobs are claimed."""
 

@@ -1,0 +1,71 @@
+"""Statements of the log of events: what is published, who reads it, and how far each has come."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from pgqueue.config import Notify
+from pgqueue.queries.statement import LOCK_CLASS, Row, Statement, Texts, sql_file
+
+
+class Front(NamedTuple):
+    """A place in the log and the subscriptions that stand there. next: the id of the tick at the end of its window, if there
+    is one; since and upto: the snapshots between which the window lies."""
+
+    tick: int
+    seq: int
+    era: int
+    since: str
+    next: int | None
+    upto: str
+    names: list[str]
+
+
+class Dispatched(NamedTuple):
+    """What one page came to: events read, jobs made, places moved."""
+
+    events: int
+    jobs: int
+    moved: int
+    bells: int
+
+
+class EventsQueries(Texts):
+    """The statements of the files of sql/events."""
+
+    def publish(self, row: Mapping[str, Any], *, ring: Notify) -> Statement[Row]:
+        return Statement(self.text("events/publish"), {**row, "ring": ring}, lasting=True)
+
+    def publish_again(self, row: Mapping[str, Any]) -> Statement[Row]:
+        return self._say("events/publish_again", **row)
+
+    def copy_events(self, rows: Iterable[Sequence[Any]]) -> Statement[Row]:
+        return Statement(self.text("events/copy"), copy_rows=rows)
+
+    def ring_readers(self, *, ring: Notify) -> Statement[Row]:
+        return self._say("events/ring", ring=ring)
+
+    def lock_ticks(self) -> Statement[Row]:
+        return self._say("events/lock_ticks", lock_class=LOCK_CLASS)
+
+    def lock_dispatch(self) -> Statement[bool]:
+        return self._values("events/lock_dispatch", lock_class=LOCK_CLASS)
+
+    def declare(self, row: Mapping[str, Any]) -> Statement[int]:
+        """How many lanes are new."""
+        return self._values("events/declare", **row)
+
+    def subscribed(self) -> Statement[bool]:
+        return self._values("events/subscribed")
+
+    def fronts(self) -> Statement[Front]:
+        return self._say("events/fronts", Front)
+
+    def waiting(self, *, reader: str) -> Statement[bool]:
+        return self._values("events/waiting", reader=reader)
+
+    def mark_reader(self, *, reader: str, asleep: bool) -> Statement[Row]:
+        return self._say("events/mark", reader=reader, asleep=asleep)
+
+    def dispatch(self, front: Front, *, most: int) -> Statement[Dispatched]:
+        text = self.text("events/dispatch", window=sql_file("events/window.sql"))
+        return Statement(text, {**front._asdict(), "most": most}, row=Dispatched._make)

@@ -1,0 +1,28 @@
+-- Whether an event waits that no reader of jobs has passed; and this reader's mark is kept alive meanwhile.
+with marked as (
+  update {schema}.event_reader
+  set until = now() + interval '2 minutes'
+  where id = %(reader)s::uuid and until < now() + interval '1 minute'
+)
+select exists (
+  select
+  from {schema}.subscription
+  join {schema}.place on place.subscription = subscription.name
+  join {schema}.tick as since on since.id = place.tick
+  where
+    subscription.mode = 'job' and subscription.paused_at is null
+    and (
+      exists (select from {schema}.tick where id > place.tick)
+      or exists (
+        select
+        from {schema}.event
+        where
+          (
+            event.xid = any (array(select pg_snapshot_xip(since.snap)))
+            or (event.xid >= pg_snapshot_xmax(since.snap) and event.xid < pg_snapshot_xmax(pg_current_snapshot()))
+          )
+          and pg_visible_in_snapshot(event.xid, pg_current_snapshot())
+          and event.era = since.era
+      )
+    )
+) as waiting

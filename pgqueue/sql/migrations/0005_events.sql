@@ -1,0 +1,190 @@
+-- The log of events, who reads it, and how far each reader has come.
+-- works_with: 1
+
+-- The order of delivery within a window. One number at a time: an event that is published later has a larger one.
+create sequence {schema}.event_seq;
+
+-- Events are appended, and never changed or deleted one by one: a day is dropped as a whole.
+create table {schema}.event (
+  -- Not now(): a transaction may be older than the day's partition.
+  at       timestamptz not null default clock_timestamp(),
+  -- Of the whole transaction, also within a savepoint: whether a snapshot sees the event is asked by this.
+  xid      xid8 not null default pg_current_xact_id(),
+  seq      bigint not null default nextval('{schema}.event_seq'),
+  id       uuid not null,
+  -- Transaction ids mean nothing in a database that was restored from a dump: there another era begins.
+  era      smallint not null default 1,
+  type     text not null,
+  key      text,
+  payload  text not null default 'null',
+  headers  text
+) partition by range (at);
+
+-- No index by id: it would cost each event a fifth more, and an id says its time well enough to be found.
+create index event_place on {schema}.event (xid, seq);
+create index event_at on {schema}.event using brin (at) with (autosummarize = on);
+
+create table {schema}.event_rest partition of {schema}.event default;
+alter table {schema}.event_rest replica identity full;
+
+-- Which eras there were: one for each time that the log came into a database whose transaction ids do not fit it.
+create table {schema}.event_era (
+  era                smallint primary key,
+  began_at           timestamptz not null default now(),
+  -- Of the cluster that its transaction ids are of; null until a worker has asked.
+  system_identifier  bigint
+);
+
+insert into {schema}.event_era (era) values (1);
+
+-- Snapshots in the order in which they were taken. A window of events lies between two of them: what the later sees and the
+-- earlier does not. Nothing that commits late is skipped, and nothing waits for what commits late.
+create table {schema}.tick (
+  id    bigint generated always as identity primary key,
+  at    timestamptz not null default clock_timestamp(),
+  era   smallint not null,
+  snap  pg_snapshot not null
+);
+
+-- Who gets which events. Mode: a job for each event (job), a job for a batch (batch), a loop in a program (pull), a bus (relay).
+create table {schema}.subscription (
+  name          text primary key,
+  created_at    timestamptz not null default now(),
+  -- Of a name in code: when a worker last knew it. Null: made by a command, so nobody's code has to know it.
+  declared_at   timestamptz,
+  paused_at     timestamptz,
+  lanes         smallint not null default 1 check (lanes between 1 and 256),
+  batch         integer,
+  batch_wait_s  real,
+  max_attempts  integer,
+  timeout_s     real,
+  priority      smallint not null default 0,
+  lost          bigint not null default 0,
+  mode          text not null check (mode in ('job', 'batch', 'pull', 'relay')),
+  types         text[] not null check (cardinality(types) > 0),
+  queue         text not null default 'default',
+  task          text,
+  target        text,
+  on_poison     text not null default 'isolate' check (on_poison in ('isolate', 'stop')),
+  headers       text
+) with (fillfactor = 70);
+
+-- How far a lane of a subscription has come: all up to the tick is done, and of the window after it all up to seq.
+create table {schema}.place (
+  subscription  text not null references {schema}.subscription on delete cascade,
+  lane          smallint not null,
+  tick          bigint not null,
+  seq           bigint not null default 0,
+  -- Events so far: a number for each, which grows in the order of delivery.
+  number        bigint not null default 0,
+  from_at       timestamptz,
+  moved_at      timestamptz not null default now(),
+  held_until    timestamptz,
+  retry_at      timestamptz,
+  held_by       uuid,
+  attempt       integer not null default 0,
+  error         text,
+  primary key (subscription, lane)
+) with (fillfactor = 50, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_cost_delay = 0);
+
+-- Who sleeps until an event comes: a publish rings only then.
+create table {schema}.event_reader (
+  id      uuid primary key,
+  until   timestamptz not null,
+  asleep  boolean not null default false
+) with (fillfactor = 50, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_cost_delay = 0);
+
+-- Whether a type is among these patterns: `user.created` itself, `user.*` with all that begins so, `*` with all.
+create function {schema}.event_matches(type text, patterns text[]) returns boolean
+language sql immutable parallel safe
+as $$
+  select
+    type = any (patterns)
+    or exists (
+      select from unnest(patterns) as pattern where right(pattern, 1) = '*' and starts_with(type, left(pattern, -1))
+    )
+$$;
+
+-- The public way in for psql, triggers and other languages: the event exists exactly if the caller commits.
+create function {schema}.publish(type text, payload jsonb default 'null', key text default null, headers jsonb default null)
+returns uuid
+language sql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+  with published as (
+    insert into {schema}.event (id, type, key, payload, headers)
+    values ({schema}.uuid7(), publish.type, publish.key, publish.payload::text, publish.headers::text)
+    returning id
+  ), rung as (
+    select pg_notify('{events_channel}', '') from published where pg_notification_queue_usage() < 0.5
+  )
+  select published.id from published left join rung on true
+$$;
+
+-- The days of the log: made ahead, and dropped when they are old and every reader has passed them, or when they are very old.
+create function {schema}.tidy_events(keep_days integer, keep_days_at_most integer) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set lock_timeout = '500ms'
+as $$
+declare
+  today   date := (now() at time zone 'utc')::date;
+  day     date;
+  child   text;
+  first   text;
+  next    text;
+  needed  boolean;
+  needs   pg_snapshot;
+  dropped bigint;
+begin
+  for day in select today + ahead from generate_series(0, 3) as ahead loop
+    child := 'event_' || to_char(day, 'YYYYMMDD');
+    first := to_char(day, 'YYYY-MM-DD 00:00:00+00');
+    next := to_char(day + 1, 'YYYY-MM-DD 00:00:00+00');
+    if to_regclass('{schema}.' || child) is null then
+      execute format('create table {schema}.%I (like {schema}.event including defaults)', child);
+      execute format('alter table {schema}.%I replica identity full', child);
+      -- Rows that came before their partition did lie in the rest; they move over, or it could not be attached.
+      execute format(
+        'with late as (delete from {schema}.event_rest where at >= %1$L and at < %2$L returning *)'
+        ' insert into {schema}.%3$I select * from late',
+        first, next, child
+      );
+      execute format('alter table {schema}.event attach partition {schema}.%I for values from (%L) to (%L)', child, first, next);
+    end if;
+  end loop;
+  for child in
+    select relname
+    from pg_inherits
+    join pg_class on pg_class.oid = inhrelid
+    where
+      inhparent = '{schema}.event'::regclass and relname <> 'event_rest'
+      and relname < 'event_' || to_char(today - greatest(keep_days, 1), 'YYYYMMDD')
+    order by relname
+  loop
+    -- The place that is furthest behind has passed the day if its snapshot sees every event of it.
+    select snap into needs from {schema}.tick where id = (select min(tick) from {schema}.place);
+    needed := false;
+    if needs is not null then
+      execute format(
+        'select exists (select from {schema}.%I where not pg_visible_in_snapshot(xid, $1))', child
+      ) into needed using needs;
+    end if;
+    if needed and child >= 'event_' || to_char(today - greatest(keep_days_at_most, keep_days, 1), 'YYYYMMDD') then
+      continue;
+    end if;
+    if needed then
+      execute format('select count(*) from {schema}.%I where not pg_visible_in_snapshot(xid, $1)', child)
+        into dropped using needs;
+      update {schema}.subscription
+      set lost = lost + dropped
+      where name in (select subscription from {schema}.place where tick = (select min(tick) from {schema}.place));
+    end if;
+    execute format('drop table {schema}.%I', child);
+  end loop;
+  -- Ticks that no place can need: older than the kept days, and before every place.
+  delete from {schema}.tick
+  where at < now() - greatest(keep_days, 1) * interval '1 day' and id < (select min(tick) from {schema}.place);
+  delete from {schema}.event_reader where until < now() - interval '1 hour';
+end
+$$;
