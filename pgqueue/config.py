@@ -17,8 +17,10 @@ Notify = Literal["idle", "always", "never"]
 # Of the server's queue of notifications; when that is full every commit that rings fails.
 NOTIFY_SHARE = 0.1
 
-COUNTS = "pool_size", "max_payload_bytes", "warn_payload_bytes", "async_jobs", "keep_succeeded_days", "keep_dead_days"
-
+COUNTS = (
+    "pool_size", "max_payload_bytes", "warn_payload_bytes", "async_jobs", "keep_succeeded_days", "keep_dead_days",
+    "keep_events_days", "keep_events_days_at_most",
+)  # fmt: skip
 # Channels and roles are named after the schema and PostgreSQL cuts names at 63 bytes; lower case so that psql needs no quotes.
 SCHEMA_NAME = re.compile(r"[a-z_][a-z0-9_]{0,47}")
 
@@ -61,6 +63,10 @@ class Config:
     """Retention of succeeded jobs; a week answers "did it run last weekend?"."""
     keep_dead_days: int = 30
     """Retention of dead and cancelled jobs and of failed attempts."""
+    keep_events_days: int = 7
+    """Retention of events that all who subscribed have passed: so far back they can be read again."""
+    keep_events_days_at_most: int = 30
+    """Retention of events that somebody has not yet passed. What is lost then is counted, and the doctor is red."""
     on_worker_start: tuple[str, ...] = ()
     """`module:function` names of what a worker calls once, in a process of its own, before its first job. They take no arguments
     and may be async; where one fails the worker does not start."""

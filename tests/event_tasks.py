@@ -17,3 +17,10 @@ def index_user(event: Event[dict[str, Any]]) -> Any:
 def audit(event) -> str:  # type: ignore[no-untyped-def]
     assert isinstance(event, Event)
     return event.id
+
+
+@app.on("chain")
+def publish_next(event: Event[int]) -> int:
+    if event.payload:
+        app.publish("chain", event.payload - 1)
+    return event.payload

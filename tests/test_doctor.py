@@ -15,7 +15,9 @@ import pytest
 from pgqueue import App, db
 from pgqueue.ops import doctor
 from pgqueue.worker.settings import CRASH_CAP, GRACE_S
+from pgqueue.worker.supervisor.identity import Identity
 from pgqueue.worker.supervisor.maintenance import GIVES_WAY, Maintenance
+from pgqueue.worker.supervisor.wakeups import Wakeups
 from tests.answers import one_value
 from tests.conftest import Worker
 from tests.hands import Hands
@@ -210,7 +212,13 @@ def test_a_chore_is_told_of_once_until_it_passes_or_fails_otherwise(
     async def scenario() -> None:
         nothing: Any = None  # such a chore needs none of them
         chores = Maintenance(
-            nothing, nothing, nothing, children=nothing, outcome_queue=nothing, finisher=nothing, identity=nothing
+            nothing,
+            nothing,
+            nothing,
+            children=nothing,
+            outcome_queue=nothing,
+            finisher=nothing,
+            wakeups=Wakeups(Identity("w")),
         )
         chores._every[count] = 5.0
 

@@ -54,8 +54,8 @@ class EventsQueries(Texts):
         """How many lanes are new."""
         return self._values("events/declare", **row)
 
-    def subscribed(self) -> Statement[bool]:
-        return self._values("events/subscribed")
+    def tidy_events(self, *, keep_days: int, keep_days_at_most: int) -> Statement[Row]:
+        return self._say("events/tidy", lock_class=LOCK_CLASS, keep_days=keep_days, keep_days_at_most=keep_days_at_most)
 
     def fronts(self) -> Statement[Front]:
         return self._say("events/fronts", Front)

@@ -33,10 +33,14 @@ class Rescued(NamedTuple):
 
 
 class NotifyQueue(NamedTuple):
-    """How full the server's queue of notifications is, and whose transaction is the oldest, where that is worth a warning."""
+    """How full the server's queue of notifications is, and whose transaction is the oldest, where that is worth a warning.
+
+    subscribed: whether somebody gets a job for each event.
+    """
 
     share: float
     who: str | None
+    subscribed: bool
 
 
 class LeaseQueries(Texts):

@@ -12,3 +12,4 @@ from pgqueue.queries import Queries, Steps
 def tidy_partitions(queries: Queries, config: Config) -> Steps[None]:
     """One transaction: the only tidier makes and drops partitions, and never makes a finish wait for long."""
     yield queries.tidy(keep_succeeded_days=config.keep_succeeded_days, keep_dead_days=config.keep_dead_days)
+    yield queries.tidy_events(keep_days=config.keep_events_days, keep_days_at_most=config.keep_events_days_at_most)

@@ -1,3 +1,3 @@
 -- Make ticks one after the other, so that their numbers stand in the order of their snapshots: an inverted pair would deliver
 -- twice. Held to the end of the transaction, and taken before the statement whose snapshot it is.
-select pg_advisory_xact_lock(%(lock_class)s, 2)
+select pg_advisory_xact_lock(%(lock_class)s, hashtext('{schema}.tick'))

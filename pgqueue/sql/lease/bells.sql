@@ -1,4 +1,5 @@
--- How full the server's queue of notifications is and, when that is worth a warning, whose transaction is the oldest.
+-- How full the server's queue of notifications is and, when that is worth a warning, whose transaction is the oldest; and
+-- whether somebody gets a job for each event.
 select
   usage as share,
   case when usage > %(share)s then (
@@ -8,5 +9,6 @@ select
     where pid <> pg_backend_pid() and xact_start is not null and backend_type = 'client backend'
     order by xact_start
     limit 1
-  ) end as who
+  ) end as who,
+  exists (select from {schema}.subscription where mode = 'job') as subscribed
 from pg_notification_queue_usage() as usage

@@ -133,9 +133,10 @@ declare
   child   text;
   first   text;
   next    text;
+  reader  record;
+  behind  bigint;
   needed  boolean;
-  needs   pg_snapshot;
-  dropped bigint;
+  too_old boolean;
 begin
   for day in select today + ahead from generate_series(0, 3) as ahead loop
     child := 'event_' || to_char(day, 'YYYYMMDD');
@@ -162,29 +163,39 @@ begin
       and relname < 'event_' || to_char(today - greatest(keep_days, 1), 'YYYYMMDD')
     order by relname
   loop
-    -- The place that is furthest behind has passed the day if its snapshot sees every event of it.
-    select snap into needs from {schema}.tick where id = (select min(tick) from {schema}.place);
     needed := false;
-    if needs is not null then
+    too_old := child < 'event_' || to_char(today - greatest(keep_days_at_most, keep_days, 1), 'YYYYMMDD');
+    for reader in
+      select subscription.name, subscription.types, tick.era, tick.snap
+      from {schema}.subscription
+      join {schema}.tick on tick.id = (select min(tick) from {schema}.place where place.subscription = subscription.name)
+    loop
+      -- Almost always the index says that the day's last transaction had ended before the snapshot was taken.
       execute format(
-        'select exists (select from {schema}.%I where not pg_visible_in_snapshot(xid, $1))', child
-      ) into needed using needs;
+        'select count(*) from {schema}.%I as event'
+        ' where (event.era > $1 or event.era = $1 and event.xid >= pg_snapshot_xmin($2)'
+        ' and not pg_visible_in_snapshot(event.xid, $2)) and {schema}.event_matches(event.type, $3)',
+        child
+      ) into behind using reader.era, reader.snap, reader.types;
+      if behind > 0 then
+        needed := true;
+        if too_old then
+          update {schema}.subscription set lost = lost + behind where name = reader.name;
+        end if;
+      end if;
+    end loop;
+    if too_old or not needed then
+      execute format('drop table {schema}.%I', child);
     end if;
-    if needed and child >= 'event_' || to_char(today - greatest(keep_days_at_most, keep_days, 1), 'YYYYMMDD') then
-      continue;
-    end if;
-    if needed then
-      execute format('select count(*) from {schema}.%I where not pg_visible_in_snapshot(xid, $1)', child)
-        into dropped using needs;
-      update {schema}.subscription
-      set lost = lost + dropped
-      where name in (select subscription from {schema}.place where tick = (select min(tick) from {schema}.place));
-    end if;
-    execute format('drop table {schema}.%I', child);
   end loop;
-  -- Ticks that no place can need: older than the kept days, and before every place.
+  -- What every place has passed serves a replay alone: one tick in ten seconds will do, and none of a time that is not kept.
   delete from {schema}.tick
-  where at < now() - greatest(keep_days, 1) * interval '1 day' and id < (select min(tick) from {schema}.place);
+  where
+    id < (select coalesce(min(tick), 9223372036854775807) from {schema}.place)
+    and (
+      at < now() - (greatest(keep_days_at_most, keep_days, 1) + 1) * interval '1 day'
+      or id not in (select min(id) from {schema}.tick group by era, floor(extract(epoch from at) / 10))
+    );
   delete from {schema}.event_reader where until < now() - interval '1 hour';
 end
 $$;

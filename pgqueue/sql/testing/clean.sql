@@ -7,5 +7,9 @@ workers as (delete from {schema}.worker),
 queues as (delete from {schema}.queue),
 counted as (delete from {schema}.throughput),
 waiters as (delete from {schema}.awaited),
-deeds as (delete from {schema}.audit)
+deeds as (delete from {schema}.audit),
+events as (delete from {schema}.event),
+ticks as (delete from {schema}.tick),
+subscriptions as (delete from {schema}.subscription),
+readers as (delete from {schema}.event_reader)
 select

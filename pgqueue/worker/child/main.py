@@ -306,6 +306,7 @@ def _frames(sock: socket.socket) -> Iterator[list[Any]]:
 def _facts(app: App) -> AppFacts:
     heeded = (
         "schema", "keep_succeeded_days", "keep_dead_days", "notify", "pool_size", "async_jobs", "on_worker_start", "on_worker_stop",
+        "keep_events_days", "keep_events_days_at_most",
     )  # fmt: skip
     return AppFacts(
         code=fingerprint(app),

@@ -109,6 +109,11 @@ class Claimer:
         self._idle.mark(sleeping)
 
     async def _drained(self) -> bool:
+        if self._wakeups.subscribed.is_set():  # asked first: an event that is a job by then is found as one
+            reader = self._wakeups.identity.worker
+            (waiting,) = await self._connection.run(self._queries.waiting(reader=reader))
+            if waiting:
+                return False
         (drained,) = await self._connection.run(
             self._queries.drained(queues=self._queues, unknown=self._avoided.unknown())
         )

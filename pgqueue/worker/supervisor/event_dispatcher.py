@@ -19,7 +19,7 @@ from pgqueue.worker.supervisor.side_connection import SideConnection
 from pgqueue.worker.supervisor.wakeups import Wakeups
 
 BUSY_LOOK_S = 0.05  # until the next look while another dispatcher is at work
-GATHER_EVENTS_S = 0.02  # then events are gathered for so long: a place is moved some ten times a second
+GATHER_EVENTS_S = 0.05  # then events are gathered for so long: a place is moved twenty times a second
 
 
 class EventDispatcher:

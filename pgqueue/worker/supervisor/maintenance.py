@@ -18,8 +18,8 @@ from pgqueue.worker.settings import CANCELS_S
 from pgqueue.worker.supervisor.children import Children
 from pgqueue.worker.supervisor.connection import TRANSIENT, WorkConnection
 from pgqueue.worker.supervisor.finisher import Finisher
-from pgqueue.worker.supervisor.identity import Identity
 from pgqueue.worker.supervisor.outcome_queue import OutcomeQueue
+from pgqueue.worker.supervisor.wakeups import Wakeups
 
 logger = logging.getLogger("pgqueue.worker")
 
@@ -49,7 +49,7 @@ class Maintenance:
         children: Children,
         outcome_queue: OutcomeQueue,
         finisher: Finisher,
-        identity: Identity,
+        wakeups: Wakeups,
     ) -> None:
         self._connection = connection
         self._queries = queries
@@ -57,7 +57,8 @@ class Maintenance:
         self._children = children
         self._outcome_queue = outcome_queue
         self._finisher = finisher
-        self._identity = identity
+        self._wakeups = wakeups
+        self._identity = wakeups.identity
         self._due: dict[Chore, float] = {
             self.maintain_partitions: 0.0,
             self.deliver_cancels: 0.0,
@@ -136,8 +137,13 @@ class Maintenance:
             self._outcome_queue.deliver(lost)
 
     async def check_notify_queue(self) -> None:
-        """Tell when notifications pile up: above a half pgqueue rings no more, and when all is in use every other NOTIFY fails."""
+        """Tell when notifications pile up: above a half pgqueue rings no more, and when all is in use every other NOTIFY fails.
+
+        And wake the dispatcher of events, where others than this worker's app have subscribed.
+        """
         (notify,) = await self._connection.run(self._queries.bells(share=NOTIFY_SHARE))
+        if notify.subscribed:
+            self._wakeups.subscribed.set()
         if notify.share <= NOTIFY_SHARE:
             self._told_share = 0.0
         elif notify.share >= self._told_share + BELLS_STEP:

@@ -87,7 +87,7 @@ class WorkerParts:
         )
         self._maintenance = Maintenance(
             work, queries, self._app.config, children=children, outcome_queue=outcome_queue, finisher=self.finisher,
-            identity=self._identity,
+            wakeups=wakeups,
         )  # fmt: skip
 
     def loops(self) -> list[Coroutine[Any, Any, None]]:
