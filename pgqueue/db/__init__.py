@@ -11,7 +11,17 @@ from pgqueue.db.connections import (
     wire,
 )
 from pgqueue.db.deadlines import ANSWER_S, PATIENCE_S, SILENCE_S, Allowance, Silent
-from pgqueue.db.doors import adapt, in_index_order, is_async, is_foreign, run, run_async, stands_for
+from pgqueue.db.doors import (
+    adapt,
+    in_index_order,
+    is_async,
+    is_foreign,
+    run,
+    run_async,
+    run_together,
+    run_together_async,
+    stands_for,
+)
 from pgqueue.db.doors.given import CallerConnection
 from pgqueue.db.doors.psycopg import (
     AnyConnection,
@@ -98,6 +108,8 @@ __all__ = [
     "prepares",
     "run",
     "run_async",
+    "run_together",
+    "run_together_async",
     "sever",
     "stands_for",
     "wait_for_bell",

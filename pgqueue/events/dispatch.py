@@ -7,7 +7,8 @@ after the lock, as one that waited for it would mix what it saw before with what
 
 from typing import NamedTuple
 
-from pgqueue.queries import Queries, Steps, ask
+from pgqueue.queries import Queries, TogetherSteps
+from pgqueue.queries.events import Dispatched, Front
 
 PAGE = 2000  # jobs made by one statement, about: one for each event of the page and each subscription
 PAGE_LEAST = 20
@@ -22,25 +23,27 @@ class Round(NamedTuple):
     more: bool = False
 
 
-class Moved(Exception):
-    """A place was moved by another than a dispatcher meanwhile: nothing of the round was written."""
+def dispatch_round(queries: Queries) -> TogetherSteps[Round]:
+    """One page for each place where subscriptions stand, in a transaction that it begins and ends.
+
+    A place that another than a dispatcher has moved meanwhile fails the statement, and with it the round.
+    """
+    _, (locked,), fronts = yield queries.transaction_begin(), queries.lock_dispatch(), queries.fronts()
+    ahead = [front for front in fronts if front.next is not None or front.since != front.upto]
+    if not locked or not ahead:
+        yield (queries.transaction_commit(),)
+        return Round(busy=not locked)
+    pages = [_page_of(front) for front in ahead]
+    said = [queries.dispatch(front, most=most) for front, most in zip(ahead, pages, strict=True)]
+    *answers, _ = yield *said, queries.transaction_commit()
+    done: list[Dispatched] = [row for (row,) in answers]
+    full = any(page.events == most for page, most in zip(done, pages, strict=True))
+    return Round(
+        sum(page.events for page in done),
+        sum(page.jobs for page in done),
+        more=full or any(front.next is not None for front in ahead),
+    )
 
 
-def dispatch_round(queries: Queries) -> Steps[Round]:
-    """One page for each place where subscriptions stand, in one transaction that the caller sees to. Raises Moved."""
-    (locked,) = yield from ask(queries.lock_dispatch())
-    if not locked:
-        return Round(busy=True)
-    events = jobs = 0
-    more = False
-    for front in (yield from ask(queries.fronts())):
-        if front.since == front.upto and front.next is None:
-            continue
-        most = max(PAGE_LEAST, PAGE // len(front.names))
-        (page,) = yield from ask(queries.dispatch(front, most=most))
-        if page.moved != (len(front.names) if page.events or front.next is not None else 0):
-            raise Moved
-        events += page.events
-        jobs += page.jobs
-        more |= page.events == most or front.next is not None
-    return Round(events, jobs, more=more)
+def _page_of(front: Front) -> int:
+    return max(PAGE_LEAST, PAGE // len(front.names))

@@ -11,7 +11,17 @@ from pgqueue.queries.events import EventsQueries
 from pgqueue.queries.lease import LeaseQueries
 from pgqueue.queries.ops import OpsQueries
 from pgqueue.queries.schema import SchemaQueries, first_line, migrations, pieces, works_with
-from pgqueue.queries.statement import LOCK_CLASS, Row, Rows, Statement, Steps, ask, session, session_of_others
+from pgqueue.queries.statement import (
+    LOCK_CLASS,
+    Row,
+    Rows,
+    Statement,
+    Steps,
+    TogetherSteps,
+    ask,
+    session,
+    session_of_others,
+)
 from pgqueue.queries.worker import CLAIM_BYTES, WorkerQueries
 
 
@@ -30,6 +40,6 @@ class Queries(
 
 
 __all__ = [
-    "CLAIM_BYTES", "LOCK_CLASS", "Queries", "Row", "Rows", "Statement", "Steps", "ask", "first_line", "migrations", "pieces",
-    "session", "session_of_others", "works_with",
+    "CLAIM_BYTES", "LOCK_CLASS", "Queries", "Row", "Rows", "Statement", "Steps", "TogetherSteps", "ask", "first_line",
+    "migrations", "pieces",    "session", "session_of_others", "works_with",
 ]  # fmt: skip

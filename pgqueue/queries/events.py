@@ -21,11 +21,10 @@ class Front(NamedTuple):
 
 
 class Dispatched(NamedTuple):
-    """What one page came to: events read, jobs made, places moved."""
+    """What one page came to: events read, jobs made, bells rung."""
 
     events: int
     jobs: int
-    moved: int
     bells: int
 
 
@@ -56,6 +55,12 @@ class EventsQueries(Texts):
 
     def tidy_events(self, *, keep_days: int, keep_days_at_most: int) -> Statement[Row]:
         return self._say("events/tidy", lock_class=LOCK_CLASS, keep_days=keep_days, keep_days_at_most=keep_days_at_most)
+
+    def transaction_begin(self) -> Statement[Row]:
+        return self._say("events/transaction_begin")
+
+    def transaction_commit(self) -> Statement[Row]:
+        return self._say("events/transaction_commit")
 
     def fronts(self) -> Statement[Front]:
         return self._say("events/fronts", Front)

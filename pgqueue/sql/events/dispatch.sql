@@ -2,9 +2,7 @@
 -- found their place, so that an event has one job for each of them, or none yet.
 with page as materialized (
   select event.*
-  from {schema}.event
-  where
-{window}
+  from {window}
   order by event.seq
   limit %(most)s
 ),
@@ -53,7 +51,9 @@ bell as (
   select pg_notify('{channel}', queue) from (select distinct queue from made) as due where pg_notification_queue_usage() < 0.5
 )
 select
-  (select events from read) as events,
+  -- Moved by hand meanwhile, without the lock: the jobs that were just made must not stay, so this is an error.
+  case when read.events = 0 and %(next)s::bigint is null or moved.places = cardinality(%(names)s::text[]) then read.events
+    else ('only ' || moved.places || ' places are where they were')::integer end as events,
   (select count(*) from made)::integer as jobs,
-  (select count(*) from moved)::integer as moved,
   (select count(*) from bell)::integer as bells
+from read, (select count(*) as places from moved) as moved

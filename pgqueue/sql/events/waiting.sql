@@ -17,12 +17,15 @@ select exists (
         select
         from {schema}.event
         where
-          (
-            event.xid = any (array(select pg_snapshot_xip(since.snap)))
-            or (event.xid >= pg_snapshot_xmax(since.snap) and event.xid < pg_snapshot_xmax(pg_current_snapshot()))
-          )
-          and pg_visible_in_snapshot(event.xid, pg_current_snapshot())
-          and event.era = since.era
+          event.xid = any (array(select pg_snapshot_xip(since.snap)))
+          and pg_visible_in_snapshot(event.xid, pg_current_snapshot()) and event.era = since.era
+      )
+      or exists (
+        select
+        from {schema}.event
+        where
+          event.xid >= pg_snapshot_xmax(since.snap) and event.xid < pg_snapshot_xmax(pg_current_snapshot())
+          and pg_visible_in_snapshot(event.xid, pg_current_snapshot()) and event.era = since.era
       )
     )
 ) as waiting

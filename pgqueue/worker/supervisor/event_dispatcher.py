@@ -9,7 +9,7 @@ seen. Where nothing is subscribed to there is no connection, and no statement.
 import asyncio
 import time
 
-from pgqueue.events.dispatch import Moved, Round, dispatch_round
+from pgqueue.events.dispatch import Round, dispatch_round
 from pgqueue.events.subscription import Subscription, declare
 from pgqueue.queries import Queries
 from pgqueue.worker.settings import EVENTS_POLL_ALONE_S, EVENTS_POLL_S
@@ -41,7 +41,7 @@ class EventDispatcher:
             try:
                 await self._step()
                 pacing.passed()
-            except (*TRANSIENT, Moved) as error:
+            except TRANSIENT as error:
                 self._marked = False
                 await pacing.wait("making jobs of events", error)
 
@@ -52,7 +52,7 @@ class EventDispatcher:
             self._wakeups.subscribed.set()
 
     async def _step(self) -> None:
-        done = await self._connection.run(dispatch_round(self._queries), transaction=True)
+        done = await self._connection.run_together(dispatch_round(self._queries))
         if done.events or done.more:
             await self._go_on(done)
         elif done.busy:
@@ -66,12 +66,13 @@ class EventDispatcher:
         self._wait_s = SECOND_LOOK_S
         now = time.monotonic()
         self._busy_since = self._busy_since or now
-        if now - self._busy_since < AWAKE_S:
-            return
-        if self._marked:
-            await self._mark(False)
-        if not done.more:
-            await asyncio.sleep(GATHER_EVENTS_S)
+        if now - self._busy_since > AWAKE_S:
+            if self._marked:
+                await self._mark(False)
+            if not done.more:
+                await asyncio.sleep(GATHER_EVENTS_S)
+        elif self._marked and not done.more:
+            await self._sleep()  # a bell rings for what came meanwhile, and the claimer has this loop to itself
 
     async def _mark(self, asleep: bool) -> None:
         reader = self._wakeups.identity.worker
@@ -87,6 +88,7 @@ class EventDispatcher:
         while True:
             if await self._heard(self._wait_s):
                 return
+            self._busy_since = None
             self._wait_s = min(self._wait_s * LATER_LOOK, self._poll_s)
             reader = self._wakeups.identity.worker
             (waiting,) = await self._connection.run(self._queries.waiting(reader=reader))

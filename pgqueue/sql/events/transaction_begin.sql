@@ -1,0 +1,2 @@
+-- Begin a transaction, in one round trip with what comes first in it.
+begin
