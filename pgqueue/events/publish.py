@@ -21,9 +21,9 @@ class EventRow(NamedTuple):
 
     id: str
     type: str
-    key: str | None
+    key: str
     payload: str
-    headers: str | None
+    headers: str
 
 
 def event_row(
@@ -43,7 +43,7 @@ def event_row(
         except InvalidOption as error:
             raise InvalidOption(f"{where}: {error}") from None
     text = encode_plain(payload, path=f"{where}: payload", max_bytes=max_bytes)
-    return EventRow(new_id(), type_, key, text, check_headers(headers, where=where))
+    return EventRow(new_id(), type_, key or "", text, check_headers(headers, where=where) or "")
 
 
 def event_rows(events: Iterable[Mapping[str, Any]], *, max_bytes: int) -> Iterator[EventRow]:

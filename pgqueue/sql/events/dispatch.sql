@@ -14,8 +14,8 @@ made as (
     -- The payload as it was given: one that is not JSON fails as a job, and stops no other.
     '[{"id":"' || page.id || '","type":' || to_json(page.type)
       || ',"at":"' || to_char(page.at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')
-      || '","key":' || coalesce(to_json(page.key)::text, 'null')
-      || ',"headers":' || coalesce(page.headers, 'null')
+      || '","key":' || coalesce(to_json(nullif(page.key, ''))::text, 'null')
+      || ',"headers":' || coalesce(nullif(page.headers, ''), 'null')
       || ',"payload":' || page.payload || '}]',
     subscription.headers
   from page

@@ -1,0 +1,93 @@
+"""What an event costs: statements, rows, WAL, and blocks in a log of a million."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import psycopg
+import pytest
+
+from pgqueue import App, db
+from pgqueue.events.dispatch import dispatch_round
+from tests.events.test_windows import dispatch_once, drain, subscribe
+from tests.servers import shop_server
+from tests.test_costs import Counter
+
+PAYLOAD = {"id": 123456, "email": "somebody@example.org", "plan": "free", "n": 123456789, "abcd": 123456789}  # 89 bytes
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """A server of this module's own that counts, with nobody else on it."""
+    with shop_server(
+        extension="pg_stat_statements", shared_preload_libraries="pg_stat_statements", autovacuum="off"
+    ) as cluster:  # fmt: skip
+        yield cluster.dsn("shop")
+
+
+@pytest.fixture
+def dsn(server: str) -> str:
+    with psycopg.connect(server, autocommit=True) as conn:
+        conn.execute("truncate pgqueue.event, pgqueue.tick, pgqueue.subscription, pgqueue.place, pgqueue.job")
+    return server
+
+
+def wal(conn: psycopg.Connection) -> int:
+    ((bytes_,),) = conn.execute("select pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint")
+    return int(bytes_)
+
+
+def test_a_publish_is_one_statement_and_340_bytes_of_wal(app: App, conn: psycopg.Connection) -> None:
+    app.publish("user.created", PAYLOAD, key="user:1")  # looks at the schema
+    app.close()
+    counter = Counter(conn, inserted=0)
+    for number in range(500):
+        app.publish("user.created", PAYLOAD, key=f"user:{number}")
+    before = wal(conn)
+    for number in range(500):
+        app.publish("user.created", PAYLOAD, key=f"user:{number}")
+    each = (wal(conn) - before) / 500
+    app.close()
+    assert each <= 340
+    ours = {text: calls for text, calls in counter.statements().items() if calls >= 10}
+    assert list(ours.values()) == [1000], ours
+
+
+def test_a_plain_job_touches_no_table_of_events(app: App, conn: psycopg.Connection) -> None:
+    app.enqueue("t")
+    touched = (
+        "select coalesce(sum(seq_scan + coalesce(idx_scan, 0) + n_tup_ins + n_tup_upd), 0) from pg_stat_user_tables "
+        "where relname ~ '^(event|tick|place|subscription)'"
+    )
+    conn.execute("select pg_stat_reset()")
+    for _ in range(20):
+        app.enqueue("t")
+    app.close()
+    assert conn.execute(touched).fetchone() == (0,)
+
+
+def blocks_of(conn: db.Connection, sql: str, params: Mapping[str, Any]) -> int:
+    """Of the plan that is in force."""
+    ((told,),) = conn.execute(("explain (analyze, buffers, format json) " + sql).encode(), params, prepare=False)
+    plan = told[0]["Plan"]
+    return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
+
+
+@pytest.mark.long
+def test_a_look_at_the_head_of_a_long_log_reads_few_blocks(app: App, conn: psycopg.Connection) -> None:
+    subscribe(app, "one")
+    conn.execute(
+        "insert into pgqueue.event (id, type) select gen_random_uuid(), 'old' from generate_series(1, 1000000)"
+    )
+    assert drain(app) == 1_000_000
+    conn.execute("vacuum analyze")
+    with db.connect(app.dsn) as own:
+        db.run(own, db.plan_steadily(own, app.queries))
+        for number in range(20):
+            app.publish("t", number)
+            assert dispatch_once(app, own).jobs == 1
+        app.publish("t", 20)
+        steps = dispatch_round(app.queries)
+        dispatch, _ = steps.send([db.run(own, said) for said in next(steps)])
+        own.execute("set local plan_cache_mode = force_generic_plan")
+        page = dispatch.sql[dispatch.sql.index("  select event.*") : dispatch.sql.index("\n),\nmade")]
+        assert blocks_of(own, page, dispatch.params) < 50
