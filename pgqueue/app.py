@@ -33,6 +33,7 @@ from pgqueue.errors import (
     PgQueueError,
     ResultTimeout,
 )
+from pgqueue.events.control import SubscriptionHandle, states
 from pgqueue.events.handler import check_handler
 from pgqueue.events.publish import event_row, event_rows
 from pgqueue.events.publisher import Publisher
@@ -45,6 +46,7 @@ from pgqueue.ops.listing import Page, Wanted, check_id, listing
 from pgqueue.ops.purge import purge
 from pgqueue.ops.why import Why, why
 from pgqueue.queries import Queries, Statement, Steps
+from pgqueue.queries.events import SubscriptionState
 from pgqueue.queries.ops import Deed, FailedAttempt
 from pgqueue.retry import Strategy
 from pgqueue.spoils import Spoil, check_spoils
@@ -367,6 +369,14 @@ class App:
         """As `publish_many`, for asyncio."""
         rows = event_rows(events, max_bytes=self.config.max_payload_bytes)
         return await self._publisher.many_async(rows, conn=conn)
+
+    def subscription(self, name: str) -> SubscriptionHandle:
+        """A handle to a subscription by its name: pause, resume, replay, drop; nothing is asked of the database yet."""
+        return SubscriptionHandle(name, self._database)
+
+    def subscription_states(self) -> list[SubscriptionState]:
+        """All subscriptions, with how far each is behind."""
+        return self.run(states(self.queries))
 
     # -- asking about jobs --
 

@@ -177,6 +177,14 @@ class AppConnections:
         with self.explained(), self.door(None, instead=ORDERS) as (conn, _):
             return db.run(conn, steps)
 
+    def run_in_transaction(self, steps: Steps[T]) -> T:
+        """As `run`, all or nothing; on the connection of `using` within a savepoint."""
+        with self.explained(), self.door(None, instead=ORDERS) as (conn, _):
+            if db.would_begin(conn):
+                db.run(conn, self.queries.begin())
+            with conn.transaction():
+                return db.run(conn, steps)
+
     def look(self, steps: Steps[T]) -> T:
         """As `run`, for steps that read and stop when they have enough."""
         with self.explained(), self.door(None, instead=ORDERS) as (conn, _):

@@ -1,6 +1,7 @@
 """Statements of the log of events: what is published, who reads it, and how far each has come."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from pgqueue.config import Notify
@@ -9,7 +10,7 @@ from pgqueue.queries.statement import LOCK_CLASS, Row, Statement, Texts, sql_fil
 
 class Front(NamedTuple):
     """A place in the log and the subscriptions that stand there. next: the id of the tick at the end of its window, if there
-    is one; since and upto: the snapshots between which the window lies."""
+    is one; since and upto: the snapshots between which the window lies; from_at: what is older is left out."""
 
     tick: int
     seq: int
@@ -17,6 +18,7 @@ class Front(NamedTuple):
     since: str
     next: int | None
     upto: str
+    from_at: datetime | None
     names: list[str]
 
 
@@ -26,6 +28,33 @@ class Dispatched(NamedTuple):
     events: int
     jobs: int
     bells: int
+
+
+class Start(NamedTuple):
+    """A place in the log where reading may begin."""
+
+    tick: int | None
+    seq: int
+
+
+class SubscriptionState(NamedTuple):
+    """A subscription and how far it has come. behind: events that wait, counted to 10,000; behind_s: for how long the first has;
+    lost: events that were dropped unread; declared_ago_s: since a worker last knew it from code, None for one made by a command.
+    """
+
+    name: str
+    mode: str
+    types: list[str]
+    task: str | None
+    target: str | None
+    lanes: int
+    paused: bool
+    lost: int
+    declared_ago_s: float | None
+    behind: int
+    behind_s: float | None
+    attempt: int | None
+    error: str | None
 
 
 class EventsQueries(Texts):
@@ -61,6 +90,35 @@ class EventsQueries(Texts):
 
     def transaction_commit(self) -> Statement[Row]:
         return self._say("events/transaction_commit")
+
+    def lock_places(self) -> Statement[Row]:
+        return self._say("events/lock_places", lock_class=LOCK_CLASS)
+
+    def start_time(self, from_at: datetime) -> Statement[Start]:
+        return self._say("events/start_time", Start, from_at=from_at)
+
+    def start_event(self, event: str) -> Statement[Start]:
+        return self._say("events/start_event", Start, event=event)
+
+    def start_begin(self) -> Statement[Start]:
+        return self._say("events/start_begin", Start)
+
+    def replay(self, name: str, start: Start, *, from_at: datetime | None) -> Statement[int]:
+        """Its lanes."""
+        return self._values("events/replay", name=name, from_at=from_at, **start._asdict())
+
+    def copy_subscription(self, name: str, *, to: str) -> Statement[int]:
+        """Its lanes."""
+        return self._values("events/copy_subscription", name=name, to=to)
+
+    def pause_subscription(self, name: str, *, paused: bool) -> Statement[str]:
+        return self._values("events/pause_subscription", name=name, paused=paused)
+
+    def drop_subscription(self, name: str) -> Statement[str]:
+        return self._values("events/drop_subscription", name=name)
+
+    def subscription_states(self) -> Statement[SubscriptionState]:
+        return self._say("events/subscriptions", SubscriptionState)
 
     def fronts(self) -> Statement[Front]:
         return self._say("events/fronts", Front)

@@ -3,6 +3,7 @@
 with page as materialized (
   select event.*
   from {window}
+  where event.at >= coalesce(%(from_at)s::timestamptz, '-infinity')
   order by event.seq
   limit %(most)s
 ),

@@ -7,6 +7,7 @@ select
   since.snap::text as since,
   next.id as next,
   coalesce(next.snap::text, pg_current_snapshot()::text) as upto,
+  place.from_at,
   array_agg(subscription.name order by subscription.name) as names
 from {schema}.subscription
 join {schema}.place on place.subscription = subscription.name
@@ -15,5 +16,5 @@ left join lateral (
   select id, era, snap from {schema}.tick where id > place.tick order by id limit 1
 ) as next on true
 where subscription.mode = 'job' and subscription.paused_at is null
-group by place.tick, place.seq, since.era, since.snap::text, next.id, next.era, next.snap::text
+group by place.tick, place.seq, place.from_at, since.era, since.snap::text, next.id, next.era, next.snap::text
 order by place.tick, place.seq

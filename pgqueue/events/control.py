@@ -1,0 +1,108 @@
+"""What one may ask and order about a subscription by its name."""
+
+import uuid
+from datetime import datetime
+
+from pgqueue.client.connections import AppConnections
+from pgqueue.client.options import check_aware, check_name
+from pgqueue.errors import InvalidOption
+from pgqueue.queries import Queries, Steps, ask
+from pgqueue.queries.events import Start, SubscriptionState
+
+
+class SubscriptionHandle:
+    """One subscription by its name. Each method raises InvalidOption where there is none of that name."""
+
+    def __init__(self, name: str, database: AppConnections) -> None:
+        self.name = name
+        self._database = database
+
+    def pause(self) -> None:
+        """Deliver nothing to it until `resume`: what is published meanwhile waits in the log, for as long as that is kept."""
+        self._database.run(pause(self._database.queries, self.name, paused=True))
+
+    def resume(self) -> None:
+        """Go on where it was."""
+        self._database.run(pause(self._database.queries, self.name, paused=False))
+
+    def drop(self) -> None:
+        """Forget it and how far it has come. One that is declared in code comes back with the next start of a worker."""
+        self._database.run(drop(self._database.queries, self.name))
+
+    def replay(self, start: datetime | str, *, to: str | None = None) -> None:
+        """Deliver again what was published since a time, from an event on (its id), or all that is kept ("begin").
+
+        to: the name of a copy that is made for it and goes on with what comes; None: this one itself gets them once more.
+        """
+        self._database.run_in_transaction(replay(self._database.queries, self.name, start=start, to=to))
+
+
+def states(queries: Queries) -> Steps[list[SubscriptionState]]:
+    """All subscriptions, by name."""
+    return (yield from ask(queries.subscription_states()))
+
+
+def pause(queries: Queries, name: str, *, paused: bool) -> Steps[None]:
+    """Deliver nothing to it, or go on where it was. Raises InvalidOption for one that is not there."""
+    if not (yield from ask(queries.pause_subscription(check_name("subscription", name), paused=paused))):
+        raise _unknown(name)
+
+
+def drop(queries: Queries, name: str) -> Steps[None]:
+    """Forget it and its place. Raises InvalidOption for one that is not there."""
+    if not (yield from ask(queries.drop_subscription(check_name("subscription", name)))):
+        raise _unknown(name)
+
+
+def replay(queries: Queries, name: str, *, start: "datetime | str", to: str | None) -> Steps[None]:
+    """Deliver again what was published since a time, what came from an event on (its id), or all that is kept ("begin").
+
+    to: the name of another subscription that is made for it and goes on with what comes; None: this one itself gets them once
+    more. In one transaction that the caller sees to. Raises InvalidOption.
+    """
+    check_name("subscription", name)
+    if to is not None and check_name("to", to) == name:
+        raise InvalidOption(
+            f"to={to!r} is the subscription itself: give another name, or none to have this one get them again"
+        )
+    yield queries.lock_places()
+    target = name
+    if to is not None:
+        taken = {state.name for state in (yield from states(queries))}
+        if name not in taken:
+            raise _unknown(name)
+        if to in taken:
+            raise InvalidOption(f"there is a subscription {to!r} already: give another name, or drop it first")
+        yield queries.copy_subscription(name, to=to)
+        target = to
+    where = yield from _start(queries, start)
+    from_at = start if isinstance(start, datetime) else None
+    if not (yield from ask(queries.replay(target, where, from_at=from_at))):
+        raise _unknown(name)
+
+
+def _start(queries: Queries, start: "datetime | str") -> Steps[Start]:
+    if isinstance(start, datetime):
+        check_aware("start", start)
+        found = yield from ask(queries.start_time(start))
+    elif start == "begin":
+        found = []
+    else:
+        found = yield from ask(queries.start_event(_event_id(start)))
+        if not found:
+            raise InvalidOption(f"there is no event {start} in the log: it was dropped, or never committed")
+    if not found or found[0].tick is None:
+        (begin,) = yield from ask(queries.start_begin())
+        return begin if not found else begin._replace(seq=found[0].seq)
+    return found[0]
+
+
+def _event_id(text: str) -> str:
+    try:
+        return str(uuid.UUID(text))
+    except (ValueError, AttributeError, TypeError):
+        raise InvalidOption(f"start takes a time, 'begin' or the id of an event, not {text!r:.60}") from None
+
+
+def _unknown(name: str) -> InvalidOption:
+    return InvalidOption(f"there is no subscription {name!r}: `pgqueue subscriptions` lists them")

@@ -1,0 +1,43 @@
+-- All subscriptions, and how far each is behind: events that wait, counted to ten thousand, and for how long the first has waited.
+select
+  subscription.name,
+  subscription.mode,
+  subscription.types,
+  subscription.task,
+  subscription.target,
+  subscription.lanes::integer as lanes,
+  subscription.paused_at is not null as paused,
+  subscription.lost,
+  extract(epoch from now() - subscription.declared_at)::float8 as declared_ago_s,
+  coalesce(max(waiting.events), 0)::integer as behind,
+  extract(epoch from clock_timestamp() - min(waiting.first_at))::float8 as behind_s,
+  max(place.attempt)::integer as attempt,
+  max(place.error) as error
+from {schema}.subscription
+left join {schema}.place on place.subscription = subscription.name
+left join {schema}.tick as since on since.id = place.tick
+left join lateral (
+  select count(*) as events, min(at) as first_at
+  from (
+    (
+      select at
+      from {schema}.event
+      where
+        xid = any (array(select pg_snapshot_xip(since.snap)))
+        and era = since.era and seq > place.seq
+        and {schema}.event_matches(type, subscription.types) and at >= coalesce(place.from_at, '-infinity')
+      limit 10000
+    )
+    union all
+    (
+      select at
+      from {schema}.event
+      where
+        xid >= pg_snapshot_xmax(since.snap) and era = since.era and seq > place.seq
+        and {schema}.event_matches(type, subscription.types) and at >= coalesce(place.from_at, '-infinity')
+      limit 10000
+    )
+  ) as waiting
+) as waiting on true
+group by subscription.name
+order by subscription.name

@@ -1,0 +1,123 @@
+"""Pause, resume, replay and drop a subscription; and how far each is behind."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import psycopg
+import pytest
+
+from pgqueue import App, InvalidOption
+from tests.events.test_windows import drain, subscribe
+
+
+def made(conn: psycopg.Connection, name: str = "one") -> list[int]:
+    """The payloads of a subscription's jobs, in their order."""
+    rows = conn.execute("select args from pgqueue.job where task = %s order by seq", [name])
+    return [json.loads(args)[0]["payload"] for (args,) in rows]
+
+
+def test_a_paused_subscription_goes_on_where_it_was(app: App, conn: psycopg.Connection) -> None:
+    subscribe(app, "one", "two")
+    app.subscription("one").pause()
+    app.publish("t", 1)
+    app.publish("t", 2)
+    assert drain(app) == 2
+    assert (made(conn, "one"), made(conn, "two")) == ([], [1, 2])
+    behind = {state.name: (state.behind, state.paused) for state in app.subscription_states()}
+    assert behind == {"one": (2, True), "two": (0, False)}
+    app.subscription("one").resume()
+    drain(app)
+    assert made(conn, "one") == [1, 2]
+    (one, _) = app.subscription_states()
+    assert one.behind == 0 and one.behind_s is None and not one.paused
+
+
+def now(conn: psycopg.Connection) -> datetime:
+    ((moment,),) = conn.execute("select clock_timestamp()")
+    assert isinstance(moment, datetime)
+    return moment
+
+
+def test_a_replay_from_a_time_is_exactly_what_came_since(app: App, conn: psycopg.Connection) -> None:
+    subscribe(app, "one")
+    with psycopg.connect(app.dsn) as late:
+        app.publish("t", 0, conn=late)  # before the time, and committed after it
+        app.publish("t", 1)
+        drain(app)
+        app.publish("t", 2)
+        moment = now(conn)
+        app.publish("t", 3)
+        drain(app)
+        app.publish("t", 4, conn=late)
+        late.commit()
+    app.publish("t", 5)
+    drain(app)
+    assert made(conn) == [1, 2, 3, 0, 4, 5]
+    conn.execute("truncate pgqueue.job")
+    app.subscription("one").replay(moment)
+    drain(app)
+    assert made(conn) == [3, 4, 5]
+    app.publish("t", 6)
+    drain(app)
+    assert made(conn) == [3, 4, 5, 6]
+
+
+def test_a_replay_from_an_event_begins_with_it(app: App, conn: psycopg.Connection) -> None:
+    subscribe(app, "one")
+    ids = []
+    for number in range(6):
+        ids.append(app.publish("t", number))
+        if number % 2:
+            drain(app)
+    conn.execute("truncate pgqueue.job")
+    app.subscription("one").replay(ids[3])
+    drain(app)
+    assert made(conn) == [3, 4, 5]
+
+
+def test_a_copy_gets_all_from_the_beginning_and_disturbs_nobody(app: App, conn: psycopg.Connection) -> None:
+    app.publish("t", 0)
+    subscribe(app, "one")
+    app.publish("t", 1)
+    drain(app)
+    app.subscription("one").replay("begin", to="again")
+    drain(app)
+    assert made(conn) == [1, 0, 1]  # the copy has the same task
+    assert [state.name for state in app.subscription_states()] == ["again", "one"]
+    app.publish("t", 2)
+    drain(app)
+    assert made(conn) == [1, 0, 1, 2, 2]
+    app.subscription("again").drop()
+    app.publish("t", 3)
+    drain(app)
+    assert made(conn) == [1, 0, 1, 2, 2, 3]
+
+
+def test_what_cannot_be_is_one_line_and_changes_nothing(app: App, conn: psycopg.Connection) -> None:
+    subscribe(app, "one", "two")
+    one, none = app.subscription("one"), app.subscription("none")
+    for order in (
+        none.pause,
+        none.resume,
+        none.drop,
+        lambda: none.replay("begin"),
+        lambda: none.replay("begin", to="x"),
+    ):
+        with pytest.raises(InvalidOption, match="there is no subscription 'none': `pgqueue subscriptions` lists them"):
+            order()
+    with pytest.raises(InvalidOption, match="there is a subscription 'two' already"):
+        one.replay("begin", to="two")
+    with pytest.raises(InvalidOption, match="is the subscription itself"):
+        one.replay("begin", to="one")
+    with pytest.raises(InvalidOption, match="has no time zone"):
+        one.replay(datetime(2026, 1, 1))  # noqa: DTZ001
+    with pytest.raises(InvalidOption, match="a time, 'begin' or the id of an event, not 'yesterday'"):
+        one.replay("yesterday")
+    with pytest.raises(InvalidOption, match="no event 0190b6e2-0000-7000-8000-000000000000 in the log"):
+        one.replay("0190b6e2-0000-7000-8000-000000000000")
+    ((places,),) = conn.execute(
+        "select count(*) from pgqueue.place where tick = (select max(id) from pgqueue.tick) and seq = 0"
+    )
+    assert places == 2
+    one.replay(datetime.now(UTC) - timedelta(days=400))  # before all: the beginning
+    assert drain(app) == 0
