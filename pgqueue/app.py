@@ -33,7 +33,7 @@ from pgqueue.errors import (
     PgQueueError,
     ResultTimeout,
 )
-from pgqueue.events.control import SubscriptionHandle, states
+from pgqueue.events.control import SubscriptionHandle, newest, states
 from pgqueue.events.handler import check_handler
 from pgqueue.events.publish import event_row, event_rows
 from pgqueue.events.publisher import Publisher
@@ -46,7 +46,7 @@ from pgqueue.ops.listing import Page, Wanted, check_id, listing
 from pgqueue.ops.purge import purge
 from pgqueue.ops.why import Why, why
 from pgqueue.queries import Queries, Statement, Steps
-from pgqueue.queries.events import SubscriptionState
+from pgqueue.queries.events import ListedEvent, SubscriptionState
 from pgqueue.queries.ops import Deed, FailedAttempt
 from pgqueue.retry import Strategy
 from pgqueue.spoils import Spoil, check_spoils
@@ -369,6 +369,15 @@ class App:
         """As `publish_many`, for asyncio."""
         rows = event_rows(events, max_bytes=self.config.max_payload_bytes)
         return await self._publisher.many_async(rows, conn=conn)
+
+    def events(
+        self, *types: str, since: float | timedelta | datetime | None = None, limit: int = 100
+    ) -> list[ListedEvent]:
+        """The newest events of these types or patterns (none: of all), newest first.
+
+        since: an aware datetime, or seconds before now.
+        """
+        return self.look(newest(self.queries, types or ("*",), since=since, limit=limit))
 
     def subscription(self, name: str) -> SubscriptionHandle:
         """A handle to a subscription by its name: pause, resume, replay, drop; nothing is asked of the database yet."""

@@ -1,13 +1,15 @@
 """What one may ask and order about a subscription by its name."""
 
 import uuid
-from datetime import datetime
+from collections.abc import Iterable
+from datetime import datetime, timedelta
 
 from pgqueue.client.connections import AppConnections
-from pgqueue.client.options import check_aware, check_name
+from pgqueue.client.options import check_aware, check_integer, check_name, seconds
 from pgqueue.errors import InvalidOption
+from pgqueue.events.types import check_patterns
 from pgqueue.queries import Queries, Steps, ask
-from pgqueue.queries.events import Start, SubscriptionState
+from pgqueue.queries.events import ListedEvent, Start, SubscriptionState
 
 
 class SubscriptionHandle:
@@ -22,19 +24,39 @@ class SubscriptionHandle:
         self._database.run(pause(self._database.queries, self.name, paused=True))
 
     def resume(self) -> None:
-        """Go on where it was."""
+        """Continue where it was."""
         self._database.run(pause(self._database.queries, self.name, paused=False))
 
     def drop(self) -> None:
         """Forget it and how far it has come. One that is declared in code comes back with the next start of a worker."""
         self._database.run(drop(self._database.queries, self.name))
 
-    def replay(self, start: datetime | str, *, to: str | None = None) -> None:
-        """Deliver again what was published since a time, from an event on (its id), or all that is kept ("begin").
+    def replay(self, start: float | timedelta | datetime | str, *, to: str | None = None) -> None:
+        """Deliver again what was published since a time (an aware datetime, or seconds ago), from an event on (its id), or all
+        that is kept ("begin").
 
-        to: the name of a copy that is made for it and goes on with what comes; None: this one itself gets them once more.
+        to: the name of a copy that is made for it and continues with what comes; None: this one itself gets them once more.
         """
         self._database.run_in_transaction(replay(self._database.queries, self.name, start=start, to=to))
+
+
+def newest(
+    queries: Queries, types: Iterable[object], *, since: float | timedelta | datetime | None, limit: int
+) -> Steps[list[ListedEvent]]:
+    """The newest events of these types, newest first. Raises InvalidOption."""
+    check_integer("limit", limit, low=1, high=100_000)
+    patterns = check_patterns(types)
+    moment = None if since is None else (yield from _moment(queries, "since", since))
+    return (yield from ask(queries.list_events(patterns, since=moment, limit=limit)))
+
+
+def _moment(queries: Queries, option: str, given: float | timedelta | datetime) -> Steps[datetime]:
+    """An age as a moment, by the database's clock."""
+    if isinstance(given, datetime):
+        check_aware(option, given)
+        return given
+    (moment,) = yield from ask(queries.ago(seconds(option, given)))
+    return moment
 
 
 def states(queries: Queries) -> Steps[list[SubscriptionState]]:
@@ -43,7 +65,7 @@ def states(queries: Queries) -> Steps[list[SubscriptionState]]:
 
 
 def pause(queries: Queries, name: str, *, paused: bool) -> Steps[None]:
-    """Deliver nothing to it, or go on where it was. Raises InvalidOption for one that is not there."""
+    """Deliver nothing to it, or continue where it was. Raises InvalidOption for one that is not there."""
     if not (yield from ask(queries.pause_subscription(check_name("subscription", name), paused=paused))):
         raise _unknown(name)
 
@@ -54,10 +76,10 @@ def drop(queries: Queries, name: str) -> Steps[None]:
         raise _unknown(name)
 
 
-def replay(queries: Queries, name: str, *, start: "datetime | str", to: str | None) -> Steps[None]:
+def replay(queries: Queries, name: str, *, start: float | timedelta | datetime | str, to: str | None) -> Steps[None]:
     """Deliver again what was published since a time, what came from an event on (its id), or all that is kept ("begin").
 
-    to: the name of another subscription that is made for it and goes on with what comes; None: this one itself gets them once
+    to: the name of another subscription that is made for it and continues with what comes; None: this one itself gets them once
     more. In one transaction that the caller sees to. Raises InvalidOption.
     """
     check_name("subscription", name)
@@ -75,6 +97,8 @@ def replay(queries: Queries, name: str, *, start: "datetime | str", to: str | No
             raise InvalidOption(f"there is a subscription {to!r} already: give another name, or drop it first")
         yield queries.copy_subscription(name, to=to)
         target = to
+    if not isinstance(start, str):
+        start = yield from _moment(queries, "start", start)
     where = yield from _start(queries, start)
     from_at = start if isinstance(start, datetime) else None
     if not (yield from ask(queries.replay(target, where, from_at=from_at))):
@@ -83,7 +107,6 @@ def replay(queries: Queries, name: str, *, start: "datetime | str", to: str | No
 
 def _start(queries: Queries, start: "datetime | str") -> Steps[Start]:
     if isinstance(start, datetime):
-        check_aware("start", start)
         found = yield from ask(queries.start_time(start))
     elif start == "begin":
         found = []

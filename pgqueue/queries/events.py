@@ -57,6 +57,17 @@ class SubscriptionState(NamedTuple):
     error: str | None
 
 
+class ListedEvent(NamedTuple):
+    """An event as it is listed; payload and headers are JSON text."""
+
+    id: str
+    at: datetime
+    type: str
+    key: str | None
+    payload: str
+    headers: str | None
+
+
 class EventsQueries(Texts):
     """The statements of the files of sql/events."""
 
@@ -116,6 +127,12 @@ class EventsQueries(Texts):
 
     def drop_subscription(self, name: str) -> Statement[str]:
         return self._values("events/drop_subscription", name=name)
+
+    def ago(self, seconds: float) -> Statement[datetime]:
+        return self._values("events/ago", seconds=seconds)
+
+    def list_events(self, types: Sequence[str], *, since: datetime | None, limit: int) -> Statement[ListedEvent]:
+        return self._say("events/list", ListedEvent, types=types, since=since, limit=limit)
 
     def subscription_states(self) -> Statement[SubscriptionState]:
         return self._say("events/subscriptions", SubscriptionState)

@@ -2,15 +2,18 @@
 
 import json
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import psycopg
 import pytest
+from typer.testing import CliRunner
 
-from pgqueue import App, InvalidOption
+from pgqueue import App, ConfigError, InvalidOption
+from pgqueue.cli import cli
 from tests.events.test_windows import drain, subscribe
 
 
-def made(conn: psycopg.Connection, name: str = "one") -> list[int]:
+def made(conn: psycopg.Connection, name: str = "one") -> list[Any]:
     """The payloads of a subscription's jobs, in their order."""
     rows = conn.execute("select args from pgqueue.job where task = %s order by seq", [name])
     return [json.loads(args)[0]["payload"] for (args,) in rows]
@@ -110,7 +113,7 @@ def test_what_cannot_be_is_one_line_and_changes_nothing(app: App, conn: psycopg.
     with pytest.raises(InvalidOption, match="is the subscription itself"):
         one.replay("begin", to="one")
     with pytest.raises(InvalidOption, match="has no time zone"):
-        one.replay(datetime(2026, 1, 1))  # noqa: DTZ001
+        one.replay(datetime(2026, 1, 1))
     with pytest.raises(InvalidOption, match="a time, 'begin' or the id of an event, not 'yesterday'"):
         one.replay("yesterday")
     with pytest.raises(InvalidOption, match="no event 0190b6e2-0000-7000-8000-000000000000 in the log"):
@@ -121,3 +124,41 @@ def test_what_cannot_be_is_one_line_and_changes_nothing(app: App, conn: psycopg.
     assert places == 2
     one.replay(datetime.now(UTC) - timedelta(days=400))  # before all: the beginning
     assert drain(app) == 0
+
+
+def test_the_same_on_the_command_line(app: App, conn: psycopg.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGQUEUE_DSN", app.dsn)
+    runner = CliRunner()
+
+    def typed(*words: str) -> str:
+        done = runner.invoke(cli, words, catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        return done.output.strip()
+
+    assert typed("subscriptions") == "no subscriptions" and typed("events") == "no events"
+    subscribe(app, "one")
+    first = typed("publish", "t", '{"a": 1}', "--key", "k")
+    second = typed("publish", "other")
+    assert [line.split()[0] for line in typed("events").splitlines()] == ["ID", second, first]
+    (event,) = json.loads(typed("events", "--type", "t", "--json"))
+    assert (event["id"], event["key"], event["payload"], event["headers"]) == (first, "k", '{"a":1}', None)
+    assert typed("events", "--type", "t", "--since", "1h").splitlines()[1].startswith(first)
+    assert "is paused; run `pgqueue subscription resume one`" in typed("subscription", "pause", "one")
+    (state,) = json.loads(typed("subscriptions", "--json"))
+    assert (state["name"], state["types"], state["paused"], state["behind"]) == ("one", ["t"], True, 1)
+    typed("subscription", "resume", "one")
+    drain(app)
+    for start in ("begin", "1h", first):
+        assert (
+            typed("subscription", "replay", "one", "--from", start, "--in-place")
+            == f"subscription one reads from {start}"
+        )
+        drain(app)
+    assert made(conn) == [{"a": 1}] * 4
+    typed("subscription", "replay", "one", "--from", "begin", "--to", "two")
+    assert len(typed("subscriptions").splitlines()) == 3
+    typed("subscription", "drop", "two")
+    with pytest.raises(InvalidOption, match="say --to NEW for a copy"):
+        runner.invoke(cli, ["subscription", "replay", "one", "--from", "begin"], catch_exceptions=False)
+    with pytest.raises(ConfigError, match="the payload is not valid JSON"):
+        runner.invoke(cli, ["publish", "t", "{"], catch_exceptions=False)

@@ -1,4 +1,4 @@
--- Put every lane of a subscription at a place. Whoever holds one is fenced: where it was is no longer where it is.
+-- Put every lane of a subscription at a place. A reader that holds one is fenced: it is no longer where it was read.
 update {schema}.place
 set
   tick = %(tick)s, seq = %(seq)s, from_at = %(from_at)s::timestamptz, moved_at = now(), held_by = null, held_until = null,
