@@ -8,6 +8,7 @@ import typer
 
 from benchmarks import (
     backlog,
+    calls,
     costs,
     defer,
     defer_many,
@@ -31,6 +32,7 @@ MEASURES: dict[str, Callable[[Bench], Iterator[Measurement]]] = {
     "defer": defer.measure,
     "defer_many": defer_many.measure,
     "enqueue": enqueue.measure,
+    "calls": calls.measure,
     "doors": doors.measure,
     "latency": latency.measure,
     "memory": memory.measure,

@@ -149,6 +149,38 @@ def test_whatever_the_search_path_and_time_zone(app: App, conn: psycopg.Connecti
         assert row == ("queued", True)
 
 
+def test_uuid7_finds_no_name_of_others(conn: psycopg.Connection) -> None:
+    with conn.transaction(force_rollback=True):
+        conn.execute("""
+            create schema evil;
+            create function evil.hijack() returns void language plpgsql as $$ begin raise 'hijacked'; end $$;
+            create function evil.gen_random_uuid() returns uuid language sql as 'select null::uuid from evil.hijack()';
+            create function evil.clock_timestamp() returns timestamptz language sql as 'select now() from evil.hijack()';
+            create function evil.encode(bytea, text) returns text language sql as 'select null::text from evil.hijack()';
+            create function evil.set_bit(bytea, integer, integer) returns bytea language sql
+              as 'select $1 from evil.hijack()';
+            create function evil.overlay(bytea, bytea, integer, integer) returns bytea language sql
+              as 'select $1 from evil.hijack()';
+            create function evil.times(float8, integer) returns float8 language sql as 'select $1 from evil.hijack()';
+            create operator evil.* (leftarg = float8, rightarg = integer, function = evil.times);
+            create domain evil.uuid as pg_catalog.uuid check (evil.hijack() is null);
+            create domain evil.int8 as pg_catalog.int8 check (evil.hijack() is null);
+            set local search_path = evil, pg_temp, pg_catalog;
+        """)
+        with pytest.raises(psycopg.errors.RaiseException, match="hijacked"), conn.transaction():
+            conn.execute("select gen_random_uuid()")
+        ((id_,),) = conn.execute("select pgqueue.uuid7()").fetchall()
+        assert id_.version == 7
+
+
+def test_a_call_that_finds_the_job_rings_for_its_queue(conn: psycopg.Connection, dsn: str) -> None:
+    enqueue(conn, "'t', queue => 'mail', unique_key => 'key'")
+    with psycopg.connect(dsn, autocommit=True) as listener:
+        listener.execute("listen pgqueue_jobs")
+        enqueue(conn, "'t', queue => 'other', unique_key => 'key'")
+        assert [note.payload for note in listener.notifies(timeout=60, stop_after=1)] == ["mail"]
+
+
 @pytest.mark.parametrize("wrong", ["null", "'t', queue => null", "'t', args => null", "'t', priority => 40000"])
 def test_what_it_refuses(app: App, conn: psycopg.Connection, wrong: str) -> None:
     with pytest.raises((psycopg.errors.NotNullViolation, psycopg.errors.NumericValueOutOfRange)):
