@@ -106,3 +106,17 @@ def test_bad_handlers_and_types_are_refused(app: App) -> None:
     assert "event 1 has kind" in refused(lambda: app.publish_many([{"type": "t"}, {"kind": "t"}]))
     with psycopg.connect(app.dsn) as conn:
         assert conn.execute("select count(*) from pgqueue.event").fetchone() == (0,)
+
+
+def test_events_that_are_published_in_sql(start: Start, conn: psycopg.Connection, app: App) -> None:
+    start("-c", "1").ready()
+    first = conn.execute("select pgqueue.publish('user.created', '{\"id\": 1}', key => 'user:1')::text").fetchone()
+    second = conn.execute("select pgqueue.publish('user.x', headers => '{\"a\": 1}')::text").fetchone()
+    assert first and second
+    eventually(lambda: [state for _, state, *_ in ended(conn)] == ["succeeded"] * 3, what="three jobs")
+    assert {result for _, _, result, *_ in ended(conn)} == {
+        '["user.created","user:1",{"id":1}]', f'"{first[0]}"', f'"{second[0]}"',
+    }  # fmt: skip
+    for wrong in ("null", "''", "'user.*'", "'*'"):
+        with pytest.raises(psycopg.errors.InvalidParameterValue, match="none that can be published"):
+            conn.execute(f"select pgqueue.publish({wrong})")

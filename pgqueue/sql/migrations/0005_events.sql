@@ -106,20 +106,30 @@ as $$
     )
 $$;
 
--- The public way in for psql, triggers and other languages: the event exists exactly if the caller commits.
+-- The public way in for psql, triggers and other languages: the event exists exactly if the caller commits. In PL/pgSQL, which keeps
+-- its plans.
 create function {schema}.publish(type text, payload jsonb default 'null', key text default null, headers jsonb default null)
 returns uuid
-language sql volatile
+language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 as $$
-  with published as (
-    insert into {schema}.event (id, type, key, payload, headers)
-    values ({schema}.uuid7(), publish.type, coalesce(publish.key, ''), publish.payload::text, coalesce(publish.headers::text, ''))
-    returning id
-  ), rung as (
-    select pg_notify('{events_channel}', '') from published where pg_notification_queue_usage() < 0.5
-  )
-  select published.id from published left join rung on true
+#variable_conflict use_column
+declare
+  event  uuid := {schema}.uuid7();
+begin
+  if publish.type is null or publish.type = '' or position('*' in publish.type) > 0 then
+    raise exception 'type % is none that can be published: write one as in user.created', coalesce(publish.type, 'null')
+      using errcode = 'invalid_parameter_value';
+  end if;
+  insert into {schema}.event (id, type, key, payload, headers)
+  values (
+    event, publish.type, coalesce(publish.key, ''), coalesce(publish.payload, 'null')::text, coalesce(publish.headers::text, '')
+  );
+  if pg_notification_queue_usage() < 0.5 then
+    perform pg_notify('{events_channel}', '');
+  end if;
+  return event;
+end
 $$;
 
 -- The days of the log: made ahead, and dropped when they are old and every reader has passed them, or when they are very old.
