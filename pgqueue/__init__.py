@@ -1,6 +1,7 @@
 """pgqueue: a job queue on PostgreSQL. This is the front door; everything public is imported from here."""
 
 from pgqueue.app import App
+from pgqueue.channels.items import Gap, Listening, Notification
 from pgqueue.client.handle import Job, Jobs
 from pgqueue.config import Config
 from pgqueue.context import CurrentJob, current_job
@@ -19,6 +20,7 @@ from pgqueue.errors import (
     JobNotFound,
     LeaseLost,
     NotAllowed,
+    NotSupported,
     OutcomeUnknown,
     PgQueueError,
     ResultTimeout,
@@ -51,6 +53,7 @@ __all__ = [
     "DatabaseUnavailable",
     "DuplicateJob",
     "EmbeddedError",
+    "Gap",
     "InvalidArguments",
     "InvalidOption",
     "InvalidResult",
@@ -61,8 +64,11 @@ __all__ = [
     "JobNotFound",
     "Jobs",
     "LeaseLost",
+    "Listening",
     "Middleware",
     "NotAllowed",
+    "NotSupported",
+    "Notification",
     "Outcome",
     "OutcomeUnknown",
     "Page",

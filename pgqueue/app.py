@@ -11,6 +11,10 @@ from functools import partial
 from typing import Any, ParamSpec, TypeVar, Unpack, cast, overload
 
 from pgqueue import db
+from pgqueue.channels.listener import Listener
+from pgqueue.channels.names import check_channel, check_channels, check_timeout
+from pgqueue.channels.notify import notify
+from pgqueue.channels.payloads import pack
 from pgqueue.client.connections import AppConnections
 from pgqueue.client.enqueue import Call, enqueue_again, enqueue_many, enqueue_one
 from pgqueue.client.framework import Framework
@@ -520,6 +524,46 @@ class App:
             raise JobCancelled(f"job {job_id} ({end.task}) was cancelled: {end.error}", job_id)
         task = self.tasks.get(end.task)
         return task.codec.decode_result(end.result) if task else decode_plain(end.result)
+
+    # -- live channels --
+
+    def listen(self, *channels: str, timeout: float | None = None) -> Listener:
+        """What comes in on these channels, for one `for` or `async for` loop: Listening first, then Notification and Gap.
+
+        Read your state when Listening comes and at each Gap: what changes later is heard. timeout: the loop ends when nothing
+        has come for this many seconds. It also ends when the App is closed. All loops of a process share one connection. Raises
+        InvalidOption at once; in the loop DatabaseUnavailable if there was no connection to begin with, and NotSupported
+        behind a connection pooler, where it needs the setting direct_dsn.
+        """
+        names = check_channels(channels, doorbells=self.config.doorbells)
+        return Listener(names, lambda: self._database.receiver, timeout_s=check_timeout(timeout))
+
+    def notify(
+        self, channel: str, payload: object, *, conn: db.CallerConnection | None = None, distinct: bool = False
+    ) -> None:
+        """Send a value to those who listen to a channel now, and to nobody else; it is kept nowhere.
+
+        payload: what JSON can say, within max_payload_bytes. conn: as in Options; it is sent when that transaction commits, and
+        never if it is rolled back. Of equal notifications of one transaction one is sent; distinct: each of them. Raises
+        InvalidOption and InvalidArguments before anything is sent.
+        """
+        steps = self._notification(channel, payload, distinct=distinct)
+        with self._database.explained(), self._database.door(conn, instead="await notify_async()") as (own, _):
+            db.run(own, steps)
+
+    async def notify_async(
+        self, channel: str, payload: object, *, conn: db.CallerConnection | None = None, distinct: bool = False
+    ) -> None:
+        """As `notify`, for asyncio."""
+        steps = self._notification(channel, payload, distinct=distinct)
+        with self._database.explained():
+            async with self._database.door_async(conn, instead="use notify()") as (own, _):
+                await db.run_async(own, steps)
+
+    def _notification(self, channel: str, payload: object, *, distinct: bool) -> Steps[None]:
+        name = check_channel(channel, doorbells=self.config.doorbells)
+        packed = pack(payload, channel=channel, distinct=distinct, max_bytes=self.config.max_payload_bytes)
+        return notify(self.queries, name, packed)
 
     # -- queues --
 

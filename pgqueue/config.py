@@ -38,6 +38,8 @@ class Config:
 
     dsn: str | None = dataclasses.field(default=None, repr=False)
     """libpq connection string or URL; None means the project's embedded server."""
+    direct_dsn: str | None = dataclasses.field(default=None, repr=False)
+    """Where the same database is reached past a connection pooler: listening to channels needs a session of its own."""
     app: str | None = None
     """`module` or `module:attribute` where the command line finds the App."""
     schema: str = "pgqueue"
@@ -78,7 +80,7 @@ class Config:
         """Merge arguments, environment and [tool.pgqueue]; raises ConfigError naming the setting and its source."""
         known = {field.name for field in dataclasses.fields(cls)}
         settings: dict[str, object] = {}
-        address = ""
+        address = direct = ""
         for source, values in (
             ("[tool.pgqueue] in pyproject.toml", _project_settings()),
             ("the environment", _environment()),
@@ -88,8 +90,11 @@ class Config:
                 raise ConfigError(f"{source} sets '{name}', which is not a setting of pgqueue{_suggest(name, known)}")
             settings |= values
             address = source if "dsn" in values else address
+            direct = source if "direct_dsn" in values else direct
         if isinstance(dsn := settings.get("dsn"), str):
             settings["dsn"] = libpq(dsn, source=_variable() if address == "the environment" else f"dsn of {address}")
+        if isinstance(dsn := settings.get("direct_dsn"), str):
+            settings["direct_dsn"] = libpq(dsn, source=f"direct_dsn of {direct}")
         for name in ("on_worker_start", "on_worker_stop"):
             if isinstance(given := settings.get(name), list):
                 settings[name] = tuple(given)
@@ -98,9 +103,13 @@ class Config:
         return config
 
     def _check(self) -> None:
-        if self.dsn is not None and (not isinstance(self.dsn, str) or not self.dsn.strip()):
-            # An empty one would start the embedded server in the place of the database that was meant.
-            raise InvalidOption("dsn must be a connection string such as postgresql://user@host/database, or left out")
+        for name in ("dsn", "direct_dsn"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, str) or not value.strip()):
+                # An empty one would start the embedded server in the place of the database that was meant.
+                raise InvalidOption(
+                    f"{name} must be a connection string such as postgresql://user@host/database, or left out"
+                )
         fits = isinstance(self.schema, str) and SCHEMA_NAME.fullmatch(self.schema)
         if not fits or self.schema.startswith("pg_") or self.schema == "information_schema":
             raise InvalidOption(
@@ -136,6 +145,11 @@ class Config:
     def events_channel(self) -> str:
         """The doorbell of those who read the log of events."""
         return f"{self.schema}_events"
+
+    @property
+    def doorbells(self) -> tuple[str, ...]:
+        """The channels that are ours alone."""
+        return self.jobs_channel, self.results_channel, self.events_channel
 
     @property
     def roles(self) -> dict[str, str]:
@@ -184,6 +198,7 @@ def _variable() -> str:
 def _environment() -> dict[str, object]:
     names = {
         "dsn": _DSN_VARIABLES,
+        "direct_dsn": ("PGQUEUE_DIRECT_DSN",),
         "app": ("PGQUEUE_APP",),
         "schema": ("PGQUEUE_SCHEMA",),
         "notify": ("PGQUEUE_NOTIFY",),

@@ -2,7 +2,8 @@
 
 PgQueueError
 ├── ConfigError          an option, an app, a task or a setting is wrong: nothing was written
-│   └── InvalidOption        also a ValueError
+│   ├── InvalidOption        also a ValueError
+│   └── NotSupported         what the connection leads through cannot do this
 ├── InvalidArguments     arguments that cannot be stored, or not be read back as declared; also a ValueError
 │   └── SignatureChanged     a stored call does not fit the task as this worker's code has it
 ├── InvalidResult        a task returned what cannot be stored; the attempt fails with it
@@ -40,6 +41,10 @@ class ConfigError(PgQueueError):
 
 class InvalidOption(ConfigError, ValueError):
     """An option has a value it cannot take. Raised before anything is written."""
+
+
+class NotSupported(ConfigError):
+    """What sits in front of the database, such as a connection pooler, cannot do this; the message names the setting that helps."""
 
 
 class InvalidArguments(PgQueueError, ValueError):

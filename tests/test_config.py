@@ -81,7 +81,7 @@ def test_the_project_file_is_found_from_a_folder_inside(project: Path, monkeypat
     [
         ('[tool.pgqueue]\nshema = "x"', r"sets 'shema', which is not a setting of pgqueue; did you mean 'schema'\?"),
         ("[tool.pgqueue]\npool-size = 1", r"did you mean 'pool_size'\?"),
-        ("[tool.pgqueue]\nzzz = 1", "there are app, async_jobs, check_types, dsn, keep_dead_days"),
+        ("[tool.pgqueue]\nzzz = 1", "there are app, async_jobs, check_types, direct_dsn, dsn, keep_dead_days"),
         ("[tool.pgqueue]\npool_size = 0", "pool_size must be a whole number of at least 1, not 0"),
         ("[tool.pgqueue]\npool_size = true", "pool_size must be a whole number"),
         ('[tool.pgqueue]\nnotify = "maybe"', "notify must be one of idle, always, never, not 'maybe'"),

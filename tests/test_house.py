@@ -47,6 +47,7 @@ FLOORS = (
     ("context", "hooks", "middleware", "spoils", "queries"),
     ("db",),
     ("embedded", "schema"),
+    ("channels",),
     ("client",),
     ("events",),
     ("ops", "task"),

@@ -27,6 +27,7 @@ from tenacity import (
 )
 
 from pgqueue import db, embedded, schema
+from pgqueue.channels.receiver import Receiver
 from pgqueue.client.framework import Framework
 from pgqueue.client.lent import Lent
 from pgqueue.client.results import Hub
@@ -45,6 +46,7 @@ R = TypeVar("R")
 TIMEOUT_S = 1.0  # a connection that fails sooner was refused: that keeps nobody waiting
 LOCKED_S = 60.0  # a migration gives up after this long: whatever holds the tables is no ordinary transaction
 DEFERS = "await defer_async(), enqueue_async() or defer_many_async()"
+SYNC_DEFERS = "use defer(), enqueue() or defer_many()"
 ORDERS = "only defers can await it; ask about jobs and give orders outside of the block of using()"
 Loop = asyncio.AbstractEventLoop
 
@@ -73,6 +75,7 @@ class AppConnections:
         self._async_pools: dict[Loop, db.PoolLife] = {}  # not by id(loop), which the next asyncio.run() may have again
         self._async_locks: WeakKeyDictionary[Loop, asyncio.Lock] = WeakKeyDictionary()
         self._hub: Hub | None = None
+        self._receiver: Receiver | None = None
         self._schema_fits = False
         self._backoff = db.Backoff(self._probe, db.may_pass)
 
@@ -168,6 +171,18 @@ class AppConnections:
                 )  # fmt: skip
             return self._hub
 
+    @property
+    def receiver(self) -> Receiver:
+        """What hears channels for this process."""
+        direct, dsn = self.config.direct_dsn, self.dsn
+        with self._lock:
+            if self._receiver is None:
+                self._receiver = Receiver(
+                    direct or dsn, self.queries, main_dsn=dsn if direct else None, schema=self.config.schema,
+                    patience_s=self.config.pool_timeout_s + db.ANSWER_S,
+                )  # fmt: skip
+            return self._receiver
+
     @overload
     def run(self, steps: Statement[R]) -> list[R]: ...
     @overload
@@ -208,6 +223,9 @@ class AppConnections:
             if self._hub is not None:
                 self._hub.close()
                 self._hub = None
+            if self._receiver is not None:
+                self._receiver.close()
+                self._receiver = None
             self._backoff.close()
 
     async def open_async(self) -> None:
@@ -259,7 +277,7 @@ class AppConnections:
 
     @contextlib.asynccontextmanager
     async def door_async(
-        self, conn: Any, allowance: db.Allowance | None = None
+        self, conn: Any, allowance: db.Allowance | None = None, *, instead: str = SYNC_DEFERS
     ) -> AsyncIterator[tuple[db.AsyncConnection, Notify]]:
         conn = conn if conn is not None else self.using.get()
         if conn is None:
@@ -271,9 +289,7 @@ class AppConnections:
             return
         conn = db.adapt(conn)
         if not db.is_async(conn):
-            raise ConfigError(
-                "this is a sync connection: use defer(), enqueue() or defer_many(), or give an async connection"
-            )
+            raise ConfigError(f"this is a sync connection: {instead}, or give an async connection")
         with self._lent(conn) as lent:
             if not self._schema_fits:
                 await db.run_async(conn, schema.check(self.queries, schema=self.config.schema))

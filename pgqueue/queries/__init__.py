@@ -4,6 +4,7 @@ One class for each folder of sql/, and for that of the doctor; Queries is all of
 """
 
 from pgqueue.queries.bench import BenchQueries
+from pgqueue.queries.channels import ChannelQueries
 from pgqueue.queries.client import ClientQueries
 from pgqueue.queries.django import DjangoQueries
 from pgqueue.queries.doctor import DoctorQueries
@@ -35,6 +36,7 @@ class Queries(
     BenchQueries,
     DjangoQueries,
     EventsQueries,
+    ChannelQueries,
 ):
     """All statements for one schema."""
 

@@ -6,10 +6,21 @@ ahead, and no code says "not found" after one look.
 """
 
 from pgqueue.config import Config
-from pgqueue.queries import Queries, Steps
+from pgqueue.queries import Queries, Steps, ask
+
+NOTICES_KEPT_S = 86_400.0  # a listener reads them within seconds, or gets a Gap
+AT_ONCE_NOTICES = 1_000  # in one statement
 
 
 def tidy_partitions(queries: Queries, config: Config) -> Steps[None]:
     """One transaction: the only tidier makes and drops partitions, and never makes a finish wait for long."""
     yield queries.tidy(keep_succeeded_days=config.keep_succeeded_days, keep_dead_days=config.keep_dead_days)
     yield queries.tidy_events(keep_days=config.keep_events_days, keep_days_at_most=config.keep_events_days_at_most)
+
+
+def forget_notices(queries: Queries) -> Steps[None]:
+    """Delete the large payloads of live channels that are old, each statement by itself."""
+    while (
+        len((yield from ask(queries.forget_notices(keep_s=NOTICES_KEPT_S, at_most=AT_ONCE_NOTICES)))) == AT_ONCE_NOTICES
+    ):
+        pass

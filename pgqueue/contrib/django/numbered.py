@@ -63,8 +63,9 @@ def _name(number: int) -> str:
 
 def migration(number: int) -> type[migrations.Migration]:
     """The class that Django looks for in a module of migrations."""
+    earlier = [other for other, _ in numbered() if other < number]
     content = {
-        "dependencies": [("pgqueue", _name(number - 1))] if number > 1 else [],
+        "dependencies": [("pgqueue", _name(before)) for before in earlier[-1:]],
         "operations": [NumberedSQL(number)],
         "atomic": False,
     }

@@ -55,6 +55,8 @@ grant insert (id, type, key, payload, headers) on {schema}.event to {producer};
 grant select (id, at) on {schema}.event to {producer};
 grant usage on sequence {schema}.event_seq to {producer};
 grant select (asleep, until) on {schema}.event_reader to {producer};
+-- Payloads of live channels that NOTIFY cannot carry: everybody hears the small ones, so their receivers may read these.
+grant insert (id, payload), select (id, payload) on {schema}.notice to {producer};
 
 -- worker
 grant execute on function {schema}.tidy, {schema}.tidy_events, {schema}.uuid7, {schema}.event_matches to {worker};
@@ -84,6 +86,8 @@ grant
 grant select, insert, update, delete on {schema}.worker, {schema}.throughput to {worker};
 grant select on {schema}.queue to {worker};
 grant select, delete on {schema}.awaited to {worker};
+
+grant insert (id, payload), select (id, payload, at), delete on {schema}.notice to {worker};
 
 -- reader
 grant select on {schema}.subscription, {schema}.place, {schema}.tick, {schema}.event_era to {reader};

@@ -13,7 +13,7 @@ from pgqueue import db
 from pgqueue.config import NOTIFY_SHARE, Config
 from pgqueue.job import Outcome, Verdict
 from pgqueue.queries import Queries
-from pgqueue.schema.retention import tidy_partitions
+from pgqueue.schema.retention import forget_notices, tidy_partitions
 from pgqueue.worker.settings import CANCELS_S
 from pgqueue.worker.supervisor.children import Children
 from pgqueue.worker.supervisor.connection import TRANSIENT, WorkConnection
@@ -64,12 +64,14 @@ class Maintenance:
             self.deliver_cancels: 0.0,
             self.reconcile_held_jobs: time.monotonic() + HELD_S,
             self.check_notify_queue: 0.0,
+            self.forget_notices: 0.0,
         }
         self._every: dict[Chore, float] = {
             self.maintain_partitions: TIDY_S,
             self.deliver_cancels: CANCELS_S,
             self.reconcile_held_jobs: HELD_S,
             self.check_notify_queue: BELLS_S,
+            self.forget_notices: TIDY_S,
         }
         self._failing: dict[Chore, tuple[str, int]] = {}
         self._told_share = 0.0
@@ -158,3 +160,7 @@ class Maintenance:
         """Make the coming partitions, drop those past their retention, forget what only served the moment."""
         await self._connection.run(self._queries.prune())
         await self._connection.run(tidy_partitions(self._queries, self._config), transaction=True)
+
+    async def forget_notices(self) -> None:
+        """Delete the large payloads of live channels that are a day old."""
+        await self._connection.run(forget_notices(self._queries))
