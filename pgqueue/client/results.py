@@ -6,10 +6,7 @@ our row was committed, or the network may drop it. So the hub looks again soon a
 afterwards: push is the fast path, the poll is the floor.
 """
 
-import contextlib
 import logging
-import multiprocessing.connection
-import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -17,6 +14,7 @@ from dataclasses import dataclass, field
 
 from pgqueue import db
 from pgqueue.context import CurrentJob, running_job
+from pgqueue.db.listening import Nudge
 from pgqueue.db.spurious import SpuriousWakeups
 from pgqueue.errors import DatabaseUnavailable, PgQueueError
 from pgqueue.queries import Queries
@@ -88,8 +86,7 @@ class Hub:
         self._announced: set[str] = set()  # ids that have one
         self._thread: threading.Thread | None = None
         self._closing = False
-        self._wake_fd, self._waker_fd = os.pipe()  # a new waiter is announced at once, not at the next bell
-        os.set_blocking(self._waker_fd, False)
+        self._nudge = Nudge()  # a new waiter is announced at once, not at the next bell
 
     def add(self, waiter: Waiter) -> None:
         """Start waiting."""
@@ -103,19 +100,17 @@ class Hub:
                 self._answered_at = 0.0
                 self._thread = threading.Thread(target=self._serve, name="pgqueue results", daemon=True)
                 self._thread.start()
-            self._nudge()  # within the lock: close() may not take the pipe away before
+        self._nudge.give()
 
     def close(self) -> None:
         """End the thread and its connection; callers that still wait get CLOSED."""
         with self._lock:
             self._closing = True
-            self._nudge()
+        self._nudge.give()
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join()
         self._wake_all(CLOSED)
-        os.close(self._wake_fd)
-        os.close(self._waker_fd)
 
     def _wake_all(self, end: Told) -> None:
         with self._lock:
@@ -123,10 +118,6 @@ class Hub:
         for waiters in left.values():
             for waiter in waiters:
                 waiter.wake(end)
-
-    def _nudge(self) -> None:
-        with contextlib.suppress(BlockingIOError):  # full of wake-ups that were not read yet
-            os.write(self._waker_fd, b"!")
 
     def remove(self, waiter: Waiter) -> None:
         """Stop waiting: the caller's patience is over."""
@@ -198,11 +189,10 @@ class Hub:
             elif now - idle_since > LINGER_S:
                 return
             if alarms.too_many():
-                multiprocessing.connection.wait([self._wake_fd], NAP_S)
+                self._nudge.wait(NAP_S)
             else:
-                rung = db.wait_for_bell(conn, RESULT_SECOND_LOOK_S if announced else poll_s, wake_fd=self._wake_fd)
-            if multiprocessing.connection.wait([self._wake_fd], 0):
-                os.read(self._wake_fd, 65_536)
+                rung = db.wait_for_bell(conn, RESULT_SECOND_LOOK_S if announced else poll_s, wake_fd=self._nudge.fd)
+                self._nudge.take()
 
     def _announce_all(self) -> None:
         with self._lock:
