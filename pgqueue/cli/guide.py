@@ -21,6 +21,7 @@ TOPICS = (
     "transactions",
     "retries",
     "atomic",
+    "channels",
     "middleware",
     "fastapi",
     "django",
