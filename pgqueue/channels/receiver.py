@@ -200,13 +200,22 @@ class Receiver:
         mailbox.put(Listening())
 
     def _deliver(self, conn: db.Connection, heard: Sequence[Heard]) -> None:
-        large = [found for each in heard if (found := notice_id(each.payload))]
-        texts: dict[str, str] = {}
-        for ids in _some(dict.fromkeys(large), FETCHED):
-            texts |= {notice.id: notice.payload for notice in db.run(conn, self._queries.notices(ids))}
+        texts = self._fetch(conn, [found for each in heard if (found := notice_id(each.payload))])
         for each in heard:
             for mailbox in self._audience.of(each.channel):
                 mailbox.put(_item(mailbox.names[each.channel], each.payload, texts))
+
+    def _fetch(self, conn: db.Connection, ids: Iterable[str]) -> dict[str, str]:
+        """The large payloads, by their ids."""
+        texts: dict[str, str] = {}
+        try:
+            for some in _some(dict.fromkeys(ids), FETCHED):
+                texts |= {notice.id: notice.payload for notice in db.run(conn, self._queries.notices(some))}
+        except db.DatabaseError as error:
+            if not db.is_refusal(error):
+                raise
+            logger.warning("large payloads cannot be read: %s", str(error).partition("\n")[0])
+        return texts
 
     # -- when it fails --
 
@@ -250,4 +259,4 @@ def _item(channel: str, payload: str, texts: dict[str, str]) -> Item:
         return Notification(channel, unpack(payload))
     if found in texts:
         return Notification(channel, texts[found])
-    return Gap(channel, "a large payload is not kept any longer")
+    return Gap(channel, "a large payload cannot be read or is not kept any longer")

@@ -53,7 +53,7 @@ def test_one_that_is_no_longer_kept_is_a_gap(app: App, conn: psycopg.Connection)
             "select pg_notify('large', %s)", [pack(of_bytes(8_000), channel="", distinct=False, max_bytes=9_000).sent]
         )
         eventually(lambda: loop.gaps, what="it is said")
-        assert loop.gaps == [Gap("large", "a large payload is not kept any longer")]
+        assert loop.gaps == [Gap("large", "a large payload cannot be read or is not kept any longer")]
 
 
 def test_a_worker_forgets_those_of_yesterday(app: App, conn: psycopg.Connection, start_worker: Any) -> None:
