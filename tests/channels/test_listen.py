@@ -302,6 +302,17 @@ def test_a_channel_is_kept_for_a_moment_after_its_last_listener(app: App) -> Non
             assert again.heard(1) == [1]
 
 
+def test_one_that_is_wanted_again_is_not_left(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audience, "HUSH_S", 0.1)
+    with Loop(app, "kept"):
+        with Loop(app, "page", "other"):
+            pass
+        with Loop(app, "page") as again:
+            eventually(lambda: listened(app) == {"kept", "page"}, what="the other is left")
+            app.notify("page", 1)
+            assert again.heard(1) == [1]
+
+
 def test_the_connection_is_closed_when_nobody_has_listened_for_a_while(
     app: App, conn: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
