@@ -20,7 +20,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from pgqueue import App, Config, NotAllowed, SchemaTooNew, db
+from pgqueue import App, Config, Gap, Listening, NotAllowed, Notification, SchemaTooNew, db
 from pgqueue.ops import doctor, stats
 from pgqueue.queries import migrations, statement
 from pgqueue.schema.upgrade import newest, roles_script, script
@@ -367,6 +367,12 @@ def wipe_the_audit(house: House, role: str) -> bool:
     return house.sql("select * from jobs.audit") == []
 
 
+def notify_large(house: House, role: str) -> bool:
+    with house.app(role) as app:
+        app.notify("page", "x" * 8_000)
+    return house.sql("select length(payload) from jobs.notice") == [(8_002,)]
+
+
 MATRIX: dict[Callable[[House, str], bool], set[str]] = {
     enqueue_in_sql: {"owner", "producer", "admin"},
     defer: {"owner", "producer", "admin"},
@@ -398,6 +404,7 @@ MATRIX: dict[Callable[[House, str], bool], set[str]] = {
     change_history: {"owner"},
     sign_the_audit_as_another: {"owner"},
     wipe_the_audit: {"owner"},
+    notify_large: {"owner", "producer", "worker", "admin"},
 }
 
 
@@ -411,6 +418,21 @@ def test_s1_s35_role_by_operation(house: House, operation: Callable[[House, str]
             operation(house, role)
         if refused.type is NotAllowed:
             assert "permission denied" in str(refused.value) or f"member of {house.schema}_owner" in str(refused.value)
+
+
+@pytest.mark.parametrize(("role", "hears"), [("producer", True), ("worker", True), ("admin", True), ("reader", False)])
+def test_s1_who_hears_what_is_too_large_for_notify(house: House, role: str, hears: bool) -> None:
+    """Everybody hears what is small: PostgreSQL has no right for that."""
+    with house.app("producer") as sender, house.app(role) as app:
+        listener = app.listen("page")
+        assert next(listener) == Listening()
+        sender.notify("page", "x" * 8_000)
+        sender.notify("page", "small")
+        first, second = next(listener), next(listener)
+        large = Notification("page", f'"{"x" * 8_000}"')
+        assert first == (large if hears else Gap("page", "a large payload cannot be read or is not kept any longer"))
+        assert second == Notification("page", '"small"')
+        listener.close()
 
 
 # -- S1: what can be read, by hand and by all means --

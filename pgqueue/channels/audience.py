@@ -62,10 +62,10 @@ class Audience:
             self._let_go()
             return set().union(*self._by_name.values())
 
-    def of(self, name: str) -> list[Mailbox]:
-        """Those who listen to a channel and have been told so."""
+    def of(self, name: str, *, told: bool) -> list[Mailbox]:
+        """Those who listen to a channel; told: and have been told so, else those who have not."""
         with self._lock:
-            return [mailbox for mailbox in self._by_name.get(name, ()) if mailbox.told]
+            return [mailbox for mailbox in self._by_name.get(name, ()) if mailbox.told == told]
 
     def begin(self) -> Changes:
         """Everything, for a session that listens to nothing yet."""

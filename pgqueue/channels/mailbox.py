@@ -9,10 +9,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 
-from pgqueue.channels.items import Gap, Item
+from pgqueue.channels.items import Gap, Item, Notification
 from pgqueue.errors import PgQueueError
 
 MAILBOX_ITEMS = 1_000
+MAILBOX_CHARACTERS = 32_000_000  # a thousand large payloads would be a gigabyte
 Wake = Callable[[], object]
 
 
@@ -36,6 +37,7 @@ class Mailbox:
         self._lock = threading.Lock()
         self._items: deque[Item] = deque()
         self._wake: Wake | None = None
+        self._characters = 0
         self._full = False
         self._over = False
         self._error: PgQueueError | None = None
@@ -45,10 +47,11 @@ class Mailbox:
         with self._lock:
             if self._full or self._over:
                 return
-            if len(self._items) >= MAILBOX_ITEMS:
+            if len(self._items) >= MAILBOX_ITEMS or self._characters > MAILBOX_CHARACTERS:
                 self._full = True
                 item = self._gap("too slow")
             self._items.append(item)
+            self._characters += _characters(item)
             wake = self._take_wake()
         if wake:
             wake()
@@ -78,6 +81,7 @@ class Mailbox:
                 self._wake = wake
                 return None
             item = self._items.popleft()
+            self._characters -= _characters(item)
             self._full = self._full and bool(self._items)  # the Gap is the last one
             return item
 
@@ -87,3 +91,7 @@ class Mailbox:
     def _take_wake(self) -> Wake | None:
         wake, self._wake = self._wake, None
         return wake
+
+
+def _characters(item: Item) -> int:
+    return len(item.payload) if isinstance(item, Notification) else 0

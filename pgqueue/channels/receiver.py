@@ -23,7 +23,7 @@ from pgqueue.channels.items import Gap, Item, Listening, Notification
 from pgqueue.channels.mailbox import Mailbox
 from pgqueue.channels.payloads import notice_id, unpack
 from pgqueue.db.listening import Ears, Heard, Nudge
-from pgqueue.errors import ConfigError, DatabaseUnavailable, NotSupported, PgQueueError
+from pgqueue.errors import ConfigError, DatabaseUnavailable, InvalidOption, NotSupported, PgQueueError
 from pgqueue.queries import Queries
 
 logger = logging.getLogger("pgqueue.channels")
@@ -192,8 +192,24 @@ class Receiver:
             self._welcome(mailbox)
 
     def _listen(self, ears: Ears, names: Iterable[str]) -> None:
+        """Listen to all, but to those whose name the server does not take, such as Greek in a database of Latin letters."""
         for some in _some(names, TOGETHER):
-            ears.say(self._queries.listen_to(some))
+            try:
+                ears.say(self._queries.listen_to(some))
+            except db.DatabaseError as error:
+                if not db.is_of_values(error):
+                    raise
+                if len(some) == 1:
+                    self._refuse(some[0], error)
+                else:
+                    for name in some:
+                        self._listen(ears, [name])
+
+    def _refuse(self, name: str, error: db.DatabaseError) -> None:
+        told = db.explain(error, schema=self._schema) or InvalidOption(str(error).partition("\n")[0])
+        for mailbox in self._audience.of(name, told=False):
+            mailbox.end(type(told)(str(told)))
+            self.remove(mailbox)
 
     def _welcome(self, mailbox: Mailbox) -> None:
         mailbox.told = True
@@ -202,7 +218,7 @@ class Receiver:
     def _deliver(self, conn: db.Connection, heard: Sequence[Heard]) -> None:
         texts = self._fetch(conn, [found for each in heard if (found := notice_id(each.payload))])
         for each in heard:
-            for mailbox in self._audience.of(each.channel):
+            for mailbox in self._audience.of(each.channel, told=True):
                 mailbox.put(_item(mailbox.names[each.channel], each.payload, texts))
 
     def _fetch(self, conn: db.Connection, ids: Iterable[str]) -> dict[str, str]:

@@ -84,3 +84,13 @@ def test_what_is_there_comes_before_the_end() -> None:
         with pytest.raises(Ended) as caught:
             box.take(nothing)
         assert caught.value.error is error
+
+
+def test_large_payloads_fill_it_sooner(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mailbox, "MAILBOX_CHARACTERS", 100)
+    box = Mailbox({"c": "c"})
+    for _ in range(5):
+        box.put(Notification("c", "x" * 60))
+    assert everything(box) == [*2 * [Notification("c", "x" * 60)], Gap("c", "too slow")]
+    box.put(Notification("c", "1"))
+    assert everything(box) == [Notification("c", "1")]

@@ -1,12 +1,15 @@
 """Names of channels: whatever they are, both ends mean the same, and other programs reach those of up to 63 bytes as they are."""
 
+import uuid
+
 import psycopg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from psycopg import sql
+from psycopg.conninfo import make_conninfo
 
-from pgqueue import App
+from pgqueue import App, InvalidArguments
 from pgqueue.channels.names import native
 from tests.channels.ways import Loop
 
@@ -61,3 +64,20 @@ def test_no_native_name_is_cut(name: str) -> None:
         return
     assert 0 < len(native(name).encode()) <= 63
     assert native(native(name)) == native(name)
+
+
+def test_a_name_that_the_database_cannot_hold_fails_alone(server_dsn: str) -> None:
+    name = f"pgqueue_latin_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(server_dsn, autocommit=True) as admin:
+        admin.execute(f"create database {name} encoding 'LATIN1' locale 'C' template template0")
+        app = App(make_conninfo(server_dsn, dbname=name))
+        app.migrate()
+        with Loop(app, "orders", "caf\u00e9") as loop:
+            with pytest.raises(InvalidArguments, match="the database cannot hold this text"):
+                next(app.listen("good", "\u6f22"))
+            with pytest.raises(InvalidArguments, match="the database cannot hold this text"):
+                app.notify("\u6f22", 1)
+            app.notify("caf\u00e9", "\u00e9")
+            assert loop.heard(1) == ["\u00e9"]
+        app.close()
+        admin.execute(f"drop database {name} with (force)")

@@ -13,7 +13,8 @@
 -- What follows from it, and is meant:
 --   producer   puts jobs in. Reads ids, queues and unique keys of live jobs (what an insert returns, and which job holds a key),
 --              never arguments or results; may not replace a job (on_duplicate="replace"), cancel, or wait for a result.
---              Publishes events, and reads none.
+--              Publishes events, and reads none. Notifies and listens to live channels, for which the others need no right but
+--              for large payloads.
 --   worker     runs jobs. Reads live jobs, since it may claim any; cannot change what a job does, read or change history, or
 --              pause. It makes jobs, as it makes those of events, and reads the log. It may end any job, as it may claim any: no grant could tell an honest result from a forged one.
 --   reader     sees counts, names and times: `pgqueue stats`, `workers`, `health`. No arguments, results, headers, unique
