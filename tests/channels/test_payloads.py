@@ -5,7 +5,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pgqueue import App, DatabaseUnavailable, Gap, InvalidArguments
@@ -111,6 +111,7 @@ JSON = st.recursive(
 )
 
 
+@settings(max_examples=50)
 @given(value=JSON | st.dictionaries(st.just("$pgqueue"), JSON), distinct=st.booleans())
 def test_an_envelope_gives_back_what_was_put_in(value: Any, distinct: bool) -> None:
     try:
