@@ -30,7 +30,7 @@ class Mailbox:
 
     def __init__(self, names: Mapping[str, str]) -> None:
         self.names = names
-        self.made_at = time.monotonic()
+        self.waits_since = time.monotonic()
         self.told = False
         """Whether it got its Listening. Of the thread that hears alone."""
         self._whole = next(iter(names.values())) if len(names) == 1 else None

@@ -61,6 +61,7 @@ class Receiver:
 
     def add(self, mailbox: Mailbox) -> None:
         """Have it hear its channels; its first item is a Listening."""
+        mailbox.waits_since = time.monotonic()  # a loop may begin long after it was made
         with self._lock:
             if self._closing:  # another thread closed the app between our caller's look at it and now
                 mailbox.end(None)
@@ -116,6 +117,7 @@ class Receiver:
             if self._audience and not self._closing:
                 return True
             self._thread = None
+            self._lost_at = None
             return False
 
     def _check(self, conn: db.Connection) -> None:
@@ -240,7 +242,7 @@ class Receiver:
         passes = db.is_of_the_moment(cause) if isinstance(cause, db.DatabaseError) else db.may_pass(cause)
         impatient = time.monotonic() - self._patience_s
         for mailbox in self._audience.everybody():
-            if not passes or (not mailbox.told and mailbox.made_at < impatient):
+            if not passes or (not mailbox.told and mailbox.waits_since < impatient):
                 mailbox.end(type(error)(str(error)))
                 self.remove(mailbox)
         if passes:
