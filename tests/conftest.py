@@ -23,6 +23,7 @@ from psycopg.conninfo import make_conninfo
 
 from pgqueue import App, embedded
 from pgqueue.queries import Queries
+from tests import prepared
 from tests.shell import ROOT, Shell
 
 PATIENCE_S = 60.0  # for an event that comes in a fraction of a second on a quiet machine
@@ -184,11 +185,12 @@ class Worker:
     ) -> None:
         self.lines: list[str] = []
         self._changed = threading.Condition()
-        self.process = subprocess.Popen(
+        start = prepared.launch if command or prefix or program != "pgqueue" else prepared.start
+        self.process = start(
             [*(command or [*prefix, sys.executable, "-m", program, "worker", "-A", app]), *options],
             env={**os.environ, "PGQUEUE_DSN": dsn, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT), **(env or {})},
-            cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
-        )  # fmt: skip
+            cwd=cwd,
+        )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
