@@ -1,6 +1,7 @@
 """The house stays readable from the door: imports go one way, SQL lies in files, every module says what it is for."""
 
 import ast
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,16 +19,29 @@ def name_of(path: Path) -> str:
     return ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
 
 
-def imports(path: Path) -> set[str]:
+KNOWN = {name_of(path) for path in MODULES}
+
+
+@functools.cache
+def text_of(path: Path) -> str:
+    return path.read_text("utf-8")
+
+
+@functools.cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(text_of(path))
+
+
+@functools.cache
+def imports(path: Path) -> frozenset[str]:
     """Modules of the package that this one imports at its top level."""
     found = set()
-    for node in ast.parse(path.read_text()).body:
+    for node in tree_of(path).body:
         if isinstance(node, ast.ImportFrom) and node.module:
             found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
         elif isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
-    known = {name_of(other) for other in MODULES}
-    return {name for name in found if name in known and name != name_of(path)}
+    return frozenset(name for name in found if name in KNOWN and name != name_of(path))
 
 
 def test_imports_go_one_way() -> None:
@@ -87,7 +101,7 @@ def test_one_importer_of_psycopg() -> None:
     importers = {
         name_of(path)
         for path in MODULES
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in ast.walk(tree_of(path))
         if (isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in ("psycopg", "psycopg_pool"))
         or (
             isinstance(node, ast.Import) and any(alias.name.split(".")[0].startswith("psycopg") for alias in node.names)
@@ -103,7 +117,7 @@ def test_one_reader_of_the_environment() -> None:
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_a_module_says_what_it_is_for_and_holds_no_sql(path: Path) -> None:
-    tree = ast.parse(path.read_text())
+    tree = tree_of(path)
     assert ast.get_docstring(tree), "no docstring"
     docstrings = {
         ast.get_docstring(node, clean=False)
@@ -120,7 +134,7 @@ def test_a_statement_says_what_it_does_and_is_used(path: Path) -> None:
     text = path.read_text()
     if not path.name.startswith("insert_"):
         assert text.startswith("-- "), "the first line says what it does"
-    callers = "".join(module.read_text() for module in MODULES)
+    callers = "".join(text_of(module) for module in MODULES)
     assert (
         path.parent.name == "migrations"
         or path.stem.removeprefix("insert_on_duplicate_").removeprefix("insert_source_").removeprefix("savepoint_")
@@ -130,7 +144,7 @@ def test_a_statement_says_what_it_does_and_is_used(path: Path) -> None:
 
 def test_nothing_is_unpickled_or_evaluated() -> None:
     for path in MODULES:
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(tree_of(path)):
             if isinstance(node, ast.Import | ast.ImportFrom):
                 names = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
                 assert not {"pickle", "marshal", "shelve", "dill"} & set(names), name_of(path)
@@ -169,7 +183,7 @@ def test_every_statement_that_a_builder_names_is_there() -> None:
     """A builder that is called once in a blue moon must not find out then."""
     named = set()
     for path in (PACKAGE / "queries").glob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(tree_of(path)):
             if (
                 isinstance(node, ast.Constant)
                 and isinstance(node.value, str)
@@ -183,7 +197,7 @@ def test_every_statement_that_a_builder_names_is_there() -> None:
 
 def definitions(path: Path) -> Iterator[str]:
     """The classes and constants that a module defines at its top level."""
-    for node in ast.parse(path.read_text()).body:
+    for node in tree_of(path).body:
         if isinstance(node, ast.ClassDef):
             yield node.name
         targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
@@ -198,7 +212,7 @@ def test_no_class_holds_much_state() -> None:
     """A method of five lines that reads nine attributes is not a small method."""
     held: dict[str, int] = {}
     for path in MODULES:
-        for owner in ast.walk(ast.parse(path.read_text("utf-8"))):
+        for owner in ast.walk(tree_of(path)):
             if isinstance(owner, ast.ClassDef):
                 own = {
                     node.attr
