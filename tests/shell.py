@@ -53,6 +53,12 @@ class Shell:
             out, err = ((Path(folder) / name).read_bytes() for name in STREAMS[1:])
         return subprocess.CompletedProcess(words, code, out, err)
 
+    def text(self, *words: str, dsn: str, cwd: Path = ROOT, **environment: str) -> "subprocess.CompletedProcess[str]":
+        """`pgqueue ...` on a database, with warnings as errors; its output as text."""
+        env = {**os.environ, "PGQUEUE_DSN": dsn, "PYTHONPATH": str(ROOT), "NO_COLOR": "1", **environment}
+        done = self.run(*words, cwd=cwd, env=env, options=["-W", "error"])
+        return subprocess.CompletedProcess(words, done.returncode, done.stdout.decode(), done.stderr.decode())
+
     def _process(
         self, env: Mapping[str, str], options: Sequence[str], imported: Sequence[str]
     ) -> "subprocess.Popen[str]":

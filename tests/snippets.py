@@ -19,7 +19,7 @@ import typer
 
 from pgqueue.cli import cli
 from tests.addresses import url
-from tests.shell import ROOT
+from tests.shell import ROOT, Shell
 
 BLOCK = re.compile(r"(?:<!-- not run: (?P<reason>.+?) -->\n)?^```(?P<language>\w+)\n(?P<code>.*?)^```$", re.S | re.M)
 WAITS = re.compile(r"\.result(_async)?\(")
@@ -49,17 +49,34 @@ def blocks(text: str, *languages: str) -> list[Block]:
     return [block for block in found if not languages or block.language in languages]
 
 
-def run_python(folder: Path, dsn: str, *words: str) -> str:
-    """Run Python in a folder, with warnings as errors; its output."""
+def run_python(folder: Path, dsn: str, script: str, *, shell: Shell) -> str:
+    """Run a script in a folder, with warnings as errors; its output."""
+    done = shell.run(
+        script=str(folder / script),
+        cwd=folder,
+        env=_environment(dsn),
+        options=("-B", "-W", "error"),
+        within_s=TIMEOUT_S,
+    )
+    said = done.stdout.decode()
+    assert done.returncode == 0, said + done.stderr.decode()
+    return said
+
+
+def run_tests(folder: Path, dsn: str, name: str) -> None:
+    """Give a file to pytest."""
     done = subprocess.run(
-        [sys.executable, "-W", "error", *words], cwd=folder, capture_output=True, text=True, timeout=TIMEOUT_S, check=False,
-        env={**os.environ, "PGQUEUE_DSN": dsn, "DATABASE_URL": url(dsn), "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
+        [sys.executable, "-B", "-W", "error", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", ".", name],
+        cwd=folder, capture_output=True, text=True, timeout=TIMEOUT_S, check=False, env=_environment(dsn),
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
-def run_blocks(text: str, folder: Path, dsn: str, *, start_worker: Callable[..., Any]) -> None:
+def _environment(dsn: str) -> dict[str, str]:
+    return {**os.environ, "PGQUEUE_DSN": dsn, "DATABASE_URL": url(dsn), "PYTHONPATH": str(ROOT)}
+
+
+def run_blocks(text: str, folder: Path, dsn: str, *, start_worker: Callable[..., Any], shell: Shell) -> None:
     """Run everything a page shows, from top to bottom, as its reader would."""
     app, served = "", set()
     for block in blocks(text, "python", "sql"):
@@ -72,12 +89,12 @@ def run_blocks(text: str, folder: Path, dsn: str, *, start_worker: Callable[...,
         name = block.file or "snippet.py"
         (folder / name).write_text(block.code)
         if name.startswith("test_"):
-            run_python(folder, dsn, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", ".", name)
+            run_tests(folder, dsn, name)
             continue
         if WAITS.search(block.code) and app not in served:
             start_worker("-c", "1", app=app, cwd=folder, env={"DATABASE_URL": url(dsn)}).ready()
             served.add(app)
-        run_python(folder, dsn, name)
+        run_python(folder, dsn, name, shell=shell)
         app = name.removesuffix(".py") if block.file else app
 
 

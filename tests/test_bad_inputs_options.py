@@ -17,7 +17,7 @@ from pgqueue import App, InvalidOption, Task
 from pgqueue.config import SCHEMA_NAME, Config
 from tests.conftest import Worker
 from tests.hands import Hands
-from tests.shell import ROOT
+from tests.shell import ROOT, Shell
 
 PARIS = ZoneInfo("Europe/Paris")
 BULK = """
@@ -169,11 +169,8 @@ def test_b32_a_negative_delay_is_now(task: Task[Any, Any, Any], conn: psycopg.Co
 
 
 @pytest.mark.parametrize("text", ["9" * 400, "-40000", "1e3", "nan"])
-def test_b33_a_priority_from_the_command_line(dsn: str, text: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "pgqueue", "defer", "t", "--priority", text], cwd=ROOT, capture_output=True, text=True,
-        env={**os.environ, "PGQUEUE_DSN": dsn, "PYTHONPATH": str(ROOT)}, check=False,
-    )  # fmt: skip
+def test_b33_a_priority_from_the_command_line(dsn: str, shell: Shell, text: str) -> None:
+    done = shell.text("defer", "t", "--priority", text, dsn=dsn)
     assert done.returncode == 2 and "Traceback" not in done.stderr and "priority" in done.stderr
 
 

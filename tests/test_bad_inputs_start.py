@@ -1,8 +1,5 @@
 """A worker or a command that cannot start says why in one line, without a password and without a traceback."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,21 +13,18 @@ from pgqueue.worker.link.greeting import AppFacts, TaskFacts
 from pgqueue.worker.settings import Settings
 from pgqueue.worker.supervisor.preflight import advice
 from tests.conftest import Worker
-from tests.shell import ROOT
+from tests.shell import Shell
 
 SECRET = "hunter2-canary"
 Run = Callable[..., str]
 
 
 @pytest.fixture
-def refused(dsn: str, tmp_path: Path) -> Run:
+def refused(dsn: str, tmp_path: Path, shell: Shell) -> Run:
     """Run a command that must fail with the exit code; its one line on standard error."""
 
     def run(*words: str, code: int, **environment: str) -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", "pgqueue", *words], cwd=tmp_path, text=True, capture_output=True, timeout=60, check=False,
-            env={**os.environ, "PGQUEUE_DSN": dsn, "PYTHONPATH": str(ROOT), "NO_COLOR": "1", **environment},
-        )  # fmt: skip
+        done = shell.text(*words, cwd=tmp_path, dsn=environment.pop("PGQUEUE_DSN", dsn), **environment)
         assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
         assert SECRET not in done.stdout + done.stderr and "Traceback" not in done.stderr
         return done.stderr.strip()

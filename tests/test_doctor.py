@@ -3,8 +3,6 @@
 import asyncio
 import json
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -21,6 +19,7 @@ from pgqueue.worker.supervisor.wakeups import Wakeups
 from tests.answers import one_value
 from tests.conftest import Worker
 from tests.hands import Hands
+from tests.shell import Shell
 
 Findings = Callable[[], str]
 
@@ -173,14 +172,14 @@ def test_dead_rows(findings: Findings, app: App, conn: psycopg.Connection, monke
 
 
 def test_a_chore_that_fails_is_told_by_the_worker_and_found(
-    fresh_dsn: str, start_worker: Callable[..., Worker]
+    fresh_dsn: str, start_worker: Callable[..., Worker], shell: Shell
 ) -> None:
     App(fresh_dsn).migrate()
     with psycopg.connect(fresh_dsn, autocommit=True) as conn:
         days = conn.execute(
             "select relname from pg_class where relkind = 'r' and relname ~ '_2[0-9]{7}$' order by 1"
         ).fetchall()
-        assert "hourly chores" not in pgqueue("doctor", dsn=fresh_dsn).stdout  # there is nothing to do yet
+        assert "hourly chores" not in shell.text("doctor", dsn=fresh_dsn).stdout  # there is nothing to do yet
         for (day,) in days:
             conn.execute(
                 f"drop table pgqueue.{day}; create domain pgqueue.{day} as integer"
@@ -188,7 +187,7 @@ def test_a_chore_that_fails_is_told_by_the_worker_and_found(
         worker = start_worker("-c", "1", dsn=fresh_dsn).ready()
         told = worker.said("the chore 'maintain partitions' fails: type \"history_succeeded_")
         assert "It is tried again every 10 s" in told and "WARNING" in told.upper()
-        found = pgqueue("doctor", dsn=fresh_dsn)
+        found = shell.text("doctor", dsn=fresh_dsn)
         assert (
             found.returncode == 1
             and 'PROBLEM  the hourly chores of a worker fail: type "history_succeeded_' in found.stdout
@@ -196,7 +195,7 @@ def test_a_chore_that_fails_is_told_by_the_worker_and_found(
         left = conn.execute("select count(*) from pg_class where relkind = 'r' and relname ~ '_2[0-9]{7}$'").fetchone()
         assert left == (0,)
         conn.execute("; ".join(f"drop domain pgqueue.{day}" for (day,) in days))
-        assert "hourly chores" not in pgqueue("doctor", dsn=fresh_dsn).stdout
+        assert "hourly chores" not in shell.text("doctor", dsn=fresh_dsn).stdout
 
 
 def test_a_chore_is_told_of_once_until_it_passes_or_fails_otherwise(
@@ -248,46 +247,36 @@ def test_a_chore_is_told_of_once_until_it_passes_or_fails_otherwise(
 # -- on the command line --
 
 
-def pgqueue(*words: str, dsn: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "pgqueue", *words], env={"PGQUEUE_DSN": dsn, "PATH": ""}, capture_output=True, text=True,
-        timeout=60,
-    )  # fmt: skip
-
-
-def test_doctor_prints_and_exits(dsn: str, app: App, conn: psycopg.Connection) -> None:
-    done = pgqueue("doctor", dsn=dsn)
+def test_doctor_prints_and_exits(dsn: str, shell: Shell, app: App, conn: psycopg.Connection) -> None:
+    done = shell.text("doctor", dsn=dsn)
     assert done.returncode == 1 and "PROBLEM  no worker is alive\n         start one" in done.stdout
-    found = json.loads(pgqueue("doctor", "--json", dsn=dsn).stdout)["findings"]
+    found = json.loads(shell.text("doctor", "--json", dsn=dsn).stdout)["findings"]
     assert {"problem": True, "what": "no worker is alive", "cure": "start one with `pgqueue worker`"} in found
-    fixed = pgqueue("doctor", "--fix", dsn=dsn)
+    fixed = shell.text("doctor", "--fix", dsn=dsn)
     assert "done     partitions and counters are up to date\ndone     the table of jobs is vacuumed\n" in fixed.stdout
 
 
-def test_health_answers_in_100_ms(dsn: str, worker: Hands) -> None:
-    answers = [json.loads(pgqueue("health", "--json", dsn=dsn).stdout) for _ in range(3)]
+def test_health_answers_in_100_ms(dsn: str, shell: Shell, worker: Hands) -> None:
+    answers = [json.loads(shell.text("health", "--json", dsn=dsn).stdout) for _ in range(3)]
     assert all(answer["ok"] and answer["workers"] == 1 for answer in answers)
     assert min(answer["took_ms"] for answer in answers) < 100, answers
 
 
-def test_health_says_what_is_missing(dsn: str) -> None:
-    done = pgqueue("health", dsn=dsn)
+def test_health_says_what_is_missing(dsn: str, shell: Shell) -> None:
+    done = shell.text("health", dsn=dsn)
     assert done.returncode == 1 and "no worker is alive" in done.stderr
 
 
-def test_health_does_not_wait_for_a_server_that_says_nothing() -> None:
+def test_health_does_not_wait_for_a_server_that_says_nothing(shell: Shell) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         began = time.monotonic()
-        done = pgqueue("health", dsn=f"postgresql://u@127.0.0.1:{silent.getsockname()[1]}/x")
+        done = shell.text("health", dsn=f"postgresql://u@127.0.0.1:{silent.getsockname()[1]}/x")
         assert done.returncode == 1 and "timeout" in done.stderr
         assert time.monotonic() - began < 30  # 3 s for the connection; the rest is a busy machine
 
 
-def test_health_imports_no_user_code(dsn: str, worker: Hands, tmp_path: Any) -> None:
+def test_health_imports_no_user_code(dsn: str, shell: Shell, worker: Hands, tmp_path: Any) -> None:
     (tmp_path / "pyproject.toml").write_text('[tool.pgqueue]\napp = "explosive"\n')
     (tmp_path / "explosive.py").write_text("raise SystemExit('imported')")
-    done = subprocess.run(
-        [sys.executable, "-m", "pgqueue", "health"], cwd=tmp_path, env={"PGQUEUE_DSN": dsn, "PATH": ""},
-        capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
+    done = shell.text("health", cwd=tmp_path, dsn=dsn)
     assert done.returncode == 0, done.stderr

@@ -81,10 +81,10 @@ def test_its_links_lead_somewhere(topic: str) -> None:
 
 @pytest.mark.parametrize("topic", [topic for topic in TOPICS if topic not in PROJECTS])
 def test_its_snippets_run(
-    topic: str, dsn: str, conn: psycopg.Connection, tmp_path: Path, start_worker: Callable[..., Worker]
+    topic: str, dsn: str, conn: psycopg.Connection, tmp_path: Path, start_worker: Callable[..., Worker], shell: Shell
 ) -> None:
     conn.execute("drop table if exists account, event, shop_order")
-    run_blocks(PAGES[topic], tmp_path, dsn, start_worker=start_worker)
+    run_blocks(PAGES[topic], tmp_path, dsn, start_worker=start_worker, shell=shell)
 
 
 @every_page

@@ -12,7 +12,7 @@ import typer
 from benchmarks.peers.report import readme_table
 from pgqueue.cli import cli
 from tests.conftest import Worker
-from tests.shell import ROOT
+from tests.shell import ROOT, Shell
 from tests.snippets import blocks, commands, parse, run_python
 
 README = (ROOT / "README.md").read_text()
@@ -26,19 +26,19 @@ def folder(dsn: str, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(folder: Path, dsn: str, code: str) -> str:
+def run(shell: Shell, folder: Path, dsn: str, code: str) -> str:
     """Run a snippet as a script; its output."""
     (folder / "snippet.py").write_text(code)
-    return run_python(folder, dsn, "snippet.py")
+    return run_python(folder, dsn, "snippet.py", shell=shell)
 
 
-def test_the_first_lines_work(folder: Path, dsn: str, start_worker: Callable[..., Worker]) -> None:
+def test_the_first_lines_work(shell: Shell, folder: Path, dsn: str, start_worker: Callable[..., Worker]) -> None:
     start_worker("-c", "1", app="shop", cwd=folder).ready()
-    assert run_python(folder, dsn, "shop.py") == "sent 'hello' to a@b.c\n"
+    assert run_python(folder, dsn, "shop.py", shell=shell) == "sent 'hello' to a@b.c\n"
 
 
-def test_the_transaction_snippet(folder: Path, dsn: str, conn: psycopg.Connection) -> None:
-    run(folder, dsn, PYTHON[1])
+def test_the_transaction_snippet(shell: Shell, folder: Path, dsn: str, conn: psycopg.Connection) -> None:
+    run(shell, folder, dsn, PYTHON[1])
     assert conn.execute("select state, priority, args from pgqueue.job").fetchall() == [("scheduled", 5, '["a@b.c"]')]
     assert conn.execute("select email from signup").fetchall() == [("a@b.c",)]
     conn.execute("drop table signup")
@@ -46,8 +46,8 @@ def test_the_transaction_snippet(folder: Path, dsn: str, conn: psycopg.Connectio
     assert conn.execute(sql).fetchone() is not None
 
 
-def test_the_snippet_of_everything(folder: Path, dsn: str, conn: psycopg.Connection) -> None:
-    out = run(folder, dsn, PYTHON[2])
+def test_the_snippet_of_everything(shell: Shell, folder: Path, dsn: str, conn: psycopg.Connection) -> None:
+    out = run(shell, folder, dsn, PYTHON[2])
     assert re.fullmatch(r"[0-9a-f-]{36} queued True 1000\n", out)
     assert conn.execute("select count(*) from pgqueue.jobs").fetchone() == (1004,)
 

@@ -3,11 +3,9 @@
 import asyncio
 import json
 import multiprocessing
-import os
 import re
 import shutil
 import subprocess
-import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -27,7 +25,7 @@ from pgqueue.schema.upgrade import newest, roles_script, script
 from pgqueue.worker.settings import CRASH_CAP, GRACE_S
 from tests.conftest import TABLES, Worker, eventually
 from tests.hands import Hands
-from tests.shell import ROOT
+from tests.shell import Shell
 
 ROLES = ("owner", "producer", "worker", "reader", "admin")
 CANARY = "canary-0815"
@@ -477,20 +475,17 @@ def test_s1_nobody_reads_more_than_he_needs(secrets: House, role: str, sees: boo
             secrets.sql("select args from jobs.history", role)
 
 
-def run(house: House, role: str, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "pgqueue", *words], capture_output=True, text=True, timeout=60, check=False,
-        env={**os.environ, "PGQUEUE_DSN": house.dsn_of(role), "PGQUEUE_SCHEMA": house.schema, "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+def run(shell: Shell, house: House, role: str, *words: str) -> subprocess.CompletedProcess[str]:
+    return shell.text(*words, dsn=house.dsn_of(role), PGQUEUE_SCHEMA=house.schema)
 
 
-def test_s1_what_a_reader_is_shown(secrets: House) -> None:
-    shown = run(secrets, "reader", "stats", "--json")
+def test_s1_what_a_reader_is_shown(shell: Shell, secrets: House) -> None:
+    shown = run(shell, secrets, "reader", "stats", "--json")
     assert shown.returncode == 0 and CANARY not in shown.stdout
     assert [failure["error"] for failure in json.loads(shown.stdout)["failures"]] == ["ValueError"]
-    assert CANARY in run(secrets, "admin", "stats", "--json").stdout
+    assert CANARY in run(shell, secrets, "admin", "stats", "--json").stdout
     for words in (("workers",), ("health",), ("migrate", "--check")):
-        assert run(secrets, "reader", *words).returncode == 0
+        assert run(shell, secrets, "reader", *words).returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -547,7 +542,7 @@ def test_s1_a_worker_ends_the_sessions_of_a_dead_one_with_the_same_login(
 # -- what is said to who may not --
 
 
-def test_a_refusal_is_one_line_that_names_the_roles(house: House) -> None:
+def test_a_refusal_is_one_line_that_names_the_roles(shell: Shell, house: House) -> None:
     job_id = queued(house)
     with house.app("producer") as app:
         for ask in (
@@ -564,7 +559,7 @@ def test_a_refusal_is_one_line_that_names_the_roles(house: House) -> None:
             assert f"{house.schema}_admin" in str(refused.value)
         with pytest.raises(NotAllowed, match="permission denied for table history"):
             asyncio.run(app.job(job_id).result_async())
-    refusal = run(house, "reader", "cancel", job_id)
+    refusal = run(shell, house, "reader", "cancel", job_id)
     assert refusal.returncode == 1 and refusal.stderr.startswith("pgqueue: permission denied for table job: connect as")
     assert refusal.stderr.count("\n") == 1
 
@@ -778,15 +773,15 @@ def test_s32_a_login_that_acts_as_another_signs_with_its_own_name(house: House) 
     assert house.sql("select who from jobs.audit") == [(f"{house.schema}_admin_login",)]
 
 
-def test_s32_one_who_cancels_a_running_job_is_recorded_too_and_shown(house: House) -> None:
+def test_s32_one_who_cancels_a_running_job_is_recorded_too_and_shown(shell: Shell, house: House) -> None:
     job_id = queued(house)
     with house.session() as conn, house.app() as maker, house.app("admin") as app:
         Hands(conn, maker.queries).claim()
         assert app.cancel(job_id)
     assert house.sql("select state::text from jobs.audit") == [("running",)]
-    shown = run(house, "admin", "show", job_id)
+    shown = run(shell, house, "admin", "show", job_id)
     assert f"cancel by {house.schema}_admin_login, it was running" in shown.stdout
-    (deed,) = json.loads(run(house, "admin", "show", job_id, "--json").stdout)["audit"]
+    (deed,) = json.loads(run(shell, house, "admin", "show", job_id, "--json").stdout)["audit"]
     assert (deed["action"], deed["who"], deed["state"]) == ("cancel", f"{house.schema}_admin_login", "running")
 
 
@@ -887,7 +882,7 @@ def test_s35_a_later_migration_belongs_to_the_owner_whoever_runs_it(
     assert site.sql(allowed) == [(True,)]
 
 
-def test_s35_the_script_for_psql_does_the_same(site: House) -> None:
+def test_s35_the_script_for_psql_does_the_same(shell: Shell, site: House) -> None:
     with site.app() as app:
         site.sql("".join(script(app.queries)))
         app.run(app.queries.tidy(keep_succeeded_days=7, keep_dead_days=30))
@@ -896,10 +891,8 @@ def test_s35_the_script_for_psql_does_the_same(site: House) -> None:
             by_script = grants(site)
     migrate_there(site.dsn, site.schema)
     assert grants(site) == by_script
-    printed = subprocess.run(
-        [sys.executable, "-m", "pgqueue", "migrate", "--roles", "--sql"], capture_output=True, text=True, check=True,
-        env={**os.environ, "PGQUEUE_DSN": site.dsn, "PGQUEUE_SCHEMA": site.schema, "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+    printed = shell.text("migrate", "--roles", "--sql", dsn=site.dsn, PGQUEUE_SCHEMA=site.schema)
+    assert printed.returncode == 0, printed.stderr
     site.sql(printed.stdout)
     assert grants(site) == by_script and "%(" not in printed.stdout
 

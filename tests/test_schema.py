@@ -3,7 +3,6 @@
 import multiprocessing
 import re
 import subprocess
-import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from pgqueue import App, InvalidOption, NotAllowed, SchemaError, SchemaMissing, 
 from pgqueue.queries import first_line, migrations, pieces, works_with
 from pgqueue.schema.upgrade import newest, script
 from tests.hands import Hands
+from tests.shell import Shell
 
 NAMES = [name for _, name in migrations()]
 
@@ -393,7 +393,7 @@ def test_on_citus_the_tables_are_local(citus: Callable[[bool], str], coordinator
             assert conn.execute("select nullif(current_setting(%s, true), '')", [name]).fetchone() == (None,)
 
 
-def test_a_schema_that_citus_has_distributed_is_refused(citus: Callable[[bool], str]) -> None:
+def test_a_schema_that_citus_has_distributed_is_refused(citus: Callable[[bool], str], shell: Shell) -> None:
     dsn = citus(True)
     execute(dsn, "drop event trigger spread; create schema pgqueue; insert into public.distributed values ('pgqueue')")
     said = 'the schema "pgqueue" is distributed by Citus, .*: take another schema .*citus_schema_undistribute'
@@ -403,10 +403,5 @@ def test_a_schema_that_citus_has_distributed_is_refused(citus: Callable[[bool], 
     execute(dsn, "truncate public.distributed")
     App(dsn).migrate()
     execute(dsn, "insert into public.distributed values ('pgqueue')")
-    found = subprocess.run(
-        [sys.executable, "-m", "pgqueue", "doctor"],
-        env={"PGQUEUE_DSN": dsn, "PATH": ""},
-        capture_output=True,
-        text=True,
-    )
+    found = shell.text("doctor", dsn=dsn)
     assert found.returncode == 1 and "is distributed by Citus" in found.stdout

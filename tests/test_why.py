@@ -1,9 +1,6 @@
 """`pgqueue why`: each reason, produced for real."""
 
 import json
-import subprocess
-import sys
-from collections.abc import Callable
 from typing import Any
 
 import psycopg
@@ -11,8 +8,8 @@ import pytest
 
 from pgqueue import App, Job, db
 from pgqueue.ops.why import span
-from tests.conftest import Worker
 from tests.hands import Hands
+from tests.shell import Shell
 
 
 @pytest.fixture
@@ -172,12 +169,10 @@ def test_it_succeeded(app: App, worker: Hands) -> None:
     assert first(app, job).startswith("it succeeded at 20")
 
 
-def test_on_the_command_line(app: App, dsn: str, start_worker: Callable[..., Worker]) -> None:
+def test_on_the_command_line(app: App, dsn: str, shell: Shell) -> None:
     job = app.enqueue("t")
-    done = subprocess.run(
-        [sys.executable, "-m", "pgqueue", "why", job.id, "--json"], env={"PGQUEUE_DSN": dsn, "PATH": ""},
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+    done = shell.text("why", job.id, "--json", dsn=dsn)
+    assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == {"id": job.id, "state": "queued", "reasons": [first(app, job)]}
 
 
