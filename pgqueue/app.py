@@ -56,6 +56,7 @@ from pgqueue.retry import Strategy
 from pgqueue.spoils import Spoil, check_spoils
 from pgqueue.strategies import cure_for
 from pgqueue.task import AnyTask, Task
+from pgqueue.triggers import AppTriggers, WantedTrigger
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -88,6 +89,8 @@ class App:
         """Every task of this app by name; only these ever run."""
         self.subscriptions: dict[str, Subscription] = {}
         """What `on` declares, by name; a worker makes them at its start."""
+        self.triggers = AppTriggers(self._database, self.tasks)
+        """The declared triggers, and the way to those in the database."""
 
     # -- tasks --
 
@@ -196,6 +199,13 @@ class App:
             return task
 
         return cast("Decorator", decorate)
+
+    def trigger(self, table: str, **wanted: Unpack[WantedTrigger]) -> None:
+        """Declare what the database does when rows of a table change: `app.trigger("users", on=["update"], task=sync_user)`.
+
+        Nothing is written before `pgqueue trigger sync`, or triggers.sync(). See WantedTrigger; raises InvalidOption.
+        """
+        self.triggers.declare(table, **wanted)
 
     # -- jobs go in --
 

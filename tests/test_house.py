@@ -65,6 +65,7 @@ FLOORS = (
     ("client",),
     ("events",),
     ("ops", "task"),
+    ("triggers",),
     ("app",),
     ("loader", "demo"),
     ("worker",),

@@ -214,6 +214,11 @@ class AppConnections:
         with db.connect(self.dsn) as own:  # unhurried: what it does to large tables may take its time
             return self._migrate(own, roles=roles, up_to=up_to)
 
+    def change(self, steps: Callable[[], Steps[T]], *, again: str) -> T:
+        """Drive steps that change tables, all or none, on a connection of their own. again: the command to repeat."""
+        with db.connect(self.dsn) as own:
+            return _patiently(own, steps, again=again)
+
     def close(self) -> None:
         """Close the connections this process opened; the app opens new ones when it is used again."""
         with self._lock:
@@ -425,7 +430,7 @@ class AppConnections:
             self._backoff.failed(error)
 
 
-def _patiently(conn: db.Connection, steps: Callable[[], Steps[T]]) -> T:
+def _patiently(conn: db.Connection, steps: Callable[[], Steps[T]], *, again: str = "pgqueue migrate") -> T:
     """Drive steps that change tables, in a transaction, and again for as long as somebody holds a lock that they need.
 
     While one waits for a lock, everybody else queues up behind it; so it never waits long and lets the others pass in between.
@@ -440,7 +445,7 @@ def _patiently(conn: db.Connection, steps: Callable[[], Steps[T]]) -> T:
     except db.Blocked:
         raise SchemaError(
             f"the tables were in use for {LOCKED_S:.0f} s: end the transaction that holds them "
-            "(`pgqueue doctor` names old ones), then run `pgqueue migrate` again"
+            f"(`pgqueue doctor` names old ones), then run `{again}` again"
         ) from None
     return done
 

@@ -23,6 +23,7 @@ from pgqueue.queries.statement import (
     session,
     session_of_others,
 )
+from pgqueue.queries.triggers import TriggersQueries
 from pgqueue.queries.worker import CLAIM_BYTES, WorkerQueries
 
 
@@ -37,6 +38,7 @@ class Queries(
     DjangoQueries,
     EventsQueries,
     ChannelQueries,
+    TriggersQueries,
 ):
     """All statements for one schema."""
 

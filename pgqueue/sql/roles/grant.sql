@@ -37,6 +37,7 @@ alter function {schema}.tidy_events security definer;
 
 grant usage on schema {schema} to {producer}, {worker}, {reader}, {admin};
 grant select on {schema}.migration to {producer}, {worker}, {reader}, {admin};
+grant select on {schema}.trigger to {reader}, {admin};
 
 -- producer
 grant execute on function {schema}.enqueue to {producer};

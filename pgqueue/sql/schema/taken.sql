@@ -7,7 +7,7 @@ where
     'migration', 'job_seq', 'job', 'job_claim', 'job_due', 'job_running', 'job_unique', 'history', 'history_id',
     'history_succeeded', 'history_succeeded_rest', 'history_ended', 'history_ended_finished_at', 'history_ended_rest',
     'attempt', 'attempt_job_id', 'attempt_failed_at', 'attempt_rest', 'worker', 'queue', 'throughput', 'awaited', 'audit',
-    'audit_at', 'audit_job_id', 'failures', 'jobs'
+    'audit_at', 'audit_job_id', 'failures', 'jobs', 'trigger'
   ])
 union
 select typname::text

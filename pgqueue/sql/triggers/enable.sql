@@ -1,0 +1,2 @@
+-- Fires unless the session replicates.
+alter table {table} enable trigger {function}

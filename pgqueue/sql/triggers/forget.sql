@@ -1,0 +1,2 @@
+-- Forget a trigger that was dropped.
+delete from {schema}.trigger where name = {trigger}
