@@ -83,7 +83,7 @@ def test_its_links_lead_somewhere(topic: str) -> None:
 def test_its_snippets_run(
     topic: str, dsn: str, conn: psycopg.Connection, tmp_path: Path, start_worker: Callable[..., Worker], shell: Shell
 ) -> None:
-    conn.execute("drop table if exists account, event, shop_order")
+    conn.execute("drop table if exists account, shop_order, member")
     run_blocks(PAGES[topic], tmp_path, dsn, start_worker=start_worker, shell=shell)
 
 
