@@ -11,11 +11,15 @@ PLACE = re.compile(r"\{(\w+)\}")
 
 
 class Table(NamedTuple):
-    """What a table is. kind: r is a plain table, p a partitioned one. is_part: a partition, or the heir of another table."""
+    """What a table is. is_ours: or the server's. kind: r is a plain table, p a partitioned one.
+
+    is_part: a partition, or the heir of another table.
+    """
 
     qualified: str
     schema: str
     name: str
+    is_ours: bool
     kind: str
     is_temporary: bool
     is_part: bool

@@ -35,7 +35,7 @@ def find_table(queries: Queries, name: str) -> Steps[Table | None]:
 
 def render(queries: Queries, wanted: DeclaredTrigger, table: Table, *, schema: str) -> Steps[Rendered]:
     """Raises ConfigError for a table that can have no such trigger."""
-    _check_table(wanted, table, schema=schema)
+    _check_table(wanted, table)
     by_row = is_by_row(wanted, table)
     pieces = yield from ask(
         queries.trigger_pieces(
@@ -70,9 +70,9 @@ def is_by_row(wanted: DeclaredTrigger, table: Table) -> bool:
     return wanted.each == "row" if wanted.each else table.kind == "p" or table.is_part
 
 
-def _check_table(wanted: DeclaredTrigger, table: Table, *, schema: str) -> None:
+def _check_table(wanted: DeclaredTrigger, table: Table) -> None:
     what = f"trigger {wanted.name}: {table.qualified}"
-    if table.schema in (schema, "pg_catalog", "information_schema"):
+    if table.is_ours:
         raise ConfigError(f"{what} is not a table of yours: pgqueue or the server writes to it")
     if table.kind not in ("r", "p"):
         raise ConfigError(f"{what} is not a table but a view or a foreign table: name the table behind it")

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import psycopg
 import pytest
 
 from pgqueue import App
@@ -87,11 +88,35 @@ def test_what_the_database_refuses(shop: Shop, wrong: dict[str, Any], said: str 
     with pytest.raises(ConfigError, match=said) as caught:
         shop.app.triggers.sync()
     assert "\n" not in str(caught.value)
-    left = (
-        "select count(*) from pg_proc where pronamespace = 'pgqueue'::regnamespace and prorettype = 'trigger'::regtype"
-    )
+    left = "select count(*) from pg_proc where proname like 'pgqueue_users_t_%' or proname like 'pgqueue_good_%'"
     assert shop.conn.execute(left.encode()).fetchone() == (0,)
     assert shop.conn.execute("select count(*) from pgqueue.trigger").fetchone() == (0,)
+
+
+def test_none_of_our_own_tables_can_have_one(fresh_dsn: str) -> None:
+    app = App(fresh_dsn)
+    app.migrate()
+    app.task(name="t")(lambda op: None)
+    kept = "select oid::regclass::text from pg_class where relnamespace = 'pgqueue'::regnamespace and relkind in ('r', 'p')"
+    with psycopg.connect(fresh_dsn) as conn:
+        tables = [table for (table,) in conn.execute(kept.encode())]
+    assert len(tables) > 20
+    for table in tables:
+        app.trigger(table, on=["truncate"], task="t", name="ours")
+        with pytest.raises(ConfigError, match=f"{table} is not a table of yours"):
+            app.triggers.sync()
+        app.triggers.declared.clear()
+    app.close()
+
+
+def test_your_tables_may_be_in_our_schema(shop: Shop) -> None:
+    shop.sql("create table pgqueue.yours (id int primary key)")
+    try:
+        shop.trigger("pgqueue.yours", on=["insert"])
+        shop.sql("insert into pgqueue.yours values (1)")
+        assert shop.jobs() == [["insert", 1]]
+    finally:
+        shop.sql("drop table pgqueue.yours")
 
 
 @pytest.mark.parametrize("open_", [1, 2, 3])

@@ -3,6 +3,16 @@ select
   format('%%I.%%I', pg_namespace.nspname, pg_class.relname) as qualified,
   nspname::text as schema,
   relname::text as name,
+  -- Users' tables may be in our schema too: where a role is called like the schema, that is where its tables go.
+  pg_namespace.oid in ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)
+    or pg_namespace.oid = to_regnamespace('{schema}') and exists (
+      select
+      from pg_class as whole
+      where whole.oid = coalesce(pg_partition_root(pg_class.oid)::oid, pg_class.oid) and whole.relname = any (array[
+        'migration', 'job', 'history', 'attempt', 'worker', 'queue', 'throughput', 'awaited', 'audit', 'event', 'event_era', 'tick',
+        'subscription', 'place', 'event_reader', 'notice', 'trigger', 'webhook'
+      ])
+    ) as is_ours,
   relkind::text as kind,
   relpersistence = 't' as is_temporary,
   relispartition or exists (select from pg_inherits where inhrelid = pg_class.oid) as is_part,
