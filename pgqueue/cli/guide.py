@@ -22,6 +22,7 @@ TOPICS = (
     "retries",
     "atomic",
     "channels",
+    "triggers",
     "middleware",
     "fastapi",
     "django",
