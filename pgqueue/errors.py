@@ -21,6 +21,8 @@ PgQueueError
 │   ├── JobDead              it was given up; carries the last error
 │   ├── JobCancelled
 │   └── ResultTimeout        also a TimeoutError
+├── BusUnavailable       the bus of a relay is down, silent or refuses for now: the same events are sent again
+├── BusRefused           the bus of a relay can never take this event
 ├── LeaseLost            this attempt was replaced by another: its writes are discarded
 └── TimeLimitExceeded    raised inside a task at a safe point after its timeout
 """
@@ -159,6 +161,21 @@ class JobCancelled(JobError):
 
 class ResultTimeout(JobError, TimeoutError):
     """The job did not end within the time the caller was willing to wait. The job itself continues."""
+
+
+class BusUnavailable(PgQueueError):
+    """The bus of a relay is down, does not answer in time or refuses for now. The message never contains a password.
+
+    Some of the events may be there: all of them are sent again.
+    """
+
+
+class BusRefused(PgQueueError):
+    """The bus of a relay can never take this event, as it is too large or what it goes to is not there. `event` is that one."""
+
+    def __init__(self, message: str, event: Any) -> None:
+        super().__init__(message)
+        self.event = event
 
 
 class LeaseLost(PgQueueError):

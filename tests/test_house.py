@@ -57,7 +57,7 @@ FLOORS = (
     ("errors",),
     ("address", "strategies", "terminal"),
     ("config", "codec", "job"),
-    ("retry",),
+    ("buses", "retry"),
     ("context", "hooks", "middleware", "spoils", "queries"),
     ("db",),
     ("embedded", "schema"),
