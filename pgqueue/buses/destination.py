@@ -1,7 +1,7 @@
 """Where a relay sends to, read from its URL: which bus, which server, and the name that each event goes to there.
 
     redis://host:6379/0/stream:{type}         database, stream          also rediss, valkey, valkeys
-    nats://host:4222/events.{type}            subject                   also nats+tls
+    nats://host:4222/events.{type}            subject                   also nats+tls; a user without a password is a token
     amqp://host:5672/vhost/exchange/{type}    vhost, exchange, routing key; without an exchange the last part is a queue; amqps
     kafka://host:9092,other:9092/{type}       topic
 
@@ -40,7 +40,7 @@ class Kind:
 
 
 REDIS = Kind("redis", "redis", "redis", "redis://host:6379/0/stream:{type}", 6379, frozenset({"maxlen", "ids"}))
-NATS = Kind("nats", "nats", "nats", "nats://host:4222/events.{type}", 4222, frozenset({"creds"}))
+NATS = Kind("nats", "nats", "nats", "nats://host:4222/events.{type}", 4222)
 RABBITMQ = Kind("rabbitmq", "rabbitmq", "aio_pika", "amqp://host:5672/%2F/exchange/{type}", 5672)
 KAFKA = Kind("kafka", "kafka", "confluent_kafka", "kafka://host:9092/{type}", 9092, None)
 KINDS = {

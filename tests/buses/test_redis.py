@@ -9,8 +9,9 @@ import pytest
 import redis
 
 from pgqueue import ConfigError
-from pgqueue.buses.bus import Bus, connect
+from pgqueue.buses.bus import Bus
 from pgqueue.errors import BusRefused, BusUnavailable
+from tests.buses.conftest import OpenURL, StartServer
 from tests.buses.events import PATIENT_S, batches, event, events, ids, killed_in_mid_stream, relay, threads_and_sockets
 from tests.buses.servers import Server, valkey
 
@@ -45,16 +46,15 @@ def client(server: Server) -> Iterator[redis.Redis]:
         yield opened
 
 
-def open_bus(server: Server, rest: str = "/0/ev:{type}", *, name: str = "mirror", lanes: int = 1) -> Bus:
-    return connect(f"redis://127.0.0.1:{server.port}{rest}", relay=name, lanes=lanes, answer_s=PATIENT_S)
+def url(server: Server, rest: str = "/0/ev:{type}") -> str:
+    """Of a stream for each type."""
+    return f"redis://127.0.0.1:{server.port}{rest}"
 
 
 @pytest.fixture
-def bus(server: Server) -> Iterator[Bus]:
-    """One that sends to a stream for each type."""
-    opened = open_bus(server)
-    yield opened
-    opened.close()
+def bus(server: Server, open_url: OpenURL) -> Bus:
+    """One that sends there."""
+    return open_url(url(server))
 
 
 def entries(client: redis.Redis, stream: str = STREAM) -> list[tuple[str, dict[str, str]]]:
@@ -104,19 +104,17 @@ def test_a_repeat_of_what_was_deleted_is_a_repeat(bus: Bus, client: redis.Redis)
     assert there(client) == ids(events(1, first=301))
 
 
-def test_the_stream_is_trimmed(server: Server, client: redis.Redis) -> None:
-    bus = open_bus(server, "/0/short?maxlen=100")
+def test_the_stream_is_trimmed(server: Server, client: redis.Redis, open_url: OpenURL) -> None:
+    bus = open_url(url(server, "/0/short?maxlen=100"))
     for batch in batches(events(2_000)):
         bus.send(batch)
-    bus.close()
     assert 100 <= client.xlen("short") < 300
     assert there(client, "short")[-1] == event(2_000).id
 
 
-def test_each_lane_has_a_stream_of_its_own(server: Server, client: redis.Redis) -> None:
-    bus = open_bus(server, "/0/ev:{lane}", lanes=2)
+def test_each_lane_has_a_stream_of_its_own(server: Server, client: redis.Redis, open_url: OpenURL) -> None:
+    bus = open_url(url(server, "/0/ev:{lane}"), lanes=2)
     bus.send([event(1, lane=0), event(1, lane=1), event(2, lane=1)])
-    bus.close()
     assert (there(client, "ev:0"), there(client, "ev:1")) == ([event(1).id], [event(1, lane=1).id, event(2, lane=1).id])
 
 
@@ -126,12 +124,11 @@ def test_lanes_that_share_a_stream_are_refused(bus: Bus, client: redis.Redis) ->
     assert not client.exists(STREAM)
 
 
-def test_the_server_may_number_the_entries(server: Server, client: redis.Redis) -> None:
+def test_the_server_may_number_the_entries(server: Server, client: redis.Redis, open_url: OpenURL) -> None:
     client.xadd("shared", {"by": "another"})
-    bus = open_bus(server, "/0/shared?ids=auto", lanes=2)
+    bus = open_url(url(server, "/0/shared?ids=auto"), lanes=2)
     bus.send([event(1), event(1, lane=1)])
     bus.send([event(1)])
-    bus.close()
     assert client.xlen("shared") == 4
 
 
@@ -187,19 +184,19 @@ def test_a_full_server_leaves_no_hole(bus: Bus, client: redis.Redis) -> None:
     assert there(client) == ids(sent)
 
 
-def test_a_killed_server_loses_and_doubles_nothing(tmp_path: Path) -> None:
-    server = valkey(tmp_path).start()
-    bus, sent = open_bus(server), events(10_000)
+def test_a_killed_server_loses_and_doubles_nothing(
+    tmp_path: Path, start_server: StartServer, open_url: OpenURL
+) -> None:
+    server = start_server(valkey(tmp_path))
+    bus, sent = open_url(url(server)), events(10_000)
     assert killed_in_mid_stream(server, bus, batches(sent, of=250)) >= 2
     with client_of(server) as client:
         assert there(client) == ids(sent)
-    bus.close()
-    server.stop()
 
 
-def test_a_frozen_server_ends_in_time(tmp_path: Path) -> None:
-    server = valkey(tmp_path).start()
-    bus = open_bus(server)
+def test_a_frozen_server_ends_in_time(tmp_path: Path, start_server: StartServer, open_url: OpenURL) -> None:
+    server = start_server(valkey(tmp_path))
+    bus = open_url(url(server))
     bus.send(events(1))
     server.freeze()
     for _ in range(2):  # on the open connection, and on a new one
@@ -211,13 +208,11 @@ def test_a_frozen_server_ends_in_time(tmp_path: Path) -> None:
     relay(bus, events(2))
     with client_of(server) as client:
         assert there(client) == ids(events(2))
-    bus.close()
-    server.stop()
 
 
-def test_close_leaves_nothing_open(server: Server) -> None:
+def test_close_leaves_nothing_open(server: Server, open_url: OpenURL) -> None:
     before = threads_and_sockets()
-    bus = open_bus(server)
+    bus = open_url(url(server))
     bus.send(events(1))
     assert threads_and_sockets() != before
     bus.close()
@@ -225,9 +220,8 @@ def test_close_leaves_nothing_open(server: Server) -> None:
     assert threads_and_sockets() == before
 
 
-def test_a_wrong_password_is_said_without_it(server: Server) -> None:
-    bus = connect(f"redis://somebody:geheim@127.0.0.1:{server.port}/0/ev", relay="mirror", answer_s=PATIENT_S)
+def test_a_wrong_password_is_said_without_it(server: Server, open_url: OpenURL) -> None:
+    bus = open_url(f"redis://somebody:geheim@127.0.0.1:{server.port}/0/ev")
     with pytest.raises(BusUnavailable, match="refuses the user or the password") as refused:
         bus.send(events(1))
     assert "geheim" not in str(refused.value) and "somebody" not in str(refused.value)
-    bus.close()
