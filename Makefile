@@ -26,7 +26,7 @@ test-long: .venv/ready ## run the long tests: faults that are quick, a million r
 	@$(PY) -m pytest -n auto --dist loadgroup -m long --durations 10
 
 test-faults: .venv/ready ## inject every fault, slow ones too, with nothing else running; the figures come last
-	@PGQUEUE_STRICT_FIGURES=1 HYPOTHESIS_PROFILE=thorough $(PY) -m pytest tests/faults tests/model -m "slow or not slow"
+	@PGQUEUE_STRICT_FIGURES=1 HYPOTHESIS_PROFILE=thorough $(PY) -m pytest tests/faults tests/model tests/buses -m "slow or not slow"
 
 check: lint types test ## lint, types and tests
 

