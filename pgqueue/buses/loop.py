@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 FAREWELL_S = 1.0  # what a client may take to say farewell to a server that may be frozen
 
+ROUNDS = 5
+
 
 class LoopThread:
     """Started by the first `run`, and again by one after `close`."""
@@ -28,8 +30,9 @@ class LoopThread:
             self._thread.start()
         future = asyncio.run_coroutine_threadsafe(asyncio.wait_for(work, within_s), self._loop)
         try:
-            return future.result()
-        except BaseException:  # a signal's, while this thread waits
+            # A client may not let itself be cancelled; it is left to `close` then.
+            return future.result(within_s + FAREWELL_S)
+        except BaseException:  # also a signal's, while this thread waits
             future.cancel()
             raise
 
@@ -45,10 +48,13 @@ class LoopThread:
 
 
 async def _cancel_all() -> None:
-    others = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in others:
-        task.cancel()
-    if others:
-        await asyncio.wait(others, timeout=FAREWELL_S)
+    """Until none is left: what is cancelled may begin its own farewell, and wait for that."""
+    for _ in range(ROUNDS):
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        if not others:
+            break
+        for task in others:
+            task.cancel()
+        await asyncio.wait(others, timeout=FAREWELL_S / ROUNDS)
     await asyncio.sleep(0)  # transports that were closed close their sockets in the next turn
     await asyncio.get_running_loop().shutdown_asyncgens()
