@@ -1,5 +1,6 @@
 """Events for the tests of buses, and what each bus must survive."""
 
+import contextlib
 import json
 import threading
 import time
@@ -7,11 +8,20 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Protocol
 
 from pgqueue.buses.bus import Bus, RelayedEvent
 from pgqueue.errors import BusUnavailable
-from tests.buses.servers import Server
 from tests.conftest import PATIENCE_S
+
+
+class Mortal(Protocol):
+    """A server that a test may kill."""
+
+    def kill(self) -> None: ...
+    def start(self) -> object: ...
+    def is_dead(self) -> bool: ...
+
 
 AT = datetime(2026, 11, 28, 12, tzinfo=UTC)
 PATIENT_S = 2.0
@@ -52,7 +62,7 @@ def relay(
             time.sleep(0.01)
 
 
-def killed_in_mid_stream(server: Server, bus: Bus, sent: Iterable[Sequence[RelayedEvent]]) -> int:
+def killed_in_mid_stream(server: Mortal, bus: Bus, sent: Iterable[Sequence[RelayedEvent]]) -> int:
     """Send all batches while the server is killed twice, whatever is on its way then; how many calls failed."""
     failures: list[BusUnavailable] = []
     killer = threading.Thread(target=server.kill)
@@ -77,14 +87,10 @@ def ids(sent: Sequence[RelayedEvent]) -> list[str]:
     return [each.id for each in sent]
 
 
-def threads_and_sockets() -> tuple[set[int], set[str]]:
-    """What this process has open."""
+def threads_and_sockets() -> tuple[set[str], set[str]]:
+    """What this process has open; threads of C libraries too."""
     sockets = set()
     for link in Path("/proc/self/fd").iterdir():
-        try:
-            target = str(link.readlink())
-        except OSError:
-            continue
-        if target.startswith("socket:"):
-            sockets.add(target)
-    return {thread.ident or 0 for thread in threading.enumerate()}, sockets
+        with contextlib.suppress(OSError):
+            sockets.add(str(link.readlink()))
+    return {task.name for task in Path("/proc/self/task").iterdir()}, {name for name in sockets if "socket:" in name}

@@ -1,7 +1,12 @@
 """URLs of buses: what each says, and one clear line for what is wrong with one, before anything is connected."""
 
+import re
+import sys
+from pathlib import Path
+
 import pytest
 
+import pgqueue
 from pgqueue import ConfigError
 from pgqueue.buses.bus import check, connect
 from pgqueue.buses.destination import KINDS, Destination
@@ -101,13 +106,26 @@ def test_one_stream_takes_one_lane() -> None:
         check("redis://host/0/ev:{type}", lanes=4)
 
 
-@pytest.mark.parametrize("client", ["redis"])
-def test_a_missing_client_names_what_to_install(client: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-
-    (url,) = (f"{scheme}://host/0/ev" for scheme, kind in KINDS.items() if kind.client == client and scheme == "redis")
-    for name in [name for name in sys.modules if name.startswith(("pgqueue.buses.redis", f"{client}."))]:
+@pytest.mark.parametrize("scheme", ["redis", "nats", "amqp", "kafka"])
+def test_a_missing_client_names_what_to_install(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    kind = KINDS[scheme]
+    for name in [name for name in sys.modules if name.startswith((f"pgqueue.buses.{kind.module}", f"{kind.client}."))]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, client, None)
-    with pytest.raises(ConfigError, match=rf"needs the package {client}: pip install 'pgqueue-jobs\[redis\]'"):
-        connect(url, relay="mirror")
+    monkeypatch.setitem(sys.modules, kind.client, None)
+    with pytest.raises(
+        ConfigError, match=rf"needs the package {kind.client}: pip install 'pgqueue-jobs\[{kind.extra}\]'"
+    ):
+        connect("redis://host/0/ev" if scheme == "redis" else kind.example, relay="mirror")
+
+
+def test_only_a_bus_imports_its_client() -> None:
+    """And no program pays for it that has no relay: nothing of it is imported with the package or the command line."""
+    package = Path(pgqueue.__file__).parent
+    for path in package.rglob("*.py"):
+        for client, module in {kind.client: kind.module for kind in KINDS.values()}.items():
+            if re.search(rf"^\s*(from|import) {client}\b", path.read_text("utf-8"), re.M):
+                assert path == package / "buses" / f"{module}.py"
+        if path.parent.name != "buses":
+            assert not re.search(
+                r"^(from|import) pgqueue\.buses\.(redis|nats|rabbitmq|kafka)", path.read_text("utf-8"), re.M
+            )

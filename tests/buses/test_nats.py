@@ -163,6 +163,7 @@ def test_a_full_stream_is_no_refusal(bus: Bus, look: Look) -> None:
         bus.send(events(3))
 
 
+@pytest.mark.long
 def test_a_killed_server_loses_and_doubles_nothing(
     tmp_path: Path, start_server: StartServer, open_url: OpenURL
 ) -> None:
@@ -174,6 +175,7 @@ def test_a_killed_server_loses_and_doubles_nothing(
     assert look.there() == ids(sent)
 
 
+@pytest.mark.long
 def test_a_frozen_server_ends_in_time(tmp_path: Path, start_server: StartServer, open_url: OpenURL) -> None:
     server = start_server(nats_server(tmp_path))
     Look(server).make()

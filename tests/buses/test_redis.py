@@ -184,6 +184,7 @@ def test_a_full_server_leaves_no_hole(bus: Bus, client: redis.Redis) -> None:
     assert there(client) == ids(sent)
 
 
+@pytest.mark.long
 def test_a_killed_server_loses_and_doubles_nothing(
     tmp_path: Path, start_server: StartServer, open_url: OpenURL
 ) -> None:
@@ -194,6 +195,7 @@ def test_a_killed_server_loses_and_doubles_nothing(
         assert there(client) == ids(sent)
 
 
+@pytest.mark.long
 def test_a_frozen_server_ends_in_time(tmp_path: Path, start_server: StartServer, open_url: OpenURL) -> None:
     server = start_server(valkey(tmp_path))
     bus = open_url(url(server))
