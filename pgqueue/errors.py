@@ -23,6 +23,8 @@ PgQueueError
 │   └── ResultTimeout        also a TimeoutError
 ├── BusUnavailable       the bus of a relay is down, silent or refuses for now: the same events are sent again
 ├── BusRefused           the bus of a relay can never take this event
+├── WebhookFailed        an endpoint could not be reached or failed: the delivery is tried again
+├── WebhookRefused       an endpoint refused the delivery, or must not be sent to: it is dead
 ├── LeaseLost            this attempt was replaced by another: its writes are discarded
 └── TimeLimitExceeded    raised inside a task at a safe point after its timeout
 """
@@ -176,6 +178,14 @@ class BusRefused(PgQueueError):
     def __init__(self, message: str, event: Any) -> None:
         super().__init__(message)
         self.event = event
+
+
+class WebhookFailed(PgQueueError):
+    """A delivery did not arrive, and may do so later: no answer, an error of the server or of the network."""
+
+
+class WebhookRefused(PgQueueError):
+    """A delivery can never arrive: the endpoint refuses it, redirects it, or has an address that is not allowed."""
 
 
 class LeaseLost(PgQueueError):

@@ -64,7 +64,7 @@ FLOORS = (
     ("channels",),
     ("client",),
     ("events",),
-    ("ops", "task"),
+    ("ops", "task", "webhooks"),
     ("triggers",),
     ("app",),
     ("loader", "demo"),

@@ -1,0 +1,1 @@
+"""Webhooks: endpoints that get a signed POST for each event they want."""
