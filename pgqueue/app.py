@@ -57,6 +57,7 @@ from pgqueue.spoils import Spoil, check_spoils
 from pgqueue.strategies import cure_for
 from pgqueue.task import AnyTask, Task
 from pgqueue.triggers import AppTriggers, WantedTrigger
+from pgqueue.webhooks.endpoint import Endpoint, subscription_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -91,6 +92,9 @@ class App:
         """What `on` declares, by name; a worker makes them at its start."""
         self.triggers = AppTriggers(self._database, self.tasks)
         """The declared triggers, and the way to those in the database."""
+
+        self.webhooks: dict[str, Endpoint] = {}
+        """What `webhook` declares, by name."""
 
     # -- tasks --
 
@@ -206,6 +210,28 @@ class App:
         Nothing is written before `pgqueue trigger sync`, or triggers.sync(). See WantedTrigger; raises InvalidOption.
         """
         self.triggers.declare(table, **wanted)
+
+    def webhook(
+        self,
+        url: str,
+        types: str | Iterable[str],
+        *,
+        secret: str | Iterable[str],
+        name: str | None = None,
+        allow_private: bool = False,
+    ) -> None:
+        """Send a signed POST for each event of these types: `app.webhook("https://host/in", "user.*", secret="env:HOOK_SECRET")`.
+
+        secret: env:NAME, the variable of the workers that holds it; while it is rotated several, the new one first. name: the
+        default is the URL's host. allow_private: private and local addresses too, and http://. A worker makes the endpoint at
+        its start, and it gets what is published from then on. Its deliveries are jobs of the task pgqueue.webhook in the
+        queue `webhooks`, one for each event. Raises ConfigError.
+        """
+        endpoint = Endpoint.make(url, types, secret=secret, name=name, allow_private=allow_private)
+        if endpoint.name in self.webhooks:
+            raise ConfigError(f"two webhooks have the name {endpoint.name}: give one of them name=")
+        made = subscription_of(endpoint, in_code=True)
+        self.webhooks[endpoint.name], self.subscriptions[made.name] = endpoint, made
 
     # -- jobs go in --
 

@@ -24,6 +24,7 @@ from pgqueue.queries.statement import (
     session_of_others,
 )
 from pgqueue.queries.triggers import TriggersQueries
+from pgqueue.queries.webhooks import WebhookQueries
 from pgqueue.queries.worker import CLAIM_BYTES, WorkerQueries
 
 
@@ -39,6 +40,7 @@ class Queries(
     EventsQueries,
     ChannelQueries,
     TriggersQueries,
+    WebhookQueries,
 ):
     """All statements for one schema."""
 

@@ -69,6 +69,7 @@ grant select on {schema}.event, {schema}.event_era to {worker};
 grant select, insert on {schema}.tick to {worker};
 grant select, insert, update on {schema}.subscription to {worker};
 grant select, insert, update, delete on {schema}.place, {schema}.event_reader to {worker};
+grant select, insert, update on {schema}.webhook to {worker};
 grant
   select, delete,
   update (state, seq, claim_token, attempt, crashes, worker, run_at, started_at, progress, progress_note, handed_back_at)
@@ -94,6 +95,8 @@ grant insert (id, payload), select (id, payload, at), delete on {schema}.notice 
 -- reader
 grant select on {schema}.subscription, {schema}.place, {schema}.tick, {schema}.event_era to {reader};
 grant select (at, xid, seq, id, era, type) on {schema}.event to {reader};
+-- Not the URL, which may hold a token, and no secrets.
+grant select (name, site, types, allow_private, created_at, declared_at, disabled_at, why) on {schema}.webhook to {reader};
 grant
   select (
     id, seq, state, queue, priority, task, attempt, max_attempts, crashes, created_at, run_at, started_at, expires_at,
@@ -113,7 +116,7 @@ grant select on sequence {schema}.job_seq to {reader};
 grant execute on function {schema}.tidy, {schema}.tidy_events, {schema}.event_matches to {admin};
 grant select on {schema}.event, {schema}.event_era, {schema}.event_reader to {admin};
 grant select, insert on {schema}.tick to {admin};
-grant select, insert, update, delete on {schema}.subscription, {schema}.place to {admin};
+grant select, insert, update, delete on {schema}.subscription, {schema}.place, {schema}.webhook to {admin};
 grant select
   on {schema}.job, {schema}.history, {schema}.jobs, {schema}.attempt, {schema}.failures, {schema}.worker, {schema}.queue,
     {schema}.throughput, {schema}.awaited, {schema}.audit,

@@ -28,6 +28,7 @@ from pgqueue.errors import PgQueueError, TimeLimitExceeded
 from pgqueue.job import Claimed, Outcome, Verdict
 from pgqueue.loader import load_app
 from pgqueue.terminal import app_may_set_up_logging, one_line
+from pgqueue.webhooks import delivery as deliveries
 from pgqueue.worker.child.contexts import Contexts
 from pgqueue.worker.child.copies import Copies
 from pgqueue.worker.child.event_loop import EventLoop
@@ -317,6 +318,7 @@ def _facts(app: App) -> AppFacts:
             for name, task in app.tasks.items()
         },
         subscriptions=[subscription.as_json() for subscription in app.subscriptions.values()],
+        webhooks=[endpoint.as_json() for endpoint in app.webhooks.values()],
     )
 
 
@@ -334,6 +336,7 @@ def main() -> None:
     try:
         with app_may_set_up_logging(level=setup.log_level, form=setup.log_format):
             app = load_app(setup.app)
+        deliveries.install(app)
         call_at_start(app.hooks.child_start, loop)
         facts = _facts(app)
     except BaseException as error:

@@ -63,6 +63,8 @@ class AppFacts:
     tasks: dict[str, TaskFacts]
     subscriptions: list[dict[str, Any]] = field(default_factory=list)
     """Those that its code declares, as rows."""
+    webhooks: list[dict[str, Any]] = field(default_factory=list)
+    """The endpoints that its code declares, as rows."""
 
     def as_json(self) -> dict[str, Any]:
         """As it travels."""

@@ -12,6 +12,8 @@ import time
 from pgqueue.events.dispatch import Round, dispatch_round
 from pgqueue.events.subscription import Subscription, declare
 from pgqueue.queries import Queries
+from pgqueue.webhooks.endpoint import Endpoint
+from pgqueue.webhooks.endpoint import declare as declare_endpoints
 from pgqueue.worker.settings import EVENTS_POLL_ALONE_S, EVENTS_POLL_S
 from pgqueue.worker.supervisor.connection import TRANSIENT, RetryPacing
 from pgqueue.worker.supervisor.idle import AWAKE_S, LATER_LOOK, SECOND_LOOK_S
@@ -50,6 +52,11 @@ class EventDispatcher:
         if subscriptions:
             await self._connection.run(declare(self._queries, *subscriptions), transaction=True)
             self._wakeups.subscribed.set()
+
+    async def declare_webhooks(self, endpoints: list[Endpoint]) -> None:
+        """Make the endpoints that the app's code declares."""
+        if endpoints:
+            await self._connection.run(declare_endpoints(self._queries, *endpoints), transaction=True)
 
     async def _step(self) -> None:
         done = await self._connection.run_together(dispatch_round(self._queries))

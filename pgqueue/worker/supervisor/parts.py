@@ -11,6 +11,7 @@ from pgqueue import db, schema
 from pgqueue.app import App
 from pgqueue.db.spurious import SpuriousWakeups
 from pgqueue.events.subscription import Subscription
+from pgqueue.webhooks.endpoint import Endpoint
 from pgqueue.worker.link.greeting import AppFacts
 from pgqueue.worker.settings import FALSE_ALARMS, Settings
 from pgqueue.worker.supervisor.avoided import AvoidedTasks
@@ -109,6 +110,7 @@ class WorkerParts:
             if told := db.narrow_encoding(conn):
                 logger.warning("%s", told)
         await self._lease.start()
+        await self._dispatcher.declare_webhooks([Endpoint(**row) for row in self._facts.webhooks])
         await self._dispatcher.declare([Subscription(**row) for row in self._facts.subscriptions])
         for line in advice(self._settings, self._facts, connections_allowed=allowed):
             logger.warning("%s", line)
