@@ -20,6 +20,7 @@ from tests.channels.ways import Loop
 from tests.conftest import eventually
 from tests.faults.conftest import Figure
 
+UP = "ready to accept connections"
 BACKEND = "select pid from pg_stat_activity where application_name = 'pgqueue channels'"
 
 needs_pooler = pytest.mark.skipif(
@@ -72,7 +73,9 @@ def test_c2_a_server_that_restarts(app: App, cluster: Cluster, figure: Figure, m
 
 def test_c2_a_backend_that_is_killed(app: App, cluster: Cluster, figure: Figure) -> None:
     with told(app, figure, within_s=5):
+        times = cluster.log.count(UP)
         os.kill(_pid(cluster), signal.SIGKILL)
+        eventually(lambda: cluster.log.count(UP) > times, what="the server has recovered")
 
 
 @pytest.mark.slow  # a keepalive and its deadline
