@@ -155,7 +155,7 @@ class AppConnections:
         except db.DatabaseError as error:
             raise db.explain_migration(error, schema=self.config.schema, said=said) from error
         if done:  # at once, while nobody writes: workers do it from now on
-            _patiently(conn, partial(tidy_partitions, self.queries, self.config))
+            _patiently(conn, partial(tidy_partitions, self.queries, self.config, version=up_to))
         return done
 
     @property

@@ -12,10 +12,17 @@ NOTICES_KEPT_S = 86_400.0  # a listener reads them within seconds, or gets a Gap
 AT_ONCE_NOTICES = 1_000  # in one statement
 
 
-def tidy_partitions(queries: Queries, config: Config) -> Steps[None]:
-    """One transaction: the only tidier makes and drops partitions, and never makes a finish wait for long."""
+SINCE_EVENTS = 5  # the migration that makes the log
+
+
+def tidy_partitions(queries: Queries, config: Config, *, version: int | None = None) -> Steps[None]:
+    """One transaction: the only tidier makes and drops partitions, and never makes a finish wait for long.
+
+    version: of a schema that is not this code's; what it does not have is left out.
+    """
     yield queries.tidy(keep_succeeded_days=config.keep_succeeded_days, keep_dead_days=config.keep_dead_days)
-    yield queries.tidy_events(keep_days=config.keep_events_days, keep_days_at_most=config.keep_events_days_at_most)
+    if version is None or version >= SINCE_EVENTS:
+        yield queries.tidy_events(keep_days=config.keep_events_days, keep_days_at_most=config.keep_events_days_at_most)
 
 
 def forget_notices(queries: Queries) -> Steps[None]:
