@@ -31,6 +31,7 @@ from pgqueue.errors import (
     SignatureChanged,
     TimeLimitExceeded,
 )
+from pgqueue.events.event import Event
 from pgqueue.job import Outcome, Snapshot, State, Verdict
 from pgqueue.middleware import Middleware
 from pgqueue.ops.listing import Page
@@ -53,6 +54,7 @@ __all__ = [
     "DatabaseUnavailable",
     "DuplicateJob",
     "EmbeddedError",
+    "Event",
     "Gap",
     "InvalidArguments",
     "InvalidOption",

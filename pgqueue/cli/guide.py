@@ -21,6 +21,7 @@ TOPICS = (
     "transactions",
     "retries",
     "atomic",
+    "events",
     "channels",
     "triggers",
     "middleware",
