@@ -19,6 +19,7 @@ from tests.buses.conftest import OpenURL, StartServer
 from tests.buses.events import PATIENT_S, batches, event, events, ids, killed_in_mid_stream, relay, threads_and_sockets
 from tests.buses.servers import Server
 from tests.buses.servers import nats as nats_server
+from tests.conftest import eventually
 
 
 class Look:
@@ -199,7 +200,7 @@ def test_close_leaves_nothing_open(shared: Server, look: Look, open_url: OpenURL
     assert threads_and_sockets() != before
     bus.close()
     bus.close()
-    assert threads_and_sockets() == before
+    eventually(lambda: threads_and_sockets() == before, what="its threads and sockets are gone")
 
 
 def test_a_server_that_is_not_there_is_named(tmp_path: Path, open_url: OpenURL) -> None:

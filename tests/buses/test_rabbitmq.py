@@ -16,6 +16,7 @@ from tests.buses.conftest import OpenURL
 from tests.buses.events import batches, event, events, ids, killed_in_mid_stream, relay, threads_and_sockets
 from tests.buses.servers import RABBITMQ, Server
 from tests.buses.servers import rabbitmq as rabbitmq_server
+from tests.conftest import eventually
 
 pytestmark = [
     pytest.mark.slow,
@@ -205,7 +206,7 @@ def test_close_leaves_nothing_open(server: Server, look: Look, open_url: OpenURL
     assert threads_and_sockets() != before
     bus.close()
     bus.close()
-    assert threads_and_sockets() == before
+    eventually(lambda: threads_and_sockets() == before, what="its threads and sockets are gone")
 
 
 def test_a_frozen_server_ends_in_time(server: Server, look: Look, open_url: OpenURL) -> None:
