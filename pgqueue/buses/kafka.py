@@ -28,6 +28,9 @@ NEVER = {
     KafkaError.TOPIC_EXCEPTION, KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError.POLICY_VIOLATION,
 }  # fmt: skip
 
+# Of an event that was not handed to the client, or of which it said nothing.
+UNTOLD = KafkaError(KafkaError._PURGE_INFLIGHT)
+
 
 class Quiet:
     """What the client logs is told by our errors; it would write it to standard error."""
@@ -128,7 +131,8 @@ class Kafka:
                 told[index] = error.args[0]
                 break  # not those behind it: what is in order stays so
         self._flush(ends)
-        return {index: told[index] for index in sorted(told)}
+        # An error that the client raised may have taken the place of what it was about to tell.
+        return {index: told.get(index, UNTOLD) for index in range(len(events))}
 
     def _flush(self, ends: float) -> None:
         """Until all were told. Of a fatal error the client raises too, and where it was about to tell: it continues when asked."""

@@ -122,6 +122,14 @@ def test_what_is_too_large_for_the_broker_is_found_among_the_others(bus: Bus, br
     assert there(brokers.messages(topic, 3)) == ids([event(0), event(1), event(3)])
 
 
+def test_what_the_client_does_not_tell_of_is_sent_again(bus: Bus, brokers: Brokers, topic: str) -> None:
+    """Each small, all together too large: the set is refused, with a fatal error that the client raises while it tells."""
+    bus.send([event(0)])
+    brokers.refuse_next(KafkaError.MSG_SIZE_TOO_LARGE)
+    bus.send(events(300))
+    assert there(brokers.messages(topic, 301)) == ids([event(0), *events(300)])
+
+
 def test_without_the_topic_it_is_refused(bus: Bus, brokers: Brokers, topic: str) -> None:
     brokers.refuse_topic(topic, KafkaError.UNKNOWN_TOPIC_OR_PART)
     with pytest.raises(BusRefused, match=r"user.created refuses it: .*[Uu]nknown topic"):
