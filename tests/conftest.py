@@ -29,8 +29,8 @@ from tests.shell import ROOT, Shell
 PATIENCE_S = 60.0  # for an event that comes in a fraction of a second on a quiet machine
 
 TABLES = (
-    "job, history, attempt, worker, queue, throughput, awaited, audit, event, tick, subscription, place, event_reader, notice, "
-    "webhook"
+    "job, history, attempt, worker, queue, throughput, awaited, audit, "
+    "event, tick, subscription, place, event_reader, notice, webhook"
 )
 FILLED = """
 select part.oid::regclass::text

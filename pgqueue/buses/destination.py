@@ -22,7 +22,7 @@ URL = re.compile(
     r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?:(?P<user>[^/?#]*)@)?(?P<hosts>[^/?#@]*)(?P<path>/[^?#]*)?(?:\?(?P<query>[^#]*))?",
     re.DOTALL,
 )
-PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
+IN_BRACES = re.compile(r"\{([^{}]*)\}")
 PLACES = "type", "lane"
 
 
@@ -104,7 +104,7 @@ class Destination:
     def name_for(self, type: str, lane: int) -> str:
         """What an event of this type and lane goes to."""
         values = {"type": type, "lane": str(lane)}
-        return PLACEHOLDER.sub(lambda found: values[found[1]], self.parts[-1])
+        return IN_BRACES.sub(lambda found: values[found[1]], self.parts[-1])
 
 
 def _given(url: str) -> tuple[str, str]:
@@ -154,14 +154,14 @@ def _parts(path: str, kind: Kind, shown: str) -> tuple[str, ...]:
     if len(parts) != wanted or not parts[0] or not parts[-1]:
         raise ConfigError(f"{shown} does not say where the events go: write it as {kind.example}")
     for part in parts:
-        for place in PLACEHOLDER.findall(part):
+        for place in IN_BRACES.findall(part):
             if place not in PLACES:
                 raise ConfigError(f"{shown} holds {{{place}}}: only {{type}} and {{lane}} can be filled in")
     if kind is REDIS and not parts[0].isdigit():
         raise ConfigError(
             f"{shown} has {parts[0]!r} where the number of the database belongs: write it as {kind.example}"
         )
-    if any(PLACEHOLDER.search(part) for part in parts[:-1]):
+    if any(IN_BRACES.search(part) for part in parts[:-1]):
         raise ConfigError(f"{shown} has a place before its last part: only the last one can hold {{type}} and {{lane}}")
     return tuple(parts)
 
