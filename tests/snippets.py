@@ -22,7 +22,7 @@ from tests.addresses import url
 from tests.shell import ROOT, Shell
 
 BLOCK = re.compile(r"(?:<!-- not run: (?P<reason>.+?) -->\n)?^```(?P<language>\w+)\n(?P<code>.*?)^```$", re.S | re.M)
-WAITS = re.compile(r"\.result(_async)?\(")
+WAITS = re.compile(r"\.result(_async)?\(|\.subscription_states\(")
 FILE = re.compile(r"# ([\w/]+\.py)\n")
 INLINE = re.compile(r"`(?:manage\.py )?(pgqueue [^`]+)`")
 TIMEOUT_S = 60

@@ -77,7 +77,8 @@ create table {schema}.place (
   tick          bigint not null,
   seq           bigint not null default 0,
   -- Events so far: a number for each, which grows in the order of delivery.
-  number        bigint not null default 0,
+  -- From the time of its beginning on: a relay that is made anew gives none again.
+  number        bigint not null default (extract(epoch from clock_timestamp()) * 1000000)::bigint,
   from_at       timestamptz,
   moved_at      timestamptz not null default now(),
   held_until    timestamptz,
