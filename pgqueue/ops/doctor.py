@@ -9,6 +9,7 @@ from pgqueue.db import Wire
 from pgqueue.job import State
 from pgqueue.queries import Queries, Steps, ask
 from pgqueue.queries.doctor import Backlog, DeadRows, ServerSettings, SnapshotHolder
+from pgqueue.queries.events import SubscriptionState
 from pgqueue.schema.retention import tidy_partitions
 from pgqueue.schema.upgrade import check
 
@@ -16,6 +17,7 @@ OLD_S = 300.0  # a transaction of five minutes: dead rows of a busy queue pile u
 DEAD_ROWS = 50_000  # ten times what autovacuum is told to clean after
 SHORTEST_S = 10.0  # a timeout below this ends statements that the queue needs
 SPARE = 10  # connections
+BEHIND_S = 3600.0  # seconds that a subscription may be behind
 OLDEST_MAJOR = 14
 FIX = "`pgqueue doctor --fix`"
 
@@ -41,6 +43,8 @@ def examine(queries: Queries, config: Config, *, wire: Wire) -> Steps[list[Findi
     found += yield from _partitions(queries)
     found += yield from _leases(queries)
     found += map(_waiting, (yield from ask(queries.doctor_backlog())))
+    for state in (yield from ask(queries.subscription_states())):
+        found += _subscription(state)
     return sorted(found, key=lambda finding: not finding.problem)
 
 
@@ -67,6 +71,21 @@ def _server(server: ServerSettings) -> Iterator[Finding]:
             f"{server.sessions} of {server.allowed} connections are taken",
             "raise max_connections, or use smaller pools",
         )
+
+
+def _subscription(state: SubscriptionState) -> Iterator[Finding]:
+    name, again = state.name, f"`pgqueue subscription replay {state.name} --from begin --in-place`"
+    if state.lost:
+        what = f"subscription {name} lost {state.lost} events, which were dropped after keep_events_days_at_most"
+        yield Finding(True, what, f"read what it needs elsewhere, then {again} or drop it: both forget the count")
+    if state.behind and not state.known:
+        what = f"no live worker has the task of subscription {name}: its jobs pile up"
+        yield Finding(False, what, f"start one that has, or `pgqueue subscription drop {name}`")
+    elif state.behind and (state.behind_s or 0.0) > BEHIND_S:
+        why = " and paused" if state.paused else f" ({state.error})" if state.error else ""
+        hours = f"{(state.behind_s or 0.0) / 3600:.0f} h"
+        what = f"subscription {name} is {hours} behind{why}: its events are kept, and so is their day"
+        yield Finding(False, what, f"resume it, see to its readers, or `pgqueue subscription drop {name}`")
 
 
 def _uncleaned(holder: SnapshotHolder) -> Finding:

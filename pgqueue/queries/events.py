@@ -38,8 +38,10 @@ class Start(NamedTuple):
 
 
 class SubscriptionState(NamedTuple):
-    """A subscription and how far it has come. behind: events that wait, counted to 10,000; behind_s: for how long the first has;
-    lost: events that were dropped unread; declared_ago_s: since a worker last knew it from code, None for one made by a command.
+    """A subscription and how far it has come.
+
+    behind: events that wait, counted to 10,000; behind_s: for how long the first has; lost: events that were dropped unread;
+    known: whether a live worker has its task; declared_ago_s: since a worker last knew it from code, None for one made by a command.
     """
 
     name: str
@@ -50,6 +52,7 @@ class SubscriptionState(NamedTuple):
     lanes: int
     paused: bool
     lost: int
+    known: bool
     declared_ago_s: float | None
     behind: int
     behind_s: float | None

@@ -8,9 +8,11 @@ import psycopg
 import pytest
 from typer.testing import CliRunner
 
-from pgqueue import App, ConfigError, InvalidOption
+from pgqueue import App, ConfigError, InvalidOption, db
 from pgqueue.cli import cli
+from pgqueue.ops.doctor import Finding, examine
 from tests.events.test_windows import drain, subscribe
+from tests.hands import Hands
 
 
 def made(conn: psycopg.Connection, name: str = "one") -> list[Any]:
@@ -162,3 +164,33 @@ def test_the_same_on_the_command_line(app: App, conn: psycopg.Connection, monkey
         runner.invoke(cli, ["subscription", "replay", "one", "--from", "begin"], catch_exceptions=False)
     with pytest.raises(ConfigError, match="the payload is not valid JSON"):
         runner.invoke(cli, ["publish", "t", "{"], catch_exceptions=False)
+
+
+def test_the_doctor_finds_what_is_lost_behind_or_nobodys(app: App, conn: psycopg.Connection) -> None:
+    subscribe(app, "one", "two")
+    app.publish("t", 1)
+    drain(app)
+    told = [finding.what for finding in found(app, conn)]
+    assert not [what for what in told if "subscription" in what]
+    app.subscription("one").pause()
+    app.publish("t", 2)
+    Hands(conn, app.queries)
+    conn.execute("update pgqueue.worker set tasks = '{one,two}'")
+    conn.execute("update pgqueue.event set at = at - interval '2 hours'")
+    conn.execute("update pgqueue.subscription set lost = 3 where name = 'two'")
+    told = sorted(finding.what for finding in found(app, conn) if "subscription" in finding.what)
+    assert told == [
+        "subscription one is 2 h behind and paused: its events are kept, and so is their day",
+        "subscription two is 2 h behind: its events are kept, and so is their day",
+        "subscription two lost 3 events, which were dropped after keep_events_days_at_most",
+    ]
+    conn.execute("update pgqueue.worker set tasks = '{}'")
+    told = [finding.what for finding in found(app, conn)]
+    assert "no live worker has the task of subscription one: its jobs pile up" in told
+    app.subscription("two").replay("begin")
+    assert not [finding for finding in found(app, conn) if "lost" in finding.what]
+
+
+def found(app: App, conn: psycopg.Connection) -> list[Finding]:
+    with db.connect(app.dsn) as own:
+        return db.run(own, examine(app.queries, app.config, wire=db.wire(own)))

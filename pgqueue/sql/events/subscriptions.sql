@@ -8,6 +8,10 @@ select
   subscription.lanes::integer as lanes,
   subscription.paused_at is not null as paused,
   subscription.lost,
+  -- Whether a worker that lives has its task.
+  subscription.task is null or exists (
+    select from {schema}.worker where worker.state <> 'dead' and subscription.task = any (worker.tasks)
+  ) as known,
   extract(epoch from now() - subscription.declared_at)::float8 as declared_ago_s,
   coalesce(max(waiting.events), 0)::integer as behind,
   extract(epoch from clock_timestamp() - min(waiting.first_at))::float8 as behind_s,
