@@ -204,7 +204,7 @@ def test_s11_identifiers_are_our_own() -> None:
         "producer", "worker", "reader", "admin", "live", "states", "table", "finished_at", "template",
         # Of triggers: quoted by the server, or the SQL that their maker gave.
         "trigger", "declared_at", "table_name", "keys", "spec", "state", "prefix", "function", "body", "skip", "write", "task",
-        "queue", "priority", "timeout_s", "expires_s", "headers", "op", "said", "in_short", "rows", "sample", "condition", "type",
+        "queue", "priority", "timeout_s", "expires_s", "headers", "op", "said", "rows", "sample", "condition", "type",
         "key", "their_channel", "event", "referencing", "changed", "when", "ring",
     }  # fmt: skip
 

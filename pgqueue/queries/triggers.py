@@ -40,7 +40,6 @@ class Pieces(NamedTuple):
     referencing: str
     key: str
     said: str
-    in_short: str
 
 
 class Quoted(NamedTuple):

@@ -26,7 +26,7 @@ class WantedTrigger(TypedDict, total=False):
     event: str | None
     """An event of this type for each row, with the table and the key as its key."""
     notify: str | None
-    """A notification for each row on this channel; one that would be too long has the key alone."""
+    """A notification for each row on this channel, for App.listen; of any length."""
     columns: Iterable[str]
     """An update counts if one of these has changed; default: any column."""
     when: str | None

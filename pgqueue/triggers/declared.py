@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, Self, get_args
 
+from pgqueue.channels.names import check_channel
 from pgqueue.client.options import check_name, check_text
 from pgqueue.config import Config
 from pgqueue.errors import InvalidOption
@@ -16,7 +17,7 @@ Each = Literal["statement", "row"]
 Kind = Literal["task", "event", "notify"]
 
 EVENTS = get_args(TriggerEvent)
-MAX_BYTES = 63  # of an identifier, which a channel is too
+MAX_BYTES = 63  # of an identifier
 LONGEST_EVENT = max(map(len, EVENTS))
 
 
@@ -105,8 +106,6 @@ def _target(task: str | None, event: str | None, notify: str | None) -> tuple[st
     check_name(kind, name)
     if kind == "event" and "*" in name:
         raise InvalidOption(f"event {name!r} has a `*`, which only a subscription may have: give one type")
-    if kind == "notify" and len(name.encode()) > MAX_BYTES:
-        raise InvalidOption(f"notify: the channel has {len(name.encode())} bytes; at most {MAX_BYTES} fit")
     return kind, name
 
 
@@ -143,12 +142,6 @@ def fitted(wanted: DeclaredTrigger, config: Config) -> DeclaredTrigger:
         raise InvalidOption(
             f"trigger {wanted.name!r}: the name is too long for an identifier: give name= of {longest} bytes"
         )
-    if wanted.kind == "notify" and wanted.target in (
-        config.jobs_channel,
-        config.results_channel,
-        config.events_channel,
-    ):
-        raise InvalidOption(
-            f"trigger {wanted.name}: the channel {wanted.target!r} is used by pgqueue itself: take another name"
-        )
+    if wanted.kind == "notify":
+        check_channel(wanted.target, doorbells=config.doorbells)
     return replace(wanted, rings=config.notify != "never")

@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import dataclass
 
+from pgqueue.channels.names import native
 from pgqueue.errors import ConfigError
 from pgqueue.queries import Queries, Row, Statement, Steps, ask
 from pgqueue.queries.triggers import Pieces, Quoted, Table
@@ -89,7 +90,12 @@ def _check_table(wanted: DeclaredTrigger, table: Table) -> None:
 
 
 def _literals(queries: Queries, wanted: DeclaredTrigger) -> Steps[Said]:
-    texts = {"task": wanted.target, "type": wanted.target, "their_channel": wanted.target, "queue": wanted.queue}
+    texts = {
+        "task": wanted.target,
+        "type": wanted.target,
+        "their_channel": native(wanted.target),
+        "queue": wanted.queue,
+    }
     if wanted.headers is not None:
         texts["headers"] = wanted.headers
     quoted = yield from ask(queries.quoted(list(texts.values())))

@@ -3,12 +3,15 @@
 import json
 import statistics
 import time
+from collections.abc import Callable
 from typing import Any
 
 import psycopg
 import pytest
 
 from pgqueue import App
+from pgqueue.channels.items import Listening, Notification
+from tests.conftest import Worker, eventually
 from tests.triggers.conftest import Shop
 
 ALL = ["insert", "update", "delete", "truncate"]
@@ -240,15 +243,22 @@ def test_events(shop: Shop, each: str) -> None:
     shop.sql("truncate pgqueue.event")
 
 
-def test_notifications_also_of_rows_that_are_too_long_for_one(shop: Shop, each: str) -> None:
-    shop.trigger(on=["insert", "update", "delete"], each=each, notify="users", payload="row")
-    shop.conn.execute("listen users")
-    shop.sql("insert into shop.users (id, email) values (1, repeat('x', 10000))")
-    shop.sql("delete from shop.users")
-    shop.sql("insert into shop.users (id) values (2)")
-    heard = [json.loads(note.payload) for note in shop.conn.notifies(timeout=30, stop_after=3)]
-    assert heard[:2] == [{"op": "insert", "key": {"id": 1}}, {"op": "delete", "key": {"id": 1}}]
-    assert heard[2]["row"]["id"] == 2
+@pytest.mark.parametrize("channel", ["users", "ü" * 60])
+def test_listeners_hear_of_rows_of_any_length(shop: Shop, each: str, channel: str) -> None:
+    shop.trigger(on=["insert", "update", "delete", "truncate"], each=each, notify=channel, payload="row", name="users")
+    with shop.app.listen(channel, timeout=60) as items:
+        assert isinstance(next(items), Listening)
+        shop.sql("insert into shop.users (id, email) values (1, repeat('ü', 10000)), (2, 'b')")
+        shop.sql("delete from shop.users where id = 1")
+        shop.sql("truncate shop.users cascade")
+        heard = [item for item in (next(items) for _ in range(4)) if isinstance(item, Notification)]
+    row = {"plan": None, "seen": None, "bio": None}
+    long = row | {"id": 1, "email": "ü" * 10_000}
+    assert [item.json for item in heard] == [
+        {"op": "insert", "key": {"id": 1}, "row": long}, {"op": "insert", "key": {"id": 2}, "row": row | {"id": 2, "email": "b"}},
+        {"op": "delete", "key": {"id": 1}, "row": long}, {"op": "truncate"},
+    ]  # fmt: skip
+    assert {item.channel for item in heard} == {channel}
 
 
 def test_a_bell_for_each_statement(shop: Shop, dsn: str) -> None:
@@ -339,6 +349,26 @@ def test_where_nobody_is_to_be_notified_a_transaction_may_be_prepared(shop: Shop
         assert [note.payload for note in listener.notifies(timeout=60, stop_after=1)] == ["(mark)"]
     quiet.close()
     shop.sql("truncate pgqueue.event")
+
+
+@pytest.mark.parametrize(("skip_own", "jobs"), [(True, 1), (False, 3)])
+def test_an_atomic_task_that_writes_to_its_own_table(
+    shop: Shop, each: str, start_worker: Callable[..., Worker], skip_own: bool, jobs: int
+) -> None:
+    name = "tests.triggers.shop_tasks.note"
+    shop.app.task(name=name)(lambda what, id: None)
+    shop.trigger(on=["insert", "update"], task=name, each=each, skip_own=skip_own)
+    start_worker("-c", "1", app="tests.triggers.shop_tasks").ready()
+    shop.sql("insert into shop.users values (7)")
+
+    def ended() -> int:
+        ((count,),) = shop.conn.execute("select count(*) from pgqueue.history where state = 'succeeded'").fetchall()
+        return int(count)
+
+    eventually(lambda: ended() >= jobs, what="the task has run")
+    if skip_own:
+        assert shop.app.jobs(state="queued") == shop.app.jobs(state="running") == []
+    shop.sql("drop trigger pgqueue_users_note_update on shop.users")  # or it would go on without end
 
 
 # -- 23: what it costs --

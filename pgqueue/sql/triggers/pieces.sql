@@ -131,7 +131,5 @@ select
     when %(payload)s = 'row' then format('jsonb_build_array(%%s)', whole_row)
     when %(payload)s = 'changes' then format('jsonb_build_array(%%s, %%s)', keys, changes)
     else format('jsonb_build_array(%%s)', keys)
-  end as said,
-  case when event = 'truncate' then format('jsonb_build_object(''op'', %%s)', op)
-    else format('jsonb_build_object(''op'', %%s, ''key'', jsonb_build_object(%%s))', op, pairs) end as in_short
+  end as said
 from complete
