@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from pgqueue.queries.statement import Row, Statement, Texts, sql_file, texts
 
-PLACE = re.compile(r"\{(\w+)\}")
+FRAGMENT = re.compile(r"\{(\w+)\}")
 
 
 class Table(NamedTuple):
@@ -108,7 +108,7 @@ class TriggersQueries(Texts):
     def trigger_text(self, file: str, said: dict[str, str]) -> str:
         """At one go, so that braces in a user's condition are left alone."""
         known = self._names | said
-        return PLACE.sub(lambda place: known[place[1]], sql_file(f"triggers/{file}.sql"))
+        return FRAGMENT.sub(lambda place: known[place[1]], sql_file(f"triggers/{file}.sql"))
 
     def trigger_state(self, prefix: str) -> Statement[Found]:
         """prefix: of the names of its functions, as a literal."""
