@@ -41,7 +41,8 @@ class SubscriptionState(NamedTuple):
     """A subscription and how far it has come.
 
     behind: events that wait, counted to 10,000; behind_s: for how long the first has; lost: events that were dropped unread;
-    known: whether a live worker has its task; declared_ago_s: since a worker last knew it from code, None for one made by a command.
+    known: whether a live worker has its task; declared_ago_s: since a worker last
+    knew it from code, None for one made by a command.
     """
 
     name: str
