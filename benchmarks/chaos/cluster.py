@@ -1,5 +1,7 @@
 """A PostgreSQL server of one's own, to be stopped, frozen, killed, filled up and replaced by its standby."""
 
+import atexit
+import functools
 import os
 import shutil
 import signal
@@ -53,12 +55,18 @@ class Cluster:
     # -- a life --
 
     def make(self) -> "Cluster":
-        """initdb, without a password: it listens on the loopback of a test machine only."""
+        """What initdb makes, without a password: it listens on the loopback of a test machine only."""
+        self._own(self.data)
+        subprocess.run(["cp", "-a", f"{_pattern()}/.", self.data], check=True)
+        return self
+
+    def initialize(self) -> Path:
+        """initdb, once for all; the data directory."""
         self._own(self.data)
         self._run("initdb", "-D", self.data, "-U", USER, "-E", "UTF8", "--no-locale", "--auth=trust", "--no-sync")
         with (self.data / "pg_hba.conf").open("a") as rules:
             rules.write("host all all samenet trust\n")
-        return self
+        return self.data
 
     def start(self, *, wait: bool = True) -> "Cluster":
         """Start it and wait until it answers."""
@@ -185,6 +193,14 @@ class Cluster:
             if done.returncode:
                 output.seek(0)
                 raise RuntimeError(f"{program} failed: {output.read().strip()}")
+
+
+@functools.cache
+def _pattern() -> Path:
+    """A data directory in which no server ever ran: to copy it takes a tenth of the time of initdb."""
+    pattern = Cluster()
+    atexit.register(shutil.rmtree, pattern.folder, ignore_errors=True)
+    return pattern.initialize()
 
 
 def free_port() -> int:
