@@ -20,7 +20,7 @@ demo: .venv/ready ## run every file of Python's standard library through the que
 	@$(PY) -m examples.corpus.demo
 
 test: .venv/ready ## run the tests
-	@$(PY) -m pytest -n auto --durations 10
+	@$(PY) -m pytest -n auto --dist worksteal --durations 10
 
 test-long: .venv/ready ## run the long tests: faults that are quick, a million rows, the benchmarks, the demos
 	@$(PY) -m pytest -n auto --dist loadgroup -m long --durations 10

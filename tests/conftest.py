@@ -70,6 +70,11 @@ def pytest_collection() -> Iterator[None]:
         sys.dont_write_bytecode = told
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest test first: nobody is to wait for it alone in the end."""
+    items.sort(key=lambda item: item.path.name != "test_model.py")
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """Of `-n auto`: most tests wait for others most of the time. More than eight would be too many for one server."""
