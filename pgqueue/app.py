@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, ParamSpec, TypeVar, Unpack, cast, overload
+from typing import Any, Literal, ParamSpec, TypeVar, Unpack, cast, overload
 
 from pgqueue import db
 from pgqueue.channels.listener import Listener
@@ -39,8 +39,11 @@ from pgqueue.errors import (
 )
 from pgqueue.events.control import SubscriptionHandle, newest, states
 from pgqueue.events.handler import check_handler
+from pgqueue.events.loop import Loops, Subscribed, subscribed
 from pgqueue.events.publish import event_row, event_rows
 from pgqueue.events.publisher import Publisher
+from pgqueue.events.relay import RELAY_ATTEMPTS, RELAY_BATCH, relayed
+from pgqueue.events.start import check_start
 from pgqueue.events.subscription import Subscription
 from pgqueue.events.types import check_patterns
 from pgqueue.hooks import Hook, Hooks, check_hook
@@ -88,6 +91,7 @@ class App:
         """What its children call at their start and stop."""
         self.tasks: dict[str, AnyTask] = {}
         """Every task of this app by name; only these ever run."""
+        self._loops = Loops()
         self.subscriptions: dict[str, Subscription] = {}
         """What `on` declares, by name; a worker makes them at its start."""
         self.triggers = AppTriggers(self._database, self.tasks)
@@ -410,6 +414,41 @@ class App:
         rows = event_rows(events, max_bytes=self.config.max_payload_bytes)
         return await self._publisher.many_async(rows, conn=conn)
 
+    def subscribe(
+        self, *types: str, name: str, batch: int = 100, lanes: int = 1, start: str | datetime = "now",
+    ) -> Subscribed:  # fmt: skip
+        """Loop over events in a program: `for events in app.subscribe("orders.*", name="search"):`, or `async for`.
+
+        The subscription of that name is made if it is not there; its place is in the database, moves when the loop asks for more,
+        and stays when it breaks or raises: each event comes at least once, those of one key in order. batch: events at most in one
+        turn. start, of a new one: `now`, `begin`, an aware datetime, or the id of an event, for those after it. lanes: this many
+        loops of one name may run at once, events of one key always in one of them; further ones wait. `App.close()` ends it.
+
+        Raises ConfigError, and DatabaseUnavailable where the database is away when it starts; later it waits for it.
+        """
+        wanted = subscribed(types, name=name, batch=batch, lanes=lanes)
+        return Subscribed(self._loops, self._database, wanted, start=check_start(start))
+
+    def relay(
+        self, to: str, types: str | Iterable[str] = "*", *, name: str | None = None, lanes: int = 1, batch: int = RELAY_BATCH,
+        max_attempts: int = RELAY_ATTEMPTS, on_poison: Literal["isolate", "stop"] = "isolate",
+    ) -> None:  # fmt: skip
+        """Have workers send events to a bus: `app.relay(to="redis://host/0/users", types="user.*")`, from their first start on.
+
+        to: a URL, whose password stays out of the database, or `env:NAME` of a variable that holds it; buses/destination.py has
+        their forms. At least once, in order in each lane; lanes: processes that send at once, events of one key in one of them.
+        batch: events that are sent in one. Each try that fails is repeated; after max_attempts an event that the bus refuses
+        becomes a dead job, and the lane continues (`isolate`), or the lane stops (`stop`). Raises ConfigError.
+        """
+        wanted = relayed(
+            to, types, name=name, lanes=lanes, batch=batch, max_attempts=max_attempts, on_poison=on_poison, in_code=True
+        )
+        if wanted.name in self.subscriptions:
+            raise ConfigError(
+                f"there are two subscriptions of the name {wanted.name!r}: give the relay another by name="
+            )
+        self.subscriptions[wanted.name] = wanted
+
     def events(
         self, *types: str, since: float | timedelta | datetime | None = None, limit: int = 100
     ) -> list[ListedEvent]:
@@ -663,6 +702,7 @@ class App:
 
     def close(self) -> None:
         """Close the connections this process opened; the app opens new ones when it is used again."""
+        self._loops.close()
         self._database.close()
 
     def lifespan(self, web: object = None, /) -> Lifespan:

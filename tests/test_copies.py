@@ -75,6 +75,7 @@ def test_all_copies_are_found() -> None:
     enqueue = "migrations/0006_calls.sql"
     assert found["a job moves to history"].keys() == {
         "worker/finish.sql", "worker/settle.sql", "worker/set_aside.sql", "lease/rescue.sql", "ops/cancel.sql",
+        "events/put_aside.sql",
     }  # fmt: skip
     assert found["a sleeping worker serves a queue"].keys() == {
         "client/insert.sql", "client/ring.sql", "worker/promote.sql", "worker/settle.sql",

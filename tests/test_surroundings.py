@@ -391,13 +391,13 @@ def _prepared(queries: Queries, name: str) -> str:
     pieces = {
         "client/insert": {"source": (SQL / "client" / "insert_source_one.sql").read_text(), "on_conflict": ""},
         "lease/beat": {"jobs": (SQL / "lease" / "beat_asks_jobs.sql").read_text()},
-        "events/dispatch": {"window": (SQL / "events" / "window.sql").read_text()},
         "schema/applied": {"version": "1", "name": "x", "works_with": "null"},
         "ops/jobs/of_state": {"source": (SQL / "ops" / "jobs" / "by_due.sql").read_text()},
         "ops/jobs/window": {"live": "true", "states": "'dead'"},
         "ops/jobs/purge_window": {"table": "history_ended", "finished_at": "finished_at", "states": "'dead'"},
     }
-    text = queries.text(name, **pieces.get(name, {}))
+    of_events = {"window": (SQL / "events" / "window.sql").read_text()}
+    text = queries.text(name, **pieces.get(name, of_events))
     text = "\n".join(line for line in text.splitlines() if not line.startswith("--")).strip().rstrip(";")
     places = list(dict.fromkeys(re.findall(r"%\((\w+)\)s", text)))
     for number, place in enumerate(places, 1):

@@ -14,7 +14,21 @@ import typer
 
 import pgqueue
 from pgqueue import db
-from pgqueue.cli import bench, channels, demo, doctor, events, guide, jobs, queues, server, triggers, webhooks, worker
+from pgqueue.cli import (
+    bench,
+    channels,
+    demo,
+    doctor,
+    events,
+    guide,
+    jobs,
+    queues,
+    relay,
+    server,
+    triggers,
+    webhooks,
+    worker,
+)
 from pgqueue.cli.options import Home, at
 from pgqueue.cli.output import Notes, fail, say, show_everything
 from pgqueue.errors import ConfigError, PgQueueError
@@ -27,7 +41,7 @@ cli = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for part in (worker, queues, jobs, events, triggers, doctor, server, demo, bench, guide, channels, webhooks):
+for part in (worker, relay, queues, jobs, events, triggers, doctor, server, demo, bench, guide, channels, webhooks):
     part.add_to(cli)
 
 _debug = False

@@ -1,15 +1,15 @@
 """What one may ask and order about a subscription by its name."""
 
-import uuid
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from pgqueue.client.connections import AppConnections
 from pgqueue.client.options import check_aware, check_integer, check_name, seconds
 from pgqueue.errors import InvalidOption
+from pgqueue.events.start import check_start, find_start
 from pgqueue.events.types import check_patterns
 from pgqueue.queries import Queries, Steps, ask
-from pgqueue.queries.events import ListedEvent, Start, SubscriptionState
+from pgqueue.queries.events import ListedEvent, SubscriptionState
 
 
 class SubscriptionHandle:
@@ -99,32 +99,15 @@ def replay(queries: Queries, name: str, *, start: float | timedelta | datetime |
         target = to
     if not isinstance(start, str):
         start = yield from _moment(queries, "start", start)
-    where = yield from _start(queries, start)
-    from_at = start if isinstance(start, datetime) else None
-    if not (yield from ask(queries.replay(target, where, from_at=from_at))):
+    if start == "now":
+        raise InvalidOption(
+            "start takes a time, 'begin' or the id of an event: what is published from now on comes anyway"
+        )
+    where = yield from find_start(queries, check_start(start))
+    if isinstance(start, str):  # with the event itself
+        where = where._replace(seq=max(where.seq - 1, 0))
+    if not (yield from ask(queries.replay(target, where))):
         raise _unknown(name)
-
-
-def _start(queries: Queries, start: "datetime | str") -> Steps[Start]:
-    if isinstance(start, datetime):
-        found = yield from ask(queries.start_time(start))
-    elif start == "begin":
-        found = []
-    else:
-        found = yield from ask(queries.start_event(_event_id(start)))
-        if not found:
-            raise InvalidOption(f"there is no event {start} in the log: it was dropped, or never committed")
-    if not found or found[0].tick is None:
-        (begin,) = yield from ask(queries.start_begin())
-        return begin if not found else begin._replace(seq=found[0].seq)
-    return found[0]
-
-
-def _event_id(text: str) -> str:
-    try:
-        return str(uuid.UUID(text))
-    except (ValueError, AttributeError, TypeError):
-        raise InvalidOption(f"start takes a time, 'begin' or the id of an event, not {text!r:.60}") from None
 
 
 def _unknown(name: str) -> InvalidOption:

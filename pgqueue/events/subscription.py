@@ -1,9 +1,13 @@
 """What a subscription is, and the steps that make one."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from pgqueue.events.start import StartAt, find_start
 from pgqueue.queries import Queries, Steps, ask
+
+MAX_BATCH = 10_000  # they are in memory at once
+MAX_LANES = 256
 
 Mode = Literal["job", "batch", "pull", "relay"]
 
@@ -28,7 +32,9 @@ class Subscription:
     """How long a batch that is not full waits for more."""
     on_poison: Literal["isolate", "stop"] = "isolate"
     target: str | None = None
-    """Where a relay sends them."""
+    """Where a relay sends them, as it may be shown."""
+    url: str | None = field(default=None, repr=False)
+    """The same with its password: it goes to the process of the relay, and never to the database."""
     headers: str | None = None
     """JSON text, of the jobs that are made."""
     in_code: bool = True
@@ -39,8 +45,9 @@ class Subscription:
         return asdict(self)
 
 
-def declare(queries: Queries, *subscriptions: Subscription) -> Steps[None]:
-    """Make them or bring them up to date, in one transaction that the caller sees to. A new one gets events from now on."""
+def declare(queries: Queries, *subscriptions: Subscription, start: StartAt = "now") -> Steps[None]:
+    """Make them or bring them up to date, in one transaction that the caller sees to. start: where a new one begins."""
     yield queries.lock_ticks()
+    begin = yield from find_start(queries, start)
     for subscription in subscriptions:
-        yield from ask(queries.declare(subscription.as_json()))
+        yield from ask(queries.declare(subscription.as_json() | begin._asdict() | {"url": None}))

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 from pgqueue.config import Notify
 from pgqueue.queries.statement import LOCK_CLASS, Row, Statement, Texts, sql_file
 
+_LITERAL = str.maketrans({char: rf"\{char}" for char in r"\%_"})
+
 
 class Front(NamedTuple):
     """A place in the log and the subscriptions that stand there. next: the id of the tick at the end of its window, if there
@@ -28,13 +30,6 @@ class Dispatched(NamedTuple):
     events: int
     jobs: int
     bells: int
-
-
-class Start(NamedTuple):
-    """A place in the log where reading may begin."""
-
-    tick: int | None
-    seq: int
 
 
 class SubscriptionState(NamedTuple):
@@ -72,6 +67,59 @@ class ListedEvent(NamedTuple):
     headers: str | None
 
 
+class Begin(NamedTuple):
+    """Where a new subscription begins: no tick is here and now."""
+
+    tick: int | None = None
+    seq: int = 0
+    from_at: datetime | None = None
+
+
+class LanePlace(NamedTuple):
+    """A lane of a subscription: where it is, and whether the reader that asks may take it."""
+
+    lane: int
+    tick: int
+    seq: int
+    number: int
+    attempt: int
+    mine: bool | None
+    free: bool
+    due: bool
+    from_at: datetime | None
+    types: list[str]
+    lanes: int
+    mode: str
+
+    @property
+    def likes(self) -> list[str]:
+        """Its types as LIKE reads them."""
+        return [pattern.translate(_LITERAL).removesuffix("*") + "%" * pattern.endswith("*") for pattern in self.types]
+
+
+class Window(NamedTuple):
+    """What lies between two snapshots; next: the tick of the later one, if there is one."""
+
+    era: int
+    since: str
+    next: int | None
+    upto: str
+
+
+class Logged(NamedTuple):
+    """An event as it lies in the log. found: how many there were before the memory granted was full."""
+
+    seq: int
+    id: str
+    type: str
+    key: str | None
+    payload: str
+    headers: str | None
+    at: datetime
+    era: int
+    found: int
+
+
 class EventsQueries(Texts):
     """The statements of the files of sql/events."""
 
@@ -106,21 +154,21 @@ class EventsQueries(Texts):
     def transaction_commit(self) -> Statement[Row]:
         return self._say("events/transaction_commit")
 
+    def first_tick(self) -> Statement[Row]:
+        return self._say("events/first_tick")
+
+    def tick_before(self, at: datetime) -> Statement[tuple[int | None]]:
+        return self._say("events/tick_before", at=at)
+
+    def tick_of_event(self, event: str, *, low: datetime, high: datetime) -> Statement[tuple[int | None, int]]:
+        return self._say("events/tick_of_event", id=event, low=low, high=high)
+
     def lock_places(self) -> Statement[Row]:
         return self._say("events/lock_places", lock_class=LOCK_CLASS)
 
-    def start_time(self, from_at: datetime) -> Statement[Start]:
-        return self._say("events/start_time", Start, from_at=from_at)
-
-    def start_event(self, event: str) -> Statement[Start]:
-        return self._say("events/start_event", Start, event=event)
-
-    def start_begin(self) -> Statement[Start]:
-        return self._say("events/start_begin", Start)
-
-    def replay(self, name: str, start: Start, *, from_at: datetime | None) -> Statement[int]:
+    def replay(self, name: str, begin: Begin) -> Statement[int]:
         """Its lanes."""
-        return self._values("events/replay", name=name, from_at=from_at, **start._asdict())
+        return self._values("events/replay", name=name, **begin._asdict())
 
     def copy_subscription(self, name: str, *, to: str) -> Statement[int]:
         """Its lanes."""
@@ -153,3 +201,80 @@ class EventsQueries(Texts):
     def dispatch(self, front: Front, *, most: int) -> Statement[Dispatched]:
         text = self.text("events/dispatch", window=sql_file("events/window.sql"))
         return Statement(text, {**front._asdict(), "most": most}, row=Dispatched._make)
+
+    def places(self, *, subscription: str, reader: str) -> Statement[LanePlace]:
+        return self._say("events/places", LanePlace, subscription=subscription, reader=reader)
+
+    def next_tick(self, tick: int) -> Statement[Window]:
+        return self._say("events/next_tick", Window, tick=tick)
+
+    def any_in_window(self, window: Window) -> Statement[tuple[bool]]:
+        return self._of_window("events/any_in_window", window, seq=0)
+
+    def make_tick(self, *, after: int) -> Statement[tuple[int]]:
+        return self._say("events/make_tick", tick=after)
+
+    def page(
+        self, window: Window, *, seq: int, until: int | None, most: int, size: int, place: LanePlace
+    ) -> Statement[Logged]:
+        """The next events for a lane, `most` at most and `size` bytes about, after seq and up to `until`."""
+        return self._of_window(
+            "events/page", window, Logged._make, seq=seq, until=until, most=most, bytes=size, likes=place.likes,
+            lanes=place.lanes, lane=place.lane, from_at=place.from_at,
+        )  # fmt: skip
+
+    def cuts(self, window: Window, *, seq: int, piece: int) -> Statement[tuple[int]]:
+        return self._of_window("events/cuts", window, seq=seq, piece=piece)
+
+    def take(self, place: LanePlace, *, subscription: str, reader: str, lease_s: float) -> Statement[Row]:
+        return self._say(
+            "events/take", subscription=subscription, lane=place.lane, tick=place.tick, seq=place.seq, reader=reader,
+            lease_s=lease_s,
+        )  # fmt: skip
+
+    def move(
+        self,
+        place: LanePlace,
+        to: tuple[int, int],
+        *,
+        events: int,
+        keep: bool,
+        subscription: str,
+        reader: str,
+        lease_s: float,
+    ) -> Statement[tuple[int]]:
+        """Its new number, if it was this reader's and stood there."""
+        to_tick, to_seq = to
+        return self._say(
+            "events/move", subscription=subscription, lane=place.lane, tick=place.tick, seq=place.seq, reader=reader,
+            to_tick=to_tick, to_seq=to_seq, events=events, keep=keep, lease_s=lease_s,
+        )  # fmt: skip
+
+    def fail_lane(
+        self, place: LanePlace, *, error: str, retry_s: float | None, subscription: str, reader: str
+    ) -> Statement[tuple[int]]:
+        """How often it has failed there. retry_s None: nobody tries again until it is told to."""
+        return self._say(
+            "events/fail", subscription=subscription, lane=place.lane, tick=place.tick, seq=place.seq, reader=reader,
+            error=error, retry_s=retry_s,
+        )  # fmt: skip
+
+    def put_aside(
+        self, place: LanePlace, to: tuple[int, int], *, job: Mapping[str, Any], subscription: str, reader: str
+    ) -> Statement[tuple[str]]:
+        """Move past one event, which becomes a dead job; the job's id, if the place was this reader's and was there."""
+        to_tick, to_seq = to
+        return self._say(
+            "events/put_aside", subscription=subscription, lane=place.lane, tick=place.tick, seq=place.seq, reader=reader,
+            to_tick=to_tick, to_seq=to_seq, **job,
+        )  # fmt: skip
+
+    def renew_lane(self, *, subscription: str, lane: int, reader: str, lease_s: float) -> Statement[Row]:
+        return self._say("events/renew", subscription=subscription, lane=lane, reader=reader, lease_s=lease_s)
+
+    def release(self, *, subscription: str, reader: str) -> Statement[Row]:
+        return self._say("events/release", subscription=subscription, reader=reader)
+
+    def _of_window(self, file: str, window: Window, row: Any = None, /, **params: Any) -> Statement[Any]:
+        text = self.text(file, window=sql_file("events/window.sql"))
+        return Statement(text, {**window._asdict(), **params}, row=row)

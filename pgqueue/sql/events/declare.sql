@@ -17,6 +17,23 @@ with declared as (
       declared_at = excluded.declared_at
   returning name
 ),
+-- With another number of lanes an event is of another lane: all continue from where the slowest was, and number on from the highest.
+-- So some come again, and none is skipped.
+were as (
+  select count(*) as lanes, max(number) as number from {schema}.place where subscription = %(name)s
+),
+slowest as (
+  select tick, seq, from_at from {schema}.place where subscription = %(name)s order by tick, seq limit 1
+),
+left_over as (
+  delete from {schema}.place where subscription = %(name)s and lane >= %(lanes)s
+),
+put_back as (
+  update {schema}.place
+  set tick = slowest.tick, seq = slowest.seq, from_at = slowest.from_at, number = were.number, held_by = null, held_until = null
+  from slowest, were
+  where place.subscription = %(name)s and place.lane < %(lanes)s and were.lanes <> %(lanes)s
+),
 missing as (
   select wanted.lane::smallint as lane
   from generate_series(0, %(lanes)s - 1) as wanted (lane)
@@ -31,12 +48,18 @@ last as (
 ticked as (
   insert into {schema}.tick (era, snap)
   select (select max(era) from {schema}.event_era), pg_current_snapshot()
-  where exists (select from missing) and not exists (select from last)
+  where
+    exists (select from missing) and not exists (select from last) and not exists (select from slowest)
+    and %(tick)s::bigint is null
   returning id
 ),
 placed as (
-  insert into {schema}.place (subscription, lane, tick)
-  select declared.name, missing.lane, coalesce((select id from last), (select id from ticked)) from declared, missing
+  insert into {schema}.place (subscription, lane, tick, seq, from_at, number)
+  select
+    declared.name, missing.lane,
+    coalesce(slowest.tick, %(tick)s::bigint, (select id from last), (select id from ticked)),
+    coalesce(slowest.seq, %(seq)s), coalesce(slowest.from_at, %(from_at)s::timestamptz), coalesce(were.number, 0)
+  from declared cross join missing cross join were left join slowest on true
   returning lane
 )
 select (select count(*) from placed)::integer as lanes

@@ -98,13 +98,22 @@ create table {schema}.event_reader (
 
 -- Whether a type is among these patterns: `user.created` itself, `user.*` with all that begins so, `*` with all.
 create function {schema}.event_matches(type text, patterns text[]) returns boolean
-language sql immutable parallel safe
+language plpgsql immutable parallel safe
 as $$
-  select
-    type = any (patterns)
-    or exists (
-      select from unnest(patterns) as pattern where right(pattern, 1) = '*' and starts_with(type, left(pattern, -1))
-    )
+-- A query in it, or SQL as its language, would cost ten times as much.
+declare
+  pattern  text;
+begin
+  if type = any (patterns) or '*' = any (patterns) then
+    return true;
+  end if;
+  foreach pattern in array patterns loop
+    if right(pattern, 2) = '.*' and starts_with(type, left(pattern, -1)) then
+      return true;
+    end if;
+  end loop;
+  return false;
+end
 $$;
 
 -- The public way in for psql, triggers and other languages: the event exists exactly if the caller commits. In PL/pgSQL, which keeps

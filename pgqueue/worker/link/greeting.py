@@ -40,6 +40,23 @@ class HelperSetup:
         return asdict(self)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RelaySetup:
+    """From the supervisor to the process of a relay's lane: ["setup", {...}]."""
+
+    dsn: str
+    config: dict[str, Any]
+    relay: dict[str, Any]
+    """The subscription, with the URL of the bus."""
+    lane: int
+    log_level: str | None
+    log_format: str
+
+    def as_json(self) -> dict[str, Any]:
+        """As it travels; `RelaySetup(**_)` reads it."""
+        return asdict(self)
+
+
 class TaskFacts(NamedTuple):
     """What a supervisor knows of a task."""
 

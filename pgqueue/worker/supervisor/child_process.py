@@ -9,7 +9,7 @@ from collections.abc import Callable, Set
 from typing import Any
 
 from pgqueue.worker.link.frames import Unpacker, pack
-from pgqueue.worker.link.greeting import ChildSetup, HelperSetup
+from pgqueue.worker.link.greeting import ChildSetup, HelperSetup, RelaySetup
 from pgqueue.worker.link.running_slots import RunningSlots, blank
 
 HANG_UP_S = 0.2  # a process that the task started may hold the socket open after the child's end
@@ -58,7 +58,7 @@ class ChildProcess(asyncio.Protocol):
 
     # -- the process --
 
-    async def launch(self, setup: ChildSetup | HelperSetup) -> None:
+    async def launch(self, setup: ChildSetup | HelperSetup | RelaySetup) -> None:
         """Start the process and tell it what it is for; raises OSError if the system refuses one."""
         ours, theirs = socket.socketpair()
         with theirs:

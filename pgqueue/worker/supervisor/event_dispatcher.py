@@ -51,7 +51,8 @@ class EventDispatcher:
         """Make the subscriptions that the app's code declares, and find whether there are others."""
         if subscriptions:
             await self._connection.run(declare(self._queries, *subscriptions), transaction=True)
-            self._wakeups.subscribed.set()
+            if any(subscription.mode == "job" for subscription in subscriptions):
+                self._wakeups.subscribed.set()
 
     async def declare_webhooks(self, endpoints: list[Endpoint]) -> None:
         """Make the endpoints that the app's code declares."""

@@ -28,6 +28,7 @@ from pgqueue.worker.supervisor.lease import Lease
 from pgqueue.worker.supervisor.maintenance import Maintenance
 from pgqueue.worker.supervisor.outcome_queue import OutcomeQueue
 from pgqueue.worker.supervisor.preflight import advice
+from pgqueue.worker.supervisor.relays import Relays
 from pgqueue.worker.supervisor.rescue import Rescue
 from pgqueue.worker.supervisor.side_connection import SideConnection
 from pgqueue.worker.supervisor.tally import Tally
@@ -63,6 +64,7 @@ class WorkerParts:
         side = SideConnection(dsn, queries, name=name, troubles=self.troubles, wanted=settings.listen)
         self._connections.append(side)
         self._dispatcher = EventDispatcher(side, queries, wakeups)
+        self.relays = Relays(settings)
         control = ControlConnection(dsn)
         alarms, tally, cursors = SpuriousWakeups(at_most=FALSE_ALARMS), Tally(), Cursors()
         avoided = AvoidedTasks(cursors, wakeups)
@@ -100,6 +102,7 @@ class WorkerParts:
             self._lease.run(),
             self._maintenance.run(),
             self._dispatcher.run(),
+            self.relays.run(self._app.dsn, self._facts.config, self._facts.subscriptions),
         ]
 
     async def open(self) -> None:

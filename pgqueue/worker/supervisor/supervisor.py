@@ -137,6 +137,7 @@ class Supervisor:
         self._children.recall()
         await _until(lambda: self._children.idle or self._signals > 1, self._settings.shutdown_timeout_s)
         await self._children.stop()
+        await parts.relays.stop()
         # A burst is in no hurry: its exit code is relied on.
         patient = self._settings.burst and not self._signals
         await _until(lambda: parts.finisher.idle, self._settings.shutdown_timeout_s if patient else LAST_WORDS_S)

@@ -1,0 +1,11 @@
+"""An event as the argument of a job: what dispatch.sql makes, for those that are made here."""
+
+import json
+
+from pgqueue.queries.events import Logged
+
+
+def as_args(row: Logged) -> str:
+    """The arguments of a job that takes this event, as JSON text; the payload as it was published."""
+    given = {"id": row.id, "type": row.type, "at": row.at.isoformat(), "key": row.key or None}
+    return f'[{json.dumps(given)[:-1]}, "headers": {row.headers or "null"}, "payload": {row.payload}}}]'

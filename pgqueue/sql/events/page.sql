@@ -1,0 +1,29 @@
+-- The next events of a window that a lane wants, in order, as many as fit into the memory that is granted: one at least. `found`
+-- counts those before that cut.
+with found as materialized (
+  select event.seq, event.id, event.type, event.key, event.payload, event.headers, event.at, event.era
+  from {window}
+  where
+    (%(until)s::bigint is null or event.seq <= %(until)s::bigint)
+    -- Not event_matches: a window may have a million events.
+    and event.type like any (%(likes)s::text[])
+    -- The sign bit is cut off: the rest of a division keeps the sign.
+    and (
+      %(lanes)s = 1
+      or mod(
+        case when event.key = '' then event.seq else hashtextextended(event.key, 0) & 9223372036854775807 end,
+        %(lanes)s
+      ) = %(lane)s
+    )
+    and (%(from_at)s::timestamptz is null or event.at >= %(from_at)s::timestamptz)
+  order by event.seq
+  limit %(most)s
+),
+weighed as (
+  select *, sum(octet_length(payload)) over (order by seq) - octet_length(payload) as before, count(*) over () as found
+  from found
+)
+select seq, id::text, type, key, payload, headers, at, era::integer, found
+from weighed
+where before < %(bytes)s
+order by seq
