@@ -57,7 +57,7 @@ def where(conn: psycopg.Connection) -> list[str]:
 
 def test_a_week_ahead_for_each_parent_and_only_once(tidy: Tidy) -> None:
     made = tidy()
-    assert len(made) == 3 * AHEAD_DAYS
+    assert len([name for name in made if not name.startswith("event_")]) == 3 * AHEAD_DAYS
     assert tidy() == made
 
 

@@ -11,7 +11,7 @@ app = App()
 MONTH_S = 30 * 86_400
 
 TABLES = """
-create table if not exists subscription (id integer primary key, email text not null, cents integer not null);
+create table if not exists customer (id integer primary key, email text not null, cents integer not null);
 create table if not exists payment (subscription integer not null, job uuid primary key);
 """
 
@@ -37,7 +37,7 @@ def charge_card(email: str, cents: int) -> None:
 def charge(subscription: int) -> Receipt:
     """Charge one month. The payment, the receipt's job and the next month's job commit together."""
     conn = current_job().conn
-    email, cents = conn.execute("select email, cents from subscription where id = %s", [subscription]).fetchone()
+    email, cents = conn.execute("select email, cents from customer where id = %s", [subscription]).fetchone()
     charge_card(email, cents)
     conn.execute("insert into payment values (%s, %s)", [subscription, current_job().id])
     receipt = Receipt(email, cents)
@@ -54,5 +54,5 @@ async def mail(receipt: Receipt) -> str:
 
 def subscribe(conn: psycopg.Connection, number: int, email: str, cents: int) -> None:
     """A new customer, who is charged at once: in the transaction of the caller."""
-    conn.execute("insert into subscription values (%s, %s, %s)", [number, email, cents])
+    conn.execute("insert into customer values (%s, %s, %s)", [number, email, cents])
     charge.options(conn=conn, unique=f"subscription-{number}").defer(number)

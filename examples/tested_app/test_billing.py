@@ -16,7 +16,7 @@ def conn(pgqueue_app: object, pgqueue_db: str) -> Iterator[psycopg.Connection]:
     with psycopg.connect(pgqueue_db) as conn:
         yield conn
         conn.rollback()
-        conn.execute("truncate subscription, payment")
+        conn.execute("truncate customer, payment")
 
 
 @pytest.fixture

@@ -46,7 +46,7 @@ def test_all_tables_are_emptied(app: App, dsn: str, conn: psycopg.Connection) ->
     cleaner = Cleaner(dsn, app.config)
     cleaner.clean()
     cleaner.close()
-    assert filled(conn) == set()
+    assert filled(conn) == {"event_era"}  # of the schema itself, as its migrations
 
 
 def test_a_transaction_that_was_left_open_is_named(app: App, dsn: str) -> None:

@@ -128,7 +128,7 @@ declare
   event  uuid := {schema}.uuid7();
 begin
   if publish.type is null or publish.type = '' or position('*' in publish.type) > 0 then
-    raise exception 'type % is none that can be published: write one as in user.created', coalesce(publish.type, 'null')
+    raise exception 'type % is none that can be published: write one as in order.paid', coalesce(publish.type, 'null')
       using errcode = 'invalid_parameter_value';
   end if;
   insert into {schema}.event (id, type, key, payload, headers)

@@ -11,8 +11,8 @@ from pgqueue import db, schema
 from pgqueue.app import App
 from pgqueue.db.spurious import SpuriousWakeups
 from pgqueue.events.subscription import Subscription
-from pgqueue.webhooks.endpoint import Endpoint
-from pgqueue.worker.link.greeting import AppFacts
+from pgqueue.webhooks.endpoint import WEBHOOK_TASK, Endpoint
+from pgqueue.worker.link.greeting import AppFacts, TaskFacts
 from pgqueue.worker.settings import FALSE_ALARMS, Settings
 from pgqueue.worker.supervisor.avoided import AvoidedTasks
 from pgqueue.worker.supervisor.children import Children
@@ -141,9 +141,13 @@ class WorkerParts:
             "code": self._facts.code,
         }
 
+    def _own_tasks(self) -> dict[str, TaskFacts]:
+        """Those of the app, without what each child has built in."""
+        return {name: task for name, task in self._facts.tasks.items() if name != WEBHOOK_TASK}
+
     def _each_child(self) -> str:
         """How many jobs one child runs at once."""
-        threads, async_ = self._settings.threads, any(task.is_async for task in self._facts.tasks.values())
+        threads, async_ = self._settings.threads, any(task.is_async for task in self._own_tasks().values())
         jobs = self._settings.async_jobs or self._facts.config["async_jobs"]
         shown = f"{threads} thread{'s' * (threads > 1)}"
         return f"({shown} and {jobs} async job{'s' * (jobs > 1)})" if async_ else shown
@@ -160,5 +164,5 @@ class WorkerParts:
             "queues": ", ".join(settings.queues) if settings.queues else "all",
             "children": f"{settings.concurrency} x {self._each_child()}",
             "wake-up": "LISTEN" if self._doorbell.listens else "polling",
-            "tasks": sorted(self._facts.tasks),
+            "tasks": sorted(self._own_tasks()),
         }
