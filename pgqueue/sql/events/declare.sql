@@ -42,8 +42,11 @@ missing as (
 -- The last tick will do if nothing has begun since it: those who stand at one place share what is read for them.
 last as (
   select id
-  from (select id, snap from {schema}.tick order by id desc limit 1) as newest
-  where snap::text = pg_current_snapshot()::text
+  from (select id, snap, xmin from {schema}.tick order by id desc limit 1) as newest
+  where
+    snap::text = pg_current_snapshot()::text
+    -- Or made by this transaction, for another subscription.
+    or xmin::text = mod(pg_current_xact_id()::text::bigint, 4294967296)::text
 ),
 ticked as (
   insert into {schema}.tick (era, snap)
