@@ -11,6 +11,7 @@ from pgqueue.testing import drain
 from pgqueue.testing.databases import Cleaner, clone
 from pgqueue.testing.kept import kept
 from tests.answers import one_value
+from tests.tables import own_tables
 from tests.testing import tasks
 
 TABLES = """
@@ -20,7 +21,8 @@ where table_schema = 'pgqueue' and table_type = 'BASE TABLE' and table_name <> '
 
 
 def filled(conn: psycopg.Connection) -> set[str]:
-    names = [name for (name,) in conn.execute(TABLES)]
+    ours = own_tables()
+    names = [name for (name,) in conn.execute(TABLES) if name in ours or name.partition("_2")[0] in ours]
     return {name.partition("_2")[0] for name in names if one_value(conn, f"select exists (select from pgqueue.{name})")}
 
 
