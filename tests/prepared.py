@@ -2,7 +2,7 @@
 
 What is started is a process as any other: a session, a folder, an environment and signals of its own; it ends as every Python
 program does, and the processes that it starts itself import on their own. What the interpreter reads at its start makes a real
-start.
+start, and so does a thread in a namespace of its own, as one that shows its child another /etc/hosts.
 """
 
 import atexit
@@ -69,6 +69,7 @@ class Source:
 
     def __init__(self, start: Sequence[str | None]) -> None:
         self.start = start  # what its interpreter read
+        self.namespaces = _namespaces()
         self._lock = threading.RLock()
         self._codes: dict[int, int] = {}
         self._pids: list[int] = []
@@ -133,7 +134,7 @@ def start(command: Sequence[str], *, cwd: Path, env: Mapping[str, str]) -> Proce
     """`python -m pgqueue ...`, in a session of its own."""
     if not _sources:
         _sources.append(Source(_read_at_start({**os.environ, "PYTHONPATH": str(ROOT)})))
-    if _read_at_start(env) != _sources[0].start:
+    if _read_at_start(env) != _sources[0].start or _namespaces() != _sources[0].namespaces:
         return launch(command, cwd=cwd, env=env)
     return _sources[0].fork(command[3:], cwd=cwd, env=env)
 
@@ -143,6 +144,12 @@ def launch(command: Sequence[str], *, cwd: Path, env: Mapping[str, str]) -> Proc
     return subprocess.Popen(
         command, env=env, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )
+
+
+def _namespaces() -> list[str]:
+    """Those that a process gets which this thread starts; none where there is no /proc."""
+    folder = Path("/proc/thread-self/ns")
+    return [str((folder / name).readlink()) for name in ("mnt", "net")] if folder.exists() else []
 
 
 def _read_at_start(env: Mapping[str, str]) -> list[str | None]:
