@@ -46,7 +46,11 @@ def relay(
         running = [threads.submit(each.run) for each in relaying]
         for each in running:
             each.add_done_callback(lambda _: told.set())  # one that fails ends them all
-        say(f"relay {wanted.name} is ready")
+        for one in relaying:
+            while not (one.declared.wait(0.1) or told.is_set()):
+                pass
+        if not told.is_set():
+            say(f"relay {wanted.name} is ready")
         told.wait()
         for one in relaying:
             one.stop()

@@ -6,6 +6,7 @@ acknowledged, or acknowledged and not recorded, is sent again with the same numb
 
 import logging
 import random
+import threading
 from collections.abc import Sequence
 
 from pgqueue.app import App
@@ -32,6 +33,8 @@ class Relaying:
         self._relay = relay
         self._lane = lane
         self._declares = declares
+        self.declared = threading.Event()
+        """What is published from now on is sent; or it has ended."""
         self._refused: tuple[str, int] = ("", 0)  # the event that the bus refuses, and how often
         self._bus: Bus = connect(relay.url or "", relay=relay.name, lanes=relay.lanes)
         line = ReaderLine(app.dsn, app.queries, schema=app.config.schema, name=f"pgqueue relay {relay.name}")
@@ -42,11 +45,13 @@ class Relaying:
         try:
             if self._declares:
                 self._reader.declare().result()
+            self.declared.set()
             while True:
                 self._deliver(self._reader.next(self._relay.batch or RELAY_BATCH).result())
         except Stopped:
             return
         finally:
+            self.declared.set()
             self._reader.close()
             self._bus.close()
 
