@@ -1,18 +1,19 @@
 """The comparison with other queues measures what it says, tried on pgqueue itself; the others need an installation."""
 
+import fcntl
 import json
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from benchmarks.peers import drain, enqueue, latency, pinned
+from benchmarks.peers import drain, enqueue, environment, latency, pinned
 from benchmarks.peers.environment import Python
 from benchmarks.peers.pgqueue import PEER
 from benchmarks.peers.sample import Failed
@@ -63,6 +64,24 @@ def test_a_steady_load_beside_an_old_snapshot(stores: Stores) -> None:
 def test_a_peer_that_needs_a_newer_python_says_so() -> None:
     with pytest.raises(RuntimeError, match=re.escape("it needs Python 3.99 or later")):
         Python("never", [], least=(3, 99)).install()
+
+
+def test_an_environment_is_made_by_one_process_at_a_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A second one cleared the folder that the first was filling."""
+    made = []
+
+    def run(command: Sequence[str]) -> str:
+        made.append(command)
+        (tmp_path / "shared").mkdir(exist_ok=True)
+        with (tmp_path / "shared.lock").open("w") as lock, pytest.raises(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return ""
+
+    monkeypatch.setattr(environment, "FOLDER", tmp_path)
+    monkeypatch.setattr(environment, "_run", run)
+    for _ in range(2):
+        Python("shared", ["anything"]).install()
+    assert len(made) == 2, "the interpreter and its packages, once"
 
 
 def test_a_peer_that_cannot_take_part_is_reported_and_the_run_goes_on(server_dsn: str, tmp_path: Path) -> None:

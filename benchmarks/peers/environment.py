@@ -1,5 +1,6 @@
 """Where a peer's own libraries are: our own environment, a virtual environment or a node_modules folder of the peer's."""
 
+import fcntl
 import json
 import os
 import platform
@@ -84,8 +85,14 @@ class Python:
         return str(self.interpreter.parent / name)
 
     def install(self) -> None:
-        if _is_current(self.folder, self.requirements):
-            return
+        """Two processes that want it wait for one another: the later one finds it made."""
+        FOLDER.mkdir(parents=True, exist_ok=True)
+        with (FOLDER / f"{self.name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not _is_current(self.folder, self.requirements):
+                self._make()
+
+    def _make(self) -> None:
         python = _python(self.least)
         # Debian's own comes without ensurepip, so our pip fills it. It may be too old for another version: pip 23.0 breaks on 3.12.
         ours = python == sys.executable
