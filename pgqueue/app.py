@@ -421,8 +421,9 @@ class App:
 
         The subscription of that name is made if it is not there; its place is in the database, moves when the loop asks for more,
         and stays when it breaks or raises: each event comes at least once, those of one key in order. batch: events at most in one
-        turn. start, of a new one: `now`, `begin`, an aware datetime, or the id of an event, for those after it. lanes: this many
-        loops of one name may run at once, events of one key always in one of them; further ones wait. `App.close()` ends it.
+        turn. start, of a new one: `now`, `begin`, an aware datetime, or the id of an event, which is then the first one, as in a
+        replay. lanes: this many loops of one name may run at once, events of one key always in one of them; further ones wait.
+        `App.close()` ends it.
 
         Raises ConfigError, and DatabaseUnavailable where the database is away when it starts; later it waits for it.
         """

@@ -74,7 +74,12 @@ def resume(name: Name, app: AppName = None) -> None:
 def replay(
     name: Name,
     start: Annotated[
-        str, typer.Option("--from", metavar="AGO|TIME|ID|begin", help="2h, 2026-11-20 12:00, an event's id, or begin.")
+        str,
+        typer.Option(
+            "--from",
+            metavar="AGO|TIME|ID|begin",
+            help="2h, 2026-11-20 12:00, an event's id (it is the first one), or begin.",
+        ),
     ],
     to: Annotated[str | None, typer.Option("--to", metavar="NEW", help="Make a copy of this name for it.")] = None,
     in_place: Annotated[bool, typer.Option("--in-place", help="Have this subscription get them once more.")] = False,

@@ -104,8 +104,6 @@ def replay(queries: Queries, name: str, *, start: float | timedelta | datetime |
             "start takes a time, 'begin' or the id of an event: what is published from now on comes anyway"
         )
     where = yield from find_start(queries, check_start(start))
-    if isinstance(start, str):  # with the event itself
-        where = where._replace(seq=max(where.seq - 1, 0))
     if not (yield from ask(queries.replay(target, where))):
         raise _unknown(name)
 

@@ -1,4 +1,4 @@
-"""Where a new subscription begins: now, at the beginning of the log, at a time, or after an event."""
+"""Where a new subscription begins: now, at the beginning of the log, from a time on, or from an event on."""
 
 import uuid
 from datetime import UTC, datetime, timedelta
@@ -9,7 +9,7 @@ from pgqueue.queries import Queries, Steps, ask
 from pgqueue.queries.events import Begin
 
 StartAt = str | datetime
-"""`now`, `begin`, an aware datetime, or the id of an event."""
+"""`now`, `begin`, an aware datetime, or the id of an event: it is the first one, as what was published at the time is."""
 
 FIRST_TICK = 0  # sees nothing; others are numbered from 1 on
 CLOCKS = timedelta(days=1)  # so far the clock of a publisher, which is in the id, may be from that of the database
@@ -44,7 +44,8 @@ def find_start(queries: Queries, start: StartAt) -> Steps[Begin]:
     found = yield from ask(queries.tick_of_event(start, low=made_at - CLOCKS, high=made_at + CLOCKS))
     if not found:
         raise InvalidOption(f"start={start} is the id of no event in the log: its retention may be over")
-    return Begin(*found[0])
+    ((tick, seq),) = found
+    return Begin(tick, max(seq - 1, 0))  # with the event itself
 
 
 def _time_of(event: uuid.UUID) -> datetime:
