@@ -432,14 +432,14 @@ class App:
 
     def relay(
         self, to: str, types: str | Iterable[str] = "*", *, name: str | None = None, lanes: int = 1, batch: int = RELAY_BATCH,
-        max_attempts: int = RELAY_ATTEMPTS, on_poison: Literal["isolate", "stop"] = "isolate",
+        max_attempts: int = RELAY_ATTEMPTS, on_poison: Literal["skip", "stop"] = "skip",
     ) -> None:  # fmt: skip
         """Have workers send events to a bus: `app.relay(to="redis://host/0/users", types="user.*")`, from their first start on.
 
         to: a URL, whose password stays out of the database, or `env:NAME` of a variable that holds it; buses/destination.py has
         their forms. At least once, in order in each lane; lanes: processes that send at once, events of one key in one of them.
         batch: events that are sent in one. Each try that fails is repeated; after max_attempts an event that the bus refuses
-        becomes a dead job, and the lane continues (`isolate`), or the lane stops (`stop`). Raises ConfigError.
+        becomes a dead job, and the lane continues (`skip`), or the lane stops (`stop`). Raises ConfigError.
         """
         wanted = relayed(
             to, types, name=name, lanes=lanes, batch=batch, max_attempts=max_attempts, on_poison=on_poison, in_code=True

@@ -25,8 +25,8 @@ def relay(
         int, typer.Option("--max-attempts", min=1, max=1000, help="Tries of an event that the bus refuses.")
     ] = RELAY_ATTEMPTS,
     on_poison: Annotated[
-        str, typer.Option("--on-poison", help="After them: isolate (a dead job keeps it), or stop.")
-    ] = "isolate",
+        str, typer.Option("--on-poison", help="After them: skip (a dead job keeps it), or stop.")
+    ] = "skip",
     app: AppName = None,
 ) -> None:
     """Send events to Redis, NATS, RabbitMQ or Kafka until TERM or Ctrl-C. `app.relay` has a worker do it."""

@@ -6,8 +6,7 @@ from typing import Any
 from pgqueue.buses.bus import check
 from pgqueue.buses.destination import Destination
 from pgqueue.client.options import check_integer, check_name
-from pgqueue.errors import InvalidOption
-from pgqueue.events.subscription import MAX_BATCH, MAX_LANES, Subscription
+from pgqueue.events.subscription import MAX_BATCH, MAX_LANES, Subscription, check_on_poison
 from pgqueue.events.types import check_patterns
 
 RELAY_ATTEMPTS = 5  # of an event that the bus refuses: with the waits between them half a minute
@@ -30,10 +29,3 @@ def relayed(
         batch=check_integer("batch", batch, low=1, high=MAX_BATCH), in_code=in_code, on_poison=check_on_poison(on_poison),
         max_attempts=check_integer("max_attempts", max_attempts, low=1, high=1000),
     )  # fmt: skip
-
-
-def check_on_poison(value: object) -> Any:
-    """What happens to an event that always fails."""
-    if value not in ("isolate", "stop"):
-        raise InvalidOption(f"on_poison={value!r} is not understood: take 'isolate' or 'stop'")
-    return value

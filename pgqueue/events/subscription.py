@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from pgqueue.errors import InvalidOption
 from pgqueue.events.start import StartAt, find_start
 from pgqueue.queries import Queries, Steps, ask
 
@@ -10,6 +11,16 @@ MAX_BATCH = 10_000  # they are in memory at once
 MAX_LANES = 256
 
 Mode = Literal["job", "batch", "pull", "relay"]
+OnPoison = Literal["skip", "stop"]
+
+
+def check_on_poison(value: object) -> OnPoison:
+    """What becomes of an event that always fails; raises InvalidOption."""
+    if value not in ("skip", "stop"):
+        raise InvalidOption(
+            f"on_poison={value!r} is not understood: take 'skip' to put such an event aside, or 'stop' to stop its lane"
+        )
+    return value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +41,8 @@ class Subscription:
     """Events at most in one batch."""
     batch_wait_s: float | None = None
     """How long a batch that is not full waits for more."""
-    on_poison: Literal["isolate", "stop"] = "isolate"
+    on_poison: OnPoison = "skip"
+    """What becomes of an event that always fails: it is put aside and the lane continues, or the lane stops."""
     target: str | None = None
     """Where a relay sends them, as it may be shown."""
     url: str | None = field(default=None, repr=False)

@@ -66,7 +66,7 @@ create table {schema}.subscription (
   queue         text not null default 'default',
   task          text,
   target        text,
-  on_poison     text not null default 'isolate' check (on_poison in ('isolate', 'stop')),
+  on_poison     text not null default 'skip' check (on_poison in ('skip', 'stop')),
   headers       text
 ) with (fillfactor = 70);
 
