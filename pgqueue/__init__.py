@@ -35,7 +35,7 @@ from pgqueue.events.event import Event
 from pgqueue.job import Outcome, Snapshot, State, Verdict
 from pgqueue.middleware import Middleware
 from pgqueue.ops.listing import Page
-from pgqueue.retry import Cancel, Retry, Snooze
+from pgqueue.retry import Cancel, Retry, Skip, Snooze
 from pgqueue.task import Task
 
 __version__ = "0.1.0"
@@ -82,6 +82,7 @@ __all__ = [
     "SchemaTooNew",
     "SchemaTooOld",
     "SignatureChanged",
+    "Skip",
     "Snapshot",
     "Snooze",
     "State",

@@ -38,7 +38,7 @@ from pgqueue.errors import (
     ResultTimeout,
 )
 from pgqueue.events.control import SubscriptionHandle, newest, states
-from pgqueue.events.handler import check_handler
+from pgqueue.events.handler import batches, check_handler
 from pgqueue.events.loop import Loops, Subscribed, subscribed
 from pgqueue.events.publish import event_row, event_rows
 from pgqueue.events.publisher import Publisher
@@ -188,22 +188,39 @@ class App:
         self.hooks.child_stop.append(check_hook(function, where="app.on_child_stop"))
         return function
 
-    def on(self, *types: str, **options: Any) -> "Decorator":
+    def on(
+        self, *types: str, batch: int | None = None, batch_wait: float | timedelta | None = None, lanes: int | None = None,
+        on_poison: Literal["skip", "stop"] | None = None, **options: Any,
+    ) -> "Decorator":  # fmt: skip
         """Make a function a task that gets a job for each event of these types: `@app.on("user.created", "order.*")`.
 
         The function takes one argument, an Event; `Event[User]` reads its payload as a User. options are those of `task`. The
         subscription has the task's name, and gets what is published from the first start of a worker on. Its jobs are jobs as
         any: they are retried, may be dead, and are shown by all commands.
+
+        batch: a job gets a list of so many events at most, and the function takes that, `list[Event[User]]`. batch_wait: seconds
+        that a batch which is not full waits for more. lanes: so many batches are worked on at once, events of one key always in
+        one lane, in order. A batch that fails is halved until the event that fails stands alone; its job is retried as the
+        options say, and when it is dead the lane continues (on_poison="skip"), or stops ("stop").
         """
         patterns = check_patterns(types)
+        made = batches(batch=batch, batch_wait=batch_wait, lanes=lanes, on_poison=on_poison)
 
         def decorate(function: Any) -> AnyTask:
-            check_handler(function)
+            if isinstance(function, Task):
+                raise ConfigError(
+                    f"{function.name} is a task already, and @app.on makes one: write it alone above the function"
+                )
+            check_handler(function, batch=batch is not None)
             task = self._register(function, **options)
+            common: dict[str, Any] = {
+                "mode": "job",
+                "priority": task.defaults.priority or 0,
+                "timeout_s": task.timeout_s,
+            }
             self.subscriptions[task.name] = Subscription(
-                name=task.name, mode="job", types=patterns, task=task.name, queue=task.queue,
-                priority=task.defaults.priority or 0, timeout_s=task.timeout_s,
-            )  # fmt: skip
+                name=task.name, types=patterns, task=task.name, queue=task.queue, **common | made
+            )
             return task
 
         return cast("Decorator", decorate)

@@ -46,6 +46,17 @@ class Snooze(Exception):
         super().__init__(f"snoozed for {self.delay_s} s")
 
 
+class Skip(Exception):
+    """Raise in a handler of events to have these put aside at once, without another attempt: each is kept as a dead job.
+
+    Of a batch the others are worked on again, without them.
+    """
+
+    def __init__(self, *events: Any, reason: str = "the task skipped it") -> None:
+        super().__init__(reason)
+        self.events = events
+
+
 class Cancel(Exception):
     """Raise in a task to end the job as cancelled, with the reason."""
 

@@ -56,6 +56,8 @@ def cure_for(option: str) -> str:
     """What to do instead of an option that `@task` does not have."""
     if option in _OF_RETRYING:
         return f"workers run the attempts, not tenacity: {_OF_RETRYING[option]}"
+    if option in ("batch", "batch_wait"):
+        return "batches are of events: see @app.on(..., batch=)"
     return "see help(App.task)"
 
 

@@ -97,6 +97,69 @@ class LanePlace(NamedTuple):
         return [pattern.translate(_LITERAL).removesuffix("*") + "%" * pattern.endswith("*") for pattern in self.types]
 
 
+class LaneFront(NamedTuple):
+    """As Front, for lanes of batches: names and lanes are of equal length."""
+
+    tick: int
+    seq: int
+    era: int
+    since: str
+    next: int | None
+    upto: str
+    from_at: datetime | None
+    names: list[str]
+    lanes: list[int]
+
+
+class Offered(NamedTuple):
+    """What one look at lanes came to. moved: those that were moved past events; more: there is more than one page; due_s: seconds
+    until the next batch need not wait any longer."""
+
+    jobs: int
+    moved: int
+    more: bool
+    due_s: float | None
+    bells: int
+
+
+class BatchPlace(NamedTuple):
+    """A lane as its job reads it: LanePlace, and then what is of batches. due: it is one, and not paused; suspects: so many events
+    from here on were in a batch that failed; skipped: the seq of those that are put aside already."""
+
+    lane: int
+    tick: int
+    seq: int
+    number: int
+    attempt: int
+    mine: bool | None
+    free: bool
+    due: bool
+    from_at: datetime | None
+    types: list[str]
+    lanes: int
+    mode: str
+    batch: int | None
+    suspects: int | None
+    skipped: list[int]
+
+    @property
+    def place(self) -> LanePlace:
+        """Where the lane is."""
+        return LanePlace(*self[:12])
+
+
+class Fence(NamedTuple):
+    """What a write of a lane's job holds only for: this attempt, and the place where it read the lane."""
+
+    subscription: str
+    lane: int
+    tick: int
+    seq: int
+    id: str
+    token: int
+    worker: str
+
+
 class Window(NamedTuple):
     """What lies between two snapshots; next: the tick of the later one, if there is one."""
 
@@ -201,6 +264,50 @@ class EventsQueries(Texts):
     def dispatch(self, front: Front, *, most: int) -> Statement[Dispatched]:
         text = self.text("events/dispatch", window=sql_file("events/window.sql"))
         return Statement(text, {**front._asdict(), "most": most}, row=Dispatched._make)
+
+    def lanes(self) -> Statement[LaneFront]:
+        return self._say("events/lanes", LaneFront)
+
+    def offer(self, front: LaneFront, *, most: int) -> Statement[Offered]:
+        text = self.text("events/offer", window=sql_file("events/window.sql"))
+        return Statement(text, {**front._asdict(), "most": most}, row=Offered._make)
+
+    def batch_place(self, subscription: str, lane: int) -> Statement[BatchPlace]:
+        return self._say("events/batch_place", BatchPlace, subscription=subscription, lane=lane)
+
+    def batch_done(
+        self, fence: Fence, to: tuple[int, int], *, events: int, suspects: int | None, skipped: Sequence[int]
+    ) -> Statement[Row]:
+        """A row if the lane was there."""
+        to_tick, to_seq = to
+        return self._say(
+            "events/batch_done", subscription=fence.subscription, lane=fence.lane, tick=fence.tick, seq=fence.seq,
+            to_tick=to_tick, to_seq=to_seq, events=events, suspects=suspects, skipped=list(skipped) or None,
+        )  # fmt: skip
+
+    def batch_failed(self, fence: Fence, *, suspects: int, error: str | None) -> Statement[Row]:
+        """A row if the lane was there, and the job still this attempt's."""
+        return self._say("events/batch_failed", **fence._asdict(), suspects=suspects, error=error)
+
+    def batch_alone(
+        self, fence: Fence, to: tuple[int, int], *, events: int, args: str, ended: bool, error: str | None, suspects: int | None,
+        skipped: Sequence[int],
+    ) -> Statement[Row]:  # fmt: skip
+        """A row as of batch_failed."""
+        to_tick, to_seq = to
+        return self._say(
+            "events/batch_alone", **fence._asdict(), to_tick=to_tick, to_seq=to_seq, events=events, args=args, ended=ended,
+            error=error, suspects=suspects, skipped=list(skipped) or None,
+        )  # fmt: skip
+
+    def batch_skip(
+        self, fence: Fence, *, seqs: Sequence[int], args: Sequence[str], error: str
+    ) -> Statement[tuple[str]]:
+        """The ids of the dead jobs."""
+        return self._say("events/batch_skip", **fence._asdict(), seqs=list(seqs), args=list(args), error=error)
+
+    def batch_freed(self, *, subscription: str, lane: int, job: str, dead: bool) -> Statement[Row]:
+        return self._say("events/batch_freed", subscription=subscription, lane=lane, id=job, dead=dead)
 
     def places(self, *, subscription: str, reader: str) -> Statement[LanePlace]:
         return self._say("events/places", LanePlace, subscription=subscription, reader=reader)

@@ -30,7 +30,8 @@ left_over as (
 ),
 put_back as (
   update {schema}.place
-  set tick = slowest.tick, seq = slowest.seq, from_at = slowest.from_at, number = were.number, held_by = null, held_until = null
+  set tick = slowest.tick, seq = slowest.seq, from_at = slowest.from_at, number = were.number, held_by = null, held_until = null,
+    suspects = null, skipped = null
   from slowest, were
   where place.subscription = %(name)s and place.lane < %(lanes)s and were.lanes <> %(lanes)s
 ),

@@ -5,6 +5,6 @@ with forgotten as (
 update {schema}.place
 set
   tick = %(tick)s, seq = %(seq)s, from_at = %(from_at)s::timestamptz, moved_at = now(), held_by = null, held_until = null,
-  attempt = 0, retry_at = null, error = null
+  attempt = 0, retry_at = null, error = null, suspects = null, skipped = null
 where subscription = %(name)s
 returning lane

@@ -10,7 +10,13 @@ select exists (
   join {schema}.place on place.subscription = subscription.name
   join {schema}.tick as since on since.id = place.tick
   where
-    subscription.mode = 'job' and subscription.paused_at is null
+    subscription.paused_at is null
+    and (
+      subscription.mode = 'job'
+      or subscription.mode = 'batch' and coalesce(place.retry_at <= now(), true)
+      and not exists (select from {schema}.job where unique_key = 'pgqueue.lane:' || place.lane || ':' || place.subscription)
+      and not exists (select from {schema}.job where id = place.held_by)
+    )
     and (
       exists (select from {schema}.tick where id > place.tick)
       or exists (

@@ -10,5 +10,5 @@ select
     order by xact_start
     limit 1
   ) end as who,
-  exists (select from {schema}.subscription where mode = 'job') as subscribed
+  exists (select from {schema}.subscription where mode in ('job', 'batch')) as subscribed
 from pg_notification_queue_usage() as usage

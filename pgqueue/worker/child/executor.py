@@ -16,7 +16,18 @@ from pgqueue.context import CurrentJob, _current
 from pgqueue.errors import InvalidArguments, InvalidResult, LeaseLost, SignatureChanged, TimeLimitExceeded
 from pgqueue.job import Claimed, Outcome, Verdict
 from pgqueue.queries import Statement
-from pgqueue.retry import BadDelay, Cancel, Invocation, ResultRefused, Retry, Snooze, asked_s, snoozed_s, traceback_of
+from pgqueue.retry import (
+    BadDelay,
+    Cancel,
+    Invocation,
+    ResultRefused,
+    Retry,
+    Skip,
+    Snooze,
+    asked_s,
+    snoozed_s,
+    traceback_of,
+)
 from pgqueue.spoils import MEMORY, culprit
 from pgqueue.task import AnyTask
 from pgqueue.worker.child import layers
@@ -237,6 +248,8 @@ class Attempt:
                 return self.by_policy(error, cause="exception")
             case Cancel():
                 return self._outcome(Verdict.CANCELLED, error=self.mask(describe(error, name=False)))
+            case Skip():
+                return self._outcome(Verdict.DEAD, cause="skipped", error=self.mask(describe(error)))
             case TimeLimitExceeded():
                 return self.by_policy(error, cause="time limit")
             case SignatureChanged():

@@ -25,10 +25,12 @@ from pgqueue.app import App
 from pgqueue.codec.redact import MARKS
 from pgqueue.context import CurrentJob
 from pgqueue.errors import PgQueueError, TimeLimitExceeded
+from pgqueue.events.batch import LANE, LaneName
 from pgqueue.job import Claimed, Outcome, Verdict
 from pgqueue.loader import load_app
 from pgqueue.terminal import app_may_set_up_logging, one_line
 from pgqueue.webhooks import delivery as deliveries
+from pgqueue.worker.child.batches import BatchAttempt
 from pgqueue.worker.child.contexts import Contexts
 from pgqueue.worker.child.copies import Copies
 from pgqueue.worker.child.event_loop import EventLoop
@@ -46,6 +48,7 @@ from pgqueue.worker.link.running_slots import RunningSlots
 logger = logging.getLogger("pgqueue.worker")
 
 PROGRESS_S = 0.1  # a task may report progress as often as it likes; it is sent this often
+BATCH_SILENCE_S = 30.0  # of its own connection: a window of a million events is sorted in a few seconds
 MAX_NOTE = 200  # characters of what a task says about its progress
 
 
@@ -138,8 +141,16 @@ class ChildMain:
 
     def _ask_policy(self, job: Claimed, cause: str, error: str) -> None:
         """Another child was killed while it ran this; only user code knows the policy, so it is asked here."""
-        outcome = self._attempt(job).by_policy(TimeLimitExceeded(error), cause=cause)
-        self._outgoing.add(outcome, 0.0, 0.0)
+        attempt, over = self._attempt(job), TimeLimitExceeded(error)
+        if isinstance(attempt, BatchAttempt):
+            killed = partial(self._tell_killed, attempt, over, cause)
+            threading.Thread(target=killed, name="pgqueue batch", daemon=True).start()
+            return
+        self._outgoing.add(attempt.by_policy(over, cause=cause), 0.0, 0.0)
+        self._outgoing.flush()
+
+    def _tell_killed(self, attempt: BatchAttempt, over: TimeLimitExceeded, cause: str) -> None:
+        self._outgoing.add(attempt.killed(over, cause=cause), 0.0, 0.0)
         self._outgoing.flush()
 
     # -- sync jobs --
@@ -187,6 +198,16 @@ class ChildMain:
             self._copies.keep_from(conn)
         return conn
 
+    def _line(self) -> db.Connection:
+        """This thread's connection for what batches read and note."""
+        line: db.Connection | None = getattr(self._local, "line", None)
+        if line is None or line.closed or line.broken:
+            line = self._local.line = db.connect(
+                self._app.dsn, name=self._setup.application_name, silence_s=BATCH_SILENCE_S
+            )
+            self._copies.keep_from(line)
+        return line
+
     # -- async jobs --
 
     def _start_async(self, jobs: list[Claimed]) -> None:
@@ -221,6 +242,11 @@ class ChildMain:
         self._copies.keep_from(conn)
         return conn
 
+    async def _line_async(self) -> db.AsyncConnection:
+        line = await db.connect_async(self._app.dsn, name=self._setup.application_name)
+        self._copies.keep_from(line)
+        return line
+
     # -- what goes back --
 
     def _attempt(self, job: Claimed) -> Attempt:
@@ -246,9 +272,15 @@ class ChildMain:
             waits=self._report_waiting,
             give_up=self._replace,
         )
-        attempt = Attempt(
-            job, self._app.tasks[job.task], current, worker=self._setup.worker, async_jobs=self._async_jobs
-        )
+        task, worker = self._app.tasks[job.task], self._setup.worker
+        attempt: Attempt
+        if LANE in headers and (lane := LaneName.read(headers.pop(LANE))) is not None:
+            attempt = BatchAttempt(
+                job, task, current, worker=worker, async_jobs=self._async_jobs, lane=lane, line=self._line,
+                line_async=self._line_async,
+            )  # fmt: skip
+        else:
+            attempt = Attempt(job, task, current, worker=worker, async_jobs=self._async_jobs)
         return attempt
 
     def _resign(self, job_id: str, why: str) -> None:

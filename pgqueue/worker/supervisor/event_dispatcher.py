@@ -7,6 +7,7 @@ seen. Where nothing is subscribed to there is no connection, and no statement.
 """
 
 import asyncio
+import math
 import time
 
 from pgqueue.events.dispatch import Round, dispatch_round
@@ -34,6 +35,7 @@ class EventDispatcher:
         self._marked = False
         self._busy_since: float | None = None
         self._wait_s = SECOND_LOOK_S
+        self._due_at = math.inf  # a batch need not wait any longer
 
     async def run(self) -> None:
         """Make jobs, again and again."""
@@ -51,7 +53,7 @@ class EventDispatcher:
         """Make the subscriptions that the app's code declares, and find whether there are others."""
         if subscriptions:
             await self._connection.run(declare(self._queries, *subscriptions), transaction=True)
-            if any(subscription.mode == "job" for subscription in subscriptions):
+            if any(subscription.mode in ("job", "batch") for subscription in subscriptions):
                 self._wakeups.subscribed.set()
 
     async def declare_webhooks(self, endpoints: list[Endpoint]) -> None:
@@ -61,6 +63,7 @@ class EventDispatcher:
 
     async def _step(self) -> None:
         done = await self._connection.run_together(dispatch_round(self._queries))
+        self._due_at = math.inf if done.due_s is None else time.monotonic() + done.due_s
         if done.events or done.more:
             await self._go_on(done)
         elif done.busy:
@@ -94,7 +97,8 @@ class EventDispatcher:
             self._wait_s = SECOND_LOOK_S
             return  # to look once more
         while True:
-            if await self._heard(self._wait_s):
+            wait_s = min(self._wait_s, max(0.0, self._due_at - time.monotonic()))
+            if await self._heard(wait_s) or wait_s < self._wait_s:
                 return
             self._busy_since = None
             self._wait_s = min(self._wait_s * LATER_LOOK, self._poll_s)
