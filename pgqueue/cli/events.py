@@ -54,7 +54,7 @@ def subscriptions(app: AppName = None, as_json: Json = False) -> None:
     if as_json:
         say_json([state._asdict() for state in found])
         return
-    names = ("name", "mode", "types", "paused", "behind", "behind_s", "lost", "error")
+    names = ("name", "mode", "types", "behind", "behind_s", "lost", "why")
     rows = ([", ".join(v) if isinstance(v := getattr(state, name), list) else v for name in names] for state in found)
     say_table([name.upper() for name in names], rows, empty="no subscriptions")
 

@@ -8,6 +8,7 @@ after the lock, as one that waited for it would mix what it saw before with what
 from collections.abc import Sequence
 from typing import NamedTuple, TypeVar
 
+from pgqueue.events.throttle import Throttle
 from pgqueue.queries import Queries, TogetherSteps
 from pgqueue.queries.events import Dispatched, Front, LaneFront, Offered
 
@@ -28,13 +29,14 @@ class Round(NamedTuple):
     due_s: float | None = None
 
 
-def dispatch_round(queries: Queries) -> TogetherSteps[Round]:
+def dispatch_round(queries: Queries, throttle: Throttle | None = None) -> TogetherSteps[Round]:
     """One page for each place where subscriptions stand, in a transaction that it begins and ends.
 
     A place that another than a dispatcher has moved meanwhile fails the statement, and with it the round.
     """
     _, (locked,), fronts, lanes = yield (
-        queries.transaction_begin(), queries.lock_dispatch(), queries.fronts(), queries.lanes(),
+        queries.transaction_begin(), queries.lock_dispatch(), queries.fronts(held=throttle.held if throttle else ()),
+        queries.lanes(),
     )  # fmt: skip
     ahead, waiting = _ahead(fronts), _ahead(lanes)
     if not locked or not (ahead or waiting):
@@ -45,11 +47,14 @@ def dispatch_round(queries: Queries) -> TogetherSteps[Round]:
     *answers, _ = yield *said, *(queries.offer(front, most=PAGE) for front in waiting), queries.transaction_commit()
     done: list[Dispatched] = [row for (row,) in answers[: len(said)]]
     offered: list[Offered] = [row for (row,) in answers[len(said) :]]
-    full = any(page.events == most for page, most in zip(done, pages, strict=True))
+    full = [page.events == most for page, most in zip(done, pages, strict=True)]
+    if throttle is not None:
+        for front, page, whole in zip(ahead, done, full, strict=True):
+            throttle.read(front.names, page.events, full=whole)
     return Round(
         sum(page.events for page in done) + sum(page.jobs + page.moved for page in offered),
         sum(page.jobs for page in done) + sum(page.jobs for page in offered),
-        more=full
+        more=any(full)
         or any(front.next is not None for front in ahead)
         or any(page.more and page.moved for page in offered),
         due_s=min((page.due_s for page in offered if page.due_s is not None), default=None),

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from pgqueue.config import Notify
-from pgqueue.queries.statement import LOCK_CLASS, Row, Statement, Texts, sql_file
+from pgqueue.queries.statement import LOCK_CLASS, Row, Statement, Texts, sql_file, texts
 
 _LITERAL = str.maketrans({char: rf"\{char}" for char in r"\%_"})
 
@@ -54,6 +54,11 @@ class SubscriptionState(NamedTuple):
     behind_s: float | None
     attempt: int | None
     error: str | None
+
+    @property
+    def why(self) -> str:
+        """What keeps events from it, or went wrong; empty for nothing."""
+        return "paused" if self.paused else self.error or ""
 
 
 class ListedEvent(NamedTuple):
@@ -252,11 +257,18 @@ class EventsQueries(Texts):
     def subscription_states(self) -> Statement[SubscriptionState]:
         return self._say("events/subscriptions", SubscriptionState)
 
-    def fronts(self) -> Statement[Front]:
-        return self._say("events/fronts", Front)
+    def fronts(self, *, held: Sequence[str]) -> Statement[Front]:
+        """held: subscriptions that have jobs enough."""
+        return self._say("events/fronts", Front, held=texts(held))
 
-    def waiting(self, *, reader: str) -> Statement[bool]:
-        return self._values("events/waiting", reader=reader)
+    def waiting(self, *, reader: str, held: Sequence[str] = ()) -> Statement[bool]:
+        return self._values("events/waiting", reader=reader, held=texts(held))
+
+    def unfinished(self, names: Sequence[str], *, most: int) -> Statement[tuple[str, int]]:
+        return self._say("events/unfinished", names=texts(names), most=most)
+
+    def hold(self, names: Sequence[str], *, why: str) -> Statement[Row]:
+        return self._say("events/hold", names=texts(names), why=why)
 
     def mark_reader(self, *, reader: str, asleep: bool) -> Statement[Row]:
         return self._say("events/mark", reader=reader, asleep=asleep)

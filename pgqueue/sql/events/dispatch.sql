@@ -41,7 +41,8 @@ moved as (
     tick = case when read.events < %(most)s then coalesce(%(next)s::bigint, ticked.id) else place.tick end,
     seq = case when read.events < %(most)s then 0 else read.last end,
     number = place.number + read.events,
-    moved_at = now()
+    moved_at = now(),
+    error = null
   from read left join ticked on true
   where
     place.subscription = any (%(names)s::text[]) and place.tick = %(tick)s and place.seq = %(seq)s

@@ -15,6 +15,6 @@ join {schema}.tick as since on since.id = place.tick
 left join lateral (
   select id, era, snap from {schema}.tick where id > place.tick order by id limit 1
 ) as next on true
-where subscription.mode = 'job' and subscription.paused_at is null
+where subscription.mode = 'job' and subscription.paused_at is null and subscription.name <> all (%(held)s::text[])
 group by place.tick, place.seq, place.from_at, since.era, since.snap::text, next.id, next.era, next.snap::text
 order by place.tick, place.seq

@@ -12,7 +12,7 @@ select exists (
   where
     subscription.paused_at is null
     and (
-      subscription.mode = 'job'
+      subscription.mode = 'job' and subscription.name <> all (%(held)s::text[])
       or subscription.mode = 'batch' and coalesce(place.retry_at <= now(), true)
       and not exists (select from {schema}.job where unique_key = 'pgqueue.lane:' || place.lane || ':' || place.subscription)
       and not exists (select from {schema}.job where id = place.held_by)

@@ -12,6 +12,7 @@ import time
 
 from pgqueue.events.dispatch import Round, dispatch_round
 from pgqueue.events.subscription import Subscription, declare
+from pgqueue.events.throttle import HELD, MOST_UNFINISHED, Throttle
 from pgqueue.queries import Queries
 from pgqueue.webhooks.endpoint import Endpoint
 from pgqueue.webhooks.endpoint import declare as declare_endpoints
@@ -35,7 +36,8 @@ class EventDispatcher:
         self._marked = False
         self._busy_since: float | None = None
         self._wait_s = SECOND_LOOK_S
-        self._due_at = math.inf  # a batch need not wait any longer
+        self._due_at = math.inf  # then a batch need not wait any longer, or jobs are counted again
+        self._throttle = Throttle()
 
     async def run(self) -> None:
         """Make jobs, again and again."""
@@ -62,8 +64,11 @@ class EventDispatcher:
             await self._connection.run(declare_endpoints(self._queries, *endpoints), transaction=True)
 
     async def _step(self) -> None:
-        done = await self._connection.run_together(dispatch_round(self._queries))
-        self._due_at = math.inf if done.due_s is None else time.monotonic() + done.due_s
+        await self._count()
+        done = await self._connection.run_together(dispatch_round(self._queries, self._throttle))
+        now = time.monotonic()
+        due = [due_s for due_s in (done.due_s, self._throttle.look_in_s(now)) if due_s is not None]
+        self._due_at = now + min(due, default=math.inf)
         if done.events or done.more:
             await self._go_on(done)
         elif done.busy:
@@ -72,6 +77,14 @@ class EventDispatcher:
         else:
             self._busy_since = None
             await self._sleep()
+
+    async def _count(self) -> None:
+        """Where many jobs were made, look whether there are too many by now."""
+        if not (names := self._throttle.to_count(time.monotonic())):
+            return
+        jobs = dict(await self._connection.run(self._queries.unfinished(names, most=MOST_UNFINISHED)))
+        if held := self._throttle.counted(jobs, asked=names, now=time.monotonic()):
+            await self._connection.run(self._queries.hold(held, why=HELD))
 
     async def _go_on(self, done: Round) -> None:
         self._wait_s = SECOND_LOOK_S
@@ -103,7 +116,7 @@ class EventDispatcher:
             self._busy_since = None
             self._wait_s = min(self._wait_s * LATER_LOOK, self._poll_s)
             reader = self._wakeups.identity.worker
-            (waiting,) = await self._connection.run(self._queries.waiting(reader=reader))
+            (waiting,) = await self._connection.run(self._queries.waiting(reader=reader, held=self._throttle.held))
             if waiting:
                 return
 
