@@ -2,8 +2,9 @@
 
 import asyncio
 import contextlib
+import sys
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from pgqueue import App, ConfigError, InvalidOption
 from pgqueue.events.loop import Events
 from tests.answers import one_row
-from tests.conftest import eventually
+from tests.conftest import Worker, eventually
 
 
 def publish(app: App, *numbers: int, type: str = "order.paid", **more: Any) -> list[str]:
@@ -227,6 +228,31 @@ def test_a_lost_connection_is_opened_again(app: App, conn: psycopg.Connection) -
         waiting.join(20)
         assert not waiting.is_alive()
         assert place(conn)[2] == 3
+
+
+def test_a_loop_that_is_killed_in_the_midst_of_a_page_is_taken_over(
+    start_worker: Callable[..., Worker], app: App, conn: psycopg.Connection
+) -> None:
+    """Nothing is lost, its page comes again and no other, and each key has its order."""
+    conn.execute("create schema shop; create table shop.got (nth serial, pid int, number int, key text)")
+    for number in range(20):
+        app.publish("order.paid", number, key=f"k{number % 3}")
+
+    def loop(stays_at: int) -> Worker:
+        program = [sys.executable, "-m", "tests.loop_program"]
+        return start_worker(command=program, env={"TEST_STAYS_AT": str(stays_at)})
+
+    got = "select array_agg(number order by nth) from shop.got where pid = %s"
+    first = loop(stays_at=6)
+    eventually(lambda: one_row(conn, got, [first.process.pid])[0] == [*range(7)], what="it is in the midst of a page")
+    first.process.kill()
+    first.wait()
+    assert place(conn)[2:] == (4, True)  # of the page before
+    conn.execute("update pgqueue.place set held_until = now() - interval '1 ms'")
+    second = loop(stays_at=-1)
+    eventually(lambda: place(conn)[2] == 20, what="the other one is through")
+    assert one_row(conn, got, [second.process.pid])[0] == [*range(4, 20)]
+    second.process.kill()
 
 
 def test_types_are_taken_as_they_are_written(app: App) -> None:
