@@ -21,6 +21,7 @@ from psycopg.conninfo import make_conninfo
 from pgqueue import App, Config, Gap, Listening, NotAllowed, Notification, SchemaTooNew, db
 from pgqueue.ops import doctor, stats
 from pgqueue.queries import migrations, statement
+from pgqueue.queries.events import Fence, LaneFront
 from pgqueue.schema.upgrade import newest, roles_script, script
 from pgqueue.worker.settings import CRASH_CAP, GRACE_S
 from tests.conftest import TABLES, Worker, eventually
@@ -404,6 +405,25 @@ MATRIX: dict[Callable[[House, str], bool], set[str]] = {
     wipe_the_audit: {"owner"},
     notify_large: {"owner", "producer", "worker", "admin"},
 }
+
+
+def test_s1_a_worker_may_do_what_batches_need(house: House) -> None:
+    fence = Fence("none", 0, 1, 0, str(uuid.uuid4()), 1, str(uuid.uuid4()))
+    front = LaneFront(1, 0, 1, "1:1:", None, "1:1:", None, ["none"], [0])
+    with house.app("worker") as app, house.session("worker") as conn:
+        queries = app.queries
+        for statement in (
+            queries.lanes(), queries.offer(front, most=1), queries.batch_place("none", 0),
+            queries.batch_done(fence, (1, 0), events=1, suspects=None, skipped=[]),
+            queries.batch_failed(fence, suspects=1, error="e"),
+            queries.batch_alone(
+                fence, (1, 0), events=1, args="[]", ended=False, error="e", suspects=None, skipped=[1]
+            ),
+            queries.batch_skip(fence, seqs=[1], args=["[]"], error="e"),
+            queries.batch_freed(subscription="none", lane=0, job=fence.id, dead=True),
+            queries.unfinished(["none"], most=1), queries.hold(["none"], why="e"),
+        ):  # fmt: skip
+            db.run(conn, statement)
 
 
 @pytest.mark.parametrize("role", ROLES)

@@ -15,7 +15,7 @@
 --              never arguments or results; may not replace a job (on_duplicate="replace"), cancel, or wait for a result.
 --              Publishes events, and reads none. Notifies and listens to live channels, for which the others need no right but
 --              for large payloads.
---   worker     runs jobs. Reads live jobs, since it may claim any; cannot change what a job does, read or change history, or
+--   worker     runs jobs. Reads live jobs, since it may claim any; cannot change which task a job is of, read or change history, or
 --              pause. It makes jobs, as it makes those of events, and reads the log. It may end any job, as it may claim any: no grant could tell an honest result from a forged one.
 --   reader     sees counts, names and times: `pgqueue stats`, `workers`, `health`. No arguments, results, headers, unique
 --              keys; of an error its kind.
@@ -63,7 +63,7 @@ grant insert (id, payload), select (id, payload) on {schema}.notice to {producer
 -- worker
 grant execute on function {schema}.tidy, {schema}.tidy_events, {schema}.uuid7, {schema}.event_matches to {worker};
 grant
-  insert (id, task, queue, priority, max_attempts, timeout_s, args, headers)
+  insert (id, task, queue, priority, max_attempts, timeout_s, args, headers, unique_key)
   on {schema}.job to {worker};
 grant select on {schema}.event, {schema}.event_era to {worker};
 grant select, insert on {schema}.tick to {worker};
@@ -72,7 +72,9 @@ grant select, insert, update, delete on {schema}.place, {schema}.event_reader to
 grant select, insert, update on {schema}.webhook to {worker};
 grant
   select, delete,
-  update (state, seq, claim_token, attempt, crashes, worker, run_at, started_at, progress, progress_note, handed_back_at)
+  update (state, seq, claim_token, attempt, crashes, worker, run_at, started_at, progress, progress_note, handed_back_at,
+    -- Of a batch, which becomes the job of the event that fails: that it could also delete, and make another.
+    args, unique_key)
   on {schema}.job to {worker};
 grant usage on sequence {schema}.job_seq to {worker};
 grant
