@@ -161,6 +161,17 @@ def test_partitions_are_made(findings: Findings, app: App, worker: Hands, conn: 
     assert job.state == "succeeded"
 
 
+def test_tables_of_others_among_ours(findings: Findings, conn: psycopg.Connection) -> None:
+    """By PostgreSQL's default, where a role is called like the schema; where there is none, somebody chose it."""
+    has_role = conn.execute("select to_regrole('pgqueue') is not null").fetchone() == (True,)
+    conn.execute("create table pgqueue.shelf (id serial)")
+    try:
+        assert ("note: the schema pgqueue holds what pgqueue did not create: shelf: move it" in findings()) == has_role
+    finally:
+        conn.execute("drop table pgqueue.shelf")
+    assert "did not create" not in findings()
+
+
 def test_dead_rows(findings: Findings, app: App, conn: psycopg.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "DEAD_ROWS", 10**12)
     assert "table job: " not in findings()  # but for old snapshots, which other sessions of the server may hold

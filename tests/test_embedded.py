@@ -13,20 +13,22 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
-from pgqueue import embedded
+from pgqueue import App, embedded
 from pgqueue.config import project_root
-from pgqueue.db import Connection, connect
+from pgqueue.db import Connection, connect, run, wire
 from pgqueue.embedded import binaries, places, processes, server
 from pgqueue.embedded.locks import locked
 from pgqueue.errors import EmbeddedError
+from pgqueue.ops import doctor
 
 REPOSITORY = Path(__file__).parents[1]
 DEADLINE_S = 20.0
@@ -628,6 +630,122 @@ def test_looking_creates_nothing(actor: Actor, empty: Project) -> None:
     assert not actor.call("status", empty.home)["running"]
     assert actor.call("stop", empty.home) is False
     assert not empty.home.exists()
+
+
+# -- where names without a schema belong --
+
+
+def started_by(project: Project) -> str:
+    return embedded.ensure(data_dir=project.home, fsync=False)
+
+
+def make_old(project: Project) -> None:
+    """As the version before left a folder: with PostgreSQL's own search_path."""
+    execute(started_by(project), "alter role all reset search_path")
+
+
+def execute(dsn: str, *statements: str) -> None:
+    """As a user's program, which opens its own connection."""
+    with psycopg.connect(dsn, autocommit=True) as conn:
+        for statement in statements:
+            conn.execute(statement.encode())
+
+
+def places_of(dsn: str, *names: str) -> list[object]:
+    """The schema in which a user's program finds each name."""
+    where = "select relnamespace::regnamespace::text from pg_class where oid = to_regclass('{}')"
+    with psycopg.connect(dsn) as conn:
+        rows = [conn.execute(where.format(name).encode()).fetchone() for name in names]
+    return [row and row[0] for row in rows]
+
+
+@pytest.mark.parametrize("made", ["now", "before"])
+def test_a_users_tables_lie_in_public(own: Project, made: str) -> None:
+    """Also those that are called like ours, and in every database of the server."""
+    if made == "before":
+        make_old(own)
+        execute(started_by(own), "create table earlier (id integer)")
+    with closing(App(started_by(own))) as app:
+        app.migrate()
+        execute(app.dsn, "create table event (id integer)", "insert into event values (1)", "create database other")
+        app.publish("order.paid")
+    assert places_of(app.dsn, "event", "earlier") == ["public", "public" if made == "before" else None]
+    assert (
+        value(app.dsn, "select count(*) from public.event") == value(app.dsn, "select count(*) from pgqueue.event") == 1
+    )
+    other = app.dsn.replace("dbname=pgqueue", "dbname=other")
+    execute(other, "create schema pgqueue", "create table event (id integer)")
+    assert places_of(other, "event") == ["public"]
+
+
+def test_tables_that_lie_in_our_schema_stay_in_sight(own: Project, caplog: pytest.LogCaptureFixture) -> None:
+    make_old(own)
+    with closing(App(started_by(own))) as app:  # which settles it; the folder is made old again
+        app.migrate()
+        make_old(own)
+        execute(
+            app.dsn,
+            "create database clean",
+            "create table shelf (id serial primary key)",
+            "create type colour as enum ()",
+        )
+        caplog.clear()
+        assert started_by(own) == app.dsn
+        assert "the database pgqueue has colour, shelf in pgqueue's own schema" in caplog.text
+        execute(app.dsn, "create table later (id integer)")
+        assert places_of(app.dsn, "shelf", "later") == ["pgqueue", "pgqueue"]
+        clean = app.dsn.replace("dbname=pgqueue", "dbname=clean")
+        execute(clean, "create schema pgqueue", "create table shelf (id integer)")
+        assert places_of(clean, "shelf") == ["public"]
+        caplog.clear()
+        started_by(own)
+        assert not caplog.records  # told once; from now on the doctor tells it
+        (told,) = [finding for finding in findings(app) if "did not create" in finding.what]
+        assert (
+            told.what.endswith("colour, later, shelf") and "alter table pgqueue.colour set schema public" in told.cure
+        )
+        execute(app.dsn, *(f"alter table pgqueue.{name} set schema public" for name in ("shelf", "later")))
+        execute(
+            app.dsn, "alter type pgqueue.colour set schema public", "alter database pgqueue set search_path = public"
+        )
+        execute(app.dsn, "create table event (id integer)")
+        assert places_of(app.dsn, "shelf", "event") == ["public", "public"]
+        assert "did not create" not in str(findings(app))
+
+
+def findings(app: App) -> list[doctor.Finding]:
+    with connect(app.dsn) as conn:
+        return run(conn, doctor.examine(app.queries, app.config, wire=wire(conn)))
+
+
+@pytest.mark.parametrize(
+    ("statement", "place"),
+    [
+        ("alter database pgqueue set search_path = mine", "mine"),
+        ("alter role pgqueue set search_path = mine", "mine"),
+        ("alter role all set search_path = mine", "mine"),
+        ("create role mine", "pgqueue"),  # whose own tables lie in its schema
+    ],
+)
+def test_what_a_user_has_set_stays(own: Project, statement: str, place: str) -> None:
+    make_old(own)
+    execute(started_by(own), "create schema mine", "create schema pgqueue")
+    make_old(own)
+    execute(own.place.dsn(), statement)
+    dsn = started_by(own)
+    execute(dsn, "create table shelf (id integer)")
+    assert places_of(dsn, "shelf") == [place]
+
+
+def test_a_database_that_cannot_be_asked_keeps_nobody_from_working(own: Project) -> None:
+    make_old(own)
+    execute(own.place.dsn(), "create database broken", "checkpoint")
+    shutil.rmtree(own.place.data / "base" / str(value(own.place.dsn(), "select max(oid) from pg_database")))
+    dsn = started_by(own)
+    assert value(dsn, "select current_setting('search_path')") == '"$user", public'
+    execute(dsn, "drop database broken")
+    execute(started_by(own), "create schema pgqueue", "create table shelf (id integer)")
+    assert places_of(dsn, "shelf") == ["public"]
 
 
 # -- promises --

@@ -6,6 +6,7 @@ import subprocess
 import threading
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Any
 
 import psycopg
@@ -13,9 +14,9 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from benchmarks.chaos.cluster import Cluster
-from pgqueue import App, InvalidOption, NotAllowed, SchemaError, SchemaMissing, SchemaTooNew, SchemaTooOld
+from pgqueue import App, InvalidOption, NotAllowed, SchemaError, SchemaMissing, SchemaTooNew, SchemaTooOld, db
 from pgqueue.queries import first_line, migrations, pieces, works_with
-from pgqueue.schema.upgrade import newest, script
+from pgqueue.schema.upgrade import migrate, newest, script, strangers
 from tests.hands import Hands
 from tests.shell import Shell
 
@@ -174,6 +175,38 @@ def test_the_tables_of_the_first_code_are_brought_up_to_date(fresh_dsn: str) -> 
     (dead,) = app.jobs(state="dead")
     assert app.job(dead.id).retry() and app.job(dead.id).state == "queued"
     app.close()
+
+
+def test_what_is_ours_is_told_from_what_is_not(fresh_dsn: str) -> None:
+    """At each version: a table that we make later is a stranger until then."""
+    app = App(fresh_dsn)
+    names = {"event", "shelf", "colour", "count_up", "pg_trgm", "loans"}
+    with psycopg.connect(fresh_dsn, autocommit=True) as conn, closing(app):
+        for version, _ in migrations():
+            db.run(conn, migrate(app.queries, schema="pgqueue", up_to=version))
+            assert db.run(conn, strangers(app.queries)) == [], f"at {version}: is everything of ours in strangers.sql?"
+            if version == 4:
+                conn.execute("create table pgqueue.event (id serial)")
+                conn.execute("create table pgqueue.shelf (id serial)")
+                conn.execute("create type pgqueue.colour as enum ()")
+                conn.execute("create view pgqueue.loans as select 1")
+                conn.execute("create extension pg_trgm schema pgqueue")
+                conn.execute("create function pgqueue.count_up() returns integer language sql as 'select 1'")
+                found = db.run(conn, strangers(app.queries))
+                assert {each.name for each in found} == names
+                assert [each.name for each in found if each.is_needed] == ["event"]
+                with pytest.raises(SchemaError, match=r"holds event, .*\(alter table pgqueue\.event set schema public"):
+                    app.migrate()
+                conn.execute("alter table pgqueue.event set schema public")
+                for statement in ("table shelf", "type colour", "view loans", "function count_up"):
+                    kind, name = statement.split()
+                    conn.execute(f"drop {kind} pgqueue.{name}")
+                conn.execute("drop extension pg_trgm")
+        conn.execute("create table pgqueue.orders (id integer primary key)")
+        assert [each.name for each in db.run(conn, strangers(app.queries))] == ["orders"]
+        app.trigger("pgqueue.orders", on=["insert"], notify="orders")
+        app.triggers.sync()
+        assert [each.name for each in db.run(conn, strangers(app.queries))] == ["orders"]
 
 
 @pytest.mark.parametrize(

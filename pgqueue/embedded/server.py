@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from pgqueue.db import connect
-from pgqueue.embedded import cluster, processes
+from pgqueue.embedded import cluster, processes, search_path
 from pgqueue.embedded.binaries import Binaries
 from pgqueue.embedded.locks import every_step, locked, make_private, try_lock
 from pgqueue.embedded.places import Account, Place, has_sockets, make_folder, read_environment
@@ -113,10 +113,10 @@ class Server:
 
     # -- joining --
 
-    def _join(self, idle_s: float | None) -> bool:
-        """With start.lock held, shared or not."""
+    def _join(self, idle_s: float | None, *, settled: bool = False) -> bool:
+        """With start.lock held, shared or not. settled: what had to be settled was, or cannot be now."""
         identity = self._identity()
-        if identity is None or not identity.has_database:
+        if identity is None or not identity.has_database or not (identity.has_path or settled):
             return False
         self._mark_used(idle_s)
         self._keep_watched()
@@ -126,7 +126,8 @@ class Server:
         if self._join(idle_s):
             return
         self._ask("create_database")
-        if not self._join(idle_s):
+        search_path.settle(self.place)
+        if not self._join(idle_s, settled=True):
             raise EmbeddedError(f"the server stopped while it was being joined: see {self.place.log}")
 
     def _identity(self) -> "ServerIdentity | None":
@@ -134,7 +135,7 @@ class Server:
         row = self._ask("identity")
         if row is None:
             return None
-        identity = ServerIdentity(Path(row[0]), row[1])
+        identity = ServerIdentity(Path(row[0]), row[1], row[2])
         if identity.data_dir != self.place.data:
             raise EmbeddedError(
                 f"{self.place.socket} belongs to a server with other data, {identity.data_dir}: stop that"
@@ -288,6 +289,7 @@ class ServerIdentity:
 
     data_dir: Path
     has_database: bool
+    has_path: bool
 
 
 def read_statement(name: str) -> bytes:

@@ -10,8 +10,9 @@ from pgqueue.job import State
 from pgqueue.queries import Queries, Steps, ask
 from pgqueue.queries.doctor import Backlog, DeadRows, ServerSettings, SnapshotHolder
 from pgqueue.queries.events import SubscriptionState
+from pgqueue.queries.schema import Stranger
 from pgqueue.schema.retention import tidy_partitions
-from pgqueue.schema.upgrade import check
+from pgqueue.schema.upgrade import check, strangers
 
 OLD_S = 300.0  # a transaction of five minutes: dead rows of a busy queue pile up to a million behind it
 DEAD_ROWS = 50_000  # ten times what autovacuum is told to clean after
@@ -41,6 +42,7 @@ def examine(queries: Queries, config: Config, *, wire: Wire) -> Steps[list[Findi
     found += map(_uncleaned, (yield from ask(queries.doctor_snapshots(older_s=OLD_S))))
     found += map(_dead_rows, (yield from ask(queries.doctor_tables(more_than=DEAD_ROWS))))
     found += yield from _partitions(queries)
+    found += _strangers((yield from strangers(queries)), schema=config.schema)
     found += yield from _leases(queries)
     found += map(_waiting, (yield from ask(queries.doctor_backlog())))
     for state in (yield from ask(queries.subscription_states())):
@@ -143,6 +145,18 @@ def _timeouts(server: ServerSettings) -> Iterator[Finding]:
         if seconds and seconds < SHORTEST_S:
             cure = f"alter role ... set {name} = 0 for the role that workers use"
             yield Finding(False, f"{name} is {seconds:g} s: it ends statements and sessions that workers need", cure)
+
+
+def _strangers(found: list[Stranger], *, schema: str) -> Iterator[Finding]:
+    """Others' tables in our schema by no choice of theirs: the next one may have the name of one of ours."""
+    names = [stranger.name for stranger in found if stranger.is_by_default]
+    if names:
+        told = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if names[5:] else "")
+        cure = (
+            f"move it (alter table {schema}.{names[0]} set schema public), then let new ones go there too (alter database ... set "
+            "search_path = public)"
+        )
+        yield Finding(False, f"the schema {schema} holds what pgqueue did not create: {told}", cure)
 
 
 def _partitions(queries: Queries) -> Steps[list[Finding]]:

@@ -13,6 +13,17 @@ class AppliedMigration(NamedTuple):
     works_with: int | None
 
 
+class Stranger(NamedTuple):
+    """What lies in our schema and is not ours.
+
+    is_needed: a later migration makes something of that name. is_by_default: it may lie there by PostgreSQL's default.
+    """
+
+    name: str
+    is_needed: bool
+    is_by_default: bool
+
+
 class May(NamedTuple):
     """Who asks, whether the schema is there, and whether that role may put tables into it, or else make it."""
 
@@ -80,6 +91,10 @@ class SchemaQueries(Texts):
     def schema_taken(self) -> Statement[str]:
         """Names."""
         return self._values("schema/taken")
+
+    def schema_strangers(self, version: int) -> Statement[Stranger]:
+        """version: that of the schema; 0: nothing in it is ours."""
+        return self._say("schema/strangers", Stranger, version=version)
 
     def schema_applied(self, version: int, *, name: str) -> Statement[Row]:
         oldest = works_with(name)

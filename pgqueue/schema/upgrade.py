@@ -5,6 +5,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from pgqueue.errors import NotAllowed, SchemaError, SchemaMissing, SchemaTooNew, SchemaTooOld
 from pgqueue.queries import Queries, Statement, Steps, ask, migrations
+from pgqueue.queries.schema import Stranger
 
 T = TypeVar("T")
 
@@ -29,6 +30,13 @@ def applied(queries: Queries) -> Steps[Applied]:
     unknown = [row for row in rows if row.version > newest()]
     oldest = (row.version if row.works_with is None else row.works_with for row in unknown)
     return Applied(max((row.version for row in rows), default=0), max(oldest, default=0))
+
+
+def strangers(queries: Queries) -> Steps[list[Stranger]]:
+    """What lies in the schema and is not ours."""
+    there = yield from applied(queries)
+    found: list[Stranger] = yield from ask(queries.schema_strangers(there.version))
+    return found
 
 
 def check(queries: Queries, *, schema: str) -> Steps[None]:
@@ -72,6 +80,8 @@ def migrate(queries: Queries, *, schema: str, roles: bool = False, up_to: int | 
         raise _too_new(there.version, schema=schema)
     if there.version == 0:
         yield from _begin(queries, schema=schema)
+    elif there.version < newest():
+        yield from _refuse_taken(queries, there.version, schema=schema)
     done: list[str] = []
     for number, name in migrations():
         if there.version < number <= (up_to or number):
@@ -102,6 +112,16 @@ def _begin(queries: Queries, *, schema: str) -> Steps[None]:
             f"the schema '{schema}' holds {', '.join(taken)}, which pgqueue did not create: use another schema (PGQUEUE_SCHEMA)"
         )
     yield from queries.each("schema/prepare")
+
+
+def _refuse_taken(queries: Queries, version: int, *, schema: str) -> Steps[None]:
+    """Where a role is called like the schema its tables may lie there, and later tables of ours may want their names."""
+    taken = [stranger.name for stranger in (yield from ask(queries.schema_strangers(version))) if stranger.is_needed]
+    if taken:
+        raise SchemaError(
+            f"the schema '{schema}' holds {', '.join(taken)}, which pgqueue did not create and whose name it needs now: move it "
+            f"(alter table {schema}.{taken[0]} set schema public), then `pgqueue migrate` again"
+        )
 
 
 def remembered(steps: Steps[T], said: list[Statement[Any]]) -> Steps[T]:
