@@ -80,7 +80,8 @@ class RedisStreams:
             f"$2\r\nat\r\n${len(at)}\r\n{at}\r\n$7\r\npayload\r\n${len(payload)}\r\n{payload}\r\n{tail}"
         )
         if event.key is not None:
-            text, count = text + words("key", event.key), count + 2
+            key = wide(event.key)
+            text, count = f"{text}$3\r\nkey\r\n${len(key)}\r\n{key}\r\n", count + 2
         if event.headers is not None:
             text, count = text + words("headers", event.headers), count + 2
         return f"*{count}\r\n{text}".encode("latin-1")
