@@ -21,6 +21,7 @@ from benchmarks import (
     latency,
     memory,
     pinned,
+    relay,
     report,
     scheduled,
 )
@@ -43,6 +44,7 @@ MEASURES: dict[str, Callable[[Bench], Iterator[Measurement]]] = {
     "costs": costs.measure,
     "scheduled": scheduled.measure,
     "growth": growth.measure,
+    "relay": relay.measure,
 }
 
 

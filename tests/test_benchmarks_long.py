@@ -64,3 +64,8 @@ def test_growth(dsn: str) -> None:
 )
 def test_those_that_need_time(dsn: str, name: str, figure: str) -> None:
     assert measured(name, dsn)[figure] > 0
+
+
+def test_relay(dsn: str) -> None:
+    figures = measured("relay", dsn)
+    assert len(figures) >= 4 and min(figures.values()) > 0

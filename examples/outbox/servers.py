@@ -25,12 +25,13 @@ class Redis:
     """Redis, or Valkey, that keeps what it has acknowledged: `--appendfsync always`. Without that, a kill loses what is younger
     than a second, and no relay knows."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, durable: bool = True) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port: int = probe.getsockname()[1]
         options = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
-        self._command = [redis_server(), *options, "--appendonly", "yes", "--appendfsync", "always"]
+        lasting = ["--appendonly", "yes", "--appendfsync", "always"] if durable else []
+        self._command = [redis_server(), *options, *lasting]
         self._log = (folder / "redis.log").open("ab")
         self._process: subprocess.Popen[bytes] | None = None
 
