@@ -22,6 +22,7 @@ TOPICS = (
     "retries",
     "atomic",
     "events",
+    "outbox",
     "channels",
     "triggers",
     "middleware",
