@@ -58,7 +58,12 @@ def publish(app: App, first: int, last: int) -> None:
 
 
 def place(conn: psycopg.Connection) -> Any:
-    return one_row(conn, "select number, attempt, error, held_by is not null from pgqueue.place")
+    """How many events it has passed, its failures, its error, whether it is held."""
+    return one_row(
+        conn,
+        "select number - (extract(epoch from created_at) * 1000000)::bigint, attempt, error, held_by is not null "
+        "from pgqueue.place join pgqueue.subscription on name = subscription",
+    )
 
 
 def forget_lease(conn: psycopg.Connection) -> None:
@@ -211,6 +216,25 @@ def test_an_event_that_the_bus_refuses(
     assert dead.error is not None and "WRONGTYPE" in dead.error
     with client(bus) as there:
         assert [json.loads(entry["payload"]) for _, entry in there.xrange("orders:order.paid")] == [0, 2]
+
+
+def test_one_that_is_made_anew_gives_none_of_its_numbers_again(
+    start_relay: StartRelay, bus: Server, app: App, conn: psycopg.Connection
+) -> None:
+    """Else the stream, once its old entries are trimmed, would take new events for repeats: they would be lost."""
+    numbers = []
+    for first in (0, 3):
+        relay = start_relay()
+        relay.said("is ready")
+        publish(app, first, first + 3)
+        eventually(lambda: place(conn)[0] == 3, what="all moved")
+        assert relayed(bus) == list(range(first, first + 3))
+        numbers += [number for (number,) in conn.execute("select number from pgqueue.place")]
+        assert relay.stop() == 0
+        app.subscription("mirror").drop()
+        with client(bus) as there:
+            there.xtrim("orders", maxlen=0)
+    assert numbers[1] - 3 > numbers[0]
 
 
 def test_bad_input_is_refused_where_it_is_written() -> None:

@@ -62,7 +62,9 @@ placed as (
   select
     declared.name, missing.lane,
     coalesce(slowest.tick, %(tick)s::bigint, (select id from last), (select id from ticked)),
-    coalesce(slowest.seq, %(seq)s), coalesce(slowest.from_at, %(from_at)s::timestamptz), coalesce(were.number, 0)
+    coalesce(slowest.seq, %(seq)s), coalesce(slowest.from_at, %(from_at)s::timestamptz),
+    -- A relay that is dropped and made again gives none of its numbers a second time: the bus would take the event for a repeat.
+    coalesce(were.number, (extract(epoch from now()) * 1000000)::bigint)
   from declared cross join missing cross join were left join slowest on true
   returning lane
 )
