@@ -217,7 +217,10 @@ ONE_AT_A_TIME = (
 _GONE = "psycopg.OperationalError", "psycopg2.OperationalError"
 _NO_TRANSACTION = "25P01"
 _LOST_PLANS = ("26000", "42P05")  # no such prepared statement, one of that name exists
-_NO_TABLES = psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName, psycopg.errors.UndefinedObject
+_NO_TABLES = (
+    psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName, psycopg.errors.UndefinedObject,
+    psycopg.errors.UndefinedFunction,
+)  # fmt: skip
 _UNWRITTEN = (
     psycopg.DataError, psycopg.ProgrammingError, psycopg.NotSupportedError, psycopg.InterfaceError,
 )  # fmt: skip

@@ -87,6 +87,7 @@ def replay(queries: Queries, name: str, *, start: float | timedelta | datetime |
         raise InvalidOption(
             f"to={to!r} is the subscription itself: give another name, or none to have this one get them again"
         )
+    yield queries.begin_era()
     yield queries.lock_places()
     target = name
     if to is not None:

@@ -49,8 +49,8 @@ class ReaderLine:
     def run(self, steps: Steps[T], *, transaction: bool = False) -> T: ...
     def run(self, steps: Steps[Any] | Statement[Any], *, transaction: bool = False) -> Any:
         """Drive steps, in a transaction of their own if asked to; raises what the connection raises, and our own errors."""
-        conn = self._connected()
         try:
+            conn = self._connected()
             if not transaction:
                 return db.run(conn, steps)
             with conn.transaction():
@@ -98,11 +98,20 @@ class ReaderLine:
 
     def _connected(self) -> db.Connection:
         if self._conn is None or self._conn.closed:
-            self._conn = db.connect(self._dsn, name=self._name, silence_s=LINE_SILENCE_S)
-            self.listens = db.prepares(self._conn)
-            if self.listens:
-                db.run(self._conn, self._queries.listen_events)
+            self._conn = self._opened()
         return self._conn
+
+    def _opened(self) -> db.Connection:
+        conn = db.connect(self._dsn, name=self._name, silence_s=LINE_SILENCE_S)
+        try:
+            self.listens = db.prepares(conn)
+            if self.listens:
+                db.run(conn, self._queries.listen_events)
+            db.run(conn, self._queries.begin_era())
+        except BaseException:
+            conn.close()
+            raise
+        return conn
 
     def drop(self) -> None:
         """Give the connection up; the next statement opens another."""

@@ -59,6 +59,7 @@ class Subscription:
 
 def declare(queries: Queries, *subscriptions: Subscription, start: StartAt = "now") -> Steps[None]:
     """Make them or bring them up to date, in one transaction that the caller sees to. start: where a new one begins."""
+    yield queries.begin_era()
     yield queries.lock_ticks()
     begin = yield from find_start(queries, start)
     for subscription in subscriptions:

@@ -8,7 +8,7 @@ from pgqueue.config import NOTIFY_SHARE, Config
 from pgqueue.db import Wire
 from pgqueue.job import State
 from pgqueue.queries import Queries, Steps, ask
-from pgqueue.queries.doctor import Backlog, DeadRows, ServerSettings, SnapshotHolder
+from pgqueue.queries.doctor import Backlog, DeadRows, Era, ServerSettings, SnapshotHolder
 from pgqueue.queries.events import SubscriptionState
 from pgqueue.queries.schema import Stranger
 from pgqueue.schema.retention import tidy_partitions
@@ -45,6 +45,8 @@ def examine(queries: Queries, config: Config, *, wire: Wire) -> Steps[list[Findi
     found += _strangers((yield from strangers(queries)), schema=config.schema)
     found += yield from _leases(queries)
     found += map(_waiting, (yield from ask(queries.doctor_backlog())))
+    (era,) = yield from ask(queries.doctor_era())
+    found += _era(era)
     for state in (yield from ask(queries.subscription_states())):
         found += _subscription(state)
     return sorted(found, key=lambda finding: not finding.problem)
@@ -88,6 +90,14 @@ def _subscription(state: SubscriptionState) -> Iterator[Finding]:
         hours = f"{(state.behind_s or 0.0) / 3600:.0f} h"
         what = f"subscription {name} is {hours} behind{why}: its events are kept, and so is their day"
         yield Finding(False, what, f"resume it, see to its readers, or `pgqueue subscription drop {name}`")
+
+
+def _era(era: Era) -> Iterator[Finding]:
+    """A new one waits for the end of all transactions that use the log, and then for a reader."""
+    if era.over:
+        what = "the log of events was restored from a dump, and its new era has not begun: no event is delivered"
+        hindered = f"end the transaction of session {', '.join(era.users)}" if era.users else ""
+        yield Finding(True, what, hindered or "start a worker, a relay or a loop: it begins the era")
 
 
 def _uncleaned(holder: SnapshotHolder) -> Finding:

@@ -67,6 +67,13 @@ class LeaseCounts(NamedTuple):
     live: int
 
 
+class Era(NamedTuple):
+    """Whether the log of events has to begin another era, and the sessions whose transactions use it: pid (name)."""
+
+    over: bool
+    users: list[str]
+
+
 class DoctorQueries(Texts):
     """What the doctor asks and mends: the files of sql/ops/doctor."""
 
@@ -90,6 +97,9 @@ class DoctorQueries(Texts):
 
     def doctor_leases(self) -> Statement[LeaseCounts]:
         return self._say("ops/doctor/leases", LeaseCounts)
+
+    def doctor_era(self) -> Statement[Era]:
+        return self._say("ops/doctor/era", Era)
 
     def doctor_adopt(self) -> Statement[Row]:
         return self._say("ops/doctor/adopt")

@@ -206,6 +206,10 @@ class EventsQueries(Texts):
     def lock_ticks(self) -> Statement[Row]:
         return self._say("events/lock_ticks", lock_class=LOCK_CLASS)
 
+    def begin_era(self) -> Statement[bool]:
+        """Whether one was due."""
+        return self._values("events/begin_era", lock_class=LOCK_CLASS)
+
     def lock_dispatch(self) -> Statement[bool]:
         return self._values("events/lock_dispatch", lock_class=LOCK_CLASS)
 

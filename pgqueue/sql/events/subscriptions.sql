@@ -41,6 +41,17 @@ left join lateral (
         and {schema}.event_matches(type, subscription.types) and at >= coalesce(place.from_at, '-infinity')
       limit 10000
     )
+    union all
+    (
+      select at
+      from {schema}.event
+      where
+        era > since.era
+        -- Else the whole log would be looked through for none.
+        and since.era < (select max(era) from {schema}.event_era)
+        and {schema}.event_matches(type, subscription.types) and at >= coalesce(place.from_at, '-infinity')
+      limit 10000
+    )
   ) as waiting
 ) as waiting on true
 group by subscription.name

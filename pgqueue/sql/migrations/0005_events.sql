@@ -28,15 +28,13 @@ create index event_place on {schema}.event (xid, seq);
 create table {schema}.event_rest partition of {schema}.event default;
 alter table {schema}.event_rest replica identity full;
 
--- Which eras there were: one for each time that the log came into a database whose transaction ids do not fit it.
+-- Which eras there were: one for each time that the log came into a cluster whose transaction ids do not fit it.
 create table {schema}.event_era (
   era                smallint primary key,
   began_at           timestamptz not null default now(),
-  -- Of the cluster that its transaction ids are of; null until a worker has asked.
+  -- Of the cluster whose transaction ids it has; null where nobody had the right to ask.
   system_identifier  bigint
 );
-
-insert into {schema}.event_era (era) values (1);
 
 -- Snapshots in the order in which they were taken. A window of events lies between two of them: what the later sees and the
 -- earlier does not. Nothing that commits late is skipped, and nothing waits for what commits late.
@@ -99,6 +97,103 @@ create table {schema}.event_reader (
   until   timestamptz not null,
   asleep  boolean not null default false
 ) with (fillfactor = 50, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_cost_delay = 0);
+
+-- The identifier of this cluster; null without the right to ask.
+create function {schema}.event_cluster() returns bigint
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- A statement of its own: the right is asked for when a statement begins, whatever it then does.
+  if has_function_privilege('pg_control_system()', 'execute') then
+    return (select system_identifier from pg_control_system());
+  end if;
+  return null;
+end
+$$;
+
+insert into {schema}.event_era (era, system_identifier) values (1, {schema}.event_cluster());
+
+-- Whether the log came here by a dump of another cluster. Within one cluster its snapshots fit: there transactions of all databases
+-- are numbered together.
+create function {schema}.event_era_is_over() returns boolean
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+select
+  coalesce((select system_identifier from {schema}.event_era order by era desc limit 1) <> {schema}.event_cluster(), false)
+  -- A copy of a cluster's files has its identifier too, and goes on counting by itself.
+  or coalesce(
+    (select pg_snapshot_xmax(snap) from {schema}.tick order by id desc limit 1)
+    > pg_snapshot_xmax(pg_current_snapshot()),
+    false
+  )
+$$;
+
+-- Begin another era in a log that was restored from a dump, before anybody reads it. What was restored is read to its end by the
+-- old snapshots: a closing tick sees all of it. What was published since is moved over, as those snapshots know nothing of it.
+create function {schema}.begin_era(lock_class integer) returns boolean
+language plpgsql
+set search_path = pg_catalog, pg_temp
+-- Who publishes waits for as long as we wait for a lock.
+set lock_timeout = '1s'
+as $$
+declare
+  old      smallint;
+  last     record;
+  here     timestamptz;
+  mine     xid8;
+  opening  pg_snapshot;
+begin
+  if not {schema}.event_era_is_over() then
+    return false;
+  end if;
+  perform pg_advisory_xact_lock(lock_class, hashtext('{schema}.dispatch'));
+  perform pg_advisory_xact_lock(lock_class, hashtext('{schema}.tick'));
+  begin
+    lock table {schema}.event in access exclusive mode;
+  exception when lock_not_available then
+    raise exception 'the log of events comes from a dump, and its new era cannot begin while a transaction that uses it is open'
+      using errcode = 'lock_not_available', hint = 'pgqueue doctor names it';
+  end;
+  if not {schema}.event_era_is_over() then
+    return false; -- another session was at it
+  end if;
+  select max(era) into old from {schema}.event_era;
+  mine := pg_current_xact_id();
+  select at, snap into last from {schema}.tick order by id desc limit 1;
+  if found then
+    -- What a snapshot sees was written before it. What is younger, and yet seen, has its transaction id from here.
+    select min(at) into here from {schema}.event where era = old and at > last.at and pg_visible_in_snapshot(xid, last.snap);
+    update {schema}.event set era = old + 1, xid = mine where era = old and at >= here;
+  end if;
+  insert into {schema}.tick (era, snap) values (old, '9000000000000000000:9000000000000000000:');
+  -- It does not see this transaction, although a session's own transaction is never among those under way.
+  select
+    (
+      pg_snapshot_xmin(now) || ':' || pg_snapshot_xmax(now) || ':'
+      || coalesce(
+        (
+          select string_agg(running::text, ',' order by running)
+          from (
+            select pg_snapshot_xip(now) as running
+            union
+            select mine where mine < pg_snapshot_xmax(now)
+          ) as unseen
+        ),
+        ''
+      )
+    )::pg_snapshot
+  into opening
+  from pg_current_snapshot() as now;
+  insert into {schema}.tick (era, snap) values (old + 1, opening);
+  insert into {schema}.event_era (era, system_identifier) values (old + 1, {schema}.event_cluster());
+  execute 'alter table {schema}.event alter era set default ' || old + 1;
+  -- Those who held them are not here.
+  update {schema}.place set held_by = null, held_until = null where held_by is not null;
+  return true;
+end
+$$;
 
 -- Whether a type is among these patterns: `user.created` itself, `user.*` with all that begins so, `*` with all.
 create function {schema}.event_matches(type text, patterns text[]) returns boolean
@@ -219,7 +314,11 @@ begin
     id < (select coalesce(min(tick), 9223372036854775807) from {schema}.place)
     and (
       at < now() - (greatest(keep_days_at_most, keep_days, 1) + 1) * interval '1 day'
-      or id not in (select min(id) from {schema}.tick group by era, floor(extract(epoch from at) / 10))
+      or id not in (
+        select min(id) from {schema}.tick group by era, floor(extract(epoch from at) / 10)
+        -- That which closes an era: without it the next one would begin before the end of this one.
+        union all select max(id) from {schema}.tick group by era
+      )
     );
   delete from {schema}.event_reader where until < now() - interval '1 hour';
 end

@@ -9,6 +9,7 @@
 --   publish()  the same for events
 --   tidy()     so that workers make partitions without owning a table
 --   tidy_events()  the same for the log
+--   begin_era()  and another era of it, after a restore
 --
 -- What follows from it, and is meant:
 --   producer   puts jobs in. Reads ids, queues and unique keys of live jobs (what an insert returns, and which job holds a key),
@@ -34,6 +35,7 @@ alter function {schema}.enqueue security definer;
 alter function {schema}.publish security definer;
 alter function {schema}.tidy security definer;
 alter function {schema}.tidy_events security definer;
+alter function {schema}.begin_era security definer;
 
 grant usage on schema {schema} to {producer}, {worker}, {reader}, {admin};
 grant select on {schema}.migration to {producer}, {worker}, {reader}, {admin};
@@ -61,7 +63,9 @@ grant select (asleep, until) on {schema}.event_reader to {producer};
 grant insert (id, payload), select (id, payload) on {schema}.notice to {producer};
 
 -- worker
-grant execute on function {schema}.tidy, {schema}.tidy_events, {schema}.uuid7, {schema}.event_matches to {worker};
+grant execute
+  on function {schema}.tidy, {schema}.tidy_events, {schema}.begin_era, {schema}.uuid7, {schema}.event_matches
+  to {worker};
 grant
   insert (id, task, queue, priority, max_attempts, timeout_s, args, headers, unique_key)
   on {schema}.job to {worker};
@@ -115,7 +119,10 @@ grant select on {schema}.failures, {schema}.worker, {schema}.queue, {schema}.thr
 grant select on sequence {schema}.job_seq to {reader};
 
 -- admin
-grant execute on function {schema}.tidy, {schema}.tidy_events, {schema}.event_matches to {admin};
+grant execute
+  on function {schema}.tidy, {schema}.tidy_events, {schema}.begin_era, {schema}.event_era_is_over, {schema}.event_cluster,
+    {schema}.event_matches
+  to {admin};
 grant select on {schema}.event, {schema}.event_era, {schema}.event_reader to {admin};
 grant select, insert on {schema}.tick to {admin};
 grant select, insert, update, delete on {schema}.subscription, {schema}.place, {schema}.webhook to {admin};

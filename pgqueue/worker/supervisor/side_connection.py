@@ -24,6 +24,7 @@ class SideConnection(WorkConnection):
     async def _connected(self) -> db.AsyncConnection:
         conn = await super()._connected()
         if conn is not self._heard_on:
+            await within(conn, DEADLINE_S, db.run_async(conn, self._queries.begin_era()))
             self.listens = self._wanted and db.prepares(conn)
             if self.listens:
                 self._listener = db.NotificationListener(conn)
