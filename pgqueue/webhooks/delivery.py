@@ -1,4 +1,4 @@
-"""The built-in task that delivers: a job for each event and endpoint, which every child knows without any user code.
+"""A delivery: what the built-in task does for an event and an endpoint.
 
 | the endpoint says | the delivery |
 |---|---|
@@ -15,14 +15,12 @@ import json
 import time
 from typing import TYPE_CHECKING, Any
 
-from tenacity import retry_if_not_exception_type
-
 from pgqueue.context import current_job
-from pgqueue.errors import ConfigError, WebhookFailed, WebhookRefused
+from pgqueue.errors import WebhookFailed, WebhookRefused
 from pgqueue.events.event import Event
 from pgqueue.queries.webhooks import FoundEndpoint
 from pgqueue.retry import Cancel, Retry, Snooze
-from pgqueue.webhooks.endpoint import NAMED_BY, QUEUE, WEBHOOK_TASK, disable
+from pgqueue.webhooks.endpoint import NAMED_BY, disable
 from pgqueue.webhooks.post import Answer, post
 from pgqueue.webhooks.signature import signed_headers
 from pgqueue.webhooks.website import Website
@@ -32,23 +30,9 @@ if TYPE_CHECKING:
 
 DELIVERY_S = 15.0
 """For one delivery with everything: an endpoint notes it and works later, as the standard asks."""
-ATTEMPT_S = 60.0  # of the attempt, as the database may be slow too
 LONGEST_WAIT_S = 3_600.0  # that an endpoint may ask for
 PATIENT_S = 3 * 86_400.0  # of an event's age: then one that is always told to come later begins to cost attempts
 LATER = {408, 425, 429}
-
-
-def install(app: "App") -> None:
-    """Have this app know the task. Raises ConfigError if one of its own has the name."""
-    if WEBHOOK_TASK in app.tasks:
-        raise ConfigError(f"the task name {WEBHOOK_TASK} is pgqueue's own: give yours another")
-
-    async def deliver(event: Event[Any]) -> dict[str, int]:
-        return {"status": await delivered(app, event)}
-
-    app.task(name=WEBHOOK_TASK, queue=QUEUE, timeout=ATTEMPT_S, retry=retry_if_not_exception_type(WebhookRefused))(
-        deliver
-    )
 
 
 async def delivered(app: "App", event: Event[Any]) -> int:

@@ -1,6 +1,8 @@
 """Webhooks end to end: from the commit of an event to what an endpoint gets, and what becomes of the job by what it answers."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
@@ -50,6 +52,26 @@ def command(dsn: str, monkeypatch: pytest.MonkeyPatch) -> Command:
         return done.output
 
     return run
+
+
+LOOK = """
+import sys
+import psycopg, psycopg_pool  # which bring ssl and the better part of email along
+before = {*sys.modules, "ssl"}
+from pgqueue import App
+from pgqueue.worker.child import main
+app = App()
+main.built_in.install(app)
+assert "pgqueue.webhook" in app.tasks
+print(*sorted(set(sys.modules) - before))
+"""
+
+
+def test_a_child_that_delivers_nothing_imports_nothing_of_it() -> None:
+    found = subprocess.run([sys.executable, "-c", LOOK], capture_output=True, text=True, check=True).stdout.split()
+    assert "pgqueue.worker.child.executor" in found
+    heavy = {name for name in found if name.split(".")[0] in ("ssl", "email", "http")}
+    assert not heavy and not {"pgqueue.webhooks.delivery", "pgqueue.webhooks.post"} & set(found)
 
 
 def add(command: Command, endpoint: Receiver, name: str = "partner", types: str = "user.*") -> str:

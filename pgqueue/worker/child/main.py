@@ -29,7 +29,7 @@ from pgqueue.events.batch import LANE, LaneName
 from pgqueue.job import Claimed, Outcome, Verdict
 from pgqueue.loader import load_app
 from pgqueue.terminal import app_may_set_up_logging, one_line
-from pgqueue.webhooks import delivery as deliveries
+from pgqueue.webhooks import built_in
 from pgqueue.worker.child.batches import BatchAttempt
 from pgqueue.worker.child.contexts import Contexts
 from pgqueue.worker.child.copies import Copies
@@ -368,7 +368,7 @@ def main() -> None:
     try:
         with app_may_set_up_logging(level=setup.log_level, form=setup.log_format):
             app = load_app(setup.app)
-        deliveries.install(app)
+        built_in.install(app)
         call_at_start(app.hooks.child_start, loop)
         facts = _facts(app)
     except BaseException as error:
