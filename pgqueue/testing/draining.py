@@ -29,7 +29,8 @@ def drain(
     until: Until = None,
     conn: Any = None,
 ) -> Drained:
-    """Run jobs until none is due, one after the other, in the order in which a worker claims them; what they defer too.
+    """Run jobs until none is due, one after the other, in the order in which a worker claims them; what they defer too, and those
+    of events for which the app has a handler.
 
     Returns one Ran for each attempt. raises: a failed attempt is recorded as ever, and then what the task raised ends the drain;
     with raises=False the next job follows. queues: these alone. limit: attempts at most. until: a Job, which is to end, or a
@@ -42,7 +43,8 @@ def drain(
     with nobody_waits(), life_of_a_child(app), way_of(app, conn, name=plan.inline.session_name) as way:
         way.run(plan.inline.sign_in())
         try:
-            while plan.wants_more and (taken := way.run(plan.inline.take())) is not None:
+            way.subscribe()
+            while plan.wants_more and (taken := take(plan.inline, way)) is not None:
                 plan.note(attempt_one(plan.inline, way, *taken))
         finally:
             way.run(plan.inline.sign_out())
@@ -65,11 +67,24 @@ async def drain_async(
         async with life_of_a_child_async(app), way_of_async(app, conn, name=plan.inline.session_name) as way:
             await way.run(plan.inline.sign_in())
             try:
-                while plan.wants_more and (taken := await way.run(plan.inline.take())) is not None:
+                await way.subscribe()
+                while plan.wants_more and (taken := await take_async(plan.inline, way)) is not None:
                     plan.note(await attempt_one_async(plan.inline, way, *taken))
             finally:
                 await way.run(plan.inline.sign_out())
     return plan.drained()
+
+
+def take(inline: Inline, way: OwnWay | LentWay) -> tuple[Claimed, Outcome | None] | None:
+    """The next job that is due, those of events included."""
+    way.deliver()
+    return way.run(inline.take())
+
+
+async def take_async(inline: Inline, way: OwnAsyncWay | LentAsyncWay) -> tuple[Claimed, Outcome | None] | None:
+    """As `take`."""
+    await way.deliver()
+    return await way.run(inline.take())
 
 
 def attempt_one(inline: Inline, way: OwnWay | LentWay, job: Claimed, end: Outcome | None) -> Ran:

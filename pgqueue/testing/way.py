@@ -12,6 +12,7 @@ from pgqueue.job import Outcome
 from pgqueue.queries import Statement, Steps
 from pgqueue.task import AnyTask
 from pgqueue.testing.bridge import AsyncBridge, Call, call_here
+from pgqueue.testing.delivering import deliver_apart, deliver_here, subscribe_apart, subscribe_here
 from pgqueue.testing.kept import close_kept, kept
 from pgqueue.testing.loop import execute_in_time, execute_sync, job_loop
 from pgqueue.testing.witness import Witness
@@ -36,6 +37,12 @@ class OwnWay:
 
     def run(self, steps: Steps[T]) -> T:
         return db.run(self._conn, steps)
+
+    def subscribe(self) -> None:
+        subscribe_apart(self._app)
+
+    def deliver(self) -> None:
+        deliver_apart(self._app)
 
     def look(self, statement: Statement[R]) -> list[R]:
         return db.run(self._conn, statement)
@@ -88,6 +95,12 @@ class LentWay:
 
     def run(self, steps: Steps[T]) -> T:
         return db.run(self._conn, steps)
+
+    def subscribe(self) -> None:
+        self.run(subscribe_here(self._app))
+
+    def deliver(self) -> None:
+        self.run(deliver_here(self._app))
 
     def look(self, statement: Statement[R]) -> list[R]:
         return db.run(self._conn, statement)

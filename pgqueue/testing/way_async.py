@@ -13,6 +13,7 @@ from pgqueue.job import Outcome
 from pgqueue.queries import Statement, Steps, ask
 from pgqueue.task import AnyTask
 from pgqueue.testing.bridge import SyncBridge
+from pgqueue.testing.delivering import deliver_apart, deliver_here, subscribe_apart, subscribe_here
 from pgqueue.testing.kept import kept
 from pgqueue.testing.loop import execute_in_time, execute_sync
 from pgqueue.testing.way import contexts, psycopg_of
@@ -32,6 +33,12 @@ class OwnAsyncWay:
 
     async def run(self, steps: Steps[T]) -> T:
         return await asyncio.to_thread(lambda: db.run(kept(self._app), steps))
+
+    async def subscribe(self) -> None:
+        await asyncio.to_thread(subscribe_apart, self._app)
+
+    async def deliver(self) -> None:
+        await asyncio.to_thread(deliver_apart, self._app)
 
     async def check(self, task: AnyTask) -> None:
         """Every task can run here."""
@@ -73,6 +80,12 @@ class LentAsyncWay:
         if not db.is_foreign(self._conn):
             return await db.run_async(self._conn, steps)
         return await db.run_async(self._conn, in_text(steps))
+
+    async def subscribe(self) -> None:
+        await self.run(subscribe_here(self._app))
+
+    async def deliver(self) -> None:
+        await self.run(deliver_here(self._app))
 
     async def check(self, task: AnyTask) -> None:
         """Raises ConfigError for an atomic task that cannot run here."""
