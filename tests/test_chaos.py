@@ -9,7 +9,8 @@ import pytest
 from benchmarks.chaos.checker import WORKER_LOST, Failure, History, Row, check
 from benchmarks.chaos.groups import PACKAGE
 from benchmarks.chaos.mutants import MUTANTS, SHORT_LEASE, Mutant
-from benchmarks.chaos.plan import MOST_AT_ONCE, draw
+from benchmarks.chaos.plan import EVENTS, MOST_AT_ONCE, draw, draw_events
+from benchmarks.chaos.promises import Events, Logged, Told
 
 GROUPS = ("w1", "w2")
 
@@ -102,6 +103,85 @@ def without(kind: str) -> Callable[[History], History]:
 )  # fmt: skip
 def test_every_violation_is_seen(fine: History, kind: str, spoil: Callable[[History], History]) -> None:
     assert kind in check(spoil(fine)).violations
+
+
+@pytest.fixture
+def published() -> Events:
+    """Two events of one key and one of none; a listener that heard the first turn and missed the second in a gap."""
+    times = {"1": (1.0, 2.0), "2": (3.0, 4.0), "alone": (5.0, 6.0)}
+    records: list[dict[str, Any]] = []
+    for turn, (begin, end) in times.items():
+        records += [{"kind": "publish", "turn": turn, "outcome": "begins", "t": begin}]
+        records += [{"kind": "publish", "turn": turn, "outcome": "ack", "t": end}]
+    records += [record("publish", turn="back", outcome="begins"), record("publish", turn="back", outcome="rolled_back")]
+    records += [{"kind": "listening", "t": 0.0}, {"kind": "heard", "turn": "1", "t": 2.5}, {"kind": "gap", "t": 4.5}]
+    # The loop got its first page twice.
+    records += [{"kind": "pulled", "event": event, "t": 7.0 + n} for n, event in enumerate(["a", "b", "a", "b", "c"])]
+    return Events(
+        told=[Told("a", "1", "k", 1), Told("b", "2", "k", 2)],
+        log=[Logged("a", "chaos.a", "1"), Logged("b", "chaos.b", "2"), Logged("c", "chaos.alone", "alone")],
+        subscriptions={"first": ["chaos.a"], "second": ["chaos.*"]},
+        jobs=[("first", "a"), ("second", "a"), ("second", "b"), ("second", "c")], stream=["a", "b", "c"], records=records,
+    )  # fmt: skip
+
+
+def test_events_that_went_well_have_no_violation(fine: History, published: Events) -> None:
+    verdict = check(replace(fine, events=published))
+    assert verdict.valid, verdict.violations
+    assert (verdict.figures["events"], verdict.figures["notifications"]) == (3, "1 heard, 1 gaps")
+
+
+def told(**changes: Any) -> Callable[[Events], Events]:
+    """More records, of these fields."""
+    return lambda events: replace(events, records=[*events.records, record(**changes)])
+
+
+def but(kind: str, **fields: Any) -> Callable[[Events], Events]:
+    """Without the records that have these fields."""
+    fields["kind"] = kind
+    return lambda events: replace(
+        events, records=[each for each in events.records if not fields.items() <= each.items()]
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "spoil"),
+    [
+        ("event torn", lambda events: replace(events, told=events.told[1:])),
+        ("event torn", lambda events: replace(events, log=events.log[1:])),
+        ("event lost", lambda events: replace(events, log=events.log[:2], stream=events.stream[:2], jobs=events.jobs[:3])),
+        ("event lost", lambda events: replace(events, jobs=events.jobs[1:])),
+        ("event lost", but("pulled", event="c")),
+        ("event doubled", lambda events: replace(events, log=[*events.log, Logged("d", "chaos.alone", "alone")])),
+        ("event doubled", lambda events: replace(events, jobs=[*events.jobs, events.jobs[0]])),
+        ("event unexpected", told(kind="publish", turn="1", outcome="rolled_back", t=9.0)),
+        ("event unexpected", lambda events: replace(events, jobs=[*events.jobs, ("second", "never")])),
+        ("event unexpected", lambda events: replace(events, jobs=[*events.jobs, ("first", "b")])),
+        ("event unexpected", told(kind="pulled", event="never")),
+        ("event order", lambda events: replace(events, stream=["b", "a", "c"])),
+        ("event order", but("pulled", event="a", t=7.0)),
+        ("relay lost", lambda events: replace(events, stream=events.stream[1:])),
+        ("relay doubled", lambda events: replace(events, stream=[*events.stream, "a"])),
+        ("relay unexpected", lambda events: replace(events, stream=[*events.stream, "never"])),
+        ("notification lost", but("gap")),
+        ("notification lost", lambda events: told(kind="gap", t=2.9)(but("gap")(events))),
+        ("notification doubled", told(kind="heard", turn="1")),
+        ("notification unexpected", told(kind="heard", turn="back")),
+    ],
+)  # fmt: skip
+def test_every_violation_of_events_is_seen(
+    fine: History, published: Events, kind: str, spoil: Callable[[Events], Events]
+) -> None:
+    assert kind in check(replace(fine, events=spoil(published))).violations
+
+
+def test_each_fault_of_events_strikes_in_every_run() -> None:
+    for seed in range(20):
+        for seconds in (20, 60, 600):
+            plan = draw_events(seed, seconds=seconds)
+            assert {(fault.target, fault.kind) for fault in plan} == EVENTS.keys()
+            assert all(fault.at_s >= 0 and fault.at_s + fault.length_s <= seconds + 0.02 for fault in plan)
+        assert draw_events(seed, seconds=60) == draw_events(seed, seconds=60) != draw_events(seed + 1, seconds=60)
 
 
 def test_a_plan_follows_from_its_seed() -> None:

@@ -13,13 +13,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.chaos.checker import Verdict
-from benchmarks.chaos.plan import draw
+from benchmarks.chaos.plan import draw, draw_events
 from benchmarks.chaos.run import Scenario, forget, interrupted, play
 
 
 @dataclass(frozen=True)
 class Tier:
     """How much of everything. seconds: of faults; gap_s: the mean pause between two of them.
+
+    turns: transactions of those who publish.
 
     long_share of the jobs take up to long_s seconds, no more than the children can bear.
     """
@@ -31,16 +33,33 @@ class Tier:
     gap_s: float
     long_share: float
     long_s: float
+    turns: int
     standby: bool = False
 
 
 TIERS = {
-    "smoke": Tier(jobs=2_000, seconds=60, workers=2, children=2, gap_s=3, long_share=0.05, long_s=1.5),
+    "smoke": Tier(jobs=2_000, seconds=60, workers=2, children=2, gap_s=3, long_share=0.05, long_s=1.5, turns=200),
     "nightly": Tier(
-        jobs=100_000, seconds=20 * 60, workers=3, children=4, gap_s=5, long_share=0.002, long_s=40, standby=True
+        jobs=100_000,
+        seconds=20 * 60,
+        workers=3,
+        children=4,
+        gap_s=5,
+        long_share=0.002,
+        long_s=40,
+        turns=4_000,
+        standby=True,
     ),
     "release": Tier(
-        jobs=1_000_000, seconds=3 * 3600, workers=4, children=8, gap_s=5, long_share=0.002, long_s=40, standby=True
+        jobs=1_000_000,
+        seconds=3 * 3600,
+        workers=4,
+        children=8,
+        gap_s=5,
+        long_share=0.002,
+        long_s=40,
+        turns=40_000,
+        standby=True,
     ),
 }
 
@@ -51,8 +70,10 @@ def main() -> int:
     tier = TIERS[options.tier]
     seconds = options.minutes * 60 if options.minutes else tier.seconds
     groups = [f"w{number}" for number in range(1, (options.workers or tier.workers) + 1)]
+    plan = draw(options.seed, seconds=seconds, groups=groups, gap_s=tier.gap_s, standby=tier.standby)
+    plan += draw_events(options.seed, seconds=seconds)
     scenario = Scenario(
-        plan=draw(options.seed, seconds=seconds, groups=groups, gap_s=tier.gap_s, standby=tier.standby), seed=options.seed,
+        plan=sorted(plan, key=lambda fault: fault.at_s), seed=options.seed, turns=tier.turns,
         jobs=options.jobs or tier.jobs, seconds=seconds, groups=groups, children=options.children or tier.children,
         long_share=tier.long_share, long_s=tier.long_s, standby=tier.standby,
     )  # fmt: skip

@@ -13,6 +13,7 @@ from itertools import pairwise
 from statistics import quantiles
 from typing import Any, NamedTuple
 
+from benchmarks.chaos.promises import Events, check_events, event_figures
 from pgqueue.worker.settings import CRASH_CAP
 
 LOSES_WORKER = frozenset({"kill_worker", "kill_group", "freeze_worker", "cut", "lose_replies", "delay"})
@@ -61,6 +62,8 @@ class History:
     """Keys whose row beside the job was committed."""
     leaks: Mapping[str, int] = field(default_factory=dict)
     """What should be zero at the end, by name."""
+    events: Events | None = None
+    """None: the run published none."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,8 @@ def check(history: History) -> Verdict:
     ):  # fmt: skip
         for kind, text in rule(history):
             found[kind].append(text)
+    for kind, text in check_events(history.events) if history.events else ():
+        found[kind].append(text)
     return Verdict(dict(found), _figures(history))
 
 
@@ -243,6 +248,8 @@ def _strangers(history: History) -> Found:
             "report",
             "fork",
             "context",
+            "first",
+            "second",
         ):
             yield (
                 "stranger",
@@ -274,6 +281,7 @@ def _figures(history: History) -> dict[str, Any]:
         "faults": dict(Counter(record["fault"] for record in _of(history, "fault") if record["begins"])),
         "quarantined by three faults": sum(map(_quarantined_by_faults, history.rows)) - _poison(history),
         "recovery_s": _recoveries(history),
+        **(event_figures(history.events) if history.events else {}),
     }
 
 

@@ -1,14 +1,17 @@
 """How each fault is done to its target, and undone."""
 
+import os
 import random
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
+from typing import Any
 
 import psycopg
 
+from benchmarks.chaos.bus import Bus
 from benchmarks.chaos.groups import Group
 from benchmarks.chaos.ledger import Ledger
 from benchmarks.chaos.plan import Fault
@@ -16,16 +19,26 @@ from benchmarks.chaos.proxy import Proxy
 from benchmarks.chaos.servers import Servers
 
 DELAY_S = 0.1
+STUCK_S = 0.3  # in this time a relay has something to send, and waits for the bus
+END_AGAIN_S = 0.02
 SESSIONS = "from pg_stat_activity where application_name like 'pgqueue%' and pid <> pg_backend_pid()"
+# Those who make jobs of events: in the midst of it by their lock, else by the last thing that they said.
+DISPATCHES = (
+    "(query like '%event_reader%' or pid in "
+    """(select pid from pg_locks where locktype = 'advisory' and objid = hashtext('"pgqueue".dispatch')::oid))"""
+)
+LISTENERS = "from pg_stat_activity where application_name = 'pgqueue channels'"
 
 
 class Injector:
     """Carries out a plan: each fault in a thread of its own, written down when it begins and when it is over."""
 
     def __init__(
-        self, servers: Servers, groups: Sequence[Group], app_proxy: Proxy, ledger: Ledger, *, seed: int
-    ) -> None:
+        self, servers: Servers, groups: Sequence[Group], app_proxy: Proxy, ledger: Ledger, *, seed: int, bus: Bus, reader: Group,
+    ) -> None:  # fmt: skip
         self._servers = servers
+        self._bus = bus
+        self._reader = reader
         self._groups = {group.name: group for group in groups}
         self._app_proxy = app_proxy
         self._ledger = ledger
@@ -33,7 +46,9 @@ class Injector:
         self._threads: list[threading.Thread] = []
         # One at a time per target: a deploy may take longer than planned, and a worker killed and started meanwhile would be
         # started a second time by its end.
-        self._turns = {target: threading.Lock() for target in (*self._groups, "server", "app")}
+        self._turns = {
+            target: threading.Lock() for target in (*self._groups, "server", "app", "relays", "bus", "reader")
+        }
 
     def run(self, plan: Sequence[Fault], *, say: Callable[[str], None]) -> None:
         """Until the last fault has begun."""
@@ -49,7 +64,7 @@ class Injector:
         """Wait until every fault is over, and see that all workers run."""
         for thread in self._threads:
             thread.join()
-        for group in self._groups.values():
+        for group in (*self._groups.values(), self._reader):
             if not group.alive:
                 group.start()
 
@@ -61,17 +76,28 @@ class Injector:
         fields = {"fault": fault.kind, "target": fault.target}
         self._ledger.write("fault", begins=True, **fields)
         try:
-            kinds = self._server_faults() if fault.target == "server" else self._other_faults(fault.target)
-            with kinds[fault.kind]():
+            with self._faults_of(fault.target)[fault.kind]():
                 time.sleep(fault.length_s)
         except (psycopg.Error, RuntimeError) as error:  # the target was just down by another fault: the run goes on
             self._ledger.write("fault_failed", error=str(error), **fields)
         finally:
             self._ledger.write("fault", begins=False, **fields)
 
-    def _other_faults(self, target: str) -> Mapping[str, Callable[[], object]]:
-        if target == "app":
-            return _network(self._app_proxy)
+    def _faults_of(self, target: str) -> Mapping[str, Callable[[], Any]]:
+        match target:
+            case "server":
+                return self._server_faults()
+            case "app":
+                return _network(self._app_proxy)
+            case "relays":
+                return {"kill_relays": self._killed_relays, "oversleep": self._overslept}
+            case "bus":
+                return {"kill_bus": self._killed_bus, "freeze_bus": self._frozen_bus}
+            case "reader":
+                return _network(self._reader.proxy) | {
+                    "kill_reader": lambda: _killed(self._reader, everybody=False),
+                    "end_listeners": lambda: self._at_once(f"select pg_terminate_backend(pid) {LISTENERS}"),
+                }
         group = self._groups[target]
         return _network(group.proxy) | {
             "kill_child": lambda: self._kill_child(group),
@@ -99,7 +125,41 @@ class Injector:
             "cancel_all": self._cancelled,
             "lock_jobs": self._locked,
             "fail_over": self._failed_over,
+            "end_dispatchers": self._ended_dispatchers,
         }
+
+    def _relays(self) -> list[int]:
+        return [pid for group in self._groups.values() for pid in group.relays()]
+
+    @contextmanager
+    def _killed_relays(self) -> Iterator[None]:
+        """The one that holds the lane, and the one that waits for it."""
+        _signal(signal.SIGKILL, self._relays())
+        yield
+
+    @contextmanager
+    def _overslept(self) -> Iterator[None]:
+        """The relays of one worker stand still between sending and moving their place; they wake when others have gone on."""
+        group = self._chance.choice(list(self._groups.values()))
+        self._bus.freeze()
+        time.sleep(STUCK_S)
+        pids = group.relays()
+        _signal(signal.SIGSTOP, pids)
+        self._bus.thaw()
+        yield
+        _signal(signal.SIGCONT, pids)
+
+    @contextmanager
+    def _killed_bus(self) -> Iterator[None]:
+        self._bus.kill()
+        yield
+        self._bus.start()
+
+    @contextmanager
+    def _frozen_bus(self) -> Iterator[None]:
+        self._bus.freeze()
+        yield
+        self._bus.thaw()
 
     @contextmanager
     def _restarted(self, mode: str) -> Iterator[None]:
@@ -134,17 +194,25 @@ class Injector:
             conn.execute(statement)
         yield
 
+    def _cancelled(self) -> AbstractContextManager[None]:
+        """Every statement of ours."""
+        return self._again(f"select pg_cancel_backend(pid) {SESSIONS} and state = 'active'", pause_s=0.1)
+
+    def _ended_dispatchers(self) -> AbstractContextManager[None]:
+        """So often that some are struck in each of their steps."""
+        return self._again(f"select pg_terminate_backend(pid) {SESSIONS} and {DISPATCHES}", pause_s=END_AGAIN_S)
+
     @contextmanager
-    def _cancelled(self) -> Iterator[None]:
-        """Every statement of ours, again and again for as long as the fault lasts."""
+    def _again(self, statement: str, *, pause_s: float) -> Iterator[None]:
+        """Say it again and again, for as long as the fault lasts."""
         over = threading.Event()
 
-        def cancel() -> None:
+        def say() -> None:
             with suppress(psycopg.Error), self._servers.primary.connect("shop") as conn:
-                while not over.wait(0.1):
-                    conn.execute(f"select pg_cancel_backend(pid) {SESSIONS} and state = 'active'")
+                while not over.wait(pause_s):
+                    conn.execute(statement)
 
-        thread = threading.Thread(target=cancel)
+        thread = threading.Thread(target=say)
         thread.start()
         yield
         over.set()
@@ -184,6 +252,12 @@ def _killed(group: Group, *, everybody: bool) -> Iterator[None]:
     group.kill()
     yield
     group.start()
+
+
+def _signal(number: signal.Signals, pids: Sequence[int]) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 @contextmanager

@@ -1,10 +1,10 @@
-"""A worker group: one `pgqueue worker` with its children, behind a network of its own."""
+"""A program behind a network of its own: a worker group, which is one `pgqueue worker` with its children, or the reader."""
 
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,19 +16,27 @@ PACKAGE = Path(pgqueue.__file__).parents[1]
 STOP_S = 40
 
 
+def worker(children: int) -> list[str]:
+    """The words of a worker's command line, after Python's own."""
+    return ["pgqueue", "worker", "-A", "benchmarks.chaos.tasks", "-c", str(children)]
+
+
+READER = ["benchmarks.chaos.reader"]
+
+
 class Group:
     """Started and started again by the run, with the package that this process has: ours or a mutant."""
 
     def __init__(
-        self, name: str, proxy: Proxy, *, dsn: str, children: int, folder: Path, environment: Mapping[str, str],
+        self, name: str, proxy: Proxy, *, dsn: str, module: Sequence[str], folder: Path, environment: Mapping[str, str],
     ) -> None:  # fmt: skip
         self.name = name
         self.proxy = proxy
-        self._command = [sys.executable, "-m", "pgqueue", "worker", "-A", "benchmarks.chaos.tasks", "-c", str(children)]
+        self._command = [sys.executable, "-m", *module]
         self._environment = {**os.environ, **environment, "PGQUEUE_DSN": dsn}
         # The package first, so that a mutant hides the original; then this checkout for the tasks.
         self._environment["PYTHONPATH"] = f"{PACKAGE}{os.pathsep}{ROOT}"
-        self._log = folder / f"worker-{name}.log"
+        self._log = folder / f"{name}.log"
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -53,7 +61,12 @@ class Group:
         return [pid]
 
     def children(self) -> list[int]:
-        return self.pids()[1:]
+        """Those that run jobs."""
+        return [pid for pid in self.pids()[1:] if not _is_relay(pid)]
+
+    def relays(self) -> list[int]:
+        """Those that relay."""
+        return [pid for pid in self.pids()[1:] if _is_relay(pid)]
 
     def signal(self, number: signal.Signals, pids: list[int]) -> None:
         for pid in pids:
@@ -77,3 +90,9 @@ class Group:
     @property
     def log(self) -> str:
         return self._log.read_text(errors="replace") if self._log.exists() else ""
+
+
+def _is_relay(pid: int) -> bool:
+    with suppress(OSError):
+        return b"pgqueue.worker.relay" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    return False

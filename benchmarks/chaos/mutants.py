@@ -26,6 +26,8 @@ OUR_FDS = "sorted(int(name) for name in os.listdir('/proc/self/fd') if os.path.e
 SHORT_LEASE: tuple[Change, ...] = (
     ("worker/settings.py", "LEASE_S = 15.0", "LEASE_S = 3.0"),
     ("worker/settings.py", "STOP_CLAIMING_S = 6.0", "STOP_CLAIMING_S = 2.5"),
+    ("events/reader.py", "LANE_LEASE_S = 15.0", "LANE_LEASE_S = 3.0"),
+    ("events/reader.py", "RENEW_LANE_S = 4.0", "RENEW_LANE_S = 0.8"),
 )
 
 
@@ -72,6 +74,17 @@ SCENARIOS: Mapping[str, Scenario] = {
             (8, 8, "kill_worker", "w1"),
         ),
         seed=5, jobs=400, seconds=18, drain_s=30,
+    ),
+    # Relays wake when another has gone on, dispatchers do not hear that they have committed, the listener is cut off.
+    "events": Scenario(
+        plan=_faults(
+            (1, 6, "oversleep", "relays"), (2, 1, "lose_commits", "w1"), (4, 2, "cut", "reader"), (5, 1, "lose_replies", "app"),
+            (7, 1, "lose_commits", "w2"), (9, 6, "oversleep", "relays"), (10, 1, "kill_bus", "bus"), (12, 2, "cut", "reader"),
+            (13, 1, "lose_commits", "w1"), (14, 1, "lose_replies", "app"), (17, 6, "oversleep", "relays"),
+            (18, 1, "lose_commits", "w2"), (19, 1, "kill_bus", "bus"), (20, 2, "cut", "reader"), (22, 1, "lose_replies", "app"),
+            (25, 6, "oversleep", "relays"), (27, 0, "kill_relays", "relays"),
+        ),
+        seed=8, jobs=40, seconds=32, turns=360, publishers=4, long_share=0, drain_s=20,
     ),
 }  # fmt: skip
 
@@ -173,6 +186,58 @@ MUTANTS = (
             ("worker/child/main.py", "        os._exit(0)\n\n    def _take", "        return\n\n    def _take"),
         ],
         "orphans", frozenset({"leak", "stuck"}),
+    ),
+    Mutant(
+        "places move in another transaction than the jobs are made in",
+        [
+            (
+                "events/dispatch.py",
+                "    *answers, _ = yield *said, queries.transaction_commit()\n",
+                "    from dataclasses import replace\n"
+                "    counted = 'moved.places = cardinality(%(names)s::text[])'\n"
+                "    jobs = [each.sql.replace(counted, 'true').replace('place.seq = %(seq)s', 'false') for each in said]\n"
+                "    moves = [each.sql.replace('page.seq, subscription.name\\n', 'page.seq limit 0\\n') for each in said]\n"
+                "    yield *[replace(each, sql=sql) for each, sql in zip(said, jobs)], queries.transaction_commit()\n"
+                "    yield queries.transaction_begin(), queries.lock_dispatch()\n"
+                "    moves = [replace(each, sql=sql) for each, sql in zip(said, moves)]\n"
+                "    *answers, _ = yield *moves, queries.transaction_commit()\n",
+            )
+        ],
+        "events", frozenset({"event doubled"}),
+    ),
+    Mutant(
+        "a window is what has higher numbers than were seen",
+        [
+            (
+                "sql/events/window.sql",
+                "    xid = any (array(select pg_snapshot_xip(%(since)s::pg_snapshot)))\n",
+                "    seq > (select coalesce(max(seq), 0) from {schema}.event\n"
+                "      where pg_visible_in_snapshot(xid, %(since)s::pg_snapshot))\n",
+            ),
+            ("sql/events/window.sql", "    xid >= pg_snapshot_xmax(%(since)s::pg_snapshot) and ", "    false and "),
+        ],
+        "events", frozenset({"event lost", "relay lost"}),
+    ),
+    Mutant(
+        "a relay moves its place without a fence",
+        [("sql/events/move.sql", " and held_by = %(reader)s::uuid and tick = %(tick)s and seq = %(seq)s\n", "\n")],
+        "events", frozenset({"relay doubled", "relay lost"}),
+    ),
+    Mutant(
+        "a relay moves its place before the bus has answered",
+        [("worker/relay/relaying.py", "            self._bus.send(events)\n",
+          "            self._reader.done(page).result()\n            self._bus.send(events)\n")],
+        "events", frozenset({"relay lost"}),
+    ),
+    Mutant(
+        "a listener is not told of a new connection",
+        [("channels/receiver.py", "                mailbox.miss(why)\n", "                pass\n")],
+        "events", frozenset({"notification lost"}),
+    ),
+    Mutant(
+        "a publish whose answer was lost is said again",
+        [("sql/events/publish_again.sql", " and id = %(id)s::uuid\n", " and false\n")],
+        "events", frozenset({"event doubled"}),
     ),
 )  # fmt: skip
 

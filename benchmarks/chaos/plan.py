@@ -1,4 +1,7 @@
-"""Which fault strikes whom, when and for how long: drawn from a seed, before anything runs, so that a run can be repeated."""
+"""Which fault strikes whom, when and for how long: drawn from a seed, before anything runs, so that a run can be repeated.
+
+Those who deal with events have a plan of their own beside that of the workers: each of its faults strikes in every run.
+"""
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,7 +12,9 @@ MOST_AT_ONCE = 3
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One fault: `at_s` seconds after the beginning, for `length_s` seconds. target: a worker group's name, server, or app."""
+    """One fault: `at_s` seconds after the beginning, for `length_s` seconds. target: a worker group's name, server, app,
+    relays, bus, or reader.
+    """
 
     at_s: float
     length_s: float
@@ -57,7 +62,18 @@ APP: Mapping[str, Kind] = {
     "lose_commits": Kind(3, 0.3, 1),
     "reset": Kind(2, 0, 0),
 }
+EVENTS: Mapping[tuple[str, str], Kind] = {  # by target and name; no weights, as each has its turn
+    ("relays", "kill_relays"): Kind(1, 0, 0),
+    ("relays", "oversleep"): Kind(1, 17, 20),  # longer than a lease
+    ("bus", "kill_bus"): Kind(1, 0, 3),
+    ("bus", "freeze_bus"): Kind(1, 1, 10),  # its clients wait for 8 s
+    ("reader", "kill_reader"): Kind(1, 0, 2),
+    ("reader", "end_listeners"): Kind(1, 0, 0),
+    ("reader", "cut"): Kind(1, 1, 10),
+    ("server", "end_dispatchers"): Kind(1, 1, 3),
+}
 REST_S = 2.0  # a target is left alone for so long after a fault
+EVENTS_GAP_S = 8.0  # shorter where the run is: each fault strikes once at least
 
 
 def draw(seed: int, *, seconds: float, groups: Sequence[str], gap_s: float, standby: bool = False) -> list[Fault]:
@@ -74,6 +90,21 @@ def draw(seed: int, *, seconds: float, groups: Sequence[str], gap_s: float, stan
         ((target, name, kind),) = chance.choices(choices, [kind.weight for _, _, kind in choices])
         length_s = min(chance.uniform(kind.shortest_s, kind.longest_s), max(0.0, seconds - at_s))
         busy[target] = at_s + length_s + REST_S
+        faults.append(Fault(round(at_s, 2), round(length_s, 2), name, target))
+    return faults
+
+
+def draw_events(seed: int, *, seconds: float) -> list[Fault]:
+    """A plan for those who deal with events: all of them in a shuffled order, again and again until the time is over."""
+    chance = random.Random(f"{seed}/events")
+    gap_s = min(EVENTS_GAP_S, seconds / (len(EVENTS) + 1))
+    faults, turns = [], []
+    for number in range(int(seconds / gap_s)):
+        turns = turns or chance.sample(list(EVENTS), len(EVENTS))
+        target, name = turns.pop()
+        kind = EVENTS[target, name]
+        at_s = (number + chance.random()) * gap_s
+        length_s = min(chance.uniform(kind.shortest_s, kind.longest_s), max(0.0, seconds - at_s))
         faults.append(Fault(round(at_s, 2), round(length_s, 2), name, target))
     return faults
 

@@ -17,19 +17,26 @@ from pathlib import Path
 
 import psycopg
 
+from benchmarks.chaos import tasks
+from benchmarks.chaos.bus import Bus
 from benchmarks.chaos.checker import Failure, History, Row, Verdict, check
 from benchmarks.chaos.cluster import Cluster
 from benchmarks.chaos.faults import SESSIONS, Injector
-from benchmarks.chaos.groups import Group
+from benchmarks.chaos.groups import READER, Group, worker
 from benchmarks.chaos.ledger import Ledger, read
 from benchmarks.chaos.plan import Fault
 from benchmarks.chaos.producers import Producer
+from benchmarks.chaos.promises import Events, Logged, Told, check_events
 from benchmarks.chaos.proxy import Proxy
+from benchmarks.chaos.publishers import KEYS, Publisher
+from benchmarks.chaos.reader import PULL
 from benchmarks.chaos.servers import Servers
 from pgqueue import App
 
 WARM_UP_S = 3.0
 LAST_JOBS = 50  # deferred while one group is cut off for good
+LAST_TURNS = 10  # taken then
+SUBSCRIBED_S = 60.0  # for all to subscribe before the first event
 LEAVE_S = 10.0  # for sessions of stopped workers to be gone
 
 
@@ -51,6 +58,9 @@ class Scenario:
     """Of the defers insert many unique jobs at once, over which the producers fight."""
     standby: bool = False
     """Whether the server has one to fail over to."""
+    turns: int = 0
+    """Transactions of those who publish; most have several events. Without any, some are published at the end."""
+    publishers: int = 3
     bad_rows: int = 1
     """Rows whose arguments nobody can read, put in by hand."""
 
@@ -60,7 +70,7 @@ def play(scenario: Scenario, *, say: Callable[[str], None]) -> tuple[Verdict, Pa
     folder = Path(tempfile.mkdtemp(prefix="pgqueue-chaos-ledger-"))
     with ExitStack() as stack:
         servers = stack.enter_context(Servers(standby=scenario.standby))
-        stage = Stage(scenario, servers, folder, stack)
+        stage = Stage(scenario, servers, stack.enter_context(Bus()), folder, stack)
         stage.warm_up()
         stage.break_things(say=say)
         drained = stage.drain(say=say)
@@ -75,24 +85,32 @@ def play(scenario: Scenario, *, say: Callable[[str], None]) -> tuple[Verdict, Pa
 class Stage:
     """The processes of one run and its phases."""
 
-    def __init__(self, scenario: Scenario, servers: Servers, folder: Path, stack: ExitStack) -> None:
+    def __init__(self, scenario: Scenario, servers: Servers, bus: Bus, folder: Path, stack: ExitStack) -> None:
         self._scenario = scenario
         self._servers = servers
+        self._bus = bus
         self._folder = folder
         self._mark = uuid.uuid4().hex  # in the environment of every process of this run
         self._ledger = Ledger(folder, "driver")
         _prepare(servers.primary)
         self._app_proxy = stack.enter_context(Proxy(servers.primary.port))
-        self._groups = [self._group(name, stack.enter_context(Proxy(servers.primary.port))) for name in scenario.groups]
-        stack.callback(lambda: [group.kill() for group in self._groups])
-        self._injector = Injector(servers, self._groups, self._app_proxy, self._ledger, seed=scenario.seed)
+        self._groups = [self._group(name, stack, worker(scenario.children)) for name in scenario.groups]
+        self._reader = self._group("reader", stack, READER)
+        stack.callback(lambda: [group.kill() for group in (*self._groups, self._reader)])
+        self._injector = Injector(
+            servers, self._groups, self._app_proxy, self._ledger, seed=scenario.seed, bus=bus, reader=self._reader
+        )
         self._producers = [self._producer(number) for number in range(scenario.producers)]
+        self._publishers = [self._publisher(number) for number in range(scenario.publishers)]
 
-    def _group(self, name: str, proxy: Proxy) -> Group:
-        environment = {"PGQUEUE_CHAOS_LEDGER": str(self._folder), "PGQUEUE_CHAOS_RUN": self._mark}
+    def _group(self, name: str, stack: ExitStack, module: Sequence[str]) -> Group:
+        proxy = stack.enter_context(Proxy(self._servers.primary.port))
+        environment = {
+            "PGQUEUE_CHAOS_LEDGER": str(self._folder), "PGQUEUE_CHAOS_RUN": self._mark, "PGQUEUE_CHAOS_BUS": self._bus.url,
+        }  # fmt: skip
         return Group(
-            name, proxy, dsn=self._servers.primary.dsn("shop", port=proxy.port), children=self._scenario.children,
-            folder=self._folder, environment=environment,
+            name, proxy, dsn=self._servers.primary.dsn("shop", port=proxy.port), module=module, folder=self._folder,
+            environment=environment,
         )  # fmt: skip
 
     def _producer(self, number: int) -> Producer:
@@ -102,6 +120,14 @@ class Stage:
             number, seed=scenario.seed, dsn=self._servers.primary.dsn("shop", port=self._app_proxy.port), ledger=self._ledger,
             jobs=jobs, rate=jobs / scenario.seconds, long_share=scenario.long_share, long_s=scenario.long_s,
             bulk_share=scenario.bulk_share,
+        )  # fmt: skip
+
+    def _publisher(self, number: int) -> Publisher:
+        scenario = self._scenario
+        turns = scenario.turns // scenario.publishers
+        return Publisher(
+            number, seed=scenario.seed, dsn=self._servers.primary.dsn("shop", port=self._app_proxy.port), ledger=self._ledger,
+            turns=turns, rate=turns / scenario.seconds,
         )  # fmt: skip
 
     # -- phases --
@@ -114,16 +140,27 @@ class Stage:
                     "insert into pgqueue.job (id, task, args, max_attempts) "
                     "values (gen_random_uuid(), 'benchmarks.chaos.tasks.ext', 'no json', 1)"
                 )
-        for group in self._groups:
+        for group in (*self._groups, self._reader):
             group.start()
-        for producer in self._producers:
+        self._subscribed()
+        for producer in (*self._producers, *self._publishers):
             producer.start()
         time.sleep(WARM_UP_S)
+
+    def _subscribed(self) -> None:
+        """Wait until all have: what is published before is not theirs."""
+        deadline = time.monotonic() + SUBSCRIBED_S
+        wanted = {*tasks.app.subscriptions, PULL}
+        with self._servers.primary.connect("shop") as conn:
+            while {name for (name,) in conn.execute("select name from pgqueue.subscription")} != wanted:
+                if time.monotonic() > deadline:
+                    raise RuntimeError(f"not everybody has subscribed; the logs are in {self._folder}")
+                time.sleep(0.05)
 
     def break_things(self, *, say: Callable[[str], None]) -> None:
         """Carry out the plan, wait for the producers, and heal everything."""
         self._injector.run(self._scenario.plan, say=say)
-        for producer in self._producers:
+        for producer in (*self._producers, *self._publishers):
             producer.join()
         self._injector.heal()
 
@@ -144,6 +181,14 @@ class Stage:
             long_share=0, long_s=0, bulk_share=0,
         )  # fmt: skip
         last.run()
+        Publisher(
+            99,
+            seed=self._scenario.seed,
+            dsn=self._servers.primary.dsn("shop"),
+            ledger=self._ledger,
+            turns=LAST_TURNS,
+            rate=50,
+        ).run()
         done = self._ended(within_s=self._scenario.drain_s)
         say(
             f"with {self._groups[-1].name} cut off for good the last {LAST_JOBS} jobs {'ended' if done else 'did NOT end'}"
@@ -152,6 +197,7 @@ class Stage:
 
     def end(self) -> History:
         """Stop the workers and collect what is left."""
+        self._reader.kill()
         for group in self._groups[:-1]:
             group.stop()
         self._groups[-1].kill()
@@ -160,16 +206,36 @@ class Stage:
             return History(
                 records=list(read(self._folder)), rows=_rows(conn), failures=_failures(conn), effects=_effects(conn),
                 placed=frozenset(key for (key,) in conn.execute("select key from placed")), leaks=leaks,
+                events=self._events(conn),
             )  # fmt: skip
 
     def _ended(self, *, within_s: float) -> bool:
+        """All jobs have ended, and no event waits."""
         deadline = time.monotonic() + within_s
         with self._servers.primary.connect("shop") as conn:
-            while conn.execute("select exists (select from pgqueue.job)").fetchone() == (True,):
+            while self._waits(conn):
                 if time.monotonic() > deadline:
                     return False
                 time.sleep(0.1)
         return True
+
+    def _waits(self, conn: psycopg.Connection) -> bool:
+        ((jobs, events),) = conn.execute(
+            "select exists (select from pgqueue.job), (select count(*) from pgqueue.event)"
+        )
+        return jobs or self._bus.count() < events or any("lost" in kind for kind, _ in check_events(self._events(conn)))
+
+    def _events(self, conn: psycopg.Connection) -> Events:
+        return Events(
+            told=[Told(*row) for row in conn.execute("select event::text, turn, key, nth from told")],
+            log=[Logged(*row) for row in conn.execute("select id::text, type, payload::json #>> '{}' from pgqueue.event")],
+            subscriptions={name: each.types for name, each in tasks.app.subscriptions.items() if each.mode == "job"},
+            jobs=conn.execute(
+                "select task, args::json -> 0 ->> 'id' from pgqueue.jobs where task = any (%s)",
+                [[name for name, each in tasks.app.subscriptions.items() if each.mode == "job"]],
+            ).fetchall(),
+            stream=[entry.event for entry in self._bus.entries()], records=list(read(self._folder)),
+        )  # fmt: skip
 
     def _leaks(self, conn: psycopg.Connection) -> dict[str, int]:
         """Sessions, locks and processes that should be gone; waits a moment for those that are about to go."""
@@ -195,7 +261,12 @@ def _prepare(cluster: Cluster) -> None:
     app.migrate()
     app.close()
     with cluster.connect("shop") as conn:
-        conn.execute("create table placed (key text primary key); create table effect (job uuid, token bigint)")
+        conn.execute(
+            "create table placed (key text primary key); create table effect (job uuid, token bigint); "
+            "create table told (event uuid, turn text, key text, nth bigint); "
+            "create table account (key text primary key, nth bigint)"
+        )
+        conn.execute("insert into account select 'k' || n, 0 from generate_series(0, %s) as n", [KEYS - 1])
 
 
 def _processes(mark: str) -> list[int]:

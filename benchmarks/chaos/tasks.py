@@ -2,7 +2,8 @@
 
 `tx` writes in its own transaction, `ext` outside of the database, `fail` fails some times first, `poison` kills its process,
 `long` takes seconds. `snooze` puts itself off, `report` tells how far it is, `fork` makes a copy of its process that must never
-answer for it, `context` leaves behind what the next job must not find. What runs, and how it ends, goes into the ledger.
+answer for it, `context` leaves behind what the next job must not find; `first` and `second` are of events. What runs, and how it
+ends, goes into the ledger.
 """
 
 import decimal
@@ -20,7 +21,7 @@ from typing import Any
 from tenacity import stop_after_attempt, wait_fixed
 
 from benchmarks.chaos.ledger import Ledger
-from pgqueue import App, Snooze, current_job
+from pgqueue import App, Event, Snooze, current_job
 
 app = App()
 PATIENT = {"wait": wait_fixed(0.3), "stop": stop_after_attempt(500)}  # a database that is away fails many attempts
@@ -125,3 +126,20 @@ def context(key: str) -> None:
     decimal.getcontext().prec = 5
     if left or digits == 5:
         raise RuntimeError(f"{key} finds what {left or 'another job'} left behind")
+
+
+# Who subscribes: two handlers, a relay, and the loop of reader.py.
+RELAY = "chaos relay"
+app.relay(to="env:PGQUEUE_CHAOS_BUS", types="chaos.*", name=RELAY, batch=20)
+
+
+@app.on("chaos.a", "chaos.alone", **PATIENT)
+@recorded
+def first(event: Event[str]) -> None:
+    time.sleep(WORK_S / 10)
+
+
+@app.on("chaos.*", **PATIENT)
+@recorded
+def second(event: Event[str]) -> None:
+    time.sleep(WORK_S / 10)
