@@ -11,7 +11,7 @@ import pytest
 
 from pgqueue import App, schema
 from pgqueue.errors import SchemaError
-from pgqueue.queries import migrations
+from pgqueue.queries import migrations, works_with
 from pgqueue.schema import upgrade
 from tests import tasks
 from tests.answers import one_value
@@ -81,13 +81,17 @@ def jobs_flowing() -> Iterator[None]:
         thread.join()
 
 
-def second_migration(app: App, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Give the code the next version of the schema, which needs the table of jobs for itself; its name."""
+def second_migration(app: App, monkeypatch: pytest.MonkeyPatch, *, table: str = "job") -> str:
+    """Give the code the next version of the schema, which needs this table for itself; its name."""
     number = schema.newest() + 1
     name = f"{number:04}_wider.sql"
     monkeypatch.setattr(upgrade, "migrations", lambda: [*migrations(), (number, name)])
-    text = f'alter table "{app.config.schema}".job add column wider integer default 7'
+    text = f'alter table "{app.config.schema}".{table} add column wider integer default 7'
     monkeypatch.setitem(app.queries._texts, f"migrations/{number:04}_wider", text)
+    # What stands at the head of its file: the worker, which has the code of before, works with it.
+    monkeypatch.setattr(
+        "pgqueue.queries.schema.works_with", lambda file: number - 1 if file == name else works_with(file)
+    )
     return name
 
 
