@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from pgqueue.config import Notify
 from pgqueue.queries.statement import LOCK_CLASS, Row, Statement, Texts, sql_file, texts
 
+STILL_S = 15  # as a lease: so long a program may stand still in a transaction that others wait for
 _LITERAL = str.maketrans({char: rf"\{char}" for char in r"\%_"})
 
 
@@ -204,14 +205,14 @@ class EventsQueries(Texts):
         return self._say("events/ring", ring=ring)
 
     def lock_ticks(self) -> Statement[Row]:
-        return self._say("events/lock_ticks", lock_class=LOCK_CLASS)
+        return self._say("events/lock_ticks", lock_class=LOCK_CLASS, still_ms=str(STILL_S * 1000))
 
     def begin_era(self) -> Statement[bool]:
         """Whether one was due."""
         return self._values("events/begin_era", lock_class=LOCK_CLASS)
 
     def lock_dispatch(self) -> Statement[bool]:
-        return self._values("events/lock_dispatch", lock_class=LOCK_CLASS)
+        return self._values("events/lock_dispatch", lock_class=LOCK_CLASS, still_ms=str(STILL_S * 1000))
 
     def declare(self, row: Mapping[str, Any]) -> Statement[int]:
         """How many lanes are new."""

@@ -125,7 +125,7 @@ WAITS = (
 
 @pytest.mark.long
 @pytest.mark.parametrize("step", ["look", "take", "send", "move"])
-def test_a_relay_that_is_killed_in_a_step_leaves_no_gap_and_no_double(
+def test_f62_a_relay_that_is_killed_in_a_step_leaves_no_gap_and_no_double(
     step: str, start_relay: StartRelay, bus: Server, app: App, conn: psycopg.Connection
 ) -> None:
     first = start_relay()
@@ -162,7 +162,47 @@ def test_a_relay_that_is_killed_in_a_step_leaves_no_gap_and_no_double(
     assert relayed(bus) == list(range(45))
 
 
-def test_what_stays_away_is_waited_for_without_a_transaction(
+SESSIONS = (
+    "select pid, query_start from pg_stat_activity where application_name = 'pgqueue relay mirror'"
+    " and datname = current_database()"
+)
+
+
+@pytest.mark.long
+def test_f63_a_relay_that_oversleeps_its_lease_moves_nothing(
+    start_relay: StartRelay, bus: Server, app: App, conn: psycopg.Connection
+) -> None:
+    """It stands still between sending and moving; another takes its lane over, and is far ahead when it wakes."""
+    first = start_relay()
+    first.said("is ready")
+    assert first.stop() == 0
+    publish(app, 0, 20)
+    bus.freeze()
+    first = start_relay()
+    eventually(lambda: place(conn)[3], what="it has taken the lane, and sends")
+    first.process.send_signal(signal.SIGSTOP)
+    bus.thaw()
+    ((pid, asked_at),) = conn.execute(SESSIONS).fetchall()
+    forget_lease(conn)
+    start_relay()
+    publish(app, 20, 60)
+    eventually(lambda: place(conn)[0] == 60, what="the other one is ahead")
+    first.process.send_signal(signal.SIGCONT)
+
+    def has_spoken() -> bool:
+        """More than once: to move, and to see why it could not."""
+        nonlocal asked_at
+        before, asked_at = asked_at, dict(conn.execute(SESSIONS).fetchall()).get(pid, asked_at)
+        return bool(asked_at > before)
+
+    for _ in range(2):
+        eventually(has_spoken, what="it wakes, and tries to move")
+    publish(app, 60, 80)
+    eventually(lambda: place(conn)[0] == 80, what="all moved")
+    assert relayed(bus) == list(range(80))
+
+
+def test_f64_a_bus_that_dies_in_mid_send_is_waited_for_without_a_transaction(
     start_relay: StartRelay, bus: Server, app: App, conn: psycopg.Connection
 ) -> None:
     relay = start_relay()
@@ -176,7 +216,8 @@ def test_what_stays_away_is_waited_for_without_a_transaction(
         "select from pg_stat_activity where application_name = 'pgqueue relay mirror' and xact_start is not null"
         " and datname = current_database() and state <> 'active'"
     )
-    assert conn.execute(open_ones).rowcount == 0
+    # It may have been about to make a tick; while it waits for the bus, for eight seconds, there is none.
+    eventually(lambda: conn.execute(open_ones).rowcount == 0, what="no transaction is open", within_s=5)
     bus.kill()
     eventually(lambda: place(conn)[1] > 1, what="it failed, and again")
     number, _, error, held = place(conn)

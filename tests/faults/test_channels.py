@@ -56,7 +56,7 @@ def _notified(app: App) -> bool:
     return True
 
 
-def test_c2_a_backend_that_is_ended(app: App, cluster: Cluster, figure: Figure) -> None:
+def test_f65_c2_a_backend_that_is_ended(app: App, cluster: Cluster, figure: Figure) -> None:
     with told(app, figure, within_s=1), cluster.connect() as admin:
         admin.execute("select pg_terminate_backend(%s)", [_pid(cluster)])
 
@@ -79,7 +79,7 @@ def test_c2_a_backend_that_is_killed(app: App, cluster: Cluster, figure: Figure)
 
 
 @pytest.mark.slow  # a keepalive and its deadline
-def test_c2_a_backend_that_is_frozen(app: App, cluster: Cluster, figure: Figure) -> None:
+def test_f65_c2_a_backend_that_is_frozen(app: App, cluster: Cluster, figure: Figure) -> None:
     frozen = 0
     try:
         with told(app, figure, within_s=25):

@@ -135,6 +135,50 @@ def test_f58_a_migration_while_jobs_flow(
     assert jobs > 100
 
 
+def test_f67_a_migration_while_events_flow(
+    start_worker: Callable[..., Worker], app: App, conn: psycopg.Connection, dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the log itself: nobody waits for it longer than it may wait for them, and each event is one job."""
+
+    def blocked() -> bool:
+        waiting = "select from pg_stat_activity where wait_event_type = 'Lock' and query like 'alter table%%'"
+        return conn.execute(waiting).rowcount > 0
+
+    worker = start_worker("-c", "2", app="tests.event_tasks").ready()
+    events: list[str] = []
+    over = threading.Event()
+
+    def publish() -> None:  # as code that knows of no migration
+        with psycopg.connect(dsn, autocommit=True) as mine:
+            while not over.is_set():
+                events.append(one_value(mine, "select pgqueue.publish('user.created')::text"))
+
+    name = second_migration(app, monkeypatch, table="event")
+    done: list[str] = []
+    migration = threading.Thread(target=lambda: done.extend(app.migrate()))
+    publisher = threading.Thread(target=publish)
+    publisher.start()
+    try:
+        with psycopg.connect(dsn) as report:
+            report.execute("select from pgqueue.event limit 1")
+            migration.start()
+            for _ in range(2):
+                eventually(blocked, what="the migration waits for its lock")
+                eventually(lambda: not blocked(), what="and lets the others pass")
+            report.rollback()
+            migration.join()
+            count = len(events)
+            eventually(lambda: len(events) > count + 20, what="events flow on")
+    finally:
+        over.set()
+        publisher.join()
+    assert done == [name]
+    made = "select args::json -> 0 ->> 'id' from pgqueue.jobs where task = 'tests.event_tasks.audit'"
+    eventually(lambda: conn.execute(made).rowcount >= len(events), what="a job of each event")
+    assert sorted(id_ for (id_,) in conn.execute(made)) == sorted(events)
+    assert worker.stop() == 0
+
+
 def test_a_migration_that_cannot_have_its_lock_says_so(app: App, dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
     name = second_migration(app, monkeypatch)
     monkeypatch.setattr("pgqueue.client.connections.LOCKED_S", 1.0)
