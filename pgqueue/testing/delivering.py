@@ -58,7 +58,7 @@ def deliver_here(app: App) -> Steps[None]:
     if not handled(app):
         return
     kit = KitQueries(app.config)
-    for front in (yield from ask(app.queries.fronts())):
+    for front in (yield from ask(app.queries.fronts(held=()))):
         (events,) = yield from ask(kit.waiting(front))
         if events:
             yield kit.dispatch(front, most=events)
