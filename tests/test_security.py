@@ -200,7 +200,7 @@ def test_s11_identifiers_are_our_own() -> None:
     places = {place for file in (PACKAGE / "sql").rglob("*.sql") for place in re.findall(r"{(\w+)}", file.read_text())}
     assert places == {
         "schema", "channel", "results_channel", "source", "on_conflict", "version", "name", "works_with",
-        "jobs", "events_channel", "window", "owner",
+        "jobs", "events_channel", "window", "wanted", "owner",
         "producer", "worker", "reader", "admin", "live", "states", "table", "finished_at", "template",
         # Of triggers: quoted by the server, or the SQL that their maker gave.
         "trigger", "declared_at", "table_name", "keys", "spec", "state", "prefix", "function", "body", "skip", "write", "task",

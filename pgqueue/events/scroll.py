@@ -4,8 +4,9 @@ It is ahead of the place in the table, which moves when the events are done with
 cost no write. The ticks between which the windows lie are committed before they are read: who reads after a crash finds the same
 windows, so the same events in the same order, with the same numbers.
 
-A window may be one transaction of a million events. To sort it for each page would cost a second each; so what is read at once
-grows up to a piece, and the window's cuts into pieces are sorted for once.
+A window may have a million events. Those of few transactions are read along the index of each, page by page. Those of many would
+be sorted for each page, a second each time; so what is read at once grows up to a piece, and the window's cuts into pieces are
+sorted for once.
 """
 
 from collections import deque
@@ -106,7 +107,7 @@ class Scroll:
         else:
             assert window.next is not None
             self.tick, self._seq, self._window, self._cuts = window.next, 0, None, None
-        if cut is None and found == most and self._cuts is None:
+        if cut is None and found == most and self._cuts is None and not window.is_of_few:
             cuts = yield from ask(queries.cuts(window, seq=self._seq, piece=PIECE_EVENTS))
             self._cuts = deque(seq for (seq,) in cuts)
 

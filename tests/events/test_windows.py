@@ -13,9 +13,10 @@ import psycopg
 import pytest
 
 from pgqueue import App, db
-from pgqueue.events import dispatch
+from pgqueue.events import dispatch, scroll
 from pgqueue.events.dispatch import Round, dispatch_round
 from pgqueue.events.subscription import Subscription, declare
+from pgqueue.queries import events
 from tests.events.publishers import Hostile, Naive
 
 
@@ -66,19 +67,23 @@ def dispatch_once(app: App, conn: db.Connection, *, ends: str = "commit") -> Rou
 
 def drain(app: App) -> int:
     """Dispatch until nothing is left; how many events."""
-    events = 0
+    count = 0
     with db.connect(app.dsn) as conn:
         while True:
             done = dispatch_once(app, conn)
-            events += done.events
+            count += done.events
             if not (done.events or done.more or done.busy):
-                return events
+                return count
 
 
-@pytest.mark.parametrize("page", [3, 20, 500])
+@pytest.mark.parametrize(
+    ("page", "few"), [(3, 64), (20, 10**9), (500, 0)], ids=["3", "20, always of few", "500, never"]
+)
 def test_nothing_is_lost_or_doubled_and_each_key_has_its_order(
-    app: App, conn: psycopg.Connection, monkeypatch: pytest.MonkeyPatch, page: int
+    app: App, conn: psycopg.Connection, monkeypatch: pytest.MonkeyPatch, page: int, few: int
 ) -> None:
+    """few: of how many transactions a window is read along the index of each, where it has more than a page."""
+    monkeypatch.setattr(events, "FEW", few)
     monkeypatch.setattr(dispatch, "PAGE", 2 * page)
     monkeypatch.setattr(dispatch, "PAGE_LEAST", 1)
     subscribe(app, "one", "two")
@@ -95,12 +100,12 @@ def test_nothing_is_lost_or_doubled_and_each_key_has_its_order(
         (event,) = json.loads(args)
         made[task].append((event["id"], event["payload"], 0))
     assert len(hostile.sent) > 100
-    for events in made.values():
-        assert sorted(id_ for id_, *_ in events) == sorted(
+    for told in made.values():
+        assert sorted(id_ for id_, *_ in told) == sorted(
             hostile.sent
         )  # none lost, none doubled, none that was rolled back
         last: dict[str | None, int] = {}
-        for id_, number, _ in events:
+        for id_, number, _ in told:
             key, _ = hostile.sent[id_]
             assert key is None or number == last.get(key, 0) + 1
             last[key] = number
@@ -131,3 +136,31 @@ def test_an_idle_look_writes_nothing(app: App, conn: psycopg.Connection) -> None
         ((events, jobs, _),) = db.run(own, dispatch)
         assert (events, jobs) == (0, 0)
         assert own.execute("select pg_current_xact_id_if_assigned() is null").fetchone() == (True,)
+
+
+@pytest.mark.parametrize("few", [0, 64])
+def test_both_ways_through_a_window_find_the_same(app: App, monkeypatch: pytest.MonkeyPatch, few: int) -> None:
+    """Several transactions of which two took turns and one was rolled back, page by page."""
+    monkeypatch.setattr(events, "FEW", few)
+    subscribe(app, "one")
+    numbers = iter(range(1000))
+    with db.connect(app.dsn) as own, psycopg.connect(app.dsn) as first, psycopg.connect(app.dsn) as second:
+        (place,) = db.run(own, app.queries.places(subscription="one", reader="01a208e7-51ed-7198-a687-0270704ff6cf"))
+        begin = scroll.Scroll(place)
+        app.publish("t", -1, conn=first)  # under way in the first snapshot
+        db.run(own, scroll.make_tick(app.queries, after=begin.tick))
+        db.run(own, begin.fetch(app.queries, 10))
+        assert not begin.has_some
+        with psycopg.connect(app.dsn) as lost:
+            for _ in range(20):
+                for conn in (first, second, lost):
+                    app.publish("t", next(numbers), conn=conn)
+                app.publish("other", 0)
+            lost.rollback()
+        first.commit()
+        second.commit()
+        db.run(own, scroll.make_tick(app.queries, after=begin.tick))
+        found: list[int] = []
+        while db.run(own, begin.fetch(app.queries, 7)) is not None and begin.has_some:
+            found += [int(each.row.payload) for each in begin.give(7)]
+    assert found == [-1, *(number for number in range(60) if number % 3 != 2)]

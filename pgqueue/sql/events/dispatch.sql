@@ -3,7 +3,7 @@
 with page as materialized (
   select event.*
   from {window}
-  where event.at >= coalesce(%(from_at)s::timestamptz, '-infinity')
+  where {wanted}
   order by event.seq
   limit %(most)s
 ),

@@ -3,7 +3,7 @@
 with page as materialized (
   select event.seq, event.type, event.key, event.at
   from {window}
-  where event.at >= coalesce(%(from_at)s::timestamptz, '-infinity')
+  where {wanted}
   order by event.seq
   limit %(most)s
 ),
@@ -25,7 +25,7 @@ wanted as (
   from waiter
   join page on
     {schema}.event_matches(page.type, waiter.types)
-    -- As in page.sql.
+    -- As in wanted_by_lane.sql.
     and (
       waiter.lanes = 1
       or mod(
