@@ -29,6 +29,7 @@ from pgqueue.ops.stats import (
     Count,
     QueueStats,
     Stats,
+    SubscriptionStats,
     Totals,
     WorkerStats,
 )
@@ -42,7 +43,7 @@ HOSTILE = [
 ]  # fmt: skip
 
 
-def make_stats(text: str | None = None, *, rows: int = 3) -> Stats:
+def make_stats(text: str | None = None, *, rows: int = 3, subscribed: int = 0) -> Stats:
     """A full page; text stands for every string that others wrote."""
 
     def name(plain: str) -> str:
@@ -69,6 +70,21 @@ def make_stats(text: str | None = None, *, rows: int = 3) -> Stats:
             for i in range(rows)
         ),
         workers_not_shown=0,
+        subscriptions=tuple(
+            SubscriptionStats(
+                name=name(f"s{i}"),
+                mode="relay",
+                behind=Count(4000, exact=False),
+                behind_s=61.0,
+                lost=i % 2,
+                paused=i == 1,
+                stopped=i == 0,
+                served=True,
+                error=name("refused") if i == 0 else None,
+                readers=(ID,),
+            )
+            for i in range(subscribed)
+        ),
         upcoming=(UpcomingJob(ID, name("shop.retry"), name("mail"), NOW, 4.2, 3, 8),) * rows,
         failures=(Failure(ID, name("shop.send"), "q", NOW, 61.0, 3, name("h"), name("exception"), name("boom")),)
         * rows,
@@ -94,7 +110,9 @@ def draw(stats: Stats, *, width: int = 80, height: int | None = None, title: str
 
 
 @pytest.mark.parametrize("width", [40, 79, 80, 111, 112, 120, 200, 400])
-@pytest.mark.parametrize("stats", [make_stats(), make_stats(rows=50), EMPTY], ids=["full", "many", "empty"])
+@pytest.mark.parametrize(
+    "stats", [make_stats(subscribed=3), make_stats(rows=50, subscribed=50), EMPTY], ids=["full", "many", "empty"]
+)
 def test_no_line_is_wider_than_the_terminal(stats: Stats, width: int) -> None:
     assert max(cell_len(line) for line in draw(stats, width=width).splitlines()) <= width
 
@@ -103,9 +121,17 @@ def test_no_line_is_wider_than_the_terminal(stats: Stats, width: int) -> None:
 @pytest.mark.parametrize("rows", [0, 1, 3, 50])
 def test_a_page_for_a_screen_fits_it_and_keeps_every_section(size: tuple[int, int], rows: int) -> None:
     width, height = size
+    assert len(draw(make_stats(rows=rows, subscribed=rows), width=width, height=height).splitlines()) <= height
     page = draw(make_stats(rows=rows), width=width, height=height)
     assert len(page.splitlines()) <= height
     assert all(re.search(rf"^ *{name}|  {name}", page, re.M) for name in ("queues", "workers", "upcoming", "failures"))
+
+
+def test_subscriptions_have_a_section_where_there_are_some() -> None:
+    page = draw(make_stats(subscribed=2), width=100)
+    assert re.search(r"s0 +relay +~4\.0k +1m 01s +⚠ stopped  refused  read by 567890ab", page)
+    assert re.search(r"s1 +relay +~4\.0k +1m 01s +⚠ 1 lost  paused  read by", page)
+    assert "subscriptions" not in draw(make_stats())
 
 
 def test_a_printed_page_shows_everything() -> None:
@@ -210,7 +236,7 @@ def test_a_little_is_never_drawn_as_nothing_and_nothing_never_as_a_little() -> N
 @pytest.mark.parametrize("text", HOSTILE)
 @pytest.mark.parametrize("width", [80, 120])
 def test_s13_hostile_text_moves_no_cursor(text: str, width: int) -> None:
-    page = draw(make_stats(text), width=width, title=text, force_terminal=True)
+    page = draw(make_stats(text, subscribed=1), width=width, title=text, force_terminal=True)
     assert not [char for char in page if (char < " " and char != "\n") or "\x7f" <= char <= "\x9f"]
     assert not re.search("[\u200b-\u200f\u2028-\u202e\u2066-\u2069]", page)
     assert max(cell_len(line) for line in page.splitlines()) <= width

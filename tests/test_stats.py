@@ -1,5 +1,6 @@
 """Stats on a real database: right to the last row while there are few, bounded and honest when there are many."""
 
+import contextlib
 import json
 import uuid
 from collections.abc import Iterator
@@ -10,8 +11,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from pgqueue import db, schema
+from pgqueue import App, db, schema
 from pgqueue.config import Config
+from pgqueue.events.subscription import Subscription, declare
 from pgqueue.ops import stats
 from pgqueue.ops.stats import Bucket, Count, Stats, Totals
 from pgqueue.queries import Queries
@@ -310,6 +312,60 @@ def test_failures_come_newest_first_with_one_line_of_error(conn: Connection, que
 def test_long_texts_are_cut_before_they_travel(conn: Connection, queries: Queries) -> None:
     add_jobs(conn, 1, state="scheduled", task="x" * 10_000)
     assert len(look(conn, queries).upcoming[0].task) == 200
+
+
+# -- subscriptions --
+
+
+def statements(conn: Connection, queries: Queries) -> int:
+    steps, said = stats.gather(queries), 1
+    statement = next(steps)
+    with contextlib.suppress(StopIteration):
+        while True:
+            statement = steps.send(db.run(conn, statement))
+            said += 1
+    return said
+
+
+def test_subscriptions_cost_a_statement_where_there_are_some(app: App, conn: Connection, queries: Queries) -> None:
+    assert look(conn, queries).subscriptions == () and statements(conn, queries) == 7
+    with db.connect(app.dsn) as own, own.transaction():
+        wanted = [
+            Subscription(name="job", mode="job", types=["t"], task="t"),
+            Subscription(name="paused", mode="job", types=["t"], task="t"),
+            Subscription(name="relay", mode="relay", types=["t.*"]),
+            Subscription(name="search", mode="pull", types=["x", "t"]),
+        ]
+        db.run(own, declare(queries, *wanted))
+    app.subscription("paused").pause()
+    app.publish_many([{"type": "t"}] * 3 + [{"type": "x"}])
+    reader = str(uuid.uuid4())
+    conn.execute(
+        "update place set held_by = %s, held_until = now() + interval '1 minute' where subscription = 'search'",
+        [reader],
+    )
+    conn.execute(
+        "update place set retry_at = 'infinity', error = E'no\nwhy', held_by = %s, held_until = now() - interval '1 s' "
+        "where subscription = 'relay'",
+        [reader],
+    )
+    add_worker(conn, set="tasks = '{t}'")
+    assert statements(conn, queries) == 8
+    found = look(conn, queries, count_limit=4).subscriptions
+    assert found[0].name == "relay"  # it has stopped
+    found = tuple(sorted(found, key=lambda each: each.name))
+    assert [(each.name, each.behind, each.paused, each.stopped, each.served, each.error) for each in found] == [
+        ("job", Count(3), False, False, True, None),
+        ("paused", Count(3), True, False, True, None),
+        ("relay", Count(0), False, True, True, "no"),
+        ("search", Count(4, exact=False), False, False, True, None),
+    ]
+    assert [each.readers for each in found] == [(), (), (), (reader,)]
+    assert found[2].behind_s is None and found[0].behind_s is not None and found[0].behind_s >= 0
+    app.subscription("search").drop()
+    assert set(look(conn, queries).to_json()["subscriptions"][1]) == {
+        "name", "mode", "behind", "behind_is_exact", "behind_s", "lost", "paused", "stopped", "served", "error", "readers",
+    }  # fmt: skip
 
 
 # -- JSON --

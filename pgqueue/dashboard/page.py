@@ -10,7 +10,13 @@ from rich.text import Text
 
 from pgqueue.dashboard.head import chart, counters, last_hour, title_line
 from pgqueue.dashboard.section import Section
-from pgqueue.dashboard.tables import failures_section, queues_section, upcoming_section, workers_section
+from pgqueue.dashboard.tables import (
+    failures_section,
+    queues_section,
+    subscriptions_section,
+    upcoming_section,
+    workers_section,
+)
 from pgqueue.dashboard.words import data
 from pgqueue.ops.stats import Stats
 
@@ -59,18 +65,20 @@ class View:
         )
 
     def _sections(self, *, width: int, room: int) -> RenderableType:
-        """Queues, workers, upcoming, failures; on a wide screen the first three in two columns, the errors across."""
+        """Queues, workers, subscriptions, upcoming, failures; on a wide screen in two columns, the errors across."""
         left = width if width < WIDE else (width - GAP) * 3 // 7
         right = width if width < WIDE else width - GAP - left
         queues, upcoming = queues_section(self.stats), upcoming_section(self.stats, width=left)
+        subscriptions = subscriptions_section(self.stats)
         workers, failures = workers_section(self.stats, width=right), failures_section(self.stats)
         if width < WIDE:
-            return _stack([queues, workers, upcoming, failures], room=room)
-        above, below = _share([max(_height([queues, upcoming]), workers.height), failures.height], room=room - 1)
+            return _stack([queues, workers, *subscriptions, upcoming, failures], room=room)
+        at_left, at_right = [queues, upcoming], [workers, *subscriptions]
+        above, below = _share([max(_height(at_left), _height(at_right)), failures.height], room=room - 1)
         grid = Table.grid(padding=(0, GAP, 0, 0))
         grid.add_column(width=left)
         grid.add_column(width=right)
-        grid.add_row(_stack([queues, upcoming], room=above), workers.cut(above).draw())
+        grid.add_row(_stack(at_left, room=above), _stack(at_right, room=above))
         return Group(grid, Text(), failures.cut(below).draw())
 
 

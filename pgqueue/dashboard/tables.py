@@ -1,4 +1,4 @@
-"""The four sections: queues, workers, what is due next, what failed last."""
+"""The sections: queues, workers, subscriptions, what is due next, what failed last."""
 
 from collections.abc import Iterator
 
@@ -6,7 +6,7 @@ from rich.text import Text
 
 from pgqueue.dashboard.section import Column, Row, Section, figure
 from pgqueue.dashboard.words import ago, clock, count, data, quiet_zero, short, span, whole
-from pgqueue.ops.stats import QueueStats, Stats, WorkerStats
+from pgqueue.ops.stats import QueueStats, Stats, SubscriptionStats, WorkerStats
 from pgqueue.queries.ops import Failure, RunningJob, UpcomingJob
 
 ROOMY = 70  # cells; a narrower section leaves out what is less important
@@ -77,6 +77,50 @@ def _running(job: RunningJob) -> tuple[Text, ...]:
     name = Text.assemble("  ", (short(job.id), "dim"), "  ", data(job.task))
     done = Text("" if job.progress is None else f"{job.progress:.0%}", style="cyan")
     return name, done, Text(span(job.running_s)), data(job.note or "", style="dim")
+
+
+def subscriptions_section(stats: Stats) -> list[Section]:
+    """None where there are no subscriptions."""
+    section = Section(
+        columns=[
+            Column("subscriptions", ratio=2),
+            Column("mode"),
+            figure("behind", 6),
+            figure("for", 7),
+            Column(ratio=3),
+        ],
+        rows=[Row(_subscription(each)) for each in stats.subscriptions],
+        empty=Text(),
+        not_shown=stats.subscriptions_not_shown,
+        by_name=True,
+    )
+    return [section] if stats.subscriptions else []
+
+
+def _subscription(each: SubscriptionStats) -> tuple[Text, ...]:
+    return (
+        data(each.name),
+        Text(each.mode, style="dim"),
+        quiet_zero(each.behind.value, count(each.behind)),
+        Text(span(each.behind_s)),
+        Text("  ").join(_state_of(each)),
+    )
+
+
+def _state_of(each: SubscriptionStats) -> Iterator[Text]:
+    """What keeps it from its events, and else who reads them."""
+    if each.lost:
+        yield Text(f"⚠ {whole(each.lost)} lost", style="bold red")
+    if each.stopped:
+        yield Text("⚠ stopped", style="bold red")
+    if each.paused:
+        yield Text("paused", style="yellow")
+    if not each.served:
+        yield Text("⚠ no worker", style="bold red" if each.behind.value else "yellow")
+    if each.error:
+        yield data(each.error, style="red")
+    if each.readers:
+        yield Text(f"read by {', '.join(map(short, each.readers))}", style="dim")
 
 
 def upcoming_section(stats: Stats, *, width: int) -> Section:

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pgqueue.queries import Queries, Steps, ask
+from pgqueue.queries.events import SubscriptionState
 from pgqueue.queries.ops import Failure, QueueRow, RunningJob, Throughput, UpcomingJob, Whole, WorkerRow
 
 # Rows counted one by one per queue or state. Where vacuum is behind, each row costs a block, and a statement counts five times
@@ -22,6 +23,7 @@ QUEUE_LIMIT = 1_000  # queues read, at some 20 us each
 QUEUES_SHOWN = 50
 WORKERS_SHOWN = 50
 JOBS_PER_WORKER = 5
+SUBSCRIPTIONS_SHOWN = 50
 UPCOMING_SHOWN = 10
 FAILURES_SHOWN = 10
 BUCKET_S = 10  # as the heartbeat writes table throughput
@@ -92,6 +94,26 @@ class WorkerStats:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SubscriptionStats:
+    """One subscription to events. behind_s: for how long the first event that waits has done so; None: none waits.
+
+    `lost` were dropped unread. `stopped`: a lane waits until somebody says so, for the reason in `error`, which may also be that of
+    the last try. `readers`: the ids of the loops and relays that hold a lane now; a dispatcher holds none.
+    """
+
+    name: str
+    mode: str
+    behind: Count
+    behind_s: float | None
+    lost: int
+    paused: bool
+    stopped: bool
+    served: bool
+    error: str | None
+    readers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Stats:
     """One look at everything, with all times by the database's clock.
 
@@ -113,6 +135,8 @@ class Stats:
     queues_not_shown: int
     workers: tuple[WorkerStats, ...]
     workers_not_shown: int
+    subscriptions: tuple[SubscriptionStats, ...] = ()
+    subscriptions_not_shown: int = 0
     upcoming: tuple[UpcomingJob, ...]
     failures: tuple[Failure, ...]
 
@@ -129,6 +153,9 @@ class Stats:
                       "queues", "app", "version",
                       "jobs": [{"id", "task", "queue", "attempt", "running_s", "progress", "note"}]}],
          "workers_not_shown",
+         "subscriptions": [{"name", "mode", "behind", "behind_is_exact", "behind_s", "lost", "paused", "stopped", "served",
+                            "error", "readers"}],
+         "subscriptions_not_shown",
          "upcoming": [{"id", "task", "queue", "run_at", "due_in_s", "attempt", "max_attempts"}],
          "failures": [{"job_id", "task", "queue", "failed_at", "age_s", "attempt", "worker", "cause", "error"}]}
         """
@@ -136,11 +163,12 @@ class Stats:
 
 
 def gather(queries: Queries, *, count_limit: int = COUNT_LIMIT) -> Steps[Stats]:
-    """Look at everything once. Takes seven statements, and nine when it has to estimate."""
+    """Look at everything once. Takes seven statements, nine when it has to estimate, and one more where there are subscriptions."""
     (whole,) = yield from ask(queries.stats_totals(count_limit=count_limit))
     history = yield from ask(queries.stats_throughput())
     found = yield from ask(queries.stats_queues(queue_limit=QUEUE_LIMIT, count_limit=count_limit))
     workers, workers_in_all = yield from _workers(queries, count_limit=count_limit)
+    subscriptions = (yield from _subscriptions(queries, count_limit=count_limit)) if whole.subscribed else []
     upcoming = yield from ask(queries.stats_upcoming(limit=UPCOMING_SHOWN))
     failures = yield from ask(queries.stats_failures(limit=FAILURES_SHOWN))
 
@@ -166,6 +194,8 @@ def gather(queries: Queries, *, count_limit: int = COUNT_LIMIT) -> Steps[Stats]:
         queues_not_shown=max(0, len(queues) - QUEUES_SHOWN),
         workers=workers,
         workers_not_shown=workers_in_all - len(workers),
+        subscriptions=tuple(subscriptions[:SUBSCRIPTIONS_SHOWN]),
+        subscriptions_not_shown=max(0, len(subscriptions) - SUBSCRIPTIONS_SHOWN),
         upcoming=tuple(upcoming),
         failures=tuple(_in_one_line(failure) for failure in failures),
     )
@@ -262,10 +292,29 @@ def _worker(row: WorkerRow, *, jobs: Sequence[RunningJob]) -> WorkerStats:
     )  # fmt: skip
 
 
+def _subscriptions(queries: Queries, *, count_limit: int) -> Steps[list[SubscriptionStats]]:
+    """What has stopped or lost something first, then those that are the furthest behind."""
+    rows = yield from ask(queries.subscription_states(count_limit=count_limit))
+    found = [_subscription(row, count_limit=count_limit) for row in rows]
+    return sorted(found, key=lambda each: (not (each.stopped or each.lost), -(each.behind_s or 0.0), each.name))
+
+
+def _subscription(row: SubscriptionState, *, count_limit: int) -> SubscriptionStats:
+    return SubscriptionStats(
+        name=row.name, mode=row.mode, behind=Count(row.behind, exact=row.behind < count_limit), behind_s=row.behind_s,
+        lost=row.lost, paused=row.paused, stopped=row.stopped, served=row.known, error=_first_line(row.error),
+        readers=tuple(row.readers),
+    )  # fmt: skip
+
+
 def _in_one_line(failure: Failure) -> Failure:
     """Its error cut to the first line that is not empty."""
-    lines = (line.strip() for line in failure.error.splitlines())
-    return failure._replace(error=next(filter(None, lines), ""))
+    return failure._replace(error=_first_line(failure.error) or "")
+
+
+def _first_line(text: str | None) -> str | None:
+    """That is not empty."""
+    return next(filter(None, (line.strip() for line in (text or "").splitlines())), None)
 
 
 # -- throughput --

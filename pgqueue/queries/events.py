@@ -51,7 +51,8 @@ class SubscriptionState(NamedTuple):
 
     behind: events that wait, counted to 10,000; behind_s: for how long the first has; lost: events that were dropped unread;
     known: whether a live worker has its task; declared_ago_s: since a worker last
-    knew it from code, None for one made by a command.
+    knew it from code, None for one made by a command; stopped: a lane waits until somebody says so, for the error;
+    readers: the ids of those who hold a lane now.
     """
 
     name: str
@@ -68,6 +69,8 @@ class SubscriptionState(NamedTuple):
     behind_s: float | None
     attempt: int | None
     error: str | None
+    stopped: bool
+    readers: list[str]
 
     @property
     def why(self) -> str:
@@ -291,8 +294,8 @@ class EventsQueries(Texts):
     def list_events(self, types: Sequence[str], *, since: datetime | None, limit: int) -> Statement[ListedEvent]:
         return self._say("events/list", ListedEvent, types=types, since=since, limit=limit)
 
-    def subscription_states(self) -> Statement[SubscriptionState]:
-        return self._say("events/subscriptions", SubscriptionState)
+    def subscription_states(self, *, count_limit: int = 10_000) -> Statement[SubscriptionState]:
+        return self._say("events/subscriptions", SubscriptionState, count_limit=count_limit)
 
     def fronts(self, *, held: Sequence[str]) -> Statement[Front]:
         """held: subscriptions that have jobs enough."""

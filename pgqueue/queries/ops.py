@@ -74,6 +74,7 @@ class Whole(NamedTuple):
     running: int
     ended: int
     dead: int
+    subscribed: bool
 
 
 class Throughput(NamedTuple):

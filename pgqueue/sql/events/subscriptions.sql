@@ -1,4 +1,4 @@
--- All subscriptions, and how far each is behind: events that wait, counted to ten thousand, and for how long the first has waited.
+-- All subscriptions, and how far each is behind: events that wait, counted to a limit, and for how long the first has waited.
 select
   subscription.name,
   subscription.mode,
@@ -16,7 +16,9 @@ select
   coalesce(max(waiting.events), 0)::integer as behind,
   extract(epoch from clock_timestamp() - min(waiting.first_at))::float8 as behind_s,
   max(place.attempt)::integer as attempt,
-  max(place.error) as error
+  left(max(place.error), 500) as error,
+  coalesce(bool_or(place.retry_at = 'infinity'), false) as stopped,
+  coalesce(array_agg(distinct place.held_by::text) filter (where place.held_until > now()), '{}') as readers
 from {schema}.subscription
 left join {schema}.place on place.subscription = subscription.name
 left join {schema}.tick as since on since.id = place.tick
@@ -30,7 +32,7 @@ left join lateral (
         xid = any (array(select pg_snapshot_xip(since.snap)))
         and era = since.era and seq > place.seq
         and {schema}.event_matches(type, subscription.types) and at >= coalesce(place.from_at, '-infinity')
-      limit 10000
+      limit %(count_limit)s
     )
     union all
     (
@@ -39,7 +41,7 @@ left join lateral (
       where
         xid >= pg_snapshot_xmax(since.snap) and era = since.era and seq > place.seq
         and {schema}.event_matches(type, subscription.types) and at >= coalesce(place.from_at, '-infinity')
-      limit 10000
+      limit %(count_limit)s
     )
     union all
     (
@@ -50,7 +52,7 @@ left join lateral (
         -- Else the whole log would be looked through for none.
         and since.era < (select max(era) from {schema}.event_era)
         and {schema}.event_matches(type, subscription.types) and at >= coalesce(place.from_at, '-infinity')
-      limit 10000
+      limit %(count_limit)s
     )
   ) as waiting
 ) as waiting on true

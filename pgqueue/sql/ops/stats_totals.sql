@@ -18,7 +18,8 @@ select
     from (select from {schema}.job where state = 'running' order by worker limit %(count_limit)s) as running
   ) as running,
   ended.seen as ended,
-  ended.dead
+  ended.dead,
+  exists (select from {schema}.subscription) as subscribed
 from (
   select count(*) as seen, count(*) filter (where state = 'dead') as dead
   from (select state from {schema}.history_ended limit %(count_limit)s) as newest

@@ -99,6 +99,7 @@ grant select, delete on {schema}.awaited to {worker};
 grant insert (id, payload), select (id, payload, at), delete on {schema}.notice to {worker};
 
 -- reader
+grant execute on function {schema}.event_matches to {reader};
 grant select on {schema}.subscription, {schema}.place, {schema}.tick, {schema}.event_era to {reader};
 grant select (at, xid, seq, id, era, type) on {schema}.event to {reader};
 -- Not the URL, which may hold a token, and no secrets.
