@@ -1,6 +1,7 @@
 """What an event costs: statements, rows, WAL, and blocks in a log of a million."""
 
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import psycopg
@@ -11,6 +12,8 @@ from pgqueue.events.dispatch import dispatch_round
 from pgqueue.events.scroll import make_tick
 from pgqueue.queries import Statement
 from pgqueue.queries.events import Front
+from tests.answers import one_value
+from tests.conftest import Worker, eventually
 from tests.events.test_windows import dispatch_once, drain, subscribe
 from tests.servers import shop_server
 from tests.test_costs import Counter
@@ -66,6 +69,30 @@ def test_a_plain_job_touches_no_table_of_events(app: App, conn: psycopg.Connecti
         app.enqueue("t")
     app.close()
     assert conn.execute(touched).fetchone() == (0,)
+
+
+IDLE_S = 20.0  # the longest pause between two looks at the log is 15 s
+EDGES = 4  # kinds of statements in it, each of which may fall into the span once more than its share; 18 were seen
+LOOKS = "select coalesce(sum(calls), 0)::integer from pg_stat_statements where query like 'with marked as%'"
+
+
+@pytest.mark.long
+def test_ten_subscriptions_without_events_cost_an_idle_worker_no_statement_a_second(
+    app: App, conn: psycopg.Connection, start_worker: Callable[..., Worker]
+) -> None:
+    for number in range(10):
+        subscribe(app, f"tests.event_tasks.{number}")  # one by one: each has a place of its own
+        app.publish("of no interest")
+    start_worker("-c", "1", app="tests.event_tasks").ready()
+    eventually(lambda: conn.execute("select from pgqueue.event_reader where asleep").rowcount, what="it sleeps")
+    conn.execute("select pg_stat_statements_reset()")
+    eventually(lambda: one_value(conn, LOOKS) >= 4, what="it looks less and less often")
+    counter = Counter(conn, inserted=0)
+    time.sleep(IDLE_S)
+    calls = counter.statements()
+    assert sum(calls.values()) < IDLE_S + EDGES, calls
+    assert one_value(conn, LOOKS) >= 1  # it still looks, in case that no bell reaches it
+    assert one_value(conn, "select count(distinct tick) from pgqueue.place") == 1
 
 
 def blocks_of(conn: db.Connection, sql: str, params: Mapping[str, Any]) -> int:
