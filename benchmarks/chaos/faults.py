@@ -185,7 +185,7 @@ class Injector:
 
     def _lead(self, port: int) -> None:
         """The address moves with the primary."""
-        for proxy in (self._app_proxy, *(group.proxy for group in self._groups.values())):
+        for proxy in (self._app_proxy, self._reader.proxy, *(group.proxy for group in self._groups.values())):
             proxy.retarget(port)
 
     @contextmanager

@@ -8,6 +8,7 @@ import contextlib
 import itertools
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import psycopg
 import pytest
@@ -17,6 +18,8 @@ from benchmarks.chaos.proxy import Proxy
 from pgqueue import App, db
 from pgqueue.events.dispatch import Round, dispatch_round
 from pgqueue.events.subscription import Subscription, declare
+from pgqueue.queries import Statement
+from pgqueue.queries.events import Front
 from tests.conftest import Worker, eventually
 
 
@@ -85,6 +88,29 @@ def test_f61_a_dispatcher_that_ends_after_any_of_its_statements(
         pass
     assert sorted(conn.execute(made).fetchall()) == sorted(wanted)
     assert most > 5  # begin, lock, places, one of each place, commit
+
+
+def test_f61_each_value_of_each_statement_of_a_dispatcher_may_be_refused(
+    start_worker: Callable[..., Worker], app: App, conn: psycopg.Connection
+) -> None:
+    queries, front = app.queries, Front(0, 0, 1, "", None, "", None, [])
+    said: list[Statement[Any]]
+    said = [queries.lock_dispatch(), queries.dispatch(front, most=1), queries.mark_reader(reader="", asleep=True)]
+    names = ("lock_dispatch", "dispatch", "mark")
+    wanted = {f"refused: {name}.{place}" for name, one in zip(names, said, strict=True) for place in one.params}
+    worker = start_worker("-c", "1", app="tests.event_tasks", program="tests.faults.refusing").ready()
+    events: list[str] = []
+    made = "select args::json -> 0 ->> 'id' from pgqueue.jobs where task = 'tests.event_tasks.audit'"
+
+    def none_is_left() -> bool:
+        if conn.execute(made).rowcount >= len(events):  # so that it sleeps in between
+            events.append(app.publish("user.created"))
+        return wanted <= {*worker.lines}
+
+    eventually(none_is_left, what="each was refused", within_s=120)
+    eventually(lambda: conn.execute(made).rowcount >= len(events), what="a job of each event")
+    assert sorted(id_ for (id_,) in conn.execute(made)) == sorted(events)
+    assert worker.stop() == 0 and "Traceback" not in worker.output, worker.output
 
 
 @pytest.mark.parametrize("who", ["a-loop", "a-dispatcher"])
