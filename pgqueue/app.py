@@ -198,9 +198,9 @@ class App:
         subscription has the task's name, and gets what is published from the first start of a worker on. Its jobs are jobs as
         any: they are retried, may be dead, and are shown by all commands.
 
-        batch: a job gets a list of so many events at most, and the function takes that, `list[Event[User]]`. batch_wait: seconds
-        that a batch which is not full waits for more. lanes: so many batches are worked on at once, events of one key always in
-        one lane, in order. A batch that fails is halved until the event that fails stands alone; its job is retried as the
+        batch: a job gets a list of this many events at most, and the function takes that, `list[Event[User]]`. batch_wait: seconds
+        that a batch which is not full waits for more. lanes: this many batches are worked on at once, events of one key always in
+        one lane, in order. A batch that fails is halved until the event that fails is alone; its job is retried as the
         options say, and when it is dead the lane continues (on_poison="skip"), or stops ("stop").
         """
         patterns = check_patterns(types)

@@ -420,7 +420,7 @@ def test_s1_a_worker_may_do_what_batches_need(house: House) -> None:
                 fence, (1, 0), events=1, args="[]", ended=False, error="e", suspects=None, skipped=[1]
             ),
             queries.batch_skip(fence, seqs=[1], args=["[]"], error="e"),
-            queries.batch_freed(subscription="none", lane=0, job=fence.id, dead=True),
+            queries.batch_freed(subscription="none", lane=0, job=fence.id, given_up=True),
             queries.unfinished(["none"], most=1), queries.hold(["none"], why="e"),
         ):  # fmt: skip
             db.run(conn, statement)

@@ -9,8 +9,16 @@ from pgqueue.cli.options import AGO, CHANGE, LOOK, AppName, Json, chosen_app, mo
 from pgqueue.cli.output import say, say_json, say_table
 from pgqueue.errors import ConfigError, InvalidOption
 
-group = typer.Typer(help="Pause, resume, replay or drop a subscription.", no_args_is_help=True)
+group = typer.Typer(
+    help="Pause, resume, replay, start or drop a subscription; see to its events that were put aside.",
+    no_args_is_help=True,
+)
 Name = Annotated[str, typer.Argument(metavar="NAME", help="As `pgqueue subscriptions` lists it.")]
+
+Jobs = Annotated[
+    list[str] | None, typer.Argument(metavar="[JOB]...", help="As `pgqueue subscription aside` lists them.")
+]
+All = Annotated[bool, typer.Option("--all", help="All that were put aside.")]
 
 
 def publish(
@@ -95,6 +103,52 @@ def replay(
     say(f"subscription {to or name} reads from {start}")
 
 
+def aside(
+    name: Name,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="Show at most this many.")] = 20,
+    app: AppName = None,
+    as_json: Json = False,
+) -> None:
+    """List its events that were put aside. `pgqueue show JOB` has the payload."""
+    found = chosen_app(app).subscription(name).aside(limit=limit)
+    if as_json:
+        say_json([event._asdict() for event in found])
+        return
+    rows = ([e.job, e.state, e.at, e.type, e.key, e.error] for e in found)
+    say_table(["JOB", "STATE", "SINCE", "TYPE", "KEY", "ERROR"], rows, empty="nothing was put aside")
+
+
+def retry(name: Name, jobs: Jobs = None, everything: All = False, app: AppName = None) -> None:
+    """Try events again that were put aside."""
+    done = chosen_app(app).subscription(name).retry(*_of(jobs, everything))
+    say(f"tried again: {done} event{'s' * (done != 1)} of {name}")
+
+
+def discard(name: Name, jobs: Jobs = None, everything: All = False, app: AppName = None) -> None:
+    """Forget events that were put aside, and their jobs."""
+    done = chosen_app(app).subscription(name).discard(*_of(jobs, everything))
+    say(f"forgotten: {done} event{'s' * (done != 1)} of {name}")
+
+
+def _of(jobs: list[str] | None, everything: bool) -> list[str]:
+    if bool(jobs) == everything:
+        raise InvalidOption("name the jobs, as `pgqueue subscription aside NAME` lists them, or say --all")
+    return jobs or []
+
+
+def start(
+    name: Name,
+    lane: Annotated[int | None, typer.Option("--lane", min=0, max=255, help="Only this one.")] = None,
+    app: AppName = None,
+) -> None:
+    """Let lanes continue that stopped at an event (on_poison="stop"): after it, or a relay with another try."""
+    started = chosen_app(app).subscription(name).start(lane)
+    say(
+        f"subscription {name}: "
+        + (f"lane {', '.join(map(str, started))} continues" if started else "no lane has stopped")
+    )
+
+
 def drop(name: Name, app: AppName = None) -> None:
     """Forget it and how far it has come. Its jobs stay."""
     chosen_app(app).subscription(name).drop()
@@ -106,6 +160,6 @@ def add_to(cli: typer.Typer) -> None:
     cli.command(rich_help_panel=CHANGE)(publish)
     cli.command(rich_help_panel=LOOK)(events)
     cli.command(rich_help_panel=LOOK)(subscriptions)
-    for command in (pause, resume, replay, drop):
+    for command in (pause, resume, replay, aside, retry, discard, start, drop):
         group.command()(command)
     cli.add_typer(group, name="subscription", rich_help_panel=CHANGE)

@@ -3,7 +3,7 @@
 A lane has one job at a time, whose header names it. The job reads the events itself, and the transaction that ends it moves the
 lane, fenced by the attempt and by the place where it read: what dies in between has done neither.
 
-A batch that fails is noted as so many suspects: the next batch is half of them, and then half of those that are left, until the
+The events of a batch that fails are suspects: the next batch is half of them, and then half of those that are left, until the
 event that fails is alone. Then the lane moves past it, and the job becomes the job of this event: it is tried again as its task
 says, and may be dead. The lane waits for its end; with on_poison="stop" it does not continue after a dead one. So what happens to
 an event that fails is what happens to any job, and `pgqueue retry` tries it again.
@@ -22,7 +22,7 @@ from pgqueue.queries import Queries, Steps, ask
 from pgqueue.queries.events import Fence, Logged
 
 LANE = "pgqueue.lane"
-"""The header of a job that works on a lane, or on an event of one that stands alone: [subscription, lane]."""
+"""The header of a job that works on a lane, or on an event of one that is alone: [subscription, lane]."""
 
 
 class LaneName(NamedTuple):
@@ -50,7 +50,7 @@ class Batch:
     """Events up to its end, with those."""
     end: LogPosition
     suspects: int | None
-    """So many events, from its first one on, were in a batch that failed."""
+    """This many events, from its first one on, were in a batch that failed."""
     skipped: Sequence[int]
     """Those beyond its end that are put aside already."""
 
@@ -79,7 +79,7 @@ class Batch:
     def alone(self, queries: Queries, error: str | None, *, ended: bool) -> Steps[bool]:
         """Make its job that of its one event. ended: this is its last attempt."""
         row = self.rows[0]
-        told = f"event {row.id} ({row.type}) stands alone in job {self.fence.id}{f': {error}' if error else ''}"
+        told = f"event {row.id} ({row.type}) is alone in job {self.fence.id}{f': {error}' if error else ''}"
         moved = yield from ask(
             queries.batch_alone(
                 self.fence, self.end, events=self.passed, args=self.args, ended=ended, error=told,

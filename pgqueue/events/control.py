@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from pgqueue.client.connections import AppConnections
 from pgqueue.client.options import check_aware, check_integer, check_name, seconds
 from pgqueue.errors import InvalidOption
+from pgqueue.events.aside import AsideEvent, aside, check_retry, chosen, mode_of, start, unknown
 from pgqueue.events.start import check_start, find_start
 from pgqueue.events.types import check_patterns
 from pgqueue.queries import Queries, Steps, ask
@@ -30,6 +31,45 @@ class SubscriptionHandle:
     def drop(self) -> None:
         """Forget it and how far it has come. One that is declared in code comes back with the next start of a worker."""
         self._database.run(drop(self._database.queries, self.name))
+
+    def aside(self, *, limit: int = 100) -> list[AsideEvent]:
+        """The events that were put aside, newest first: each is kept by a job that is dead, or was cancelled by its task.
+
+        Looks at the 10,000 jobs that ended so last.
+        """
+        return self._database.look(aside(self._database.queries, self.name, limit=limit))
+
+    def retry(self, *jobs: str) -> int:
+        """Try events again that were put aside: those of these jobs, or all; how many.
+
+        Their jobs run again from the first attempt. Where a lane has stopped at one, its success lets the lane continue. Raises
+        InvalidOption for a relay.
+        """
+        queries = self._database.queries
+        check_retry(self._database.run(mode_of(queries, self.name)), self.name)
+        found = self._database.look(chosen(queries, self.name, jobs))
+        # The oldest first: their order is that of their keys.
+        return sum(bool(self._database.run(queries.retry(event.job))) for event in reversed(found))
+
+    def discard(self, *jobs: str) -> int:
+        """Forget events that were put aside: those of these jobs, or all; how many. A lane that has stopped stays so: see start."""
+        queries = self._database.queries
+        found = self._database.look(chosen(queries, self.name, jobs))
+        return sum(
+            len(
+                self._database.run(
+                    queries.purge_history([event.job], [event.at], state=event.state, queue=None, task=None)
+                )
+            )
+            for event in found
+        )
+
+    def start(self, lane: int | None = None) -> list[int]:
+        """Let the lanes continue, or one of them, that have stopped at an event (on_poison="stop"); those that did.
+
+        Of batches they continue after that event, which its job keeps; a relay tries to send it once more.
+        """
+        return self._database.run(start(self._database.queries, self.name, lane=lane))
 
     def replay(self, start: float | timedelta | datetime | str, *, to: str | None = None) -> None:
         """Deliver again what was published since a time (an aware datetime, or seconds ago), from an event on (its id), or all
@@ -67,13 +107,13 @@ def states(queries: Queries) -> Steps[list[SubscriptionState]]:
 def pause(queries: Queries, name: str, *, paused: bool) -> Steps[None]:
     """Deliver nothing to it, or continue where it was. Raises InvalidOption for one that is not there."""
     if not (yield from ask(queries.pause_subscription(check_name("subscription", name), paused=paused))):
-        raise _unknown(name)
+        raise unknown(name)
 
 
 def drop(queries: Queries, name: str) -> Steps[None]:
     """Forget it and its place. Raises InvalidOption for one that is not there."""
     if not (yield from ask(queries.drop_subscription(check_name("subscription", name)))):
-        raise _unknown(name)
+        raise unknown(name)
 
 
 def replay(queries: Queries, name: str, *, start: float | timedelta | datetime | str, to: str | None) -> Steps[None]:
@@ -93,7 +133,7 @@ def replay(queries: Queries, name: str, *, start: float | timedelta | datetime |
     if to is not None:
         taken = {state.name for state in (yield from states(queries))}
         if name not in taken:
-            raise _unknown(name)
+            raise unknown(name)
         if to in taken:
             raise InvalidOption(f"there is a subscription {to!r} already: give another name, or drop it first")
         yield queries.copy_subscription(name, to=to)
@@ -106,8 +146,4 @@ def replay(queries: Queries, name: str, *, start: float | timedelta | datetime |
         )
     where = yield from find_start(queries, check_start(start))
     if not (yield from ask(queries.replay(target, where))):
-        raise _unknown(name)
-
-
-def _unknown(name: str) -> InvalidOption:
-    return InvalidOption(f"there is no subscription {name!r}: `pgqueue subscriptions` lists them")
+        raise unknown(name)

@@ -1,5 +1,5 @@
-"""Which subscriptions have so many unfinished jobs that none are made for them for now: their events wait in the log, which is made
-for that, and the table of jobs stays small.
+"""Which subscriptions have too many unfinished jobs, and are made none for now: their events wait in the log, which is made for
+that, and the table of jobs stays small.
 
 The jobs are not counted in each round. A count allows for as many more as are left up to the limit, and the next one comes when
 those are made, or at the first page that is full where nothing was counted yet: without a backlog there is nothing to count.

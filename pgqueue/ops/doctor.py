@@ -82,6 +82,11 @@ def _subscription(state: SubscriptionState) -> Iterator[Finding]:
     if state.lost:
         what = f"subscription {name} lost {state.lost} events, which were dropped after keep_events_days_at_most"
         yield Finding(True, what, f"read what it needs elsewhere, then {again} or drop it: both forget the count")
+    if state.stopped:
+        what = f"subscription {name}: {state.why}"
+        yield Finding(
+            True, what, f"see to it by `pgqueue subscription aside {name}`, then `pgqueue subscription start {name}`"
+        )
     if state.behind and not state.known:
         what = f"no live worker has the task of subscription {name}: its jobs pile up"
         yield Finding(False, what, f"start one that has, or `pgqueue subscription drop {name}`")

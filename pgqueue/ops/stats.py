@@ -302,7 +302,7 @@ def _subscriptions(queries: Queries, *, count_limit: int) -> Steps[list[Subscrip
 def _subscription(row: SubscriptionState, *, count_limit: int) -> SubscriptionStats:
     return SubscriptionStats(
         name=row.name, mode=row.mode, behind=Count(row.behind, exact=row.behind < count_limit), behind_s=row.behind_s,
-        lost=row.lost, paused=row.paused, stopped=row.stopped, served=row.known, error=_first_line(row.error),
+        lost=row.lost, paused=row.paused, stopped=row.stopped > 0, served=row.known, error=_first_line(row.error),
         readers=tuple(row.readers),
     )  # fmt: skip
 

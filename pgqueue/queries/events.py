@@ -50,9 +50,9 @@ class SubscriptionState(NamedTuple):
     """A subscription and how far it has come.
 
     behind: events that wait, counted to 10,000; behind_s: for how long the first has; lost: events that were dropped unread;
-    known: whether a live worker has its task; declared_ago_s: since a worker last
-    knew it from code, None for one made by a command; stopped: a lane waits until somebody says so, for the error;
-    readers: the ids of those who hold a lane now.
+    stopped: lanes that wait until somebody says so, for the error (on_poison="stop"); known: whether a live worker has its task;
+    declared_ago_s: since a worker last knew it from code, None for one made by a command; readers: the ids of those who hold a lane
+    now.
     """
 
     name: str
@@ -69,13 +69,27 @@ class SubscriptionState(NamedTuple):
     behind_s: float | None
     attempt: int | None
     error: str | None
-    stopped: bool
+    stopped: int
     readers: list[str]
 
     @property
     def why(self) -> str:
         """What keeps events from it, or went wrong; empty for nothing."""
-        return "paused" if self.paused else self.error or ""
+        error = (self.error or "").removeprefix("stopped: ")
+        if self.paused:
+            return "paused"
+        return f"{self.stopped} of {self.lanes} lanes stopped: {error}" if self.stopped else error
+
+
+class AsideJob(NamedTuple):
+    """A job that keeps an event which was put aside."""
+
+    job: str
+    state: str
+    at: datetime
+    attempt: int
+    args: str
+    error: str | None
 
 
 class ListedEvent(NamedTuple):
@@ -139,7 +153,7 @@ class LaneFront(NamedTuple):
 
 
 class Offered(NamedTuple):
-    """What one look at lanes came to. moved: those that were moved past events; more: there is more than one page; due_s: seconds
+    """What one look at lanes came to. moved: those that were moved on; more: there is more after that; due_s: seconds
     until the next batch need not wait any longer."""
 
     jobs: int
@@ -150,8 +164,8 @@ class Offered(NamedTuple):
 
 
 class BatchPlace(NamedTuple):
-    """A lane as its job reads it: LanePlace, and then what is of batches. due: it is one, and not paused; suspects: so many events
-    from here on were in a batch that failed; skipped: the seq of those that are put aside already."""
+    """A lane as its job reads it: LanePlace, and then what is of batches. due: it is one, and not paused; suspects: this many
+    events from here on were in a batch that failed; skipped: the seq of those that are put aside already."""
 
     lane: int
     tick: int
@@ -288,6 +302,16 @@ class EventsQueries(Texts):
     def drop_subscription(self, name: str) -> Statement[str]:
         return self._values("events/drop_subscription", name=name)
 
+    def subscription_mode(self, name: str) -> Statement[str]:
+        return self._values("events/mode", name=name)
+
+    def aside(self, name: str, *, window: int, limit: int, jobs: Sequence[str] | None) -> Statement[AsideJob]:
+        """jobs: only those; None: all."""
+        return self._say("events/aside", AsideJob, name=name, window=window, limit=limit, jobs=jobs and list(jobs))
+
+    def start_lanes(self, name: str, *, lane: int | None) -> Statement[int]:
+        return self._values("events/start", name=name, lane=lane)
+
     def ago(self, seconds: float) -> Statement[datetime]:
         return self._values("events/ago", seconds=seconds)
 
@@ -358,8 +382,8 @@ class EventsQueries(Texts):
         """The ids of the dead jobs."""
         return self._say("events/batch_skip", **fence._asdict(), seqs=list(seqs), args=list(args), error=error)
 
-    def batch_freed(self, *, subscription: str, lane: int, job: str, dead: bool) -> Statement[Row]:
-        return self._say("events/batch_freed", subscription=subscription, lane=lane, id=job, dead=dead)
+    def batch_freed(self, *, subscription: str, lane: int, job: str, given_up: bool) -> Statement[Row]:
+        return self._say("events/batch_freed", subscription=subscription, lane=lane, id=job, given_up=given_up)
 
     def places(self, *, subscription: str, reader: str) -> Statement[LanePlace]:
         return self._say("events/places", LanePlace, subscription=subscription, reader=reader)

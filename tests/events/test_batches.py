@@ -3,18 +3,24 @@
 import json
 import os
 import signal
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+from typer.testing import CliRunner
 
-from pgqueue import App, ConfigError, Event, InvalidOption
+from pgqueue import App, ConfigError, Event, InvalidOption, db
+from pgqueue.cli import cli
+from pgqueue.events.subscription import Mode, Subscription, declare
 from tests.answers import one_value
 from tests.conftest import Worker, eventually
+from tests.events.test_windows import drain
 
 Start = Callable[..., Worker]
+KINDS: list[tuple[str, Mode]] = [("many", "batch"), ("one", "job")]
 SHOP = """
 create schema shop;
 create table shop.seen (nth serial, handler text, numbers int[], keys text[], attempt int);
@@ -75,6 +81,19 @@ def test_a_job_takes_a_batch(start: Start, conn: psycopg.Connection, app: App) -
     publish(app, "plain", range(20, 22))
     assert start("-c", "2", "--burst").wait() == 0
     assert seen(conn, "plain")[3:] == [[20, 21]]
+
+
+def test_a_lane_in_the_midst_of_a_window_gets_to_what_comes_after_it(app: App, conn: psycopg.Connection) -> None:
+    with db.connect(app.dsn) as own, own.transaction():
+        made = [Subscription(name=name, mode=mode, types=["t"], task=name, batch=5) for name, mode in KINDS]
+        db.run(own, declare(app.queries, *made))
+    for number in (1, 2):
+        app.publish("t", number)
+        drain(app)
+    conn.execute("update pgqueue.place set seq = (select min(seq) from pgqueue.event) where subscription = 'many'")
+    conn.execute("delete from pgqueue.job where task = 'many'")
+    assert drain(app) > 0
+    assert one_value(conn, "select count(*) from pgqueue.job where unique_key = 'pgqueue.lane:0:many'") == 1
 
 
 def test_the_event_that_fails_is_found_tried_alone_and_put_aside(
@@ -149,7 +168,9 @@ def test_what_cannot_be_read_is_put_aside(start: Start, conn: psycopg.Connection
     assert behind(app, "plain") == 0
 
 
-def test_a_lane_stops_at_a_poison_event_if_it_is_told_to(start: Start, conn: psycopg.Connection, app: App) -> None:
+def test_a_lane_stops_at_a_poison_event_if_it_is_told_to(
+    start: Start, conn: psycopg.Connection, app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bad(conn, **{"raise": [1]})
     publish(app, "strict", range(4))
     worker = start().ready()
@@ -160,13 +181,53 @@ def test_a_lane_stops_at_a_poison_event_if_it_is_told_to(start: Start, conn: psy
     eventually(lambda: seen(conn, "plain"), what="others continue")
     assert seen(conn, "strict") == [[0, 1, 2, 3], [0, 1], [0], [1]] and behind(app, "strict") == 4
     ((error, stopped),) = conn.execute(place).fetchall()
-    assert stopped and "stands alone in job" in error and "1 is bad" in error
-    conn.execute("truncate shop.bad")
+    assert stopped and "is alone in job" in error and "1 is bad" in error
     ((job, *_),) = ended(conn, "strict", "dead")
-    app.retry(job)  # when it has succeeded the lane continues
-    eventually(lambda: behind(app, "strict") == 0, what="the lane continues")
-    assert seen(conn, "strict")[4:] == [[1], [2, 3, 4, 5]] and conn.execute(place).fetchall() == [(None, None)]
-    assert worker.stop() == 0
+    monkeypatch.setenv("PGQUEUE_DSN", app.dsn)
+
+    def typed(*words: str) -> str:
+        return CliRunner().invoke(cli, [*words], catch_exceptions=False).output
+
+    name = "tests.batch_tasks.strict"
+    assert "1 of 1 lanes stopped: event" in typed("subscriptions")
+    assert [line.split()[0] for line in typed("subscription", "aside", name).splitlines()] == ["JOB", job]
+    conn.execute("delete from shop.bad where number = 1; insert into shop.bad values (4, 'raise')")
+    assert typed("subscription", "retry", name, job) == f"tried again: 1 event of {name}\n"
+    # When it has succeeded the lane continues, to the next one.
+    eventually(lambda: [event.key for event in app.subscription(name).aside()] == ["k1"], what="it stops again")
+    assert seen(conn, "strict")[4:] == [[1], [2, 3, 4, 5], [2, 3], [4]]
+    assert app.subscription(name).start(lane=0) == [0] and app.subscription(name).start() == []
+    eventually(lambda: behind(app, "strict") == 0, what="it continues after the event")
+    assert typed("subscription", "discard", name, "--all") == f"forgotten: 1 event of {name}\n"
+    assert typed("subscription", "aside", name) == "nothing was put aside\n"
+    assert conn.execute(place).fetchall() == [(None, None)] and worker.stop() == 0
+
+
+def test_what_cannot_be_ordered_is_one_line(app: App, conn: psycopg.Connection) -> None:
+    conn.execute(
+        "insert into pgqueue.subscription (name, mode, types) values ('to', 'relay', '{a}'), ('job', 'job', '{a}')"
+    )
+    there, job = app.subscription("job"), str(uuid.uuid4())
+    for order, told in (
+        (app.subscription("none").aside, "there is no subscription 'none'"),
+        (app.subscription("none").retry, "there is no subscription 'none'"),
+        (app.subscription("none").discard, "there is no subscription 'none'"),
+        (app.subscription("none").start, "there is no subscription 'none'"),
+        (
+            app.subscription("to").retry,
+            "to is a relay, whose events have numbers in order: `pgqueue subscription replay to",
+        ),
+        (lambda: there.retry("x"), "'x' is not a job id: `pgqueue subscription aside job` lists them"),
+        (lambda: there.discard(job), f"job {job} keeps no event that was put aside of job"),
+        (lambda: there.start(lane=256), "lane=256 is out of range"),
+        (lambda: there.aside(limit=0), "limit=0 is out of range"),
+    ):
+        with pytest.raises(InvalidOption, match=told):
+            order()
+    assert (there.retry(), there.discard(), there.start()) == (0, 0, [])
+    for words in (["retry", "job"], ["discard", "job", job, "--all"]):
+        with pytest.raises(InvalidOption, match="name the jobs"):
+            CliRunner().invoke(cli, ["subscription", *words], catch_exceptions=False)
 
 
 def test_a_child_that_is_killed_in_the_midst_loses_and_doubles_nothing(

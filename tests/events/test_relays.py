@@ -248,6 +248,12 @@ def test_an_event_that_the_bus_refuses(
         eventually(lambda: "stopped: event" in (place(conn)[2] or ""), what="it stopped")
         assert one_value(conn, "select retry_at = 'infinity' from pgqueue.place")
         assert place(conn)[0] == 1 and not list(app.jobs(state="dead"))
+        (state,) = app.subscription_states()
+        assert state.why.startswith("1 of 1 lanes stopped: event")
+        with client(bus) as there:
+            there.delete("orders:order.bad")
+        assert app.subscription(state.name).start() == [0]
+        eventually(lambda: place(conn)[0] == 3, what="the lane continues with that event")
         return
     eventually(lambda: place(conn)[0] == 3, what="the lane continues")
     (dead,) = app.jobs(state="dead")
@@ -255,6 +261,9 @@ def test_an_event_that_the_bus_refuses(
     (kept,) = json.loads(dead.args)
     assert (kept["type"], kept["payload"], kept["key"], kept["headers"]) == ("order.bad", {"n": 1}, "k", {"a": 1})
     assert dead.error is not None and "WRONGTYPE" in dead.error
+    (state,) = app.subscription_states()
+    (aside,) = app.subscription(state.name).aside()
+    assert (aside.job, aside.type, aside.key, aside.event) == (dead.id, "order.bad", "k", kept["id"])
     with client(bus) as there:
         assert [json.loads(entry["payload"]) for _, entry in there.xrange("orders:order.paid")] == [0, 2]
 

@@ -1,10 +1,10 @@
--- Let a lane continue whose event stood alone in this job, now that it has ended; but for one that stops at events that are dead.
+-- Let a lane continue whose event was alone in this job, now that it has ended; but for one that stops where an event is given up.
 with freed as (
   update {schema}.place
   set
-    held_by = case when subscription.on_poison = 'stop' and %(dead)s then held_by end,
-    retry_at = case when subscription.on_poison = 'stop' and %(dead)s then retry_at end,
-    error = case when %(dead)s then error end
+    held_by = case when subscription.on_poison = 'stop' and %(given_up)s then held_by end,
+    retry_at = case when subscription.on_poison = 'stop' and %(given_up)s then retry_at end,
+    error = case when %(given_up)s then error end
   from {schema}.subscription
   where
     subscription.name = place.subscription and place.subscription = %(subscription)s and place.lane = %(lane)s

@@ -24,7 +24,7 @@ where
   subscription.mode = 'batch' and subscription.paused_at is null and place.lane < subscription.lanes
   and coalesce(place.retry_at <= now(), true)
   and not exists (select from {schema}.job where unique_key = 'pgqueue.lane:' || place.lane || ':' || place.subscription)
-  -- An event that stands alone is tried first.
+  -- An event that is alone is tried first.
   and not exists (select from {schema}.job where id = place.held_by)
 group by place.tick, place.seq, place.from_at, since.era, since.snap::text, next.id, next.era, next.snap::text
 order by place.tick, place.seq

@@ -84,8 +84,8 @@ bell as (
 )
 select
   (select count(*) from made)::integer as jobs,
-  case when read.events > 0 then (select count(*) from moved) else 0 end::integer as moved,
-  read.events = %(most)s as more,
+  (select count(*) from moved)::integer as moved,
+  read.events = %(most)s or %(next)s::bigint is not null as more,
   (select min(due_s) from gathered where not gathered.full) as due_s,
   (select count(*) from bell)::integer as bells
 from read

@@ -19,7 +19,8 @@ gone as (
   select
     {schema}.uuid7() as id, now() as run_at, now() as created_at, now() as started_at, null::timestamptz as expires_at,
     %(attempt)s::integer as max_attempts, null::real as timeout_s, 0::smallint as priority, %(queue)s as queue,
-    %(task)s as task, %(args)s as args, '{}' as kwargs, null as headers, null as unique_key
+    %(task)s as task, %(args)s as args, '{}' as kwargs, jsonb_build_object('pgqueue.lane', jsonb_build_array(%(subscription)s::text, lane))::text as headers,
+    null as unique_key
   from moved
 )
 insert into {schema}.history (

@@ -17,7 +17,10 @@ select
   extract(epoch from clock_timestamp() - min(waiting.first_at))::float8 as behind_s,
   max(place.attempt)::integer as attempt,
   left(max(place.error), 500) as error,
-  coalesce(bool_or(place.retry_at = 'infinity'), false) as stopped,
+  -- One whose event is still tried has not stopped.
+  count(*) filter (
+    where place.retry_at = 'infinity' and not exists (select from {schema}.job where id = place.held_by)
+  )::integer as stopped,
   coalesce(array_agg(distinct place.held_by::text) filter (where place.held_until > now()), '{}') as readers
 from {schema}.subscription
 left join {schema}.place on place.subscription = subscription.name

@@ -81,10 +81,10 @@ create table {schema}.place (
   moved_at      timestamptz not null default now(),
   held_until    timestamptz,
   retry_at      timestamptz,
-  -- A reader; of batches the job of an event that stands alone, for whose end the lane waits.
+  -- A reader; of batches the job of an event that is alone, for whose end the lane waits.
   held_by       uuid,
   attempt       integer not null default 0,
-  -- Of batches: so many events from here on were in one that failed; some of them, by their seq, are put aside already.
+  -- Of batches: this many events from here on were in one that failed; some of them, by their seq, are put aside already.
   suspects      integer,
   error         text,
   skipped       bigint[],

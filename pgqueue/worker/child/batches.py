@@ -18,7 +18,7 @@ from pgqueue.worker.child.executor import Attempt, describe
 
 logger = logging.getLogger("pgqueue.worker")
 
-NO_ARGS = "[]"  # of the job of a lane; that of an event which stands alone has some
+NO_ARGS = "[]"  # of the job of a lane; that of an event which is alone has some
 FAILED = Verdict.RETRY, Verdict.DEAD, Verdict.CANCELLED, Verdict.MISFIT
 
 Connect = Callable[[], db.Connection]
@@ -30,7 +30,7 @@ class LaneMoved(Exception):
 
 
 class BatchAttempt(Attempt):
-    """An attempt at the job of a lane, or of an event of one that stands alone. line, line_async: open a connection of our own."""
+    """An attempt at the job of a lane, or of an event of one that is alone. line, line_async: open a connection of our own."""
 
     def __init__(self, *args: Any, lane: LaneName, line: Connect, line_async: ConnectAsync, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -62,6 +62,8 @@ class BatchAttempt(Attempt):
         except BaseException as error:
             return self.failed(error)
         outcome = outcome or execute(connection)
+        if outcome.verdict not in FAILED:
+            return outcome
         try:
             return db.run(self._line(), self._noted(outcome))
         except Exception as error:
@@ -112,6 +114,8 @@ class BatchAttempt(Attempt):
                 outcome = outcome or await execute(connection)
         except BaseException as error:
             outcome = self.failed(error)
+        if outcome.verdict not in FAILED:
+            return outcome
         try:
             async with await self._line_async() as line:
                 return await db.run_async(line, self._noted(outcome))
@@ -182,7 +186,7 @@ class BatchAttempt(Attempt):
             if not (yield from self._batch.done(queries)):
                 raise LaneMoved(f"lane {self._lane.lane} of {self._lane.subscription} was moved while it was worked on")
         elif not self._of_lane:
-            yield queries.batch_freed(**self._lane._asdict(), job=self.job.id, dead=False)
+            yield queries.batch_freed(**self._lane._asdict(), job=self.job.id, given_up=False)
         return (yield from ask(finish))
 
     def _noted(self, outcome: Outcome) -> Steps[Outcome]:
@@ -192,7 +196,7 @@ class BatchAttempt(Attempt):
             return outcome
         if not self._of_lane:
             if outcome.verdict != Verdict.RETRY:
-                yield self.task.app.queries.batch_freed(**self._lane._asdict(), job=self.job.id, dead=True)
+                yield self.task.app.queries.batch_freed(**self._lane._asdict(), job=self.job.id, given_up=True)
             return outcome
         if isinstance(self._raised, Skip) and (yield from self._skipped(self._raised)):
             return self._outcome(Verdict.RELEASE)

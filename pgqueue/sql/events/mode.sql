@@ -1,0 +1,2 @@
+-- Of which kind a subscription is.
+select mode from {schema}.subscription where name = %(name)s
