@@ -11,7 +11,9 @@ from functools import partial
 from typing import Any, Literal, ParamSpec, TypeVar, Unpack, cast, overload
 
 from pgqueue import db
+from pgqueue.channels.items import Item
 from pgqueue.channels.listener import Listener
+from pgqueue.channels.mailbox import Mailbox
 from pgqueue.channels.names import check_channel, check_channels, check_timeout
 from pgqueue.channels.notify import notify
 from pgqueue.channels.payloads import pack
@@ -38,6 +40,7 @@ from pgqueue.errors import (
     ResultTimeout,
 )
 from pgqueue.events.control import SubscriptionHandle, newest, states
+from pgqueue.events.follow import Follower, Follows
 from pgqueue.events.handler import batches, check_handler
 from pgqueue.events.loop import Loops, Subscribed, subscribed
 from pgqueue.events.publish import event_row, event_rows
@@ -92,6 +95,7 @@ class App:
         self.tasks: dict[str, AnyTask] = {}
         """Every task of this app by name; only these ever run."""
         self._loops = Loops()
+        self._follows = Follows(self._database)
         self.subscriptions: dict[str, Subscription] = {}
         """What `on` declares, by name; a worker makes them at its start."""
         self.triggers = AppTriggers(self._database, self.tasks)
@@ -447,6 +451,16 @@ class App:
         wanted = subscribed(types, name=name, batch=batch, lanes=lanes)
         return Subscribed(self._loops, self._database, wanted, start=check_start(start))
 
+    def follow(self, *types: str, after: str | None = None, timeout: float | None = None) -> Follower:
+        """What is published from now on, for one `for` or `async for` loop: Listening first, then Event and Gap.
+
+        For live pages, of which each gets all: nothing is kept for it in the database, and all loops of a process share one
+        connection. after: the `position` of an earlier loop, to read on from there with nothing lost and nothing twice. A Gap
+        says that this cannot be done, as its events are not kept any longer or are more than 10,000: read your state again.
+        timeout: as for `listen`, and it ends and raises as that does, but works behind a connection pooler too.
+        """
+        return self._follows.follow(check_patterns(types), after=after, timeout_s=check_timeout(timeout))
+
     def relay(
         self, to: str, types: str | Iterable[str] = "*", *, name: str | None = None, lanes: int = 1, batch: int = RELAY_BATCH,
         max_attempts: int = RELAY_ATTEMPTS, on_poison: Literal["skip", "stop"] = "skip",
@@ -620,7 +634,7 @@ class App:
 
     # -- live channels --
 
-    def listen(self, *channels: str, timeout: float | None = None) -> Listener:
+    def listen(self, *channels: str, timeout: float | None = None) -> Listener[Item]:
         """What comes in on these channels, for one `for` or `async for` loop: Listening first, then Notification and Gap.
 
         Read your state when Listening comes and at each Gap: what changes later is heard. timeout: the loop ends when nothing
@@ -629,7 +643,7 @@ class App:
         behind a connection pooler, where it needs the setting direct_dsn.
         """
         names = check_channels(channels, doorbells=self.config.doorbells)
-        return Listener(names, lambda: self._database.receiver, timeout_s=check_timeout(timeout))
+        return Listener(Mailbox(names), lambda: self._database.receiver, timeout_s=check_timeout(timeout))
 
     def notify(
         self, channel: str, payload: object, *, conn: db.CallerConnection | None = None, distinct: bool = False
@@ -721,6 +735,7 @@ class App:
     def close(self) -> None:
         """Close the connections this process opened; the app opens new ones when it is used again."""
         self._loops.close()
+        self._follows.close()
         self._database.close()
 
     def lifespan(self, web: object = None, /) -> Lifespan:

@@ -4,52 +4,85 @@ import asyncio
 import contextlib
 import os
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from types import TracebackType
+from typing import Any, Protocol, Self, TypeVar
 
-from pgqueue.channels.items import Item
-from pgqueue.channels.mailbox import Ended, Mailbox
-from pgqueue.channels.receiver import Receiver
-from pgqueue.errors import ConfigError
+from pgqueue.channels.tray import Ended, Wake
+from pgqueue.errors import ConfigError, PgQueueError
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 
-class Listener(Iterator[Item], AsyncIterator[Item]):
+class Box(Protocol[T_co]):
+    """Where a listener takes what came in for it: as Tray says."""
+
+    def take(self, wake: Wake) -> T_co | None: ...
+    def end(self, error: PgQueueError | None) -> None: ...
+
+
+class Feeder(Protocol):
+    """What puts it there, in a thread of its own."""
+
+    def add(self, box: Any, /) -> None: ...
+    def remove(self, box: Any, /) -> None: ...
+
+
+class Listener(Iterator[T], AsyncIterator[T]):
     """What App.listen returns, for one `for` or `async for` loop; it begins to listen with the loop, and ends with it.
 
     As a context manager, sync or async, it ends with the block, also where the loop was left by an exception that is kept.
     """
 
-    def __init__(self, names: Mapping[str, str], receiver: Callable[[], Receiver], *, timeout_s: float | None) -> None:
-        self._mailbox = Mailbox(names)
+    def __init__(self, mailbox: Box[T], receiver: Callable[[], Feeder], *, timeout_s: float | None) -> None:
+        self._mailbox = mailbox
         self._find_receiver = receiver
-        self._receiver: Receiver | None = None
+        self._receiver: Feeder | None = None
         self._timeout_s = timeout_s
         self._pid = os.getpid()
-        self._closed = False
+        self.closed = False
+        """Whether it has ended: nothing comes any more."""
 
-    def __iter__(self) -> "Listener":
+    def __iter__(self) -> Self:
         return self
 
-    def __next__(self) -> Item:
+    def __next__(self) -> T:
+        item = self.wait(self._timeout_s)
+        if item is None:
+            self.close()
+            raise StopIteration
+        return item
+
+    def wait(self, timeout_s: float | None) -> T | None:
+        """The next item. None: nothing came for this many seconds, or nothing comes any more, as `closed` says."""
         self._check()
         if self._receiver is None:
             self._begin(self._find_receiver())
         arrived = threading.Event()
         try:
             while (item := self._mailbox.take(arrived.set)) is None:
-                if not arrived.wait(self._timeout_s):
-                    raise Ended(None)
+                if not arrived.wait(timeout_s):
+                    return None
                 arrived.clear()
         except Ended as ended:
             self._end(ended)
-            raise StopIteration from None
+            return None
         return item
 
-    def __aiter__(self) -> "Listener":
+    def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Item:
+    async def __anext__(self) -> T:
+        item = await self.wait_async(self._timeout_s)
+        if item is None:
+            self.close()
+            raise StopAsyncIteration
+        return item
+
+    async def wait_async(self, timeout_s: float | None) -> T | None:
+        """As `wait`, for asyncio."""
         self._check()
         if self._receiver is None:
             self._begin(await asyncio.to_thread(self._find_receiver))
@@ -59,21 +92,21 @@ class Listener(Iterator[Item], AsyncIterator[Item]):
                 arrived = loop.create_future()
                 if (item := self._mailbox.take(partial(_wake, loop, arrived))) is not None:
                     return item
-                await asyncio.wait_for(arrived, self._timeout_s)
+                await asyncio.wait_for(arrived, timeout_s)
         except TimeoutError:
-            self.close()
+            return None
         except Ended as ended:
             self._end(ended)
-        raise StopAsyncIteration
+        return None
 
     def close(self) -> None:
         """Stop listening; a loop over it ends."""
         self._mailbox.end(None)
-        self._closed = True
+        self.closed = True
         if self._receiver is not None and self._pid == os.getpid():
             self._receiver.remove(self._mailbox)
 
-    def _begin(self, receiver: Receiver) -> None:
+    def _begin(self, receiver: Feeder) -> None:
         self._receiver = receiver
         receiver.add(self._mailbox)
 
@@ -87,7 +120,7 @@ class Listener(Iterator[Item], AsyncIterator[Item]):
         if ended.error is not None:
             raise ended.error from None
 
-    def __enter__(self) -> "Listener":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -95,7 +128,7 @@ class Listener(Iterator[Item], AsyncIterator[Item]):
     ) -> None:
         self.close()
 
-    async def __aenter__(self) -> "Listener":
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(
@@ -106,7 +139,7 @@ class Listener(Iterator[Item], AsyncIterator[Item]):
     def __del__(self) -> None:
         """The loop was left: nothing refers to it any longer. Takes no lock, as it may run at any moment."""
         receiver = getattr(self, "_receiver", None)
-        if receiver is not None and not self._closed and self._pid == os.getpid():
+        if receiver is not None and not self.closed and self._pid == os.getpid():
             receiver.remove(self._mailbox)
 
 

@@ -1,14 +1,13 @@
 """A reader's connection to the log: opened again after a failure, heard on, and never waited for by who ends the reader."""
 
 import logging
-import os
 import random
 import time
 from collections.abc import Callable
-from multiprocessing.connection import wait
 from typing import Any, TypeVar, overload
 
 from pgqueue import db
+from pgqueue.db.listening import Nudge
 from pgqueue.errors import DatabaseUnavailable, PgQueueError
 from pgqueue.queries import Queries, Statement, Steps
 
@@ -33,7 +32,7 @@ class ReaderLine:
         self._dsn, self._queries, self._schema, self._name = dsn, queries, schema, name
         self._conn: db.Connection | None = None
         self._told_at = 0.0
-        self._wake_fd, self._waker_fd = os.pipe()
+        self._nudge = Nudge()
         self.listens = False
         """Whether notifications can reach it: none do behind a pooler."""
         self.stopped = False
@@ -41,7 +40,11 @@ class ReaderLine:
     def stop(self) -> None:
         """Let whatever waits here, or tries again, end with Stopped."""
         self.stopped = True
-        os.write(self._waker_fd, b"!")
+        self._nudge.give()
+
+    def wake(self) -> None:
+        """Let whatever waits here look again; for any thread."""
+        self._nudge.give()
 
     @overload
     def run(self, steps: Statement[R], *, transaction: bool = False) -> list[R]: ...
@@ -83,7 +86,7 @@ class ReaderLine:
     def pause(self, pause_s: float) -> None:
         """Sleep; raises Stopped."""
         if not self.stopped and pause_s > 0:
-            wait([self._wake_fd], pause_s)
+            self._nudge.wait(pause_s)
         if self.stopped:
             raise Stopped(f"{self._name} was told to end")
 
@@ -92,7 +95,8 @@ class ReaderLine:
         if not self.listens or self._conn is None:
             self.pause(pause_s)
             return False
-        heard = db.wait_for_bell(self._conn, pause_s, wake_fd=self._wake_fd)
+        heard = db.wait_for_bell(self._conn, pause_s, wake_fd=self._nudge.fd)
+        self._nudge.take()
         self.pause(0)
         return heard
 
@@ -122,5 +126,3 @@ class ReaderLine:
     def close(self) -> None:
         """For the last one who uses it."""
         self.drop()
-        os.close(self._wake_fd)
-        os.close(self._waker_fd)

@@ -234,6 +234,14 @@ def _between(window: Window | Front | LaneFront) -> dict[str, str]:
     return {"window": sql_file(f"events/{'window_of_few' if window.is_of_few else 'window'}.sql")}
 
 
+class Here(NamedTuple):
+    """Here and now in the log. at: in seconds since 1970."""
+
+    era: int
+    at: int
+    snap: str
+
+
 class EventsQueries(Texts):
     """The statements of the files of sql/events."""
 
@@ -412,6 +420,18 @@ class EventsQueries(Texts):
     def cuts(self, window: Window, *, seq: int, piece: int) -> Statement[tuple[int]]:
         text = self.text("events/cuts", window=sql_file("events/window.sql"))
         return Statement(text, {**window._asdict(), "seq": seq, "piece": piece})
+
+    def here(self) -> Statement[Here]:
+        return self._say("events/here", Here)
+
+    def lost(self, *, era: int, at: int, upto: str, late_s: int) -> Statement[str | None]:
+        """Why the log cannot be read on from there; None: it can. late_s: for so long a transaction may have been under way."""
+        return self._values("events/lost", era=era, at=at, upto=upto, late_s=late_s)
+
+    def follow(self, window: Window, *, seq: int, types: Sequence[str], most: int, size: int) -> Statement[Logged]:
+        """The next events of these types after seq, `most` at most and `size` bytes about."""
+        place = LanePlace(0, 0, 0, 0, 0, None, True, True, None, list(types), 1, "pull")
+        return self.page(window, seq=seq, until=None, most=most, size=size, place=place)
 
     def take(self, place: LanePlace, *, subscription: str, reader: str, lease_s: float) -> Statement[Row]:
         return self._say(

@@ -395,7 +395,7 @@ def test_the_doorbells_are_those_of_the_schema(dsn: str) -> None:
 def test_no_server_at_the_beginning_is_said_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(db, "ANSWER_S", 0.0)
     app = App("host=127.0.0.1 port=1 user=nobody dbname=none", pool_timeout_s=0.2)
-    listener = app.listen("orders")
+    listener: Any = app.listen("orders")
     listener._mailbox.waits_since -= 1_000  # it was made long before its loop begins
     began = time.monotonic()
     with pytest.raises(DatabaseUnavailable, match="cannot connect"):
