@@ -735,7 +735,6 @@ class App:
     def close(self) -> None:
         """Close the connections this process opened; the app opens new ones when it is used again."""
         self._loops.close()
-        self._follows.close()
         self._database.close()
 
     def lifespan(self, web: object = None, /) -> Lifespan:

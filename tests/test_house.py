@@ -67,7 +67,7 @@ FLOORS = (
     ("ops", "task", "webhooks"),
     ("triggers",),
     ("app",),
-    ("loader", "demo"),
+    ("live", "loader", "demo"),
     ("worker",),
     ("bench", "dashboard"),
     ("cli",),

@@ -37,6 +37,7 @@ class Follows:
         self._database = database
         self._lock = threading.Lock()
         self._tail: tuple[str, Tail] | None = None
+        database.closing.append(self.close)
         _all.add(self)
 
     def forget(self) -> None:
@@ -50,17 +51,19 @@ class Follows:
     @property
     def tail(self) -> Tail:
         """What reads the log for this process."""
-        dsn = self._database.config.direct_dsn or self._database.dsn
+        database = self._database
+        config, queries, dsn = (
+            database.config,
+            database.queries,
+            database.dsn,
+        )  # before our lock: they may wait for theirs
+        dsn = config.direct_dsn or dsn
         with self._lock:
             if self._tail is None or self._tail[0] != dsn:
                 self._end()
-                self._tail = dsn, self._begin(dsn)
+                line = ReaderLine(dsn, queries, schema=config.schema, name="pgqueue follow")
+                self._tail = dsn, Tail(line, queries, patience_s=config.pool_timeout_s + db.ANSWER_S)
             return self._tail[1]
-
-    def _begin(self, dsn: str) -> Tail:
-        queries, config = self._database.queries, self._database.config
-        line = ReaderLine(dsn, queries, schema=config.schema, name="pgqueue follow")
-        return Tail(line, queries, patience_s=config.pool_timeout_s + db.ANSWER_S)
 
     def _end(self) -> None:
         ending, self._tail = self._tail, None
