@@ -25,6 +25,7 @@ TOPICS = (
     "outbox",
     "channels",
     "triggers",
+    "live",
     "middleware",
     "fastapi",
     "django",

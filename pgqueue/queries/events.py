@@ -264,10 +264,6 @@ class EventsQueries(Texts):
         """Whether one was due."""
         return self._values("events/begin_era", lock_class=LOCK_CLASS)
 
-    def begin_era(self) -> Statement[bool]:
-        """Whether one was due."""
-        return self._values("events/begin_era", lock_class=LOCK_CLASS)
-
     def lock_dispatch(self) -> Statement[bool]:
         return self._values("events/lock_dispatch", lock_class=LOCK_CLASS, still_ms=str(STILL_S * 1000))
 
