@@ -26,9 +26,10 @@ class Stopped(PgQueueError):
 
 
 class ReaderLine:
-    """One connection at a time, for one thread at a time; `stop` is for any."""
+    """One connection at a time, for one thread at a time; `stop` is for any. steady: it plans each statement once."""
 
-    def __init__(self, dsn: str, queries: Queries, *, schema: str, name: str) -> None:
+    def __init__(self, dsn: str, queries: Queries, *, schema: str, name: str, steady: bool = False) -> None:
+        self._steady = steady
         self._dsn, self._queries, self._schema, self._name = dsn, queries, schema, name
         self._conn: db.Connection | None = None
         self._told_at = 0.0
@@ -111,6 +112,8 @@ class ReaderLine:
             self.listens = db.prepares(conn)
             if self.listens:
                 db.run(conn, self._queries.listen_events)
+            if self._steady:
+                db.run(conn, db.plan_steadily(conn, self._queries))
             db.run(conn, self._queries.begin_era())
         except BaseException:
             conn.close()
