@@ -192,7 +192,8 @@ MUTANTS = (
         [
             (
                 "events/dispatch.py",
-                "    *answers, _ = yield *said, queries.transaction_commit()\n",
+                "    *answers, _ = yield *said, *(queries.offer(front, most=PAGE) for front in waiting), "
+                "queries.transaction_commit()\n",
                 "    from dataclasses import replace\n"
                 "    counted = 'moved.places = cardinality(%(names)s::text[])'\n"
                 "    jobs = [each.sql.replace(counted, 'true').replace('place.seq = %(seq)s', 'false') for each in said]\n"
@@ -200,7 +201,8 @@ MUTANTS = (
                 "    yield *[replace(each, sql=sql) for each, sql in zip(said, jobs)], queries.transaction_commit()\n"
                 "    yield queries.transaction_begin(), queries.lock_dispatch()\n"
                 "    moves = [replace(each, sql=sql) for each, sql in zip(said, moves)]\n"
-                "    *answers, _ = yield *moves, queries.transaction_commit()\n",
+                "    offers = [queries.offer(front, most=PAGE) for front in waiting]\n"
+                "    *answers, _ = yield *moves, *offers, queries.transaction_commit()\n",
             )
         ],
         "events", frozenset({"event doubled"}),
