@@ -735,6 +735,7 @@ class App:
     def close(self) -> None:
         """Close the connections this process opened; the app opens new ones when it is used again."""
         self._loops.close()
+        self._follows.close()
         self._database.close()
 
     def lifespan(self, web: object = None, /) -> Lifespan:
@@ -743,7 +744,7 @@ class App:
         At its start it checks the schema and connects, so that what is wrong is said then and not to the first request: it raises
         DatabaseUnavailable, SchemaMissing, SchemaTooOld or SchemaTooNew. At its end it closes the connections.
         """
-        return Lifespan(self._database)
+        return Lifespan(self._database, self._follows.close)
 
     async def close_async(self) -> None:
         """Close the connections opened for the running event loop. asyncio.run() does so by itself at its end."""

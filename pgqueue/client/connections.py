@@ -62,8 +62,6 @@ class AppConnections:
         self.using = Using()
         self._framework: Framework | None = None
         self._told: Mapping[str, Any] = {}  # by the framework
-        self.closing: list[Callable[[], None]] = []
-        """What is to be closed before the connections."""
         self.forget()
         _all.add(self)
 
@@ -223,8 +221,6 @@ class AppConnections:
 
     def close(self) -> None:
         """Close the connections this process opened; the app opens new ones when it is used again."""
-        for close in self.closing:
-            close()
         with self._lock:
             if self._pool is not None:
                 self._pool.close()

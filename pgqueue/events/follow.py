@@ -37,7 +37,6 @@ class Follows:
         self._database = database
         self._lock = threading.Lock()
         self._tail: tuple[str, Tail] | None = None
-        database.closing.append(self.close)
         _all.add(self)
 
     def forget(self) -> None:
