@@ -297,7 +297,7 @@ TYPED = {
 READS = re.compile(r"^(select|with|insert|update|delete|\()", re.MULTILINE)
 NOT_READ = (
     "migrations/", "roles/create", "roles/grant", "client/insert_", "lease/beat_", "events/window", "events/wanted",
-    "triggers/forget", "triggers/record.", "triggers/state", "triggers/try",
+    "testing/window", "triggers/forget", "triggers/record.", "triggers/state", "triggers/try",
 )  # fmt: skip
 
 

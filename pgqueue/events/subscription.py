@@ -57,10 +57,11 @@ class Subscription:
         return asdict(self)
 
 
-def declare(queries: Queries, *subscriptions: Subscription, start: StartAt = "now") -> Steps[None]:
-    """Make them or bring them up to date, in one transaction that the caller sees to. start: where a new one begins."""
+def declare(queries: Queries, *subscriptions: Subscription, start: StartAt = "now", lent: bool = False) -> Steps[None]:
+    """Make them or bring them up to date, in one transaction that the caller sees to. start: where a new one begins; lent: the
+    transaction is not ours."""
     yield queries.begin_era()
-    yield queries.lock_ticks()
+    yield queries.lock_ticks(lent=lent)
     begin = yield from find_start(queries, start)
     for subscription in subscriptions:
         yield from ask(queries.declare(subscription.as_json() | begin._asdict() | {"url": None}))

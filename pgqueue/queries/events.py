@@ -257,8 +257,9 @@ class EventsQueries(Texts):
     def ring_readers(self, *, ring: Notify) -> Statement[Row]:
         return self._say("events/ring", ring=ring)
 
-    def lock_ticks(self) -> Statement[Row]:
-        return self._say("events/lock_ticks", lock_class=LOCK_CLASS, still_ms=str(STILL_S * 1000))
+    def lock_ticks(self, *, lent: bool = False) -> Statement[Row]:
+        """lent: the transaction is a caller's."""
+        return self._say("events/lock_ticks", lock_class=LOCK_CLASS, still_ms=str(STILL_S * 1000), lent=lent)
 
     def begin_era(self) -> Statement[bool]:
         """Whether one was due."""

@@ -86,5 +86,7 @@ class KitQueries(Texts):
 
     def dispatch(self, front: Front, *, most: int) -> Statement[Dispatched]:
         """As that of a worker, for as many events as wait, after which the place is in the midst of its window: no tick is made."""
-        text = self.text("events/dispatch", window=sql_file("testing/window.sql"))
+        text = self.text(
+            "events/dispatch", window=sql_file("testing/window.sql"), wanted=sql_file("events/wanted_since.sql")
+        )
         return Statement(text, {**front._asdict(), "next": front.tick, "most": most}, row=Dispatched._make)

@@ -19,11 +19,13 @@ def handled(app: App) -> list[Subscription]:
     return [wanted for wanted in app.subscriptions.values() if wanted.mode == "job" and wanted.task in app.tasks]
 
 
-def subscribe(app: App, *, start: StartAt) -> Steps[None]:
-    """Make them as a worker does at its start, in a transaction that the caller sees to. start: of those that are new."""
+def subscribe(app: App, *, start: StartAt, lent: bool = False) -> Steps[None]:
+    """Make them as a worker does at its start, in a transaction that the caller sees to. start: of those that are new; lent: the
+    transaction is the test's."""
     there = {state.name for state in (yield from ask(app.queries.subscription_states()))}
-    yield from declare(app.queries, *(wanted for wanted in handled(app) if wanted.name in there))
-    yield from declare(app.queries, *(wanted for wanted in handled(app) if wanted.name not in there), start=start)
+    old, new = ([wanted for wanted in handled(app) if (wanted.name in there) is known] for known in (True, False))
+    yield from declare(app.queries, *old, lent=lent)
+    yield from declare(app.queries, *new, start=start, lent=lent)
 
 
 def subscribe_apart(app: App) -> None:
@@ -50,7 +52,7 @@ def deliver_apart(app: App) -> None:
 def subscribe_here(app: App) -> Steps[None]:
     """In the test's transaction, whose events are delivered whatever came first."""
     if handled(app):
-        yield from subscribe(app, start="now")
+        yield from subscribe(app, start="now", lent=True)
 
 
 def deliver_here(app: App) -> Steps[None]:

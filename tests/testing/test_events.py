@@ -99,6 +99,14 @@ def test_in_the_transaction_of_a_test(app: App, dsn: str, conn: psycopg.Connecti
     assert one_row(conn, counted) == (0, 0)
 
 
+def test_a_debugger_may_halt_a_test_in_its_transaction(app: App, dsn: str) -> None:
+    """Where nobody else's transaction may be, the server ends a session that stands still."""
+    with psycopg.connect(dsn) as caller, app.using(caller):
+        publish(app)
+        assert len(drain()) == 6
+        assert one_value(caller, "show idle_in_transaction_session_timeout") == "0"
+
+
 @pytest.mark.parametrize("library", quick_ones(ASYNC))
 def test_in_the_transaction_of_an_async_one(app: App, dsn: str, conn: psycopg.Connection, library: str) -> None:
     async def test() -> None:
