@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
-from starlette.websockets import WebSocket, WebSocketState
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from pgqueue.app import App
 from pgqueue.live.frames import SENT_HEADERS, SENT_TYPE
@@ -60,7 +60,8 @@ async def websocket_events(
     stream = WantedStream(app, channels, types, beat_s).messages(last_id or _last_id(websocket))
     if websocket.client_state is WebSocketState.CONNECTING:
         await websocket.accept()
-    with contextlib.suppress(OSError, RuntimeError):  # the client went while something was sent
+    # The client went while something was sent; whose error that is depends on the server.
+    with contextlib.suppress(OSError, RuntimeError, WebSocketDisconnect):
         async with _closed_with(stream, websocket.receive, "websocket.disconnect"):
             async for text in stream:
                 await websocket.send_text(text)
