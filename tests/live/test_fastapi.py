@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -194,7 +194,7 @@ def test_a_socket_whose_client_went_is_no_error(app: App, broken: str) -> None:
             await told.wait()
             return {"type": "websocket.disconnect", "code": 1006}
 
-        async def send(message: dict[str, Any]) -> None:
+        async def send(message: MutableMapping[str, Any]) -> None:
             name = json.loads(message["text"])["event"] if "text" in message else message["type"].rpartition(".")[2]
             tried.append(name)
             if name == "listening":
