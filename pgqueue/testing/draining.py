@@ -30,7 +30,7 @@ def drain(
     conn: Any = None,
 ) -> Drained:
     """Run jobs until none is due, one after the other, in the order in which a worker claims them; what they defer too, and those
-    of events for which the app has a handler.
+    of events for which the app has a handler; batches of events (`@app.on(batch=)`) are for a real worker: see WorkerProcess.
 
     Returns one Ran for each attempt. raises: a failed attempt is recorded as ever, and then what the task raised ends the drain;
     with raises=False the next job follows. queues: these alone. limit: attempts at most. until: a Job, which is to end, or a
