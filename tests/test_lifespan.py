@@ -27,6 +27,13 @@ def sessions(conn: psycopg.Connection) -> int:
     return int(count)
 
 
+@pytest.fixture(autouse=True)
+def of_others(conn: psycopg.Connection) -> None:
+    """An App of a module that other tests imported may have a pool still."""
+    ended = "select pg_terminate_backend(pid) from pg_stat_activity where "
+    conn.execute(ended + "datname = current_database() and application_name = 'pgqueue'")
+
+
 def left(conn: psycopg.Connection, count: int) -> None:
     """A session ends a moment after its connection is closed, as the first one is that only finds out whether there is a server."""
     eventually(lambda: sessions(conn) == count, what=f"{count} sessions are left")

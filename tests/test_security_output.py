@@ -370,7 +370,7 @@ def test_s23_no_filter_is_a_pattern(run: Run, conn: psycopg.Connection) -> None:
     # The end of an id, of hexadecimal digits that were checked before; types of events, whose own signs are escaped; a table
     # like another one.
     assert matching == {
-        "ops/find.sql", "events/page.sql", "migrations/0001_initial.sql", "migrations/0002_surroundings.sql",
+        "ops/find.sql", "events/wanted_by_lane.sql", "migrations/0001_initial.sql", "migrations/0002_surroundings.sql",
         "migrations/0005_events.sql",
     }  # fmt: skip
 
