@@ -11,6 +11,7 @@ from typing import Any, Protocol, Self, TypeVar
 
 from pgqueue.channels.tray import Ended, Wake
 from pgqueue.errors import ConfigError, PgQueueError
+from pgqueue.waiting import wait_for
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -63,7 +64,7 @@ class Listener(Iterator[T], AsyncIterator[T]):
         arrived = threading.Event()
         try:
             while (item := self._mailbox.take(arrived.set)) is None:
-                if not arrived.wait(timeout_s):
+                if not wait_for(arrived, timeout_s):
                     return None
                 arrived.clear()
         except Ended as ended:

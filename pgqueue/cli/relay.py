@@ -38,20 +38,22 @@ def relay(
     )  # fmt: skip
     log_to_stderr(level="info", form="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
     chosen = chosen_app(app)
-    told = threading.Event()
+    failed = threading.Event()
+    told: list[int] = []  # no lock in a handler: it may run while this very thread holds it
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: told.set())
+        signal.signal(number, lambda number, _: told.append(number))
     relaying = [Relaying(chosen, wanted, lane=lane, declares=True) for lane in range(lanes)]
     with ThreadPoolExecutor(lanes) as threads:
         running = [threads.submit(each.run) for each in relaying]
         for each in running:
-            each.add_done_callback(lambda _: told.set())  # one that fails ends them all
+            each.add_done_callback(lambda _: failed.set())  # one that fails ends them all
         for one in relaying:
-            while not (one.declared.wait(0.1) or told.is_set()):
+            while not (one.declared.wait(0.1) or failed.is_set() or told):
                 pass
-        if not told.is_set():
+        if not (failed.is_set() or told):
             say(f"relay {wanted.name} is ready")
-        told.wait()
+        while not (told or failed.wait(0.2)):  # see waiting.py
+            pass
         for one in relaying:
             one.stop()
     for each in running:

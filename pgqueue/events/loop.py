@@ -17,6 +17,7 @@ from pgqueue.events.start import StartAt
 from pgqueue.events.subscription import MAX_BATCH, MAX_LANES, Subscription
 from pgqueue.events.types import check_patterns
 from pgqueue.queries.events import Logged
+from pgqueue.waiting import answer_of
 
 Events = list[Event[Any]]
 
@@ -75,11 +76,11 @@ class Subscribed:
     def __iter__(self) -> Generator[Events, None, None]:
         with self._loops.running(self._reader()) as thread, contextlib.suppress(Stopped):
             try:
-                thread.declare().result()
+                answer_of(thread.declare())
                 while True:
-                    page = thread.next(self._batch).result()
+                    page = answer_of(thread.next(self._batch))
                     yield [as_event(fetched.row) for fetched in page.events]
-                    thread.done(page).result()
+                    answer_of(thread.done(page))
             finally:
                 thread.close()
 
