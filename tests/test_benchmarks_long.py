@@ -68,4 +68,5 @@ def test_those_that_need_time(dsn: str, name: str, figure: str) -> None:
 
 def test_relay(dsn: str) -> None:
     figures = measured("relay", dsn)
-    assert len(figures) >= 4 and min(figures.values()) > 0
+    # A short run may take no tick of the clock that counts the work of a process.
+    assert len(figures) >= 4 and min(value for name, value in figures.items() if "processor" not in name) > 0
