@@ -16,6 +16,7 @@ from benchmarks import (
     doors,
     drain,
     enqueue,
+    events,
     growth,
     idle,
     latency,
@@ -44,6 +45,7 @@ MEASURES: dict[str, Callable[[Bench], Iterator[Measurement]]] = {
     "costs": costs.measure,
     "scheduled": scheduled.measure,
     "growth": growth.measure,
+    "events": events.measure,
     "relay": relay.measure,
 }
 

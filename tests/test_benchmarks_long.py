@@ -53,6 +53,11 @@ def test_growth(dsn: str) -> None:
     assert 10 < figures["memory of the supervisor after 500 jobs, Rss"] < 200
 
 
+def test_events(dsn: str) -> None:
+    figures = measured("events", dsn)
+    assert len(figures) == 6 and min(figures.values()) > 0
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "figure"),

@@ -19,9 +19,11 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from pgqueue import App, Config, Gap, Listening, NotAllowed, Notification, SchemaTooNew, db
+from pgqueue.events.dispatch import dispatch_round
+from pgqueue.events.subscription import Subscription, declare
 from pgqueue.ops import doctor, stats
 from pgqueue.queries import migrations, statement
-from pgqueue.queries.events import Fence, LaneFront
+from pgqueue.queries.events import Fence
 from pgqueue.schema.upgrade import newest, roles_script, script
 from pgqueue.worker.settings import CRASH_CAP, GRACE_S
 from tests.conftest import TABLES, Worker, eventually
@@ -409,11 +411,18 @@ MATRIX: dict[Callable[[House, str], bool], set[str]] = {
 
 def test_s1_a_worker_may_do_what_batches_need(house: House) -> None:
     fence = Fence("none", 0, 1, 0, str(uuid.uuid4()), 1, str(uuid.uuid4()))
-    front = LaneFront(1, 0, 1, "1:1:", None, "1:1:", None, ["none"], [0])
     with house.app("worker") as app, house.session("worker") as conn:
         queries = app.queries
+        with conn.transaction():
+            jobs = Subscription(name="jobs", mode="job", types=["t"], task="t")
+            batches = Subscription(name="batches", mode="batch", types=["t"], task="t", batch=2)
+            db.run(conn, declare(queries, jobs, batches))
+        with house.app("producer") as producer:
+            producer.publish("t")
+        done = db.run(conn, dispatch_round(queries))
+        assert (done.events, done.jobs, done.due_s) == (2, 2, None)
         for statement in (
-            queries.lanes(), queries.offer(front, most=1), queries.batch_place("none", 0),
+            queries.batch_place("none", 0),
             queries.batch_done(fence, (1, 0), events=1, suspects=None, skipped=[]),
             queries.batch_failed(fence, suspects=1, error="e"),
             queries.batch_alone(

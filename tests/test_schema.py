@@ -45,7 +45,8 @@ def structure(dsn: str, schema: str = "pgqueue") -> list[str]:
         lines = [line for (line,) in conn.execute(STRUCTURE, {"schema": schema})]
     lines = [line for line in lines if not re.search(r"_2\d{7}", line)]  # the days that were made already
     assert len(lines) > 50
-    return sorted(re.sub(rf'"{schema}"\.|\b{schema}[._]', "", line) for line in lines)
+    # Marks of jobs are called alike in all schemas.
+    return sorted(re.sub(rf'"{schema}"\.|\b{schema}[._](?!lane)', "", line) for line in lines)
 
 
 def execute(dsn: str, sql: str) -> None:
@@ -334,7 +335,7 @@ def test_the_script_for_psql_makes_the_same(fresh_dsn: str, schema: str) -> None
     app = App(fresh_dsn, schema=schema)
     text = "".join(script(app.queries))
     assert text.startswith("begin;") and text.rstrip().endswith("commit;")
-    assert "%(" not in text and "{" not in text.replace("'{}'", "")
+    assert "%(" not in text and not re.search(r"\{\w", text)
     execute(fresh_dsn, text)
     App(fresh_dsn, schema="migrated").migrate()
     assert structure(fresh_dsn, schema) == structure(fresh_dsn, "migrated") and app.migrate() == []

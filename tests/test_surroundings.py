@@ -297,7 +297,7 @@ TYPED = {
 READS = re.compile(r"^(select|with|insert|update|delete|\()", re.MULTILINE)
 NOT_READ = (
     "migrations/", "roles/create", "roles/grant", "client/insert_", "lease/beat_", "events/window", "events/wanted",
-    "testing/window", "triggers/forget", "triggers/record.", "triggers/state", "triggers/try",
+    "triggers/forget", "triggers/record.", "triggers/state", "triggers/try",
 )  # fmt: skip
 
 
@@ -396,9 +396,9 @@ def _prepared(queries: Queries, name: str) -> str:
         "ops/jobs/window": {"live": "true", "states": "'dead'"},
         "ops/jobs/purge_window": {"table": "history_ended", "finished_at": "finished_at", "states": "'dead'"},
     }
-    wanted = "wanted_since" if name in ("events/dispatch", "events/offer") else "wanted_by_lane"
     of_events = {
-        part: (SQL / "events" / f"{file}.sql").read_text() for part, file in (("window", "window"), ("wanted", wanted))
+        part: (SQL / "events" / f"{file}.sql").read_text()
+        for part, file in (("window", "window"), ("wanted", "wanted_by_lane"))
     }
     text = queries.text(name, **pieces.get(name, of_events))
     text = "\n".join(line for line in text.splitlines() if not line.startswith("--")).strip().rstrip(";")

@@ -191,19 +191,28 @@ MUTANTS = (
         "places move in another transaction than the jobs are made in",
         [
             (
+                "sql/migrations/0010_dispatch.sql",
+                "      order by page.seq, subscription.name\n",
+                "      where current_setting('pgqueue.mistake', true) is distinct from 'moves'\n"
+                "      order by page.seq, subscription.name\n",
+            ),
+            (
+                "sql/migrations/0010_dispatch.sql",
+                "        place.subscription = any (front.names) and place.tick",
+                "        current_setting('pgqueue.mistake', true) is distinct from 'jobs'\n"
+                "        and place.subscription = any (front.names) and place.tick",
+            ),
+            ("sql/migrations/0010_dispatch.sql", "    if moved < cardinality(front.names) and", "    if false and"),
+            (
                 "events/dispatch.py",
-                "    *answers, _ = yield *said, *(queries.offer(front, most=PAGE) for front in waiting), "
-                "queries.transaction_commit()\n",
-                "    from dataclasses import replace\n"
-                "    counted = 'moved.places = cardinality(%(names)s::text[])'\n"
-                "    jobs = [each.sql.replace(counted, 'true').replace('place.seq = %(seq)s', 'false') for each in said]\n"
-                "    moves = [each.sql.replace('page.seq, subscription.name\\n', 'page.seq limit 0\\n') for each in said]\n"
-                "    yield *[replace(each, sql=sql) for each, sql in zip(said, jobs)], queries.transaction_commit()\n"
-                "    yield queries.transaction_begin(), queries.lock_dispatch()\n"
-                "    moves = [replace(each, sql=sql) for each, sql in zip(said, moves)]\n"
-                "    offers = [queries.offer(front, most=PAGE) for front in waiting]\n"
-                "    *answers, _ = yield *moves, *offers, queries.transaction_commit()\n",
-            )
+                "    pages = yield from ask(queries.dispatch(",
+                "    from pgqueue.queries import Statement\n"
+                "    mistake = \"select set_config('pgqueue.mistake', %(what)s, false)\"\n"
+                "    yield Statement(mistake, {'what': 'jobs'})\n"
+                "    yield queries.dispatch(held, size=PAGE, fewest=PAGE_LEAST, here=here)\n"
+                "    yield Statement(mistake, {'what': 'moves'})\n"
+                "    pages = yield from ask(queries.dispatch(",
+            ),
         ],
         "events", frozenset({"event doubled"}),
     ),
@@ -217,6 +226,12 @@ MUTANTS = (
                 "      where pg_visible_in_snapshot(xid, %(since)s::pg_snapshot))\n",
             ),
             ("sql/events/window.sql", "    xid >= pg_snapshot_xmax(%(since)s::pg_snapshot) and ", "    false and "),
+            (
+                "sql/migrations/0010_dispatch.sql",
+                "        xid = any (array(select pg_snapshot_xip(since))) and",
+                "        seq > (select coalesce(max(seq), 0) from {schema}.event where pg_visible_in_snapshot(xid, since)) and",
+            ),
+            ("sql/migrations/0010_dispatch.sql", "        xid >= pg_snapshot_xmax(since) and", "        false and"),
         ],
         "events", frozenset({"event lost", "relay lost"}),
     ),

@@ -55,7 +55,7 @@ def figures(
         yield typical(f"{name}, {label}", samples, "ms", target, floor=floor_ms)
 
 
-def paced(samples: int) -> Iterator[int]:
+def paced(samples: int, *, spacing_s: tuple[float, float] = SPACING_S) -> Iterator[int]:
     """Waits until each sample is due and yields the time it counts from, in ns of the monotonic clock.
 
     A sample that was held up is followed at once by those that fell due meanwhile, with their own times: users do not wait for
@@ -63,7 +63,7 @@ def paced(samples: int) -> Iterator[int]:
     """
     due_ns = time.monotonic_ns()
     for _ in range(samples):
-        due_ns += round(random.uniform(*SPACING_S) * 1e9)
+        due_ns += round(random.uniform(*spacing_s) * 1e9)
         if (early_ns := due_ns - time.monotonic_ns()) > 0:
             time.sleep(early_ns / 1e9)
             due_ns = time.monotonic_ns()

@@ -12,38 +12,20 @@ FEW = 64  # transactions: to ask each for its first events takes some microsecon
 _LITERAL = str.maketrans({char: rf"\{char}" for char in r"\%_"})
 
 
-def _is_of_few(since: str, upto: str) -> bool:
-    """Of snapshots as they are written, xmin:xmax:those under way. All transactions of the cluster count, published or not."""
-    _, begin, under_way = since.split(":")
-    _, end, _ = upto.split(":")
-    return int(end) - int(begin) + len(under_way.split(",")) <= FEW
-
-
-class Front(NamedTuple):
-    """A place in the log and the subscriptions that stand there. next: the id of the tick at the end of its window, if there
-    is one; since and upto: the snapshots between which the window lies; from_at: what is older is left out."""
-
-    tick: int
-    seq: int
-    era: int
-    since: str
-    next: int | None
-    upto: str
-    from_at: datetime | None
-    names: list[str]
-
-    @property
-    def is_of_few(self) -> bool:
-        """Whether the window has few transactions, and more than one page: for less, to look at each costs 0.1 ms more."""
-        return self.seq > 0 and _is_of_few(self.since, self.upto)
-
-
 class Dispatched(NamedTuple):
-    """What one page came to: events read, jobs made, bells rung."""
+    """What one place in the log came to: the subscriptions there that get a job for each event, events that were read, jobs.
 
+    busy: another dispatcher was at it, and there is nothing else in the row. is_full: there were as many events as were asked for;
+    more: there is more than that; due_s: seconds until the next batch need not wait any longer.
+    """
+
+    busy: bool
+    names: list[str]
     events: int
     jobs: int
-    bells: int
+    is_full: bool
+    more: bool
+    due_s: float | None
 
 
 class SubscriptionState(NamedTuple):
@@ -133,36 +115,6 @@ class LanePlace(NamedTuple):
         return [pattern.translate(_LITERAL).removesuffix("*") + "%" * pattern.endswith("*") for pattern in self.types]
 
 
-class LaneFront(NamedTuple):
-    """As Front, for lanes of batches: names and lanes are of equal length."""
-
-    tick: int
-    seq: int
-    era: int
-    since: str
-    next: int | None
-    upto: str
-    from_at: datetime | None
-    names: list[str]
-    lanes: list[int]
-
-    @property
-    def is_of_few(self) -> bool:
-        """As of a Front."""
-        return self.seq > 0 and _is_of_few(self.since, self.upto)
-
-
-class Offered(NamedTuple):
-    """What one look at lanes came to. moved: those that were moved on; more: there is more after that; due_s: seconds
-    until the next batch need not wait any longer."""
-
-    jobs: int
-    moved: int
-    more: bool
-    due_s: float | None
-    bells: int
-
-
 class BatchPlace(NamedTuple):
     """A lane as its job reads it: LanePlace, and then what is of batches. due: it is one, and not paused; suspects: this many
     events from here on were in a batch that failed; skipped: the seq of those that are put aside already."""
@@ -211,8 +163,10 @@ class Window(NamedTuple):
 
     @property
     def is_of_few(self) -> bool:
-        """Whether it has few transactions, however many events they published."""
-        return _is_of_few(self.since, self.upto)
+        """Whether it has few transactions, however many events they published; all of the cluster count, published or not."""
+        _, begin, under_way = self.since.split(":")
+        _, end, _ = self.upto.split(":")
+        return int(end) - int(begin) + len(under_way.split(",")) <= FEW
 
 
 class Logged(NamedTuple):
@@ -229,7 +183,7 @@ class Logged(NamedTuple):
     found: int
 
 
-def _between(window: Window | Front | LaneFront) -> dict[str, str]:
+def _between(window: Window) -> dict[str, str]:
     """How the events of the window are found."""
     return {"window": sql_file(f"events/{'window_of_few' if window.is_of_few else 'window'}.sql")}
 
@@ -264,9 +218,6 @@ class EventsQueries(Texts):
     def begin_era(self) -> Statement[bool]:
         """Whether one was due."""
         return self._values("events/begin_era", lock_class=LOCK_CLASS)
-
-    def lock_dispatch(self) -> Statement[bool]:
-        return self._values("events/lock_dispatch", lock_class=LOCK_CLASS, still_ms=str(STILL_S * 1000))
 
     def declare(self, row: Mapping[str, Any]) -> Statement[int]:
         """How many lanes are new."""
@@ -326,10 +277,6 @@ class EventsQueries(Texts):
     def subscription_states(self, *, count_limit: int = 10_000) -> Statement[SubscriptionState]:
         return self._say("events/subscriptions", SubscriptionState, count_limit=count_limit)
 
-    def fronts(self, *, held: Sequence[str]) -> Statement[Front]:
-        """held: subscriptions that have jobs enough."""
-        return self._say("events/fronts", Front, held=texts(held))
-
     def waiting(self, *, reader: str, held: Sequence[str] = ()) -> Statement[bool]:
         return self._values("events/waiting", reader=reader, held=texts(held))
 
@@ -342,16 +289,11 @@ class EventsQueries(Texts):
     def mark_reader(self, *, reader: str, asleep: bool) -> Statement[Row]:
         return self._say("events/mark", reader=reader, asleep=asleep)
 
-    def dispatch(self, front: Front, *, most: int) -> Statement[Dispatched]:
-        text = self.text("events/dispatch", **_between(front), wanted=sql_file("events/wanted_since.sql"))
-        return Statement(text, {**front._asdict(), "most": most}, row=Dispatched._make)
-
-    def lanes(self) -> Statement[LaneFront]:
-        return self._say("events/lanes", LaneFront)
-
-    def offer(self, front: LaneFront, *, most: int) -> Statement[Offered]:
-        text = self.text("events/offer", **_between(front), wanted=sql_file("events/wanted_since.sql"))
-        return Statement(text, {**front._asdict(), "most": most}, row=Offered._make)
+    def dispatch(self, held: Sequence[str], *, size: int, fewest: int, here: bool = False) -> Statement[Dispatched]:
+        """held: subscriptions that have jobs enough; size: jobs for one place, about; fewest: events that are read at least."""
+        return self._say(
+            "events/dispatch", Dispatched, lock_class=LOCK_CLASS, held=texts(held), size=size, fewest=fewest, few=FEW, here=here
+        )  # fmt: skip
 
     def batch_place(self, subscription: str, lane: int) -> Statement[BatchPlace]:
         return self._say("events/batch_place", BatchPlace, subscription=subscription, lane=lane)

@@ -3,8 +3,7 @@
 from datetime import datetime
 from typing import NamedTuple
 
-from pgqueue.queries.events import Dispatched, Front
-from pgqueue.queries.statement import LOCK_CLASS, Row, Statement, Texts, sql_file
+from pgqueue.queries.statement import LOCK_CLASS, Row, Statement, Texts
 
 
 class FoundDatabase(NamedTuple):
@@ -78,15 +77,3 @@ class KitQueries(Texts):
 
     def advance(self, seconds: float) -> Statement[Row]:
         return self._say("testing/advance", seconds=seconds)
-
-    def waiting(self, front: Front) -> Statement[int]:
-        """How many events wait there for this transaction."""
-        text = self.text("testing/waiting", window=sql_file("testing/window.sql"))
-        return Statement(text, front._asdict(), row=lambda row: row[0])
-
-    def dispatch(self, front: Front, *, most: int) -> Statement[Dispatched]:
-        """As that of a worker, for as many events as wait, after which the place is in the midst of its window: no tick is made."""
-        text = self.text(
-            "events/dispatch", window=sql_file("testing/window.sql"), wanted=sql_file("events/wanted_since.sql")
-        )
-        return Statement(text, {**front._asdict(), "next": front.tick, "most": most}, row=Dispatched._make)

@@ -10,7 +10,6 @@ from pgqueue.events.dispatch import dispatch_round
 from pgqueue.events.start import StartAt
 from pgqueue.events.subscription import Subscription, declare
 from pgqueue.queries import Steps, ask
-from pgqueue.queries.testing import KitQueries
 from pgqueue.testing.kept import kept
 
 
@@ -40,13 +39,8 @@ def deliver_apart(app: App) -> None:
     """Make the jobs of all that is committed."""
     if not handled(app):
         return
-    conn = kept(app)
-    try:
-        while (done := db.run_together(conn, dispatch_round(app.queries))).events or done.more:
-            pass
-    except BaseException:
-        conn.close()  # its transaction is open
-        raise
+    while (done := db.run(kept(app), dispatch_round(app.queries))).events or done.more:
+        pass
 
 
 def subscribe_here(app: App) -> Steps[None]:
@@ -59,8 +53,4 @@ def deliver_here(app: App) -> Steps[None]:
     """Make the jobs of what the test's transaction has published, and of what others have committed since."""
     if not handled(app):
         return
-    kit = KitQueries(app.config)
-    for front in (yield from ask(app.queries.fronts(held=()))):
-        (events,) = yield from ask(kit.waiting(front))
-        if events:
-            yield kit.dispatch(front, most=events)
+    yield from dispatch_round(app.queries, here=True)

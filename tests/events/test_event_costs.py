@@ -8,10 +8,7 @@ import psycopg
 import pytest
 
 from pgqueue import App, db
-from pgqueue.events.dispatch import dispatch_round
 from pgqueue.events.scroll import make_tick
-from pgqueue.queries import Statement
-from pgqueue.queries.events import Front
 from tests.answers import one_value
 from tests.conftest import Worker, eventually
 from tests.events.test_windows import dispatch_once, drain, subscribe
@@ -114,13 +111,13 @@ def blocks_of_pages(app: App) -> Iterator[int]:
         own.execute("set plan_cache_mode = force_generic_plan")
         yield blocks_of(own, page.sql, page.params)
         db.run(own, db.plan_steadily(own, app.queries))
-        front = Front(place.tick, seq, window.era, window.since, window.next, window.upto, None, ["one"])
-        yield blocks_of(own, page_of(app.queries.dispatch(front, most=500)), {**front._asdict(), "most": 500})
+        yield blocks_of(own, PAGE, {**window._asdict(), "seq": seq})
 
 
-def page_of(dispatch: Statement[Any]) -> str:
-    """The part that reads."""
-    return dispatch.sql[dispatch.sql.index("  select event.*") : dispatch.sql.index("\n),\nmade")]
+PAGE = (
+    "select * from pgqueue.event_page("
+    "%(since)s::pg_snapshot, %(upto)s::pg_snapshot, %(era)s::smallint, %(seq)s, '-infinity', 500, 64, false)"
+)
 
 
 @pytest.mark.long
@@ -139,7 +136,6 @@ def test_a_look_at_the_head_of_a_long_log_reads_few_blocks(app: App, conn: psyco
             app.publish("t", number)
             assert dispatch_once(app, own).jobs == 1
         app.publish("t", 20)
-        steps = dispatch_round(app.queries)
-        dispatch, _ = steps.send([db.run(own, said) for said in next(steps)])
-        own.execute("set local plan_cache_mode = force_generic_plan")
-        assert blocks_of(own, page_of(dispatch), dispatch.params) < 50
+        (place,) = db.run(own, app.queries.places(subscription="one", reader="01a208e7-51ed-7198-a687-0270704ff6cf"))
+        (window,) = db.run(own, app.queries.next_tick(place.tick))
+        assert blocks_of(own, PAGE, {**window._asdict(), "seq": place.seq}) < 50

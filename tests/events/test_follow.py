@@ -286,7 +286,7 @@ def test_hostile_publishers_and_followers_that_come_back(app: App, dsn: str, _: 
     readers = [threading.Thread(target=read, args=pair) for pair in zip(got, ways, strict=True)]
     for thread in readers:
         thread.start()
-    eventually(lambda: len(app._follows.tail._crowd.everybody()) >= 4, what="all follow")
+    eventually(lambda: sum(inbox.told for inbox in app._follows.tail._crowd.everybody()) >= 4, what="all follow")
     writers = [threading.Thread(target=write, args=(seed,)) for seed in range(4)]
     for thread in writers:
         thread.start()

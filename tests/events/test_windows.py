@@ -5,9 +5,8 @@ import random
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
-from typing import cast
 
 import psycopg
 import pytest
@@ -17,6 +16,7 @@ from pgqueue.events import dispatch, scroll
 from pgqueue.events.dispatch import Round, dispatch_round
 from pgqueue.events.subscription import Subscription, declare
 from pgqueue.queries import events
+from tests.conftest import eventually
 from tests.events.publishers import Hostile, Naive
 
 
@@ -54,15 +54,9 @@ def dispatchers(app: App, *, several: int, fails: float = 0.1) -> Iterator[None]
 
 
 def dispatch_once(app: App, conn: db.Connection, *, ends: str = "commit") -> Round:
-    """One round, as a dispatcher's; or one whose end is another."""
-    steps = dispatch_round(app.queries)
-    statements = next(steps)
-    try:
-        while True:
-            told = [replace(said, sql=ends) if said.sql.endswith("commit\n") else said for said in statements]
-            statements = steps.send([db.run(conn, said) for said in told])
-    except StopIteration as done:
-        return cast("Round", done.value)
+    """One round, as a dispatcher's; or one that does not commit."""
+    with conn.transaction(force_rollback=ends == "rollback"):
+        return db.run(conn, dispatch_round(app.queries))
 
 
 def drain(app: App) -> int:
@@ -115,14 +109,18 @@ def test_nothing_is_lost_or_doubled_and_each_key_has_its_order(
 def test_a_place_that_somebody_moved_meanwhile_undoes_the_round(app: App, conn: psycopg.Connection) -> None:
     subscribe(app, "one")
     app.publish("t", 1)
-    with db.connect(app.dsn) as own:
-        steps = dispatch_round(app.queries)
-        statements = steps.send([db.run(own, said) for said in next(steps)])
-        conn.execute("update pgqueue.place set number = number + 1, seq = (select max(seq) from pgqueue.event)")
-        with pytest.raises(psycopg.errors.InvalidTextRepresentation, match="only 0 places are where they were"):
-            db.run(own, statements[0])
+    with ThreadPoolExecutor(1) as pool:
+        with conn.transaction():
+            conn.execute("update pgqueue.place set number = number + 1, seq = (select max(seq) from pgqueue.event)")
+            round_ = pool.submit(drain, app)  # it has read the place, and cannot write it yet
+            eventually(lambda: conn.execute(WAITS).rowcount, what="it waits")
+        with pytest.raises(psycopg.errors.SerializationFailure, match="only 0 of 1 places are where they were"):
+            round_.result()
     assert conn.execute("select count(*) from pgqueue.job").fetchone() == (0,)
     assert drain(app) == 0  # as it was told that the place is behind this event
+
+
+WAITS = "select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
 
 
 def test_an_idle_look_writes_nothing(app: App, conn: psycopg.Connection) -> None:
@@ -130,11 +128,9 @@ def test_an_idle_look_writes_nothing(app: App, conn: psycopg.Connection) -> None
     app.publish("t", 1)
     assert drain(app) == 1
     conn.execute("create schema shop; create table shop.noise (n int)")  # another snapshot, and yet no event
-    with db.connect(app.dsn) as own:
-        steps = dispatch_round(app.queries)
-        dispatch, _ = steps.send([db.run(own, said) for said in next(steps)])
-        ((events, jobs, _),) = db.run(own, dispatch)
-        assert (events, jobs) == (0, 0)
+    with db.connect(app.dsn) as own, own.transaction():
+        done = db.run(own, dispatch_round(app.queries))
+        assert done == Round()
         assert own.execute("select pg_current_xact_id_if_assigned() is null").fetchone() == (True,)
 
 

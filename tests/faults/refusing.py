@@ -18,7 +18,6 @@ R = TypeVar("R")
 done: set[tuple[str, str]] = set()
 begun = False
 plain_text, plain_say, plain_values, plain_beat = Queries.text, Queries._say, Queries._values, Queries.beat
-plain_dispatch = Queries.dispatch
 names: dict[str, str] = {}
 SIFTED = ("finish", "settle", "progress")  # in parts, if they are refused
 rounds: dict[str, tuple[str, frozenset[str]]] = {}  # the place that is refused, and the batch
@@ -65,16 +64,12 @@ def values_refusing(self: Queries, file: str, /, **params: Any) -> Statement[Any
     return refusing(plain_values(self, file, **params))
 
 
-def dispatch_refusing(self: Queries, front: Any, *, most: int) -> Statement[Any]:
-    return refusing(plain_dispatch(self, front, most=most))
-
-
 def beat_refusing(self: Queries, **beat: Any) -> Statement[Any]:
     return refusing(plain_beat(self, **beat))
 
 
 # Not by plain assignment: a method has another type than the function that takes its place.
-refusers = {"_say": say_refusing, "_values": values_refusing, "dispatch": dispatch_refusing, "beat": beat_refusing}
+refusers = {"_say": say_refusing, "_values": values_refusing, "beat": beat_refusing}
 for name, method in {"text": text, **refusers}.items():
     setattr(Queries, name, method)
 

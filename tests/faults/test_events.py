@@ -1,13 +1,12 @@
-"""The log of events under faults: a dispatcher that ends after any of its statements, a reader that stands still between two.
+"""The log of events under faults: a dispatcher that ends at any point of its round, a reader that stands still between two.
 
 That relays and buses are killed and frozen is in tests/events/test_relays.py and tests/buses; that listeners lose their session
 in test_channels.py; a migration while events flow in test_load.py.
 """
 
-import contextlib
-import itertools
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg
@@ -19,43 +18,35 @@ from pgqueue import App, db
 from pgqueue.events.dispatch import Round, dispatch_round
 from pgqueue.events.subscription import Subscription, declare
 from pgqueue.queries import Statement
-from pgqueue.queries.events import Front
 from tests.conftest import Worker, eventually
 
-
-class Ended(Exception):
-    """The dispatcher's session is gone."""
-
-
-def dispatch(app: App, cluster: Cluster, *, most: int | None = None) -> Round:
-    """A round of a dispatcher, statement by statement; after `most` of them its session is ended."""
-    with db.connect(app.dsn, name="dispatcher") as conn:
-        steps, said = dispatch_round(app.queries), itertools.count(1)
-        try:
-            statements = next(steps)
-            while True:
-                answers = []
-                for statement in statements:
-                    answers.append(db.run(conn, statement))
-                    if next(said) == most:
-                        _end(cluster, conn.info.backend_pid)
-                        raise Ended
-                statements = steps.send(answers)
-        except StopIteration as done:
-            value: Round = done.value
-            return value
+POINTS = ("insert on pgqueue.job", "insert on pgqueue.tick", "update on pgqueue.place")
+SLEEPS = "select pid from pg_stat_activity where datname = current_database() and wait_event = 'PgSleep'"
 
 
-def _end(cluster: Cluster, pid: int) -> None:
-    with cluster.connect() as admin:
-        admin.execute("select pg_terminate_backend(%s)", [pid])
-        eventually(
-            lambda: admin.execute("select from pg_stat_activity where pid = %s", [pid]).rowcount == 0, what="it is gone"
-        )
+@pytest.fixture
+def stop_at(conn: psycopg.Connection) -> Callable[[str | None], None]:
+    """Whoever comes to this point of a round of the dispatcher sleeps there."""
+    conn.execute(
+        "create function public.sleep() returns trigger language plpgsql as $$ begin perform pg_sleep(600); return null; end $$"
+    )
+
+    def stop(point: str | None) -> None:
+        for each in POINTS:
+            what, table = each.split(" on ")
+            conn.execute(f"drop trigger if exists stop on {table}")
+            if each == point:
+                conn.execute(
+                    f"create trigger stop after {what} on {table} referencing new table as written for each statement"
+                    " execute function public.sleep()"
+                )
+
+    return stop
 
 
-def test_f61_a_dispatcher_that_ends_after_any_of_its_statements(
-    app: App, cluster: Cluster, conn: psycopg.Connection
+@pytest.mark.parametrize("end", ["its session is ended", "its statement is cancelled", "its answer is lost"])
+def test_f61_a_dispatcher_that_ends_at_any_point_of_its_round(
+    app: App, cluster: Cluster, proxy: Proxy, conn: psycopg.Connection, stop_at: Callable[[str | None], None], end: str
 ) -> None:
     """Its successor makes each job that it has not, and none twice, also where subscriptions stand at different places."""
     wanted: list[tuple[str, str]] = []
@@ -76,27 +67,44 @@ def test_f61_a_dispatcher_that_ends_after_any_of_its_statements(
     with conn.transaction():
         db.run(conn, declare(app.queries, subscriptions["late"]))
     made = "select task, args::json -> 0 ->> 'id' from pgqueue.job"
-    for most in itertools.count(1):
+    for point in POINTS if end != "its answer is lost" else [None]:
         publish("a", "b", "c")
-        try:
-            dispatch(app, cluster, most=most)
-            break  # that many it does not say
-        except Ended:
-            seen = sorted(conn.execute(made).fetchall())
-            assert len(set(seen)) == len(seen), f"doubled after statement {most}"
-    while (done := dispatch(app, cluster)).events or done.more:
+        before = sorted(conn.execute(made).fetchall())
+        stop_at(point)
+        if point is None:
+            with db.connect(cluster.dsn("shop", port=proxy.port), name="dispatcher", silence_s=1.0) as own:
+                proxy.lose("replies")
+                with pytest.raises(db.DatabaseError):
+                    db.run(own, dispatch_round(app.queries))
+            proxy.heal()
+            eventually(lambda: conn.execute(made).rowcount, what="it was committed")
+            continue
+        with ThreadPoolExecutor(1) as pool:
+            ended = pool.submit(dispatch, app)
+            eventually(lambda: conn.execute(SLEEPS).rowcount, what="it is there")
+            how = "pg_terminate_backend" if end == "its session is ended" else "pg_cancel_backend"
+            conn.execute(f"select {how}(pid) from ({SLEEPS}) as there")
+            with pytest.raises(db.DatabaseError):
+                ended.result()
+        assert sorted(conn.execute(made).fetchall()) == before
+    stop_at(None)
+    while (done := dispatch(app)).events or done.more:
         pass
     assert sorted(conn.execute(made).fetchall()) == sorted(wanted)
-    assert most > 5  # begin, lock, places, one of each place, commit
+
+
+def dispatch(app: App) -> Round:
+    """A round of a dispatcher of its own."""
+    with db.connect(app.dsn, name="dispatcher") as conn:
+        return db.run(conn, dispatch_round(app.queries))
 
 
 def test_f61_each_value_of_each_statement_of_a_dispatcher_may_be_refused(
     start_worker: Callable[..., Worker], app: App, conn: psycopg.Connection
 ) -> None:
-    queries, front = app.queries, Front(0, 0, 1, "", None, "", None, [])
     said: list[Statement[Any]]
-    said = [queries.lock_dispatch(), queries.dispatch(front, most=1), queries.mark_reader(reader="", asleep=True)]
-    names = ("lock_dispatch", "dispatch", "mark")
+    said = [app.queries.dispatch([], size=1, fewest=1), app.queries.mark_reader(reader="", asleep=True)]
+    names = ("dispatch", "mark")
     wanted = {f"refused: {name}.{place}" for name, one in zip(names, said, strict=True) for place in one.params}
     worker = start_worker("-c", "1", app="tests.event_tasks", program="tests.faults.refusing").ready()
     events: list[str] = []
@@ -113,26 +121,25 @@ def test_f61_each_value_of_each_statement_of_a_dispatcher_may_be_refused(
     assert worker.stop() == 0 and "Traceback" not in worker.output, worker.output
 
 
-@pytest.mark.parametrize("who", ["a-loop", "a-dispatcher"])
-def test_f66_one_that_stands_still_in_the_midst_of_a_tick(
-    who: str, start_worker: Callable[..., Worker], cluster: Cluster, proxy: Proxy, dsn: str, app: App,
+def test_f66_a_loop_that_stands_still_in_the_midst_of_a_tick(
+    start_worker: Callable[..., Worker], cluster: Cluster, proxy: Proxy, dsn: str, app: App,
     conn: psycopg.Connection, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    """Whoever makes ticks holds a lock that others wait for. A program that is frozen then, or cut off, must not keep it."""
+    """Whoever makes ticks holds a lock that others wait for. A program that is frozen then, or cut off, must not keep it.
+
+    A dispatcher cannot: it locks and unlocks in one statement.
+    """
     monkeypatch.setattr("pgqueue.queries.events.STILL_S", 1)
     worker = start_worker("-c", "1", app="tests.event_tasks").ready()
     cut = _cut_off_once_it_locks(proxy)
     beyond = App(cluster.dsn("shop", port=proxy.port))
-    thread = threading.Thread(target=_read if who == "a-loop" else _dispatch, args=[beyond], daemon=True)
-    if who == "a-loop":
-        app.subscribe("user.*", name="loop")
-        thread.start()
-        eventually(
-            lambda: conn.execute("select from pgqueue.subscription where name = 'loop'").rowcount, what="it is there"
-        )
+    thread = threading.Thread(target=_read, args=[beyond], daemon=True)
+    app.subscribe("user.*", name="loop")
+    thread.start()
+    eventually(
+        lambda: conn.execute("select from pgqueue.subscription where name = 'loop'").rowcount, what="it is there"
+    )
     cut.set()
-    if who == "a-dispatcher":
-        thread.start()
     first = app.publish("user.created", 1)
     holds = (
         "select from pg_stat_activity join pg_locks using (pid) where locktype = 'advisory' and state = 'idle in transaction'"
@@ -172,8 +179,3 @@ def _cut_off_once_it_locks(proxy: Proxy) -> threading.Event:
 def _read(app: App) -> None:
     for _ in app.subscribe("user.*", name="loop"):
         pass
-
-
-def _dispatch(app: App) -> None:
-    with contextlib.suppress(db.DatabaseError), db.connect(app.dsn, name="dispatcher", silence_s=60.0) as conn:
-        db.run_together(conn, dispatch_round(app.queries))

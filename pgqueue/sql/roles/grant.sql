@@ -64,7 +64,8 @@ grant insert (id, payload), select (id, payload) on {schema}.notice to {producer
 
 -- worker
 grant execute
-  on function {schema}.tidy, {schema}.tidy_events, {schema}.begin_era, {schema}.uuid7, {schema}.event_matches
+  on function {schema}.tidy, {schema}.tidy_events, {schema}.begin_era, {schema}.uuid7, {schema}.event_matches,
+    {schema}.event_page, {schema}.dispatch_events
   to {worker};
 grant
   insert (id, task, queue, priority, max_attempts, timeout_s, args, headers, unique_key)

@@ -65,7 +65,7 @@ class EventDispatcher:
 
     async def _step(self) -> None:
         await self._count()
-        done = await self._connection.run_together(dispatch_round(self._queries, self._throttle))
+        done = await self._connection.run(dispatch_round(self._queries, self._throttle))
         now = time.monotonic()
         due = [due_s for due_s in (done.due_s, self._throttle.look_in_s(now)) if due_s is not None]
         self._due_at = now + min(due, default=math.inf)

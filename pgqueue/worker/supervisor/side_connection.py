@@ -1,13 +1,9 @@
 """The side connection: for what is not the way of a job. It also hears that events were published."""
 
-from typing import TypeVar
-
 from pgqueue import db
-from pgqueue.queries import Queries, TogetherSteps
+from pgqueue.queries import Queries
 from pgqueue.worker.settings import DEADLINE_S
-from pgqueue.worker.supervisor.connection import TRANSIENT, TroubleLog, WorkConnection, within
-
-T = TypeVar("T")
+from pgqueue.worker.supervisor.connection import TroubleLog, WorkConnection, within
 
 
 class SideConnection(WorkConnection):
@@ -31,17 +27,6 @@ class SideConnection(WorkConnection):
                 await db.run_async(conn, self._queries.listen_events)
             self._heard_on = conn
         return conn
-
-    async def run_together(self, steps: TogetherSteps[T]) -> T:
-        """As `run`, for steps of several statements each; whatever fails costs the connection, as its transaction is open."""
-        async with self._turn:
-            try:
-                conn = await self._connected()
-                return await within(conn, DEADLINE_S, db.run_together_async(conn, steps))
-            except TRANSIENT:
-                self.lost += 1
-                await self.close()
-                raise
 
     async def hear(self, pause_s: float) -> bool:
         """Wait for a notification, or for so long. True: there was one. Only while `listens`."""
