@@ -255,6 +255,14 @@ class Reader:
                 )
             )
 
+    def read_ahead(self, most: int) -> None:
+        """While a page is worked on: have the next one in memory. What fails is tried again by `next`, which waits for it."""
+        if self._held is not None:
+            try:
+                self._fetch(self._held.scroll, most)
+            except (db.DatabaseError, PgQueueError, OSError):
+                self.line.drop()
+
     def renew(self) -> None:
         """While a page is worked on: hold its lane on, if that is due. What fails is tried again the next time."""
         held, now = self._held, time.monotonic()

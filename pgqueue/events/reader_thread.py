@@ -35,6 +35,10 @@ class ReaderThread:
         """As Reader.next."""
         return self._ask(lambda: self._reader.next(most))
 
+    def read_ahead(self, most: int) -> "Future[None]":
+        """As Reader.read_ahead."""
+        return self._ask(lambda: self._reader.read_ahead(most))
+
     def done(self, page: EventPage) -> "Future[bool]":
         """As Reader.done."""
         return self._ask(lambda: self._reader.done(page))

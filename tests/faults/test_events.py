@@ -16,6 +16,9 @@ from benchmarks.chaos.cluster import Cluster
 from benchmarks.chaos.proxy import Proxy
 from pgqueue import App, db
 from pgqueue.events.dispatch import Round, dispatch_round
+from pgqueue.events.line import ReaderLine
+from pgqueue.events.reader import Reader
+from pgqueue.events.reader_thread import ReaderThread
 from pgqueue.events.subscription import Subscription, declare
 from pgqueue.queries import Statement
 from tests.conftest import Worker, eventually
@@ -179,3 +182,27 @@ def _cut_off_once_it_locks(proxy: Proxy) -> threading.Event:
 def _read(app: App) -> None:
     for _ in app.subscribe("user.*", name="loop"):
         pass
+
+
+def test_a_page_that_was_read_ahead_is_there_although_the_database_is_away(
+    app: App, cluster: Cluster, proxy: Proxy
+) -> None:
+    """As a relay reads on while its bus answers. What fails then is left to the next one who asks."""
+    subscription = Subscription(name="relay", mode="relay", types=["t"], target="redis://somewhere/0")
+    line = ReaderLine(cluster.dsn("shop", port=proxy.port), app.queries, schema="pgqueue", name="reader")
+    reader = ReaderThread(Reader(line, app.queries, subscription))
+    reader.declare().result(20)
+    ids = app.publish_many([{"type": "t"}] * 10)
+    first = reader.next(10).result(20)
+    ids += app.publish_many([{"type": "t"}] * 10)
+    reader.read_ahead(10).result(20)
+    proxy.refuse()
+    proxy.reset()
+    ids += app.publish_many([{"type": "t"}] * 10)
+    second = reader.next(10).result(20)
+    reader.read_ahead(10).result(20)
+    proxy.accept()
+    assert reader.done(second).result(20)
+    third = reader.next(10).result(20)
+    assert [fetched.row.id for page in (first, second, third) for fetched in page.events] == ids
+    reader.close()

@@ -42,12 +42,16 @@ class Relaying:
 
     def run(self) -> None:
         """Send until it is stopped. Raises what no waiting cures."""
+        most = self._relay.batch or RELAY_BATCH
         try:
             if self._declares:
                 self._reader.declare().result()
             self.declared.set()
             while True:
-                self._deliver(self._reader.next(self._relay.batch or RELAY_BATCH).result())
+                page = self._reader.next(most).result()
+                if len(page.events) == most:  # there may be more: the database answers while the bus does
+                    self._reader.read_ahead(most)
+                self._deliver(page)
         except Stopped:
             return
         finally:
