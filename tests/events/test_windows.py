@@ -109,11 +109,11 @@ def test_nothing_is_lost_or_doubled_and_each_key_has_its_order(
 def test_a_place_that_somebody_moved_meanwhile_undoes_the_round(app: App, conn: psycopg.Connection) -> None:
     subscribe(app, "one")
     app.publish("t", 1)
-    with ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(1) as pool, db.connect(app.dsn) as beside:
         with conn.transaction():
             conn.execute("update pgqueue.place set number = number + 1, seq = (select max(seq) from pgqueue.event)")
             round_ = pool.submit(drain, app)  # it has read the place, and cannot write it yet
-            eventually(lambda: conn.execute(WAITS).rowcount, what="it waits")
+            eventually(lambda: beside.execute(WAITS).rowcount, what="it waits")
         with pytest.raises(psycopg.errors.SerializationFailure, match="only 0 of 1 places are where they were"):
             round_.result()
     assert conn.execute("select count(*) from pgqueue.job").fetchone() == (0,)

@@ -103,6 +103,9 @@ begin
     end if;
     -- Ticks have their numbers in the order of their snapshots: an inverted pair would deliver twice.
     perform pg_advisory_xact_lock(lock_class, hashtext('{schema}.tick'));
+    -- Nobody waits for the disk here: whoever writes about one of these jobs, as who claims it, waits for all that was written before.
+    -- After a crash jobs and places are both there, or neither; then they are made again, and nothing knew them.
+    perform set_config('synchronous_commit', 'off', true);
   end if;
 
   for front in
