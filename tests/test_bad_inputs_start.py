@@ -110,6 +110,8 @@ def test_a_schema_that_does_not_fit(refused: Run, fresh_dsn: str, words: tuple[s
         pytest.param(["-Q", "a,,b"], "-Q must not be empty", id="b54-an-empty-queue"),
         pytest.param(["-Q", "x" * 129], "at most 128", id="b54-a-long-queue"),
         pytest.param(["-Q", "a\nb"], "control character", id="b54-a-newline"),
+        pytest.param(["-Q", "a:0,b:1"], "a whole number from 1 to 1000", id="b54-a-weight-of-0"),
+        pytest.param(["-Q", "a:5,b:1", "--strict"], "--strict or weights in -Q, not both", id="b54-strict-by-weight"),
     ],
 )
 def test_options_of_the_worker_that_cannot_work(refused: Run, options: list[str], told: str) -> None:

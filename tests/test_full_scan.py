@@ -20,6 +20,7 @@ from pgqueue.worker.supervisor.connection import TroubleLog, WorkConnection
 from pgqueue.worker.supervisor.cursors import MOST_EMPTY, Cursors, Position
 from pgqueue.worker.supervisor.full_scan import FullScan, pause_s
 from pgqueue.worker.supervisor.identity import Identity
+from pgqueue.worker.supervisor.queue_order import QueueOrder
 from pgqueue.worker.supervisor.wakeups import Wakeups
 from tests import tasks
 from tests.conftest import Worker, eventually
@@ -134,6 +135,7 @@ class Claims:
             self.aside,
             queries,
             self.cursors,
+            QueueOrder(),
             AvoidedTasks(self.cursors, self.wakeups),
             self.wakeups,
             queues=None,

@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 import pgqueue
 from pgqueue import App, ConfigError, JobDead, PgQueueError, embedded
 from pgqueue.cli import cli
-from pgqueue.cli.options import queue_names
+from pgqueue.cli.options import served_queues
 from pgqueue.embedded.locks import make_private, try_lock
 from pgqueue.errors import EmbeddedError
 from tests import hostile_tasks as tasks
@@ -381,7 +381,7 @@ def test_s33_after_a_purge_nothing_of_a_job_is_left(
 @given(text=st.text(max_size=200))
 def test_s36_whatever_a_filter_says_it_is_an_answer_or_one_line(app: App, text: str) -> None:
     for call in (
-        lambda: queue_names(text), lambda: app.find(text), lambda: app.jobs(queue=text), lambda: app.jobs(task=text),
+        lambda: served_queues(text), lambda: app.find(text), lambda: app.jobs(queue=text), lambda: app.jobs(task=text),
         lambda: app.jobs(state=text), lambda: app.cancel(text), lambda: app.retry(text), lambda: app.resume(text),
         lambda: App(schema=text).config, lambda: App(text).config, lambda: app.enqueue(text, queue=text, unique=text),
     ):  # fmt: skip

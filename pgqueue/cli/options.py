@@ -15,7 +15,7 @@ import typer
 
 from pgqueue import db, embedded
 from pgqueue.app import App
-from pgqueue.client.options import check_name
+from pgqueue.client.options import check_name, check_text
 from pgqueue.config import Config
 from pgqueue.errors import ConfigError, InvalidOption
 from pgqueue.loader import load_app
@@ -30,6 +30,9 @@ RUN, LOOK, CHANGE, OPERATE = "Run", "Look", "Change", "Operate"
 
 AGO = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)([smhdw]?)")
 UNITS = {"": "seconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+WEIGHED = re.compile(r"(.+):\s*([+-]?\d{1,9}(?:\.\d{0,9})?)", re.ASCII)
+MOST_WEIGHT = 1000  # more would leave the others next to nothing: that is --strict
 
 CORES = os.cpu_count() or 1
 
@@ -86,9 +89,45 @@ def place_of(app: App) -> str:
     return db.describe(app.dsn) if app.config.dsn else f"{embedded.project()} (its own PostgreSQL)"
 
 
-def queue_names(text: str | None) -> tuple[str, ...] | None:
-    """`-Q a,b` as a tuple; None for all."""
-    return None if text is None else tuple(dict.fromkeys(check_name("-Q", name.strip()) for name in text.split(",")))
+class Served(NamedTuple):
+    """The queues of a worker, None for all, and the weight of each; no weights: not by weight."""
+
+    queues: tuple[str, ...] | None = None
+    weights: tuple[int, ...] = ()
+
+
+def served_queues(text: str | None) -> Served:
+    """`-Q a,b` and `-Q a:5,b:1`; raises InvalidOption.
+
+    The names of queues may hold colons. So a number after the last one is a weight, and what else may be there is a part of the
+    name, unless another queue has a weight: then a slip of the pen is more likely.
+    """
+    if text is None:
+        return Served()
+    parts = [check_text("-Q", part.strip()) for part in text.split(",")]
+    weighed = [WEIGHED.fullmatch(part) for part in parts]
+    if not any(weighed):
+        return Served(tuple(dict.fromkeys(check_name("-Q", part) for part in parts)))
+    given: dict[str, int] = {}
+    for part, found in zip(parts, weighed, strict=True):
+        name = check_name("-Q", found[1].rstrip() if found else part)
+        if found is None and ":" in part:
+            raise InvalidOption(
+                f"-Q {part}: {part.rpartition(':')[2] or 'nothing'} is not a weight; if the queue is called {part}, write {part}:1"
+            )
+        if name in given:
+            raise InvalidOption(
+                f"-Q names the queue {name} twice; if these are names that end in a number, write {part}:1"
+            )
+        weight = float(found[2]) if found else 1
+        if not (weight == int(weight) and 1 <= weight <= MOST_WEIGHT):
+            raise InvalidOption(f"-Q {part}: a weight is a whole number from 1 to {MOST_WEIGHT}")
+        given[name] = int(weight)
+    if len(given) == 1 and ":" not in name:
+        raise InvalidOption(
+            f"-Q {part} gives a weight to a single queue: leave it out; if the queue is called {part}, write {part}:1"
+        )
+    return Served(tuple(given), tuple(given.values()))
 
 
 def moment(option: str, text: str) -> timedelta | datetime:

@@ -6,9 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from pgqueue.cli.options import CORES, RUN, AppName, Json, app_spec, queue_names
+from pgqueue.cli.options import CORES, RUN, AppName, Json, app_spec, served_queues
 from pgqueue.cli.output import say, say_json, say_table
-from pgqueue.errors import ConfigError
+from pgqueue.errors import ConfigError, InvalidOption
 from pgqueue.loader import load_app
 from pgqueue.terminal import log_to_stderr
 
@@ -21,8 +21,15 @@ def worker(
         int, typer.Option("-c", "--concurrency", min=1, max=1024, help="Number of child processes.")
     ] = CORES,
     queues: Annotated[
-        str | None, typer.Option("-Q", "--queues", help="Serve only these queues, comma-separated.")
+        str | None,
+        typer.Option("-Q", "--queues", help="Serve only these queues: mail,money; or by weight: mail:5,money:1."),
     ] = None,
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict", help="The queues of -Q one after the other, then by priority, however long others wait."
+        ),
+    ] = False,
     loglevel: Annotated[
         str | None,
         typer.Option(
@@ -63,9 +70,12 @@ def worker(
 
     if loglevel is not None and loglevel.lower() not in LEVELS:
         raise ConfigError(f"-l {loglevel} is not a valid log level; take one of {', '.join(LEVELS)}")
+    served = served_queues(queues)
+    if strict and served.weights:
+        raise InvalidOption("give --strict or weights in -Q, not both: by weight no queue has to wait for another")
     settings = Settings(
-        app=app_spec(app), concurrency=concurrency, queues=queue_names(queues), threads=threads,
-        async_jobs=async_jobs, burst=burst,
+        app=app_spec(app), concurrency=concurrency, queues=served.queues, weights=served.weights, strict=strict,
+        threads=threads, async_jobs=async_jobs, burst=burst,
         shutdown_timeout_s=shutdown_timeout, max_tasks_per_child=max_tasks_per_child,
         max_memory_per_child_mb=max_memory_per_child, listen=not no_listen,
         log_level=None if loglevel is None else loglevel.lower(),

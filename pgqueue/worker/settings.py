@@ -60,6 +60,10 @@ class Settings:
     concurrency: int
     queues: tuple[str, ...] | None = None
     """None: every queue there is."""
+    strict: bool = False
+    """The queues in this order, and within each by priority, whatever waits."""
+    weights: tuple[int, ...] = ()
+    """Of each queue; none: not by weight."""
     threads: int = 1
     async_jobs: int | None = None
     """None: as many at once as the setting of the app says."""

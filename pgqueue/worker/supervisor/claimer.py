@@ -4,8 +4,8 @@ Claims read each (queue, priority) on from a cursor, a little below the last seq
 snapshot keeps alive, are then read once and not at every claim. What no cursor leads to the full scan looks for: when a claim
 finds nothing, and otherwise as often as that costs little.
 
-How many jobs are wanted is said in demand.py, how the claimer sleeps in idle.py, which tasks it leaves alone in avoided.py, and
-what becomes of a job that cannot be claimed in claim_statement.py.
+In which order they are read is said in queue_order.py, how many jobs are wanted in demand.py, how the claimer sleeps in idle.py,
+which tasks it leaves alone in avoided.py, and what becomes of a job that cannot be claimed in claim_statement.py.
 """
 
 import logging
@@ -26,6 +26,7 @@ from pgqueue.worker.supervisor.demand import Demand, Supply
 from pgqueue.worker.supervisor.full_scan import FullScan
 from pgqueue.worker.supervisor.idle import Idle, Step
 from pgqueue.worker.supervisor.outcome_queue import OutcomeQueue
+from pgqueue.worker.supervisor.queue_order import QueueOrder
 from pgqueue.worker.supervisor.sieve import Refused
 from pgqueue.worker.supervisor.wakeups import Wakeups
 
@@ -37,8 +38,8 @@ class Claimer:
 
     def __init__(
         self, connection: WorkConnection, scan_connection: WorkConnection, queries: Queries, children: Children,
-        settings: Settings, outcome_queue: OutcomeQueue, wakeups: Wakeups, cursors: Cursors, avoided: AvoidedTasks,
-        *, name: str, alarms: SpuriousWakeups,
+        settings: Settings, outcome_queue: OutcomeQueue, wakeups: Wakeups, cursors: Cursors, order: QueueOrder,
+        avoided: AvoidedTasks, *, name: str, alarms: SpuriousWakeups,
     ) -> None:  # fmt: skip
         self._connection = connection
         self._queries = queries
@@ -51,9 +52,12 @@ class Claimer:
         self._demand = Demand()
         self._idle = Idle(wakeups, burst=settings.burst, alarms=alarms)
         self._cursors = cursors
+        self._order = order
         self._avoided = avoided
         self._statement = ClaimStatement(connection, queries, avoided, name=name)
-        self.full_scan = FullScan(connection, scan_connection, queries, cursors, avoided, wakeups, queues=self._queues)
+        self.full_scan = FullScan(
+            connection, scan_connection, queries, cursors, order, avoided, wakeups, queues=self._queues
+        )
 
     async def run(self) -> None:
         """Claim until told to stop; with --burst also until nothing is left."""
@@ -152,13 +156,13 @@ class Claimer:
         return taken
 
     async def _take(self, limit: int) -> int:
-        worker, positions, began = self._identity.worker, self._cursors.positions(), time.monotonic()
-        rows = await self._statement.rows(worker, positions, limit)
+        worker, turn, began = self._identity.worker, self._order.turn(self._cursors.snapshot()), time.monotonic()
+        rows = await self._statement.rows(worker, turn.positions, limit)
         self._demand.measure_trip(time.monotonic() - began)
         if worker != self._identity.worker:
             return 0  # we were declared dead while the answer travelled: these jobs are being rescued
-        jobs = sorted(rows, key=lambda job: (-job.priority, job.seq))
-        self._cursors.advance(jobs, sent=positions, now_s=time.monotonic())
+        jobs = turn.sorted(rows)
+        self._cursors.advance(jobs, sent=turn.positions, now_s=time.monotonic())
         self._demand.measure_sizes([len(job.args) + len(job.kwargs) for job in jobs])
         # A standby that lagged when it took over hands out again what it had not heard of: one run of a job is enough here.
         held = self._children.holds() if self._connection.lost else ()

@@ -15,6 +15,7 @@ from pgqueue.queries import Queries
 from pgqueue.worker.supervisor.avoided import AvoidedTasks
 from pgqueue.worker.supervisor.connection import TRANSIENT, WorkConnection
 from pgqueue.worker.supervisor.cursors import Cursors
+from pgqueue.worker.supervisor.queue_order import QueueOrder
 from pgqueue.worker.supervisor.wakeups import Wakeups
 
 # So much of the time may go into looks while cursors would do. When each was a claim as well, at 28,000 jobs/s and with up to
@@ -35,12 +36,13 @@ class FullScan:
 
     def __init__(
         self, connection: WorkConnection, scan_connection: WorkConnection, queries: Queries, cursors: Cursors,
-        avoided: AvoidedTasks, wakeups: Wakeups, *, queues: Sequence[str] | None,
+        order: QueueOrder, avoided: AvoidedTasks, wakeups: Wakeups, *, queues: Sequence[str] | None,
     ) -> None:  # fmt: skip
         self._connection = connection
         self._scan_connection = scan_connection
         self._queries = queries
         self._cursors = cursors
+        self._order = order
         self._queues = queues
         self._avoided = avoided
         self._wakeups = wakeups
@@ -92,6 +94,7 @@ class FullScan:
         # Of the last two the smaller: the machine may have been busy elsewhere.
         self._cost_s, self._latest_s = min(heads.took_s, self._latest_s), heads.took_s
         self._due_at = time.monotonic() + pause_s(self._cost_s)
+        self._order.saw(zip(heads.queues, heads.priorities, strict=True), now_s=time.monotonic())
         self._cursors.rewind(zip(heads.queues, heads.priorities, heads.seqs, strict=True), since=since)
         return bool(heads.queues)
 

@@ -28,6 +28,7 @@ from pgqueue.worker.supervisor.lease import Lease
 from pgqueue.worker.supervisor.maintenance import Maintenance
 from pgqueue.worker.supervisor.outcome_queue import OutcomeQueue
 from pgqueue.worker.supervisor.preflight import advice
+from pgqueue.worker.supervisor.queue_order import QueueOrder
 from pgqueue.worker.supervisor.relays import Relays
 from pgqueue.worker.supervisor.rescue import Rescue
 from pgqueue.worker.supervisor.side_connection import SideConnection
@@ -84,6 +85,7 @@ class WorkerParts:
             outcome_queue,
             wakeups,
             cursors,
+            QueueOrder(settings.queues, strict=settings.strict, weights=settings.weights),
             avoided,
             name=self._name,
             alarms=alarms,
@@ -152,6 +154,15 @@ class WorkerParts:
         shown = f"{threads} thread{'s' * (threads > 1)}"
         return f"({shown} and {jobs} async job{'s' * (jobs > 1)})" if async_ else shown
 
+    def _served(self) -> str:
+        """Which queues it serves, and in which order."""
+        queues, weights = self._settings.queues or ("all",), self._settings.weights
+        if weights:
+            return ", ".join(
+                f"{queue} ({weight} of {sum(weights)})" for queue, weight in zip(queues, weights, strict=True)
+            )
+        return ", then ".join(queues) + " (strict)" if self._settings.strict else ", ".join(queues)
+
     def banner(self) -> Banner:
         """What the worker says when it is ready."""
         settings = self._settings
@@ -161,7 +172,7 @@ class WorkerParts:
             "worker": self._name,
             "database": db.describe(self._app.dsn) + ("" if self._facts.dsn else " (embedded)"),
             "schema": self._app.config.schema,
-            "queues": ", ".join(settings.queues) if settings.queues else "all",
+            "queues": self._served(),
             "children": f"{settings.concurrency} x {self._each_child()}",
             "wake-up": "LISTEN" if self._doorbell.listens else "polling",
             "tasks": sorted(self._own_tasks()),
