@@ -63,11 +63,13 @@ class Bound(Generic[P, R]):
         With unique= they are held in memory, and equal priorities run in no particular order.
         """
         task = self.task
+        self._options.check_bulk(task.name)
         return task.app.insert_many(task.name, map(task.encode_call, calls), options=self._options)
 
     async def defer_many_async(self, calls: Iterable[tuple[Any, ...] | Mapping[str, Any]]) -> Jobs[R]:
         """As `defer_many`, for asyncio."""
         task = self.task
+        self._options.check_bulk(task.name)
         return await task.app.insert_many_async(task.name, map(task.encode_call, calls), options=self._options)
 
 
@@ -170,8 +172,8 @@ class Task(Bound[P, R], Generic[P, C, R]):
         return self
 
     def options(self, **options: Unpack[Given]) -> Bound[P, R]:
-        """The same task with options for the next calls: conn, queue, priority, delay, at, unique, on_duplicate,
-        max_attempts, timeout, expires, headers (see Options for units). Raises InvalidOption."""
+        """The same task with options for the next calls: conn, queue, priority, delay, at, unique, on_duplicate, debounce,
+        debounce_max, max_attempts, timeout, expires, headers (see Options for units). Raises InvalidOption."""
         return Bound(self, Options.make(self.name, **options).over(self._options))
 
     @property

@@ -262,6 +262,7 @@ CALLERS: dict[str, set[str]] = {
     "insert": set(),
     "insert of a key": {UNIQUE},
     "insert of many": set(),
+    "insert of a debounced call": {UNIQUE},
     "ring": set(),
     "cancel": {JOB},
     "retry": {JOB, ENDED},
@@ -409,6 +410,7 @@ def callers_say(queries: Queries, known: Known) -> dict[str, Statement[Any]]:
     return {
         "insert": _insert(queries, Options()),
         "insert of a key": _insert(queries, Options(unique="k", on_duplicate="ignore")),
+        "insert of a debounced call": _insert(queries, Options(debounce=5)),
         "insert of many": queries.insert_many(_rows(10), on_duplicate="none", ring="idle"),
         "ring": queries.ring("q0", ring="idle"),
         "cancel": queries.cancel(known.ids[0], reason="r"),

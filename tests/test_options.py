@@ -73,9 +73,20 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"unique": "a", "on_duplicate": []}, "on_duplicate must be one of"),
     ({"on_duplicate": "raise"}, "on_duplicate= needs unique="),
     ({"unique": False, "on_duplicate": "raise"}, "on_duplicate= needs unique="),
+    ({"debounce": -1}, "debounce=-1 is negative"),
+    ({"debounce": "soon"}, "debounce='soon' is not a span of time: write seconds, a timedelta, or as in 90s"),
+    ({"debounce": "999999999w"}, "is not a span of time"),
+    ({"debounce": math.nan}, "debounce=nan is not a valid duration"),
+    ({"debounce": True}, "debounce takes seconds or a timedelta, not a bool"),
+    ({"debounce": 5, "debounce_max": 3}, "debounce_max=3 is less than debounce=5"),
+    ({"debounce": "5m", "debounce_max": "90s"}, "debounce_max=90s is less than debounce=5m"),
+    ({"debounce_max": 60}, "debounce_max= needs debounce="),
+    ({"debounce": 5, "delay": 3}, "debounce= says when the job is due: leave delay= and at= out"),
+    ({"debounce": 5, "at": datetime(2030, 1, 1, tzinfo=UTC)}, "leave delay= and at= out"),
+    ({"debounce": 5, "unique": "a", "on_duplicate": "raise"}, "leave on_duplicate= out"),
     ({"headers": "trace"}, "headers takes a dict, not a str"),
     ({"que": "mail"}, "no option 'que'; did you mean 'queue'?"),
-    ({"zzz": 5}, "no option 'zzz'; there are at, conn, delay"),
+    ({"zzz": 5}, "no option 'zzz'; there are at, conn, debounce, debounce_max, delay"),
 ]
 
 

@@ -5,9 +5,10 @@ from typing import Annotated
 
 import typer
 
-from pgqueue.cli.options import AGO, CHANGE, LOOK, AppName, Json, chosen_app, moment
+from pgqueue.cli.options import CHANGE, LOOK, AppName, Json, chosen_app, moment
 from pgqueue.cli.output import say, say_json, say_table
 from pgqueue.errors import ConfigError, InvalidOption
+from pgqueue.spans import SPAN
 
 group = typer.Typer(
     help="Pause, resume, replay, start or drop a subscription; see to its events that were put aside.",
@@ -98,7 +99,7 @@ def replay(
         raise InvalidOption(
             f"say --to NEW for a copy that continues with what comes, or --in-place to have {name} get them once more"
         )
-    by_time = AGO.fullmatch(start) or (start[:4].isdigit() and start[4:5] == "-" and "-" in start[5:8])
+    by_time = SPAN.fullmatch(start) or (start[:4].isdigit() and start[4:5] == "-" and "-" in start[5:8])
     chosen_app(app).subscription(name).replay(moment("--from", start) if by_time else start, to=to)
     say(f"subscription {to or name} reads from {start}")
 

@@ -20,6 +20,7 @@ TOPICS = (
     "start",
     "transactions",
     "retries",
+    "duplicates",
     "atomic",
     "events",
     "outbox",

@@ -19,6 +19,7 @@ from pgqueue.client.options import check_name, check_text
 from pgqueue.config import Config
 from pgqueue.errors import ConfigError, InvalidOption
 from pgqueue.loader import load_app
+from pgqueue.spans import span_of
 
 AppName = Annotated[str | None, typer.Option("-A", "--app", help="Module of the App: shop.tasks or shop.tasks:app.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -27,9 +28,6 @@ TaskName = Annotated[str | None, typer.Option("--task", help="Only this task.")]
 
 # The panels of `pgqueue --help`.
 RUN, LOOK, CHANGE, OPERATE = "Run", "Look", "Change", "Operate"
-
-AGO = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)([smhdw]?)")
-UNITS = {"": "seconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 WEIGHED = re.compile(r"(.+):\s*([+-]?\d{1,9}(?:\.\d{0,9})?)", re.ASCII)
 MOST_WEIGHT = 1000  # more would leave the others next to nothing: that is --strict
@@ -133,9 +131,8 @@ def served_queues(text: str | None) -> Served:
 def moment(option: str, text: str) -> timedelta | datetime:
     """An age or a point in time. A time without a zone is local, like the times that are printed."""
     try:
-        if ago := AGO.fullmatch(text):
-            return timedelta(**{UNITS[ago[2]]: float(ago[1])})
-        return datetime.fromisoformat(text).astimezone()
+        ago = span_of(text)
+        return datetime.fromisoformat(text).astimezone() if ago is None else ago
     except (ValueError, OverflowError):
         raise InvalidOption(
             f"{option} {text} is not a valid time: write an age such as 90s, 15m, 2h, 3d or 1w, or 2026-11-20 12:00, "

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
+from pgqueue.client.debounce import debounced
 from pgqueue.client.options import MAX_KEY, Options
 from pgqueue.config import Notify
 from pgqueue.errors import DuplicateJob
@@ -49,6 +50,11 @@ def unique_key(unique: str | bool | None, *, task: str, call: Call) -> str | Non
     return f"{task}:{_digest(*(json.dumps(json.loads(part), sort_keys=True) for part in call))}"
 
 
+def key_of(options: Options, *, task: str, call: Call) -> str | None:
+    """The stored key of one call with these options; calls that are debounced are of one key if they are the same."""
+    return unique_key(options.unique or options.debounce is not None, task=task, call=call)
+
+
 def _digest(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
@@ -57,7 +63,7 @@ def enqueue_one(
     queries: Queries, task: str, call: Call, *, job_id: str, options: Options, ring: Notify, again: bool = False
 ) -> Steps[Inserted]:
     """Insert one job and ring; raises DuplicateJob if asked to. again: it may be there already."""
-    key = unique_key(options.unique, task=task, call=call)
+    key = key_of(options, task=task, call=call)
     row = {
         "id": job_id,
         "task": task,
@@ -69,6 +75,9 @@ def enqueue_one(
     if key is None:
         yield queries.insert_one(row, on_duplicate="same" if again else "none", ring=ring)
         return Inserted(job_id, created=True)
+    if options.debounce is not None:
+        held = yield from debounced(queries, row, most_s=options.debounce_most_s, ring=ring, again=again)
+        return Inserted(held, created=held == job_id)
     (inserted,) = yield from _insert_unique(
         lambda conflict: queries.insert_one(row, on_duplicate=conflict, ring=ring),
         [row],

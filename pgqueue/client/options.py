@@ -10,6 +10,7 @@ from pgqueue.codec.calls import encode_plain
 from pgqueue.codec.numeric import as_float, as_int
 from pgqueue.db import CallerConnection
 from pgqueue.errors import InvalidOption
+from pgqueue.spans import span_of
 
 OnDuplicate = Literal["ignore", "replace", "raise"]
 
@@ -21,6 +22,9 @@ MIN_TIMEOUT_S = 0.001  # nothing runs in less, and the column, a real, cannot ho
 SMALLINT = (-32_768, 32_767)
 MAX_ATTEMPTS = 100_000
 MAX_HEADERS_BYTES = 64_000
+DEBOUNCE_MOST = (
+    10  # times its quiet time: so long may a stream of calls put a job off, unless debounce_max says otherwise
+)
 
 
 class Given(TypedDict, total=False):
@@ -33,6 +37,8 @@ class Given(TypedDict, total=False):
     at: datetime | None
     unique: str | bool | None
     on_duplicate: OnDuplicate | None
+    debounce: float | timedelta | str | None
+    debounce_max: float | timedelta | str | None
     max_attempts: int | None
     timeout: float | timedelta | None
     expires: float | timedelta | datetime | None
@@ -61,6 +67,11 @@ class Options:
     """A key of which only one job may be alive; True makes it of the task and its arguments."""
     on_duplicate: OnDuplicate | None = None
     """What happens if one is: "ignore" (default) returns it, "replace" gives it these arguments, "raise" DuplicateJob."""
+    debounce: float | timedelta | str | None = None
+    """Seconds, a timedelta, or a span as in "2m": calls of one key that come sooner after another make one job, the last one's. It
+    is due when there was none for so long. The key is `unique`, else the task and its arguments. For `defer`, not defer_many."""
+    debounce_max: float | timedelta | str | None = None
+    """The most that a debounced job is put off after the first call; without it, ten times as long as debounce."""
     max_attempts: int | None = None
     timeout: float | timedelta | None = None
     """Seconds one attempt may take."""
@@ -112,12 +123,48 @@ class Options:
             raise InvalidOption(
                 f"on_duplicate must be one of {', '.join(get_args(OnDuplicate))}, not {self.on_duplicate!r}"
             )
+        if self.debounce is not None or self.debounce_max is not None:
+            self._check_debounce()
         if self.on_duplicate is not None and not self.unique:
             raise InvalidOption("on_duplicate= needs unique=: say which jobs count as the same")
         if isinstance(self.unique, str):
             check_text("unique", self.unique)
         elif self.unique is not None and not isinstance(self.unique, bool):
             raise InvalidOption(f"unique takes a string or True, not a {type(self.unique).__name__}")
+
+    def _check_debounce(self) -> None:
+        if self.debounce is None:
+            raise InvalidOption("debounce_max= needs debounce=: say for how long it must have been quiet")
+        if self.delay is not None or self.at is not None:
+            raise InvalidOption("debounce= says when the job is due: leave delay= and at= out")
+        if self.on_duplicate is not None:
+            raise InvalidOption(
+                "debounce= gives the job that waits the arguments of each call: leave on_duplicate= out"
+            )
+        quiet_s = span_seconds("debounce", self.debounce)
+        if self.debounce_max is not None and span_seconds("debounce_max", self.debounce_max) < quiet_s:
+            raise InvalidOption(
+                f"debounce_max={self.debounce_max} is less than debounce={self.debounce}: a job would never be put off so far"
+            )
+
+    def check_bulk(self, where: str) -> None:
+        """Raise InvalidOption for options of calls that come one by one."""
+        if self.debounce is not None:
+            raise InvalidOption(
+                f"{where}: debounce= joins calls that come one after the other: use defer(), not defer_many()"
+            )
+
+    @property
+    def debounce_most_s(self) -> float:
+        """The most seconds that a debounced job is put off after its first call."""
+        if self.debounce_max is not None:
+            return span_seconds("debounce_max", self.debounce_max)
+        return DEBOUNCE_MOST * span_seconds("debounce", self.debounce)
+
+    def _delay_s(self) -> float | None:
+        if self.debounce is not None:
+            return span_seconds("debounce", self.debounce)
+        return None if self.delay is None else _from_now("delay", self.delay)
 
     def _own(self, name: str, number: int) -> None:
         """A statement takes no numpy.int64, nor a policy."""
@@ -133,7 +180,7 @@ class Options:
             "max_attempts": self.max_attempts,
             "timeout_s": None if self.timeout is None else seconds("timeout", self.timeout),
             "run_at": _utc(self.at),
-            "delay_s": None if self.delay is None else _from_now("delay", self.delay),
+            "delay_s": None if self.delay is None and self.debounce is None else self._delay_s(),
             "expires_at": _utc(self.expires) if isinstance(self.expires, datetime) else None,
             "expires_s": seconds("expires", self.expires) if relative_expiry else None,
         }
@@ -163,6 +210,18 @@ def seconds(option: str, value: object) -> float:
     if number < 0:
         raise InvalidOption(f"{option}={number:g} is negative; give seconds from now")
     return number
+
+
+def span_seconds(option: str, value: object) -> float:
+    """As `seconds`, also from a text such as 90s, 15m, 2h, 3d or 1w."""
+    if not isinstance(value, str):
+        return seconds(option, value)
+    span = span_of(value)
+    if span is None:
+        raise InvalidOption(
+            f"{option}={value!r} is not a span of time: write seconds, a timedelta, or as in 90s, 15m, 2h, 3d, 1w"
+        )
+    return seconds(option, span)
 
 
 def _from_now(option: str, value: object) -> float:

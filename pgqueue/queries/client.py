@@ -56,6 +56,17 @@ class ClientQueries(Texts):
         text = self.text("client/insert", source=sql_file(f"client/insert_source_{source}.sql"), on_conflict=conflict)
         return Statement(text, params, lasting=True, row=InsertedRow._make)
 
+    def insert_debounced(
+        self, row: Mapping[str, Any], *, keys: Sequence[str], most_s: float, ring: Notify
+    ) -> Statement[InsertedRow]:
+        """None comes back if a job of the key has begun to run meanwhile. keys: the first that no running job holds is taken."""
+        text = self.text(
+            "client/insert",
+            source=sql_file("client/insert_source_debounce.sql"),
+            on_conflict=sql_file("client/insert_on_duplicate_debounce.sql"),
+        )
+        return Statement(text, {**row, "keys": keys, "most_s": most_s, "ring": ring}, row=InsertedRow._make)
+
     def copy(self, rows: Iterable[Sequence[Any]]) -> Statement[Row]:
         return Statement(self.text("client/copy"), copy_rows=rows)
 

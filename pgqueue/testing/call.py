@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from pgqueue.app import App
-from pgqueue.client.enqueue import Call, unique_key
+from pgqueue.client.enqueue import Call, key_of
 from pgqueue.client.options import Options
 from pgqueue.codec.calls import decode_plain
 from pgqueue.errors import InvalidArguments
@@ -58,7 +58,7 @@ def by_options(app: App, job_id: str, task: str, call: Call, options: Options) -
     columns = options.columns(where=task)
     return Deferred(
         id=job_id, task=task, queue=columns["queue"], priority=columns["priority"], delay=columns["delay_s"],
-        at=options.at, unique=unique_key(options.unique, task=task, call=call), max_attempts=options.max_attempts,
+        at=options.at, unique=key_of(options, task=task, call=call), max_attempts=options.max_attempts,
         timeout=columns["timeout_s"], expires=columns["expires_at"] or columns["expires_s"],
         headers=None if options.headers is None else dict(options.headers), call=call, **_arguments(app, task, call),
     )  # fmt: skip

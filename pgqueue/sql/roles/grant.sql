@@ -13,7 +13,7 @@
 --
 -- What follows from it, and is meant:
 --   producer   puts jobs in. Reads ids, queues and unique keys of live jobs (what an insert returns, and which job holds a key),
---              never arguments or results; may not replace a job (on_duplicate="replace"), cancel, or wait for a result.
+--              never arguments or results; may not replace a job (on_duplicate="replace", debounce), cancel, or wait for a result.
 --              Publishes events, and reads none. Notifies and listens to live channels, for which the others need no right but
 --              for large payloads.
 --   worker     runs jobs. Reads live jobs, since it may claim any; cannot change which task a job is of, read or change history, or
