@@ -173,7 +173,8 @@ class Task(Bound[P, R], Generic[P, C, R]):
 
     def options(self, **options: Unpack[Given]) -> Bound[P, R]:
         """The same task with options for the next calls: conn, queue, priority, delay, at, unique, on_duplicate, debounce,
-        debounce_max, max_attempts, timeout, expires, headers (see Options for units). Raises InvalidOption."""
+        debounce_max, once_per, once_key, aligned, max_attempts, timeout, expires, headers (see Options for units). Raises
+        InvalidOption."""
         return Bound(self, Options.make(self.name, **options).over(self._options))
 
     @property

@@ -234,7 +234,7 @@ def test_by_name_and_without_a_connection(app: App, conn: psycopg.Connection) ->
 def test_not_in_bulk(task: AnyTask, conn: psycopg.Connection) -> None:
     bound = task.options(unique="a", debounce=60)
     with pytest.raises(
-        InvalidOption, match=r"^shop\.index: debounce= joins calls .* use defer\(\), not defer_many\(\)$"
+        InvalidOption, match=r"^shop\.index: debounce= is about calls .* use defer\(\), not defer_many\(\)$"
     ):
         bound.defer_many([("a",)])
     with pytest.raises(InvalidOption, match="debounce="):

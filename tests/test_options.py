@@ -84,9 +84,20 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"debounce": 5, "delay": 3}, "debounce= says when the job is due: leave delay= and at= out"),
     ({"debounce": 5, "at": datetime(2030, 1, 1, tzinfo=UTC)}, "leave delay= and at= out"),
     ({"debounce": 5, "unique": "a", "on_duplicate": "raise"}, "leave on_duplicate= out"),
+    ({"once_per": 0}, "once_per must be at least 0.001 seconds"),
+    ({"once_per": -3600}, "once_per=-3600 is negative"),
+    ({"once_per": "hourly"}, "once_per='hourly' is not a span of time"),
+    ({"once_per": "1h", "unique": "a"}, "give once_per= or unique=, not both: once_key= says which calls are the same"),
+    ({"once_per": "1h", "unique": True}, "give once_per= or unique=, not both"),
+    ({"once_per": "1h", "debounce": 5}, "give once_per= or debounce=, not both"),
+    ({"once_per": "1h", "on_duplicate": "raise"}, "on_duplicate= needs unique="),
+    ({"once_key": "a"}, "once_key= needs once_per="),
+    ({"aligned": True}, "aligned= needs once_per="),
+    ({"once_per": "1h", "once_key": ""}, "once_key must not be empty"),
+    ({"once_per": "1h", "aligned": "UTC"}, "aligned must be true or false, not 'UTC'"),
     ({"headers": "trace"}, "headers takes a dict, not a str"),
     ({"que": "mail"}, "no option 'que'; did you mean 'queue'?"),
-    ({"zzz": 5}, "no option 'zzz'; there are at, conn, debounce, debounce_max, delay"),
+    ({"zzz": 5}, "no option 'zzz'; there are aligned, at, conn, debounce, debounce_max, delay"),
 ]
 
 

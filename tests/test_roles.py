@@ -24,6 +24,7 @@ from pgqueue.events.subscription import Subscription, declare
 from pgqueue.ops import doctor, stats
 from pgqueue.queries import migrations, statement
 from pgqueue.queries.events import Fence
+from pgqueue.schema import retention
 from pgqueue.schema.upgrade import newest, roles_script, script
 from pgqueue.worker.settings import CRASH_CAP, GRACE_S
 from tests.conftest import TABLES, Worker, eventually
@@ -368,6 +369,23 @@ def wipe_the_audit(house: House, role: str) -> bool:
     return house.sql("select * from jobs.audit") == []
 
 
+def defer_debounced(house: House, role: str) -> bool:
+    with house.app(role) as app:
+        return app.enqueue("t", debounce=5).id == app.enqueue("t", debounce=5).id
+
+
+def defer_once(house: House, role: str) -> bool:
+    with house.app(role) as app:
+        return app.enqueue("t", once_per="1h").id == app.enqueue("t", once_per="1h").id
+
+
+def forget_periods(house: House, role: str) -> bool:
+    house.sql("insert into jobs.period values ('k', now(), gen_random_uuid())")
+    with house.app(role) as app:
+        app.run(retention.forget_periods(app.queries))
+    return house.sql("select from jobs.period where key = 'k'") == []
+
+
 def notify_large(house: House, role: str) -> bool:
     with house.app(role) as app:
         app.notify("page", "x" * 8_000)
@@ -380,6 +398,9 @@ MATRIX: dict[Callable[[House, str], bool], set[str]] = {
     defer_many: {"owner", "producer", "admin"},
     defer_unique: {"owner", "producer", "admin"},
     replace: {"owner", "admin"},
+    defer_debounced: {"owner", "admin"},  # it replaces too
+    defer_once: {"owner", "producer", "admin"},
+    forget_periods: {"owner", "worker"},
     claim: {"owner", "worker"},
     finish: {"owner", "worker"},
     run_a_worker: {"owner", "worker"},

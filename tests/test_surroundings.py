@@ -389,7 +389,11 @@ def test_a_statement_whose_rows_are_values_has_one_column(app: App, conn: psycop
 
 def _prepared(queries: Queries, name: str) -> str:
     pieces = {
-        "client/insert": {"source": (SQL / "client" / "insert_source_one.sql").read_text(), "on_conflict": ""},
+        "client/insert": {
+            "source": (SQL / "client" / "insert_source_one.sql").read_text(),
+            "on_conflict": "",
+            "period": "",
+        },
         "lease/beat": {"jobs": (SQL / "lease" / "beat_asks_jobs.sql").read_text()},
         "schema/applied": {"version": "1", "name": "x", "works_with": "null"},
         "ops/jobs/of_state": {"source": (SQL / "ops" / "jobs" / "by_due.sql").read_text()},

@@ -11,7 +11,8 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from pgqueue.client.debounce import debounced
-from pgqueue.client.options import MAX_KEY, Options
+from pgqueue.client.once import Period, once
+from pgqueue.client.options import MAX_KEY, Options, span_seconds
 from pgqueue.config import Notify
 from pgqueue.errors import DuplicateJob
 from pgqueue.job import id_bytes, new_id, new_ids
@@ -55,6 +56,13 @@ def key_of(options: Options, *, task: str, call: Call) -> str | None:
     return unique_key(options.unique or options.debounce is not None, task=task, call=call)
 
 
+def period_of(options: Options, *, task: str, call: Call) -> Period:
+    """The period of one call with these options: calls that are the same have one, unless once_key says otherwise."""
+    key = unique_key(options.once_key or True, task=task, call=call)
+    assert key is not None
+    return Period(key, span_seconds("once_per", options.once_per), bool(options.aligned))
+
+
 def _digest(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
@@ -72,6 +80,9 @@ def enqueue_one(
         "unique_key": key,
         **options.columns(where=task),
     }
+    if options.once_per is not None:
+        held = yield from once(queries, row, period_of(options, task=task, call=call), ring=ring)
+        return Inserted(held, created=held == job_id)
     if key is None:
         yield queries.insert_one(row, on_duplicate="same" if again else "none", ring=ring)
         return Inserted(job_id, created=True)

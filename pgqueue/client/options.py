@@ -22,9 +22,8 @@ MIN_TIMEOUT_S = 0.001  # nothing runs in less, and the column, a real, cannot ho
 SMALLINT = (-32_768, 32_767)
 MAX_ATTEMPTS = 100_000
 MAX_HEADERS_BYTES = 64_000
-DEBOUNCE_MOST = (
-    10  # times its quiet time: so long may a stream of calls put a job off, unless debounce_max says otherwise
-)
+MIN_PERIOD_S = 0.001  # with less every call would make a job
+DEBOUNCE_MOST = 10  # times its quiet time a stream of calls may put a job off, unless debounce_max says otherwise
 
 
 class Given(TypedDict, total=False):
@@ -39,6 +38,9 @@ class Given(TypedDict, total=False):
     on_duplicate: OnDuplicate | None
     debounce: float | timedelta | str | None
     debounce_max: float | timedelta | str | None
+    once_per: float | timedelta | str | None
+    once_key: str | None
+    aligned: bool | None
     max_attempts: int | None
     timeout: float | timedelta | None
     expires: float | timedelta | datetime | None
@@ -72,6 +74,13 @@ class Options:
     is due when there was none for so long. The key is `unique`, else the task and its arguments. For `defer`, not defer_many."""
     debounce_max: float | timedelta | str | None = None
     """The most that a debounced job is put off after the first call; without it, ten times as long as debounce."""
+    once_per: float | timedelta | str | None = None
+    """Seconds, a timedelta, or a span as in "1h": within that time after the first call others make no job, and get the first one's
+    handle, whatever became of it. For `defer`, not defer_many."""
+    once_key: str | None = None
+    """Which calls that are; without it, those of the same task with the same arguments."""
+    aligned: bool | None = None
+    """True: the time does not begin with the first call, but ends as the clock does, in UTC: "1h" at the full hour."""
     max_attempts: int | None = None
     timeout: float | timedelta | None = None
     """Seconds one attempt may take."""
@@ -125,6 +134,8 @@ class Options:
             )
         if self.debounce is not None or self.debounce_max is not None:
             self._check_debounce()
+        if self.once_per is not None or self.once_key is not None or self.aligned is not None:
+            self._check_once()
         if self.on_duplicate is not None and not self.unique:
             raise InvalidOption("on_duplicate= needs unique=: say which jobs count as the same")
         if isinstance(self.unique, str):
@@ -147,12 +158,32 @@ class Options:
                 f"debounce_max={self.debounce_max} is less than debounce={self.debounce}: a job would never be put off so far"
             )
 
+    def _check_once(self) -> None:
+        if self.once_per is None:
+            name = "once_key" if self.once_key is not None else "aligned"
+            raise InvalidOption(f"{name}= needs once_per=: say how long one job is enough")
+        if self.unique or self.debounce is not None:
+            name = "unique" if self.unique else "debounce"
+            cure = (
+                "once_key= says which calls are the same"
+                if self.unique
+                else "they say different things of a second call"
+            )
+            raise InvalidOption(f"give once_per= or {name}=, not both: {cure}")
+        if not span_seconds("once_per", self.once_per) >= MIN_PERIOD_S:
+            raise InvalidOption(f"once_per must be at least {MIN_PERIOD_S} seconds")
+        if self.once_key is not None:
+            check_text("once_key", self.once_key)
+        if self.aligned is not None and not isinstance(self.aligned, bool):
+            raise InvalidOption(f"aligned must be true or false, not {self.aligned!r}")
+
     def check_bulk(self, where: str) -> None:
         """Raise InvalidOption for options of calls that come one by one."""
-        if self.debounce is not None:
-            raise InvalidOption(
-                f"{where}: debounce= joins calls that come one after the other: use defer(), not defer_many()"
-            )
+        for name in ("debounce", "once_per"):
+            if getattr(self, name) is not None:
+                raise InvalidOption(
+                    f"{where}: {name}= is about calls that come one by one: use defer(), not defer_many()"
+                )
 
     @property
     def debounce_most_s(self) -> float:

@@ -204,7 +204,7 @@ def _not_allowed(error: psycopg.Error, *, schema: str) -> NotAllowed | None:
 
 _OURS = {
     "job", "jobs", "history", "attempt", "failures", "worker", "queue", "awaited", "throughput", "audit", "migration",
-    "notice", "job_seq", "enqueue", "tidy",
+    "notice", "period", "job_seq", "enqueue", "tidy",
 }  # fmt: skip
 _FOR_REPEATING = (
     psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected, psycopg.errors.ReadOnlySqlTransaction,

@@ -53,7 +53,9 @@ class ClientQueries(Texts):
 
     def _insert(self, source: str, on_duplicate: str, params: Mapping[str, Any]) -> Statement[InsertedRow]:
         conflict = "" if on_duplicate == "none" else sql_file(f"client/insert_on_duplicate_{on_duplicate}.sql")
-        text = self.text("client/insert", source=sql_file(f"client/insert_source_{source}.sql"), on_conflict=conflict)
+        text = self.text(
+            "client/insert", source=sql_file(f"client/insert_source_{source}.sql"), on_conflict=conflict, period=""
+        )
         return Statement(text, params, lasting=True, row=InsertedRow._make)
 
     def insert_debounced(
@@ -64,8 +66,26 @@ class ClientQueries(Texts):
             "client/insert",
             source=sql_file("client/insert_source_debounce.sql"),
             on_conflict=sql_file("client/insert_on_duplicate_debounce.sql"),
+            period="",
         )
         return Statement(text, {**row, "keys": keys, "most_s": most_s, "ring": ring}, row=InsertedRow._make)
+
+    def insert_once(
+        self, row: Mapping[str, Any], *, key: str, every_s: float, aligned: bool, ring: Notify
+    ) -> Statement[InsertedRow]:
+        """None comes back if the key has a job of this period. every_s: how long that is."""
+        text = self.text(
+            "client/insert",
+            period=sql_file("client/insert_period.sql"),
+            source=sql_file("client/insert_source_once.sql"),
+            on_conflict="",
+        )
+        params = {**row, "period_key": key, "every_s": every_s, "aligned": aligned, "ring": ring}
+        return Statement(text, params, row=InsertedRow._make)
+
+    def period(self, key: str) -> Statement[str]:
+        """The id of its job."""
+        return self._values("client/period", key=key)
 
     def copy(self, rows: Iterable[Sequence[Any]]) -> Statement[Row]:
         return Statement(self.text("client/copy"), copy_rows=rows)

@@ -119,6 +119,9 @@ class SchemaQueries(Texts):
         """One file of sql/roles: become or step_back."""
         return self._say(f"roles/{file}")
 
+    def forget_periods(self, *, at_most: int) -> Statement[Row]:
+        return self._say("schema/forget_periods", at_most=at_most)
+
     def tidy(self, *, keep_succeeded_days: int, keep_dead_days: int) -> Statement[Row]:
         return self._say(
             "schema/tidy", lock_class=LOCK_CLASS, keep_succeeded_days=keep_succeeded_days, keep_dead_days=keep_dead_days

@@ -9,7 +9,7 @@ from pgqueue.config import Config
 from pgqueue.queries import Queries, Steps, ask
 
 NOTICES_KEPT_S = 86_400.0  # a listener reads them within seconds, or gets a Gap
-AT_ONCE_NOTICES = 1_000  # in one statement
+AT_ONCE_NOTICES = AT_ONCE_PERIODS = 1_000  # in one statement
 
 
 SINCE_EVENTS = 5  # the migration that makes the log
@@ -30,4 +30,10 @@ def forget_notices(queries: Queries) -> Steps[None]:
     while (
         len((yield from ask(queries.forget_notices(keep_s=NOTICES_KEPT_S, at_most=AT_ONCE_NOTICES)))) == AT_ONCE_NOTICES
     ):
+        pass
+
+
+def forget_periods(queries: Queries) -> Steps[None]:
+    """Delete the periods that are over, each statement by itself."""
+    while len((yield from ask(queries.forget_periods(at_most=AT_ONCE_PERIODS)))) == AT_ONCE_PERIODS:
         pass

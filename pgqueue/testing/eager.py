@@ -171,8 +171,8 @@ def eager(*, app: App | None = None, raises: bool = True) -> Iterator[None]:
 
     As Celery's task_always_eager, but with the real codec, retry policy and middleware: what a worker would refuse fails here too.
     raises: what a task raises comes out of `defer`. raises=False: it is tried again as its policy says, without a wait, and
-    result() raises JobDead. What needs a row or a clock has no effect: unique, debounce, delay, at, expires, priority. app: of
-    this one alone.
+    result() raises JobDead. What needs a row or a clock has no effect: unique, debounce, once_per, delay, at, expires,
+    priority. app: of this one alone.
     """
     with intercepted(Eager(app, raises=raises)):
         yield

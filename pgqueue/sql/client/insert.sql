@@ -1,5 +1,5 @@
 -- Insert jobs and ring the doorbell for those due soon; returns each new job's id and unique key.
-with given as (
+with {period}given as (
   select
     id, task, queue, priority, args, kwargs, headers, max_attempts, timeout_s, unique_key,
     coalesce(run_at, statement_timestamp()) + coalesce(delay_s, 0) * interval '1 second' as run_at,

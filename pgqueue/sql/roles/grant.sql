@@ -61,6 +61,8 @@ grant usage on sequence {schema}.event_seq to {producer};
 grant select (asleep, until) on {schema}.event_reader to {producer};
 -- Payloads of live channels that NOTIFY cannot carry: everybody hears the small ones, so their receivers may read these.
 grant insert (id, payload), select (id, payload) on {schema}.notice to {producer};
+-- Which job a period has.
+grant select, insert (key, until, job_id), update (until, job_id) on {schema}.period to {producer};
 
 -- worker
 grant execute
@@ -98,6 +100,8 @@ grant select on {schema}.queue to {worker};
 grant select, delete on {schema}.awaited to {worker};
 
 grant insert (id, payload), select (id, payload, at), delete on {schema}.notice to {worker};
+-- A lock on a row needs the right to change something in it.
+grant select (key, until), update (until), delete on {schema}.period to {worker};
 
 -- reader
 grant execute on function {schema}.event_matches to {reader};
@@ -130,7 +134,7 @@ grant select, insert on {schema}.tick to {admin};
 grant select, insert, update, delete on {schema}.subscription, {schema}.place, {schema}.webhook to {admin};
 grant select
   on {schema}.job, {schema}.history, {schema}.jobs, {schema}.attempt, {schema}.failures, {schema}.worker, {schema}.queue,
-    {schema}.throughput, {schema}.awaited, {schema}.audit,
+    {schema}.throughput, {schema}.awaited, {schema}.audit, {schema}.period,
     -- Where the doctor looks for rows without a partition of their day.
     {schema}.history_succeeded_rest, {schema}.history_ended_rest, {schema}.attempt_rest
   to {admin};

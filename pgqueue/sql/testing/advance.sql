@@ -14,6 +14,11 @@ ended as (
     expires_at = expires_at - span
   from passed
 ),
+periods as (
+  update {schema}.period
+  set until = until - span
+  from passed
+),
 failed as (
   update {schema}.attempt
   set failed_at = failed_at - span, started_at = started_at - span

@@ -13,7 +13,7 @@ from pgqueue import db
 from pgqueue.config import NOTIFY_SHARE, Config
 from pgqueue.job import Outcome, Verdict
 from pgqueue.queries import Queries
-from pgqueue.schema.retention import forget_notices, tidy_partitions
+from pgqueue.schema.retention import forget_notices, forget_periods, tidy_partitions
 from pgqueue.worker.settings import CANCELS_S
 from pgqueue.worker.supervisor.children import Children
 from pgqueue.worker.supervisor.connection import TRANSIENT, WorkConnection
@@ -65,6 +65,7 @@ class Maintenance:
             self.reconcile_held_jobs: time.monotonic() + HELD_S,
             self.check_notify_queue: 0.0,
             self.forget_notices: 0.0,
+            self.forget_periods: 0.0,
         }
         self._every: dict[Chore, float] = {
             self.maintain_partitions: TIDY_S,
@@ -72,6 +73,7 @@ class Maintenance:
             self.reconcile_held_jobs: HELD_S,
             self.check_notify_queue: BELLS_S,
             self.forget_notices: TIDY_S,
+            self.forget_periods: TIDY_S,
         }
         self._failing: dict[Chore, tuple[str, int]] = {}
         self._told_share = 0.0
@@ -164,3 +166,7 @@ class Maintenance:
     async def forget_notices(self) -> None:
         """Delete the large payloads of live channels that are a day old."""
         await self._connection.run(forget_notices(self._queries))
+
+    async def forget_periods(self) -> None:
+        """Delete the periods of calls that are over."""
+        await self._connection.run(forget_periods(self._queries))
