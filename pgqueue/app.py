@@ -23,7 +23,7 @@ from pgqueue.client.framework import Framework
 from pgqueue.client.handle import Job, Jobs
 from pgqueue.client.lifespan import Lifespan
 from pgqueue.client.names import same_function
-from pgqueue.client.options import MAX_REASON, Given, Options, check_name, check_text
+from pgqueue.client.options import MAX_REASON, Given, Options, check_name, check_text, span_seconds
 from pgqueue.client.results import CLOSED, Told, Waiter
 from pgqueue.client.tries import Tries
 from pgqueue.codec.calls import decode_plain, encode_plain
@@ -52,6 +52,7 @@ from pgqueue.events.types import check_patterns
 from pgqueue.hooks import Hook, Hooks, check_hook
 from pgqueue.job import ID, Snapshot, State, new_id
 from pgqueue.middleware import Middleware, check_middleware
+from pgqueue.ops.drain import drain
 from pgqueue.ops.listing import Page, Wanted, check_id, listing
 from pgqueue.ops.purge import purge
 from pgqueue.ops.why import Why, why
@@ -674,9 +675,25 @@ class App:
 
     # -- queues --
 
-    def pause(self, queue: str) -> None:
-        """Stop claiming from a queue until `resume`; running jobs continue."""
-        self.run(self.queries.pause(check_name("queue", queue)))
+    def pause(self, queue: str, *, for_: float | timedelta | str | None = None) -> None:
+        """Stop claiming from a queue until `resume`, or for a time; running jobs continue. Of two pauses the last says how long.
+
+        for_: seconds, a timedelta or a text as in "10m", by the database's clock. Raises InvalidOption.
+        """
+        for_s = None if for_ is None else span_seconds("for_", for_)
+        if for_s == 0:
+            raise InvalidOption("a pause of no time is none: say for how long, as in 10m, or leave for_ out")
+        self.run(self.queries.pause(check_name("queue", queue), for_s=for_s))
+
+    def drain(self, queue: str, *, timeout: float | timedelta | str | None = None) -> int:
+        """Wait until no job of a queue is due or runs, then pause it. Nothing is refused meanwhile: what comes is run.
+
+        Returns 0; or how many jobs are left at the timeout, counted to 1,000, and then the queue is not paused. Jobs that are due
+        later stay. timeout: seconds, a timedelta or a text as in "10m". Raises ConfigError for a queue that is paused already
+        with jobs that are due, and inside using().
+        """
+        timeout_s = None if timeout is None else span_seconds("timeout", timeout)
+        return drain(self._database, check_name("queue", queue), timeout_s=timeout_s)
 
     def resume(self, queue: str) -> bool:
         """Claim from a paused queue again; False: it was not paused."""

@@ -90,7 +90,7 @@ def test_a_new_word_counts_at_once_and_ends_the_old_sessions(
     assert (count(dsn), count(fresh_dsn)) == (1, 2)
     assert (sessions(dsn), sessions(fresh_dsn)) == (0, 1)
     told.said = {"dsn": dsn, "schema": "other"}
-    assert bound.queries.pause("x").sql.count("other")
+    assert bound.queries.pause("x", for_s=None).sql.count("other")
     with pytest.raises(ConfigError):
         told.said = {"dsn": ""}
         hello.defer()

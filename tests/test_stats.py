@@ -382,7 +382,7 @@ def test_json_is_plain_and_has_stable_names(conn: Connection, queries: Queries) 
     assert plain["workers"][0]["queues"] == ["mail"]
     assert plain["workers"][0]["jobs"][0]["progress"] is None
     assert plain["queues"][0].keys() == {
-        "name", "depth", "depth_is_exact", "oldest_age_s", "running", "paused", "served",
+        "name", "depth", "depth_is_exact", "oldest_age_s", "running", "paused", "served", "resume_s",
     }  # fmt: skip
 
 

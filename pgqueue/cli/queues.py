@@ -8,7 +8,8 @@ from rich.console import Console
 
 from pgqueue import dashboard, db, schema
 from pgqueue.cli.options import CHANGE, LOOK, OPERATE, AppName, Json, chosen_app, place_of
-from pgqueue.cli.output import say, say_json, say_table
+from pgqueue.cli.output import fail, say, say_json, say_table
+from pgqueue.client.options import span_seconds
 from pgqueue.ops import stats
 
 QueueArgument = Annotated[str, typer.Argument(metavar="QUEUE")]
@@ -50,10 +51,37 @@ def workers(app: AppName = None, as_json: Json = False) -> None:
         )
 
 
-def pause(queue: QueueArgument, app: AppName = None) -> None:
+def pause(
+    queue: QueueArgument,
+    for_: Annotated[
+        str | None, typer.Option("--for", metavar="SPAN", help="Resume by itself after this long: 90s, 10m, 2h.")
+    ] = None,
+    app: AppName = None,
+) -> None:
     """Stop claiming from a queue. Running jobs continue."""
-    chosen_app(app).pause(queue)
-    say(f"queue {queue} is paused; run `pgqueue resume {queue}` to continue")
+    if for_ is not None:
+        span_seconds("--for", for_)
+    chosen_app(app).pause(queue, for_=for_)
+    ends = "; run" if for_ is None else f" for {for_}; or run"
+    say(f"queue {queue} is paused{ends} `pgqueue resume {queue}` to continue")
+
+
+def drain(
+    queue: QueueArgument,
+    timeout: Annotated[
+        str | None,
+        typer.Option("--timeout", metavar="SPAN", help="Give up after this long: 90s, 10m, 2h. Exit with 1."),
+    ] = None,
+    app: AppName = None,
+) -> None:
+    """Wait until no job of a queue is due or runs, then pause it. New jobs are run meanwhile."""
+    if timeout is not None:
+        span_seconds("--timeout", timeout)
+    if left := chosen_app(app).drain(queue, timeout=timeout):
+        fail(
+            f"queue {queue} is not drained: {left} {'jobs are' if left > 1 else 'job is'} due or running after {timeout}"
+        )
+    say(f"queue {queue} is drained and paused; run `pgqueue resume {queue}` to continue")
 
 
 def resume(queue: QueueArgument, app: AppName = None) -> None:
@@ -90,4 +118,5 @@ def add_to(cli: typer.Typer) -> None:
     cli.command(rich_help_panel=LOOK)(workers)
     cli.command(rich_help_panel=CHANGE)(pause)
     cli.command(rich_help_panel=CHANGE)(resume)
+    cli.command(rich_help_panel=CHANGE)(drain)
     cli.command(rich_help_panel=OPERATE)(migrate)

@@ -42,7 +42,8 @@ def _queue(queue: QueueStats) -> tuple[Text, ...]:
 
 
 def _remark(queue: QueueStats) -> Text:
-    paused = Text("paused", style="yellow") if queue.paused else Text()
+    ends = "" if queue.resume_s is None else f" for {span(queue.resume_s)}"
+    paused = Text(f"paused{ends}", style="yellow") if queue.paused else Text()
     unserved = Text() if queue.served else Text("⚠ no worker", style="bold red" if queue.depth.value else "yellow")
     return Text("  ").join(text for text in (unserved, paused) if text)
 

@@ -60,7 +60,7 @@ class Bucket:
 
 @dataclass(frozen=True, slots=True)
 class QueueStats:
-    """One queue. `served`: a worker with a valid lease claims from it."""
+    """One queue. `served`: a worker with a valid lease claims from it. `resume_s`: until a pause ends by itself."""
 
     name: str
     depth: Count
@@ -68,6 +68,7 @@ class QueueStats:
     running: int
     paused: bool
     served: bool
+    resume_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +148,7 @@ class Stats:
          "running", "running_is_exact", "dead_kept", "dead_kept_is_exact", "succeeded_per_s", "failed_per_s",
          "last_hour": {"succeeded", "failed", "dead", "cancelled"},
          "throughput": [{"at", "succeeded_per_s", "failed_per_s"}],
-         "queues": [{"name", "depth", "depth_is_exact", "oldest_age_s", "running", "paused", "served"}],
+         "queues": [{"name", "depth", "depth_is_exact", "oldest_age_s", "running", "paused", "served", "resume_s"}],
          "queues_not_shown",
          "workers": [{"id", "name", "state", "uptime_s", "heartbeat_age_s", "concurrency", "busy", "claimed",
                       "queues", "app", "version",
@@ -262,7 +263,7 @@ def _queue(row: QueueRow, *, many: bool, sample: _Sample) -> QueueStats:
     """many: the count of running jobs reached its limit."""
     depth = sample.count("queued", row.queue, counted=row.counted, capped=row.capped)
     running = sample.count("running", row.queue, counted=row.running, capped=many).value
-    return QueueStats(row.queue, depth, row.oldest_age_s, running, row.paused, row.served)
+    return QueueStats(row.queue, depth, row.oldest_age_s, running, row.paused, row.served, row.resume_s)
 
 
 def _by_interest(queues: Iterable[QueueStats]) -> list[QueueStats]:

@@ -56,7 +56,8 @@ def _live(facts: Facts) -> Iterator[str]:
         )
     if facts.paused_s is not None:
         by = f" by {facts.paused_by}" if facts.paused_by else ""
-        yield f"queue {facts.queue} is paused, since {span(facts.paused_s)}{by}: `pgqueue resume {facts.queue}`"
+        ends = "" if facts.resume_s is None else f", and resumes in {span(facts.resume_s)}"
+        yield f"queue {facts.queue} is paused, since {span(facts.paused_s)}{by}{ends}: `pgqueue resume {facts.queue}`"
     yield from _no_worker(facts)
     if facts.claiming and facts.state == State.QUEUED and facts.paused_s is None:
         yield from _waits(facts)

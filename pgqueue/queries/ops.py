@@ -104,7 +104,16 @@ class QueueRow(NamedTuple):
     oldest_age_s: float | None
     running: int
     paused: bool
+    resume_s: float | None
     served: bool
+
+
+class LeftRow(NamedTuple):
+    """How many jobs of a queue are due, and run, counted up to a limit; and whether it is paused."""
+
+    due: int
+    running: int
+    paused: bool
 
 
 class WorkerRow(NamedTuple):
@@ -186,7 +195,7 @@ class FullWorker(NamedTuple):
 
 
 class Facts(NamedTuple):
-    """One row of why.sql, in its order. Times are seconds: until `due_s`, `expires_s`, `lease_s`, since all others."""
+    """One row of why.sql, in its order. Times are seconds: until `due_s`, `expires_s`, `resume_s`, `lease_s`, since all others."""
 
     state: str
     queue: str
@@ -202,6 +211,7 @@ class Facts(NamedTuple):
     progress_note: str | None
     paused_s: float | None
     paused_by: str | None
+    resume_s: float | None
     workers: int
     serving: int
     knowing: int
@@ -272,8 +282,12 @@ class OpsQueries(Texts):
     def in_index_order(self) -> Statement[Row]:
         return self._say("ops/jobs/in_index_order")
 
-    def pause(self, queue: str) -> Statement[Row]:
-        return self._say("ops/pause", queue=queue)
+    def pause(self, queue: str, *, for_s: float | None) -> Statement[Row]:
+        """for_s: seconds; None: until it is resumed."""
+        return self._say("ops/pause", queue=queue, for_s=for_s)
+
+    def left(self, queue: str, *, count_limit: int) -> Statement[LeftRow]:
+        return self._say("ops/left", LeftRow, queue=queue, count_limit=count_limit)
 
     def resume(self, queue: str) -> Statement[Row]:
         return self._say("ops/resume", queue=queue)

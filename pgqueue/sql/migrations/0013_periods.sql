@@ -1,4 +1,4 @@
--- Calls that make one job in a period, whenever that job ends.
+-- Calls that make one job in a period, whenever that job ends; and queues that are paused for a time.
 -- works_with: 1
 
 create table {schema}.period (
@@ -9,3 +9,6 @@ create table {schema}.period (
 );
 
 create index period_until on {schema}.period (until);
+
+-- When a pause ends by itself; null: when somebody says so.
+alter table {schema}.queue add column resume_at timestamptz;

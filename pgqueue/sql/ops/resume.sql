@@ -1,8 +1,8 @@
 -- Claim from a paused queue again, and wake the workers that serve it.
 with resumed as (
   update {schema}.queue
-  set paused_at = null, paused_by = null
-  where name = %(queue)s and paused_at is not null
+  set paused_at = null, paused_by = null, resume_at = null
+  where name = %(queue)s and paused_at is not null and coalesce(resume_at > now(), true)
   returning name
 ),
 audited as (

@@ -74,7 +74,9 @@ serving as (
   select queues from {schema}.worker where state = 'alive' and lease_until > now()
 ),
 paused as (
-  select name as queue from {schema}.queue where paused_at is not null
+  select name as queue, extract(epoch from resume_at - now())::float8 as resume_s
+  from {schema}.queue
+  where paused_at is not null and coalesce(resume_at > now(), true)
 ),
 named as (
   select queue from stocked
@@ -92,6 +94,7 @@ select
   extract(epoch from now() - counted.oldest_at)::float8 as oldest_age_s,
   coalesce(busy.count, 0) as running,
   paused.queue is not null as paused,
+  paused.resume_s,
   exists (select from serving where serving.queues is null or named.queue = any (serving.queues)) as served
 from named
 left join counted on counted.queue = named.queue

@@ -55,8 +55,11 @@ select
   target.cancel_requested_at is not null as cancel_requested,
   target.progress::text::float8,
   target.progress_note,
-  extract(epoch from now() - queue.paused_at)::float8 as paused_s,
+  case
+    when coalesce(queue.resume_at > now(), true) then extract(epoch from now() - queue.paused_at)::float8
+  end as paused_s,
   queue.paused_by,
+  extract(epoch from queue.resume_at - now())::float8 as resume_s,
   (select count(*) from live)::integer as workers,
   (select count(*) from live where serves)::integer as serving,
   (select count(*) from live where serves and knows)::integer as knowing,

@@ -14,6 +14,11 @@ ended as (
     expires_at = expires_at - span
   from passed
 ),
+queues as (
+  update {schema}.queue
+  set resume_at = resume_at - span, paused_at = paused_at - span
+  from passed
+),
 periods as (
   update {schema}.period
   set until = until - span

@@ -19,7 +19,7 @@ where ctid = any (array(
       select queue, priority, cursor
       from unnest(%(queues)s::text[], %(priorities)s::smallint[], %(cursors)s::bigint[])
         with ordinality as known (queue, priority, cursor, place)
-      where not exists (select from {schema}.queue where name = known.queue and paused_at is not null)
+      where not exists (select from {schema}.queue where name = known.queue and paused_at is not null and coalesce(resume_at > now(), true))
       order by place
     ) as pair
     cross join lateral (

@@ -21,5 +21,9 @@ select not exists (
       state = 'scheduled' and run_at <= now()
       and (%(queues)s::text[] is null or queue = any (%(queues)s)) and task <> all (%(unknown)s::text[])
   ) as ready
-  where not exists (select from {schema}.queue where name = ready.queue and paused_at is not null)
+  where not exists (
+    select
+    from {schema}.queue
+    where name = ready.queue and paused_at is not null and coalesce(resume_at > now(), true)
+  )
 ) as drained

@@ -49,4 +49,4 @@ select
   coalesce(array_agg(seq), '{}') as seqs,
   extract(epoch from clock_timestamp() - statement_timestamp())::float8 as took_s
 from head
-where not exists (select from {schema}.queue where name = head.queue and paused_at is not null)
+where not exists (select from {schema}.queue where name = head.queue and paused_at is not null and coalesce(resume_at > now(), true))

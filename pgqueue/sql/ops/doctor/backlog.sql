@@ -11,7 +11,7 @@ stocked as (
 select 'paused' as what, stocked.queue as name, jobs
 from stocked
 join {schema}.queue on queue.name = stocked.queue
-where paused_at is not null
+where paused_at is not null and coalesce(resume_at > now(), true)
 union all
 select 'queue', queue, jobs
 from stocked
