@@ -32,6 +32,7 @@ from pgqueue.errors import (
     TimeLimitExceeded,
 )
 from pgqueue.events.event import Event
+from pgqueue.gates.limit import Limit
 from pgqueue.job import Outcome, Snapshot, State, Verdict
 from pgqueue.middleware import Middleware
 from pgqueue.ops.listing import Page
@@ -66,6 +67,7 @@ __all__ = [
     "JobNotFound",
     "Jobs",
     "LeaseLost",
+    "Limit",
     "Listening",
     "Middleware",
     "NotAllowed",

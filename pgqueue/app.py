@@ -18,7 +18,7 @@ from pgqueue.channels.names import check_channel, check_channels, check_timeout
 from pgqueue.channels.notify import notify
 from pgqueue.channels.payloads import pack
 from pgqueue.client.connections import AppConnections
-from pgqueue.client.enqueue import Call, enqueue_again, enqueue_many, enqueue_one
+from pgqueue.client.enqueue import Call, GatedCall, enqueue_again, enqueue_many, enqueue_one
 from pgqueue.client.framework import Framework
 from pgqueue.client.handle import Job, Jobs
 from pgqueue.client.lifespan import Lifespan
@@ -49,6 +49,7 @@ from pgqueue.events.relay import RELAY_ATTEMPTS, RELAY_BATCH, relayed
 from pgqueue.events.start import check_start
 from pgqueue.events.subscription import Subscription
 from pgqueue.events.types import check_patterns
+from pgqueue.gates.limit import Limit, Rule
 from pgqueue.hooks import Hook, Hooks, check_hook
 from pgqueue.job import ID, Snapshot, State, new_id
 from pgqueue.middleware import Middleware, check_middleware
@@ -130,6 +131,7 @@ class App:
         spoils: Iterable[Spoil] = (),
         middleware: Iterable[Middleware] = (),
         async_limit: int | None = None,
+        limit: "int | Limit | Iterable[int | Limit] | None" = None,
     ) -> "Decorator": ...
     def task(self, *function: Any, **options: Any) -> Any:
         """Make a function a task: `@task` or `@task(queue="mail", max_attempts=5, timeout=30)`.
@@ -141,8 +143,9 @@ class App:
         leaves nothing, neither a result nor a row in history, and nobody can ask for it; what fails is kept all the same.
         redact: names of arguments that are never shown with a job, as are those that look like a password, token or key
         by their name (setting secret_names). spoils: as those of App, for this task alone. middleware: inside that of the app.
-        async_limit: of an async task, how many jobs each child of a worker runs at once; the others stay in the queue. Raises
-        ConfigError at import for what cannot work.
+        async_limit: of an async task, how many jobs each child of a worker runs at once; the others stay in the queue.
+        limit: how many jobs are under way at once in all workers together; `Limit(5, key="tenant")` is for each value of that
+        argument; at most two. Raises ConfigError at import for what cannot work.
         """
         if function:
             return self._register(*function)
@@ -160,8 +163,22 @@ class App:
         if known is not None and not same_function(known.function, task.function):
             raise ConfigError(f"two functions claim the task name {task.name}: give one of them @task(name=...)")
         task.surround(self._middleware)
+        self._share(task)
         self.tasks[task.name] = task
         return task
+
+    def _share(self, task: AnyTask) -> None:
+        """Raise ConfigError if another task says something else of a limit that they share."""
+        for own in task.limits.rules:
+            for rule in self.rules():
+                if own.name == rule.name and own != rule:
+                    raise ConfigError(
+                        f"@task {task.name}: the limit {own.name} is not as another task declares it: let both say the same"
+                    )
+
+    def rules(self) -> list[Rule]:
+        """The limits that its code declares."""
+        return list({rule.name: rule for task in self.tasks.values() for rule in task.limits.rules}.values())
 
     def middleware(self, function: M) -> M:
         """Put a generator function around every job of this app, as a decorator or called with it.
@@ -282,6 +299,7 @@ class App:
         self, task: str, args: Iterable[Any], kwargs: Mapping[str, Any] | None, options: Given
     ) -> tuple[Call, Options]:
         check_name("task", task)
+        args = args if isinstance(args, str | bytes | Mapping) else list(args)
         if isinstance(args, str | bytes | Mapping):
             raise TypeError(f"{task}: args takes a list, not a {type(args).__name__}; write args=[...]")
         limit = self.config.max_payload_bytes
@@ -291,7 +309,11 @@ class App:
         )
         made = Options.make(task, **options)
         known = self.tasks.get(task)
-        return call, made.over(known.defaults) if known else made
+        if known is None:
+            return call, made
+        if known.limits:
+            call = GatedCall.of(call, known.limits.of_call(args, kwargs or {}, key=made.key))
+        return call, made.over(known.defaults)
 
     def _marked(self, task: str, options: Options) -> Options:
         """With the headers that say which arguments of this task are secret."""

@@ -46,6 +46,7 @@ class Verdict(StrEnum):
     CANCELLED = "cancelled"
     COMMITTED = "committed"  # an atomic task finished itself in its own transaction; nothing left to write
     LOST = "lost"  # another worker has the job now, and settles it; nothing is ours to write
+    PARK = "park"  # it came past a gate that it has not passed: it waits there; costs nothing
     MISFIT = "misfit"  # this worker's code does not take the arguments: another's may, else the attempt failed
     UNSURE = "unsure"  # the COMMIT of an atomic task got no answer; the database must be asked
 
@@ -54,6 +55,7 @@ class Outcome(NamedTuple):
     """The end of one attempt, fenced by (job_id, token). Travels as a JSON list, so every field is plain.
 
     otherwise: the verdict by the task's policy, where it is for the database to say whether the attempt failed at all.
+    gates: of one that is parked, those it has to pass; none: those of its row.
     """
 
     job_id: str
@@ -65,6 +67,7 @@ class Outcome(NamedTuple):
     error: str | None = None
     traceback: str | None = None
     otherwise: str | None = None
+    gates: list[str] | None = None
 
     @property
     def keeps(self) -> bool:
@@ -90,6 +93,9 @@ class Claimed(NamedTuple):
     headers: str | None
     age_s: float
     expired: bool | None
+    gates: list[str] | None = None
+    astray: bool | None = None
+    """It has not passed all of its gates: a worker that knows nothing of them has put it into the queue."""
 
     def __repr__(self) -> str:
         """Without the arguments: what is logged must not hold somebody's secrets."""

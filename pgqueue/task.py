@@ -6,9 +6,10 @@ import logging
 import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack
 
-from pgqueue.client.enqueue import Call
+from pgqueue.client.enqueue import Call, GatedCall
 from pgqueue.client.handle import Job, Jobs
 from pgqueue.client.names import name_of
 from pgqueue.client.options import Given, Options, check_name
@@ -16,6 +17,7 @@ from pgqueue.codec.calls import Codec
 from pgqueue.codec.redact import Marks
 from pgqueue.codec.signature import returns_as_it_is
 from pgqueue.errors import ConfigError, InvalidOption
+from pgqueue.gates.limit import Limit, Limits
 from pgqueue.middleware import Middleware, check_middleware, is_async, title
 from pgqueue.retry import Policy, Strategy, policy
 from pgqueue.spoils import Spoil, check_spoils
@@ -47,14 +49,16 @@ class Bound(Generic[P, R]):
         DatabaseUnavailable, and OutcomeUnknown where the job may be there all the same.
         """
         task = self.task
-        return task.app.insert(task.name, task.encode(args, kwargs), options=self._options)
+        call = task.encode(args, kwargs, key=self._options.key)
+        return task.app.insert(task.name, call, options=self._options)
 
     delay = defer
 
     async def defer_async(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
         """As `defer`, for asyncio."""
         task = self.task
-        return await task.app.insert_async(task.name, task.encode(args, kwargs), options=self._options)
+        call = task.encode(args, kwargs, key=self._options.key)
+        return await task.app.insert_async(task.name, call, options=self._options)
 
     def defer_many(self, calls: Iterable[tuple[Any, ...] | Mapping[str, Any]]) -> Jobs[R]:
         """Insert one job per call, all in one transaction; a call is a tuple of arguments or a dict of named ones.
@@ -64,18 +68,22 @@ class Bound(Generic[P, R]):
         """
         task = self.task
         self._options.check_bulk(task.name)
-        return task.app.insert_many(task.name, map(task.encode_call, calls), options=self._options)
+        return task.app.insert_many(task.name, self._encoded(calls), options=self._options)
 
     async def defer_many_async(self, calls: Iterable[tuple[Any, ...] | Mapping[str, Any]]) -> Jobs[R]:
         """As `defer_many`, for asyncio."""
         task = self.task
         self._options.check_bulk(task.name)
-        return await task.app.insert_many_async(task.name, map(task.encode_call, calls), options=self._options)
+        return await task.app.insert_many_async(task.name, self._encoded(calls), options=self._options)
+
+    def _encoded(self, calls: Iterable[tuple[Any, ...] | Mapping[str, Any]]) -> Iterable[Call]:
+        encode = self.task.encode_call
+        return map(encode if self._options.key is None else partial(encode, key=self._options.key), calls)
 
 
 class Task(Bound[P, R], Generic[P, C, R]):
     """What `@task` makes of a function. Attributes: name, app, function, options (of its calls), policy, atomic, keeps,
-    async_limit."""
+    async_limit, limits."""
 
     __slots__ = ("__dict__", "__weakref__")
 
@@ -99,6 +107,7 @@ class Task(Bound[P, R], Generic[P, C, R]):
         spoils: Iterable[Spoil] = (),
         middleware: Iterable[Middleware] = (),
         async_limit: int | None = None,
+        limit: "int | Limit | Iterable[int | Limit] | None" = None,
     ) -> None:
         _check_function(function)
         self.name = check_name("name", name or name_of(function))
@@ -118,6 +127,7 @@ class Task(Bound[P, R], Generic[P, C, R]):
         self.is_async = inspect.iscoroutinefunction(function)
         self.async_limit = _check_async_limit(async_limit, is_async=self.is_async, where=where)
         self.codec = Codec(function, name=self.name)
+        self.limits = Limits(limit, task=self.name, function=function)
         self._redact = self._check_redact(redact)
         self.spoils = app.spoils | check_spoils(spoils, where=where)
         self._own_middleware = self._check_middleware(middleware)
@@ -173,9 +183,12 @@ class Task(Bound[P, R], Generic[P, C, R]):
 
     def options(self, **options: Unpack[Given]) -> Bound[P, R]:
         """The same task with options for the next calls: conn, queue, priority, delay, at, unique, on_duplicate, debounce,
-        debounce_max, once_per, once_key, aligned, max_attempts, timeout, expires, headers (see Options for units). Raises
+        debounce_max, once_per, once_key, aligned, max_attempts, timeout, expires, headers, key (see Options for units). Raises
         InvalidOption."""
-        return Bound(self, Options.make(self.name, **options).over(self._options))
+        made = Options.make(self.name, **options)
+        if made.key is not None and not self.limits.keyed:
+            raise InvalidOption(f"{self.name}: key= is for a task whose limit has a key, as in limit=Limit(5, key=...)")
+        return Bound(self, made.over(self._options))
 
     @property
     def defaults(self) -> Options:
@@ -193,24 +206,26 @@ class Task(Bound[P, R], Generic[P, C, R]):
         timeout = self._options.timeout
         return timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
 
-    def encode(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Call:
-        """Check a call against the signature and turn it into JSON."""
+    def encode(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, key: str | None = None) -> Call:
+        """Check a call against the signature and turn it into JSON. key: instead of what the key of its limit says."""
         config = self.app.config
-        call = self.codec.encode(args, kwargs, max_bytes=config.max_payload_bytes, check_types=config.check_types)
+        call: Call = self.codec.encode(args, kwargs, max_bytes=config.max_payload_bytes, check_types=config.check_types)
         if len(call[0]) + len(call[1]) > config.warn_payload_bytes and not self._warned:
             self._warned = True
             logger.warning(
                 "%s: arguments of %d bytes: each claim and each look at the job carries them; better pass an id of the data",
                 self.name, len(call[0]) + len(call[1]),
             )  # fmt: skip
+        if self.limits.gates:
+            call = GatedCall.of(call, self.limits.of_call(args, kwargs, key=key))
         return call
 
-    def encode_call(self, call: tuple[Any, ...] | Mapping[str, Any]) -> Call:
+    def encode_call(self, call: tuple[Any, ...] | Mapping[str, Any], *, key: str | None = None) -> Call:
         """One call of defer_many: a tuple (or list) of arguments, or a dict of named ones."""
         if isinstance(call, tuple | list):
-            return self.encode(tuple(call), {})
+            return self.encode(tuple(call), {}, key=key)
         if isinstance(call, Mapping):
-            return self.encode((), call)
+            return self.encode((), call, key=key)
         raise TypeError(
             f"{self.name}.defer_many takes tuples of arguments or dicts of named ones, not a {type(call).__name__}; "
             "write [(x,) for x in ...] for one argument each"

@@ -46,7 +46,7 @@ class Hands:
         """Let an attempt fail: dead, cancelled, or scheduled for another one."""
         columns: dict[str, list[Any]] = {
             "ids": [job.id], "tokens": [job.token], "states": [state], "delays": [delay_s], "refunds": [0],
-            "crashes": [0], "causes": ["exception"], "errors": [error], "tracebacks": [None],
+            "crashes": [0], "causes": ["exception"], "errors": [error], "tracebacks": [None], "gates": [None],
         }  # fmt: skip
         settled = self._queries.settle(worker=self.id, worker_name="by hand", columns=columns)
         assert len(self._run(settled)) == 1
@@ -67,7 +67,7 @@ def claim(
     *, queues: Sequence[str] | None = None, unknown: Sequence[str] = (), limit: int = 1000,
 ) -> list[Claimed]:  # fmt: skip
     """Look for work, then claim it, best first."""
-    ((names, priorities, seqs, _),) = db.run(conn, queries.heads(queues=queues, unknown=list(unknown)))
+    ((names, priorities, seqs, *_),) = db.run(conn, queries.heads(queues=queues, unknown=list(unknown)))
     cursors = Cursors()
     cursors.rewind(zip(names, priorities, seqs, strict=True), since={})
     rows = db.run(conn, queries.claim(worker=worker, cursors=cursors.positions(), unknown=list(unknown), limit=limit))

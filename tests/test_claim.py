@@ -160,6 +160,7 @@ def released(jobs: list[Claimed]) -> dict[str, list[Any]]:
         "causes": None,
         "errors": None,
         "tracebacks": None,
+        "gates": None,
     }
     columns: dict[str, list[Any]] = {name: [value] * len(jobs) for name, value in same.items()}
     return columns | {"ids": [j.id for j in jobs], "tokens": [j.token for j in jobs]}

@@ -15,6 +15,7 @@ SQL = Path(pgqueue.__file__).parent / "sql"
 MOVED = (
     "id", "claim_token", "run_at", "created_at", "started_at", "expires_at", "worker", "state", "attempt", "crashes",
     "max_attempts", "timeout_s", "priority", "queue", "task", "args", "kwargs", "headers", "unique_key",
+    "gates",
 )  # fmt: skip
 SET_BY_THE_END = {"claim_token", "worker", "state", "attempt", "crashes"}
 VALUES = ", ".join("[^,]+" if column in SET_BY_THE_END else column for column in MOVED)
@@ -38,6 +39,11 @@ CLAUSES = {
         r"\bsleeping\b(?! = %| = false|\)s)",
     ),
     "there is room for a bell": Clause(re.escape(ROOM_FOR_A_BELL), r"pg_notification_queue_usage\(\)(?! as )"),
+    "a failed attempt gives up its places": Clause(
+        r"when not exists \(select from \{schema\}\.gate where name = split_part\(job\.gates\[1\], '=', 1\) and keeps\) then 0 "
+        r"when cardinality\(job\.gates\) = 1 then job\.gate else 2 end",
+        r"and keeps\b",
+    ),
     "a job is due soon": Clause(
         r"\brun_at < statement_timestamp\(\) \+ interval '10 seconds'",
         r"\brun_at\b.{0,60}(?<!\* )interval '\d+ |(?<!\* )interval '\d+ .{0,60}\brun_at\b",
@@ -78,11 +84,12 @@ def test_all_copies_are_found() -> None:
         "events/put_aside.sql", "events/batch_skip.sql",
     }  # fmt: skip
     assert found["a sleeping worker serves a queue"].keys() == {
-        "client/insert.sql", "client/ring.sql", "worker/promote.sql", "worker/settle.sql",
+        "client/insert.sql", "client/ring.sql", "worker/promote.sql", "worker/settle.sql", "worker/admit.sql",
     }  # fmt: skip
+    assert found["a failed attempt gives up its places"].keys() == {"worker/settle.sql", "worker/hand_back.sql"}
     assert found["a job is due soon"].keys() == {"client/insert.sql", "client/clock.sql", enqueue}
     room = found["there is room for a bell"]
-    assert len(room) == 22 and room[enqueue] == 1 and room["worker/settle.sql"] == room["lease/rescue.sql"] == 2
+    assert len(room) == 23 and room[enqueue] == 1 and room["worker/settle.sql"] == room["lease/rescue.sql"] == 2
 
 
 def test_every_column_of_history_is_moved(app: pgqueue.App, conn: psycopg.Connection) -> None:
@@ -102,6 +109,7 @@ CHANGES = [
     ("a sleeping worker serves a queue", "client/insert.sql", "where sleeping and", "where lease_until > now() and sleeping and"),
     ("there is room for a bell", "worker/settle.sql", "usage() < 0.5", "usage() < 0.6"),
     ("there is room for a bell", "ops/resume.sql", ROOM_FOR_A_BELL, "0.5 > pg_notification_queue_usage()"),
+    ("a failed attempt gives up its places", "worker/hand_back.sql", "= 1 then job.gate", "= 1 then 1"),
     ("a job is due soon", "client/clock.sql", "interval '10 seconds'", "interval '11 seconds'"),
     ("a job is due soon", "client/insert.sql", "run_at < statement_timestamp() +", "run_at <= now() +"),
 ]  # fmt: skip

@@ -431,7 +431,16 @@ def _rows(count: int) -> str:
 
 def _verdicts(ids: list[str]) -> dict[str, list[Any]]:
     """Every second one may try again later."""
-    same = {"tokens": 1, "delays": 1.0, "refunds": 0, "crashes": 0, "causes": "e", "errors": "e", "tracebacks": ""}
+    same = {
+        "tokens": 1,
+        "delays": 1.0,
+        "refunds": 0,
+        "crashes": 0,
+        "causes": "e",
+        "errors": "e",
+        "tracebacks": "",
+        "gates": None,
+    }
     states = ["dead" if place % 2 else "scheduled" for place in range(len(ids))]
     return {"ids": ids, "states": states} | {name: [value] * len(ids) for name, value in same.items()}
 

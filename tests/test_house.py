@@ -63,6 +63,7 @@ FLOORS = (
     ("embedded", "schema"),
     ("channels",),
     ("client",),
+    ("gates",),
     ("events",),
     ("ops", "task", "webhooks"),
     ("triggers",),

@@ -202,6 +202,7 @@ def test_s11_identifiers_are_our_own() -> None:
         "schema", "channel", "results_channel", "source", "on_conflict", "period", "version", "name", "works_with",
         "jobs", "events_channel", "window", "wanted", "owner",
         "producer", "worker", "reader", "admin", "live", "states", "table", "finished_at", "template",
+        "gates", "gates_given", "begins",
         # Of triggers: quoted by the server, or the SQL that their maker gave.
         "trigger", "declared_at", "table_name", "keys", "spec", "state", "prefix", "function", "body", "skip", "write", "task",
         "queue", "priority", "timeout_s", "expires_s", "headers", "op", "said", "rows", "sample", "condition", "type",

@@ -26,6 +26,7 @@ from pgqueue.db import narrow
 from pgqueue.db.doors.text import ROOM_FOR_A_BELL
 from pgqueue.ops import stats
 from pgqueue.queries import Queries
+from pgqueue.queries.client import UNGATED
 from tests.answers import one_value
 from tests.conftest import Worker, eventually
 from tests.hands import Hands
@@ -393,6 +394,7 @@ def _prepared(queries: Queries, name: str) -> str:
             "source": (SQL / "client" / "insert_source_one.sql").read_text(),
             "on_conflict": "",
             "period": "",
+            **UNGATED,
         },
         "lease/beat": {"jobs": (SQL / "lease" / "beat_asks_jobs.sql").read_text()},
         "schema/applied": {"version": "1", "name": "x", "works_with": "null"},

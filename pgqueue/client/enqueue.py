@@ -6,8 +6,8 @@ they have unique keys: COPY knows no ON CONFLICT, so those go as lists through t
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, islice
 from typing import Any, NamedTuple
 
 from pgqueue.client.debounce import debounced
@@ -16,7 +16,7 @@ from pgqueue.client.options import MAX_KEY, Options, span_seconds
 from pgqueue.config import Notify
 from pgqueue.errors import DuplicateJob
 from pgqueue.job import id_bytes, new_id, new_ids
-from pgqueue.queries import Queries, Statement, Steps, ask
+from pgqueue.queries import Queries, Statement, Steps, ask, texts
 from pgqueue.queries.client import InsertedRow
 
 # Rows in one statement: about 200 kB of JSON. Calls are taken between statements, never during one, because what makes
@@ -25,6 +25,18 @@ CHUNK = 1000
 COPY_CHUNK = 10_000  # rows in one COPY: measured a quarter faster than 1,000, and some megabytes of memory
 
 Call = tuple[str, str]  # (args, kwargs) as JSON text
+
+
+class GatedCall(tuple[str, str]):
+    """A call whose job has to pass gates; `gates` are their names."""
+
+    gates: list[str]
+
+    @classmethod
+    def of(cls, call: Call, gates: list[str]) -> "GatedCall":
+        made = cls(call)
+        made.gates = gates
+        return made
 
 
 class Inserted(NamedTuple):
@@ -72,7 +84,7 @@ def enqueue_one(
 ) -> Steps[Inserted]:
     """Insert one job and ring; raises DuplicateJob if asked to. again: it may be there already."""
     key = key_of(options, task=task, call=call)
-    row = {
+    row: dict[str, Any] = {
         "id": job_id,
         "task": task,
         "args": call[0],
@@ -80,6 +92,8 @@ def enqueue_one(
         "unique_key": key,
         **options.columns(where=task),
     }
+    if type(call) is GatedCall:
+        row["gates"] = texts(call.gates)
     if options.once_per is not None:
         held = yield from once(queries, row, period_of(options, task=task, call=call), ring=ring)
         return Inserted(held, created=held == job_id)
@@ -128,8 +142,12 @@ def enqueue_many(
     """
     columns = options.columns(where=task)
     if not options.unique:
-        return (yield from _copy(queries, task, calls, columns=columns, ring=ring))
+        rest = iter(calls)
+        first = list(islice(rest, 1))
+        gated = bool(first) and type(first[0]) is GatedCall  # of one task, so all of them are, or none is
+        return (yield from _copy(queries, task, chain(first, rest), columns=columns, ring=ring, gated=gated))
     held = list(calls)
+    looks = Looks(all_fresh=True)  # the first of a gate may find its unique key taken
     keys = [unique_key(options.unique, task=task, call=call) or "" for call in held]
     # All inserters take their keys in one order, across statements too, or two of them deadlock.
     order = sorted(range(len(held)), key=keys.__getitem__)
@@ -144,6 +162,7 @@ def enqueue_many(
                 "kwargs": held[index][1],
                 "unique_key": keys[index],
                 **columns,
+                **looks.columns(held[index]),
             }
             for index in indexes
         ]
@@ -153,21 +172,47 @@ def enqueue_many(
     return InsertedMany(b"".join(id_bytes(inserted[index].id) for index in range(len(held))), found)
 
 
+class Looks:
+    """Which of many jobs a worker is to look at: of each gate the first, as a look finds those behind it. Due later: all."""
+
+    def __init__(self, *, all_fresh: bool = False) -> None:
+        self._seen: set[str] = set()
+        self._all_fresh = all_fresh
+
+    def columns(self, call: Call) -> dict[str, Any]:
+        """The columns of this job that are about gates, in database units."""
+        if type(call) is not GatedCall:
+            return {}
+        first = call.gates[0]
+        fresh = self._all_fresh or first not in self._seen
+        self._seen.add(first)
+        return {"gates": call.gates, "gate": 0 if fresh else 1}
+
+
 def _copy(
-    queries: Queries, task: str, calls: Iterable[Call], *, columns: dict[str, Any], ring: Notify
+    queries: Queries, task: str, calls: Iterable[Call], *, columns: dict[str, Any], ring: Notify, gated: bool
 ) -> Steps[InsertedMany]:
     (clock,) = yield from ask(queries.clock(columns))
+    begins = "scheduled" if clock.later else "waiting" if gated else "queued"
     fixed = (
-        "scheduled" if clock.later else "queued", clock.run_at, clock.expires_at, columns["max_attempts"], columns["timeout_s"],
-        columns["priority"], columns["queue"], task,
+        begins, clock.run_at, clock.expires_at, columns["max_attempts"], columns["timeout_s"], columns["priority"],
+        columns["queue"], task,
     )  # fmt: skip
     ids = bytearray()
     rest = iter(calls)
-    headers = columns["headers"]
+    headers, looks = columns["headers"], Looks(all_fresh=clock.later)
     while chunk := list(islice(rest, COPY_CHUNK)):
         new = new_ids(len(chunk))
         ids += bytes.fromhex("".join(new).replace("-", ""))
-        yield queries.copy((id_, *fixed, args, kwargs, headers) for id_, (args, kwargs) in zip(new, chunk, strict=True))
+        rows: Iterator[Sequence[Any]] = (
+            (id_, *fixed, args, kwargs, headers) for id_, (args, kwargs) in zip(new, chunk, strict=True)
+        )
+        if gated:
+            rows = (
+                (*row, texts(gates["gates"]), gates["gate"])
+                for row, gates in zip(rows, map(looks.columns, chunk), strict=True)
+            )
+        yield queries.copy(rows, gated=gated)
     if ids and clock.soon:
         yield queries.ring(columns["queue"], ring=ring)
     return InsertedMany(bytes(ids))
@@ -182,7 +227,7 @@ def _insert_chunk(
     text = json.dumps(list(inserted.values()), default=str, ensure_ascii=False)
     return (
         yield from _insert_unique(
-            lambda conflict: queries.insert_many(text, on_duplicate=conflict, ring=ring),
+            lambda conflict: queries.insert_many(text, on_duplicate=conflict, ring=ring, gated="gates" in rows[0]),
             rows,
             queries=queries,
             options=options,

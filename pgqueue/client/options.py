@@ -45,6 +45,7 @@ class Given(TypedDict, total=False):
     timeout: float | timedelta | None
     expires: float | timedelta | datetime | None
     headers: Mapping[str, Any] | None
+    key: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +89,8 @@ class Options:
     """Seconds from now, or an aware datetime, after which a job that has not started is cancelled."""
     headers: Mapping[str, Any] | None = None
     """Anything JSON that travels with the arguments, such as a trace context."""
+    key: str | None = None
+    """What a limit with a key counts the job under, instead of what the task's own key says."""
 
     @classmethod
     def make(cls, where: str, **given: Any) -> Self:
@@ -142,6 +145,8 @@ class Options:
             check_text("unique", self.unique)
         elif self.unique is not None and not isinstance(self.unique, bool):
             raise InvalidOption(f"unique takes a string or True, not a {type(self.unique).__name__}")
+        if self.key is not None and not isinstance(self.key, str):
+            raise InvalidOption(f"key takes a string, not a {type(self.key).__name__}")
 
     def _check_debounce(self) -> None:
         if self.debounce is None:

@@ -21,6 +21,7 @@ from pgqueue.queries.statement import (
     ask,
     session,
     session_of_others,
+    texts,
 )
 from pgqueue.queries.triggers import TriggersQueries
 from pgqueue.queries.webhooks import WebhookQueries
@@ -46,5 +47,5 @@ class Queries(
 
 __all__ = [
     "CLAIM_BYTES", "LOCK_CLASS", "Queries", "Row", "Rows", "Statement", "Steps", "ask", "first_line",
-    "migrations", "pieces",    "session", "session_of_others", "works_with",
+    "migrations", "pieces",    "session", "session_of_others", "texts", "works_with",
 ]  # fmt: skip

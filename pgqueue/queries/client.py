@@ -42,19 +42,34 @@ class End(NamedTuple):
     error: str | None
 
 
+# What the gates of a job add to its insert; the text of all other jobs stays as if there were none.
+UNGATED = {"gates": "", "gates_given": "", "begins": "queued"}
+GATED = {
+    source: {"gates": ", gates, gate", "gates_given": given, "begins": "waiting"}
+    for source, given in (("one", ", %(gates)s::text[], 0::smallint"), ("many", ", gates text[], gate smallint"))
+}
+
+
 class ClientQueries(Texts):
     """The statements of a program that defers jobs and waits for them: the files of sql/client."""
 
     def insert_one(self, row: Mapping[str, Any], *, on_duplicate: str, ring: Notify) -> Statement[InsertedRow]:
-        return self._insert("one", on_duplicate, {**row, "ring": ring})
+        """A row of a job that waits at gates names them."""
+        return self._insert("one", on_duplicate, {**row, "ring": ring}, gated="gates" in row)
 
-    def insert_many(self, rows_json: str, *, on_duplicate: str, ring: Notify) -> Statement[InsertedRow]:
-        return self._insert("many", on_duplicate, {"rows": rows_json, "ring": ring})
+    def insert_many(
+        self, rows_json: str, *, on_duplicate: str, ring: Notify, gated: bool = False
+    ) -> Statement[InsertedRow]:
+        """gated: each row names gates, and says whether anybody is to look at it."""
+        return self._insert("many", on_duplicate, {"rows": rows_json, "ring": ring}, gated=gated)
 
-    def _insert(self, source: str, on_duplicate: str, params: Mapping[str, Any]) -> Statement[InsertedRow]:
+    def _insert(
+        self, source: str, on_duplicate: str, params: Mapping[str, Any], *, gated: bool
+    ) -> Statement[InsertedRow]:
         conflict = "" if on_duplicate == "none" else sql_file(f"client/insert_on_duplicate_{on_duplicate}.sql")
+        fragments = GATED[source] if gated else UNGATED
         text = self.text(
-            "client/insert", source=sql_file(f"client/insert_source_{source}.sql"), on_conflict=conflict, period=""
+            "client/insert", source=sql_file(f"client/insert_source_{source}.sql"), on_conflict=conflict, period="", **fragments
         )
         return Statement(text, params, lasting=True, row=InsertedRow._make)
 
@@ -67,6 +82,7 @@ class ClientQueries(Texts):
             source=sql_file("client/insert_source_debounce.sql"),
             on_conflict=sql_file("client/insert_on_duplicate_debounce.sql"),
             period="",
+            **(GATED["one"] if "gates" in row else UNGATED),
         )
         return Statement(text, {**row, "keys": keys, "most_s": most_s, "ring": ring}, row=InsertedRow._make)
 
@@ -79,6 +95,7 @@ class ClientQueries(Texts):
             period=sql_file("client/insert_period.sql"),
             source=sql_file("client/insert_source_once.sql"),
             on_conflict="",
+            **(GATED["one"] if "gates" in row else UNGATED),
         )
         params = {**row, "period_key": key, "every_s": every_s, "aligned": aligned, "ring": ring}
         return Statement(text, params, row=InsertedRow._make)
@@ -87,8 +104,8 @@ class ClientQueries(Texts):
         """The id of its job."""
         return self._values("client/period", key=key)
 
-    def copy(self, rows: Iterable[Sequence[Any]]) -> Statement[Row]:
-        return Statement(self.text("client/copy"), copy_rows=rows)
+    def copy(self, rows: Iterable[Sequence[Any]], *, gated: bool = False) -> Statement[Row]:
+        return Statement(self.text("client/copy", gates=", gates, gate" if gated else ""), copy_rows=rows)
 
     def clock(self, row: Mapping[str, Any]) -> Statement[DueTimes]:
         return self._say(

@@ -25,11 +25,12 @@ class Buried(NamedTuple):
 
 
 class Rescued(NamedTuple):
-    """How many jobs of dead workers run again, and how many ended."""
+    """How many jobs of dead workers run again, how many ended, and the gates of those."""
 
     returned: int
     ended: int
     bells: int
+    gates: list[str]
 
 
 class NotifyQueue(NamedTuple):

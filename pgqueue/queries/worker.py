@@ -5,10 +5,18 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from pgqueue.job import Claimed
-from pgqueue.queries.statement import Row, Statement, Texts, array, texts
+from pgqueue.queries.statement import LOCK_CLASS, Row, Statement, Texts, array, texts
 
 # Of arguments, after which a claim takes no further job: a thousand large ones would be a gigabyte.
 CLAIM_BYTES = 4_000_000
+
+GATE_CLASS = LOCK_CLASS + 1  # the first key of the locks of gates; LOCK_CLASS has those of workers
+GATE_COLUMNS = {
+    "names": "name",
+    "slots": "slots",
+    "keyed": "keyed",
+}  # of declare_gates.sql, and what they are in a rule
+SWEEP = 1000  # gates that one sweep looks at
 
 Finished = tuple[
     str, int, str | None
@@ -22,6 +30,35 @@ class Heads(NamedTuple):
     priorities: list[int]
     seqs: list[int]
     took_s: float
+    fresh: list[str]
+    """Gates at which jobs wait that nobody has looked at."""
+
+
+class LockedGates(NamedTuple):
+    """The gates whose locks are ours, and the same as the transaction notes them."""
+
+    gates: list[str]
+    noted: str
+
+
+class PassedGates(NamedTuple):
+    """How many jobs may be claimed now, at which gates others wait next, and when time lets the next one through."""
+
+    queued: int
+    onward: list[str]
+    again: list[str]
+    paced: list[str]
+    due_ms: list[int]
+    bells: int
+
+
+class Swept(NamedTuple):
+    """Gates at which jobs wait though there is room; whether any wait at all; and where to continue, null at the end."""
+
+    gates: list[str]
+    waiting: bool
+    place: int | None
+    after: str | None
 
 
 class Settled(NamedTuple):
@@ -34,11 +71,12 @@ class Settled(NamedTuple):
 
 
 class Promoted(NamedTuple):
-    """How many jobs fell due, and the seconds until the next one does."""
+    """How many jobs fell due, the seconds until the next one does, and the gates at which some of them wait."""
 
     promoted: int
     next_due_s: float | None
     bells: int
+    gates: list[str]
 
 
 class HandedBack(NamedTuple):
@@ -123,6 +161,24 @@ class WorkerQueries(Texts):
 
     def promote(self, *, worker: str, now: datetime | None = None) -> Statement[Promoted]:
         return self._say("worker/promote", Promoted, worker=worker, now=now)
+
+    def declare_gates(self, rules: Sequence[Mapping[str, Any]]) -> Statement[Row]:
+        """rules: as `Rule.as_json` gives them."""
+        columns = {column: [rule[name] for rule in rules] for column, name in GATE_COLUMNS.items()}
+        return self._say("worker/declare_gates", **columns)
+
+    def begin_gates(self) -> Statement[Row]:
+        return self._say("worker/begin_gates")
+
+    def lock_gates(self, gates: Sequence[str]) -> Statement[LockedGates]:
+        return self._say("worker/lock_gates", LockedGates, gates=gates, lock_class=GATE_CLASS)
+
+    def admit(self, *, worker: str, most: int) -> Statement[PassedGates]:
+        """After `lock_gates`, in its transaction: through the gates that it got."""
+        return self._say("worker/admit", PassedGates, worker=worker, most=most)
+
+    def sweep(self, *, place: int, after: str, urgent: bool) -> Statement[Swept]:
+        return self._say("worker/sweep", Swept, place=place, after=after, urgent=urgent, limit=SWEEP)
 
     def progress(
         self,

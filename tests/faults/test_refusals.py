@@ -21,6 +21,7 @@ import pgqueue
 from pgqueue import App
 from pgqueue.job import Claimed, Outcome, Verdict
 from pgqueue.queries import Queries
+from pgqueue.worker.supervisor.admission import Admission
 from pgqueue.worker.supervisor.avoided import AvoidedTasks
 from pgqueue.worker.supervisor.connection import TroubleLog, WorkConnection
 from pgqueue.worker.supervisor.cursors import Cursors
@@ -47,7 +48,16 @@ async def finishing(dsn: str, queries: Queries, worker: str) -> AsyncIterator[tu
     connection = WorkConnection(dsn, queries, name="finishing", troubles=TroubleLog())
     outcome_queue, wakeups = OutcomeQueue(), Wakeups(Identity(worker))
     avoided = AvoidedTasks(Cursors(), wakeups)
-    finisher = Finisher(connection, queries, outcome_queue, wakeups, avoided, Tally(), worker_name="by hand")
+    finisher = Finisher(
+        connection,
+        queries,
+        outcome_queue,
+        wakeups,
+        avoided,
+        Tally(),
+        Admission(connection, queries, wakeups),
+        worker_name="by hand",
+    )
     running = asyncio.create_task(finisher.run())
     try:
         yield finisher, outcome_queue

@@ -584,7 +584,7 @@ class Queue(RuleBasedStateMachine):
     def promotes(self, station: Station) -> None:
         assert station.line is not None
         world = self.world
-        now, ((promoted, due_s, _),) = world.say(station.line, world.queries.promote(worker=station.id))
+        now, ((promoted, due_s, *_),) = world.say(station.line, world.queries.promote(worker=station.id))
         expected = self.model.promote(now=now)
         assert promoted == expected, f"{promoted} jobs were made runnable, by the model {expected}"
         assert due_s == pytest.approx(world.next_due_s(now))

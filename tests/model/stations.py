@@ -199,7 +199,7 @@ class Station:
         """Move the cursors back to what lies below them."""
         assert self.line is not None
         statement = self.world.queries.heads(queues=self.queues, unknown=[self.unknown])
-        ((queues, priorities, seqs, _),) = db.run(self.line, statement)
+        ((queues, priorities, seqs, *_),) = db.run(self.line, statement)
         heads = dict(zip(zip(queues, priorities, strict=True), seqs, strict=True))
         expected = self.world.model.heads(queues=self.queues, unknown=self.unknown)
         assert heads == expected and len(queues) == len(heads), f"not where work is: {heads}, by the model {expected}"
@@ -476,7 +476,7 @@ class Station:
         """Take back the jobs of dead workers, until nothing is left to take."""
         assert self.control is not None
         while True:
-            _, ((returned, ended, _),) = self.world.say(
+            _, ((returned, ended, *_),) = self.world.say(
                 self.control, self.world.queries.rescue(workers, crash_cap=CRASH_CAP)
             )
             expected = self.world.model.rescue(workers)

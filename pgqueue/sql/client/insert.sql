@@ -3,19 +3,19 @@ with {period}given as (
   select
     id, task, queue, priority, args, kwargs, headers, max_attempts, timeout_s, unique_key,
     coalesce(run_at, statement_timestamp()) + coalesce(delay_s, 0) * interval '1 second' as run_at,
-    coalesce(expires_at, statement_timestamp() + expires_s * interval '1 second') as expires_at
+    coalesce(expires_at, statement_timestamp() + expires_s * interval '1 second') as expires_at{gates}
   from {source} as source (
     id, task, queue, priority, args, kwargs, headers, max_attempts, timeout_s, unique_key,
-    run_at, delay_s, expires_at, expires_s
+    run_at, delay_s, expires_at, expires_s{gates}
   )
 ),
 inserted as (
   insert into {schema}.job (
-    id, state, task, queue, priority, args, kwargs, headers, max_attempts, timeout_s, unique_key, run_at, expires_at
+    id, state, task, queue, priority, args, kwargs, headers, max_attempts, timeout_s, unique_key, run_at, expires_at{gates}
   )
   select
-    id, case when run_at > statement_timestamp() then 'scheduled' else 'queued' end::{schema}.job_state,
-    task, queue, priority, args, kwargs, headers, max_attempts, timeout_s, unique_key, run_at, expires_at
+    id, case when run_at > statement_timestamp() then 'scheduled' else '{begins}' end::{schema}.job_state,
+    task, queue, priority, args, kwargs, headers, max_attempts, timeout_s, unique_key, run_at, expires_at{gates}
   from given
   {on_conflict}
   returning id, queue, run_at, unique_key

@@ -13,8 +13,12 @@ on conflict (unique_key) where unique_key is not null do update
     state = case
       when job.state = 'scheduled' and job.claim_token = 0
         and least(excluded.run_at, job.created_at + %(most_s)s::float8 * interval '1 second') <= statement_timestamp()
-        then 'queued'
+        or job.state = 'queued'
+        then case when excluded.gates is null then 'queued' else 'waiting' end::{schema}.job_state
+      when job.state = 'waiting' and excluded.gates is null then 'queued'
       else job.state
     end,
+    gates = excluded.gates,
+    gate = excluded.gate,
     seq = case when job.state = 'scheduled' then excluded.seq else job.seq end
   where job.state in ('waiting', 'scheduled', 'queued')

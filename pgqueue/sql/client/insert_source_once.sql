@@ -1,14 +1,14 @@
 (
   select
     call.id, task, queue, priority, args, kwargs, headers, max_attempts, timeout_s, unique_key,
-    run_at, delay_s, expires_at, expires_s
+    run_at, delay_s, expires_at, expires_s{gates}
   from (values (
     %(id)s::uuid, %(task)s::text, %(queue)s::text, %(priority)s::smallint, %(args)s::text, %(kwargs)s::text,
     %(headers)s::text, %(max_attempts)s::integer, %(timeout_s)s::real, %(unique_key)s::text,
-    %(run_at)s::timestamptz, %(delay_s)s::float8, %(expires_at)s::timestamptz, %(expires_s)s::float8
+    %(run_at)s::timestamptz, %(delay_s)s::float8, %(expires_at)s::timestamptz, %(expires_s)s::float8{gates_given}
   )) as call (
     id, task, queue, priority, args, kwargs, headers, max_attempts, timeout_s, unique_key,
-    run_at, delay_s, expires_at, expires_s
+    run_at, delay_s, expires_at, expires_s{gates}
   )
   join taken on taken.job_id = call.id
 )

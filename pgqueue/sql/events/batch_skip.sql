@@ -16,16 +16,16 @@ gone as (
   select
     {schema}.uuid7() as id, now() as run_at, now() as created_at, now() as started_at, null::timestamptz as expires_at,
     job.max_attempts, job.timeout_s, job.priority, job.queue, job.task, aside.args, '{}' as kwargs, job.headers,
-    null as unique_key
+    null as unique_key, null::text[] as gates
   from left_out, {schema}.job, unnest(%(args)s::text[]) as aside (args)
   where job.id = %(id)s
 )
 insert into {schema}.history (
   id, claim_token, run_at, created_at, started_at, expires_at, worker, state, attempt, crashes, max_attempts,
-  timeout_s, priority, queue, task, args, kwargs, headers, unique_key, error
+  timeout_s, priority, queue, task, args, kwargs, headers, unique_key, gates, error
 )
 select
   id, 0, run_at, created_at, started_at, expires_at, null, 'dead', 1, 0, max_attempts,
-  timeout_s, priority, queue, task, args, kwargs, headers, unique_key, %(error)s
+  timeout_s, priority, queue, task, args, kwargs, headers, unique_key, gates, %(error)s
 from gone
 returning id::text

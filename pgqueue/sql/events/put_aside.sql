@@ -20,15 +20,15 @@ gone as (
     {schema}.uuid7() as id, now() as run_at, now() as created_at, now() as started_at, null::timestamptz as expires_at,
     %(attempt)s::integer as max_attempts, null::real as timeout_s, 0::smallint as priority, %(queue)s as queue,
     %(task)s as task, %(args)s as args, '{}' as kwargs, jsonb_build_object('pgqueue.lane', jsonb_build_array(%(subscription)s::text, lane))::text as headers,
-    null as unique_key
+    null as unique_key, null::text[] as gates
   from moved
 )
 insert into {schema}.history (
   id, claim_token, run_at, created_at, started_at, expires_at, worker, state, attempt, crashes, max_attempts,
-  timeout_s, priority, queue, task, args, kwargs, headers, unique_key, error
+  timeout_s, priority, queue, task, args, kwargs, headers, unique_key, gates, error
 )
 select
   id, 0, run_at, created_at, started_at, expires_at, null, 'dead', max_attempts, 0, max_attempts,
-  timeout_s, priority, queue, task, args, kwargs, headers, unique_key, %(error)s
+  timeout_s, priority, queue, task, args, kwargs, headers, unique_key, gates, %(error)s
 from gone
 returning id::text

@@ -18,12 +18,12 @@ ended as (
 kept as (
   insert into {schema}.history (
     id, claim_token, run_at, created_at, started_at, expires_at, worker, state, attempt, crashes, max_attempts,
-    timeout_s, priority, queue, task, args, kwargs, headers, unique_key, error
+    timeout_s, priority, queue, task, args, kwargs, headers, unique_key, gates, error
   )
   select
     id, claim_token + 1, run_at, created_at, started_at, expires_at, worker,
     case when cancelled then 'cancelled' else 'dead' end::{schema}.job_state,
-    attempt - 1, crash_count, max_attempts, timeout_s, priority, queue, task, args, kwargs, headers, unique_key,
+    attempt - 1, crash_count, max_attempts, timeout_s, priority, queue, task, args, kwargs, headers, unique_key, gates,
     case when cancelled then cancel_reason
       else 'quarantined: its worker died ' || crash_count || ' times while running it' end
   from ended
@@ -64,4 +64,5 @@ waiter as (
 select
   (select count(*) from returned)::integer as returned,
   (select count(*) from ended)::integer as ended,
-  (select count from bell) + (select count from waiter) as bells
+  (select count from bell) + (select count from waiter) as bells,
+  array(select distinct unnest(gates) from ended) as gates

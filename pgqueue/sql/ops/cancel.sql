@@ -11,11 +11,11 @@ gone as (
 kept as (
   insert into {schema}.history (
     id, claim_token, run_at, created_at, started_at, expires_at, worker, state, attempt, crashes, max_attempts,
-    timeout_s, priority, queue, task, args, kwargs, headers, unique_key, error
+    timeout_s, priority, queue, task, args, kwargs, headers, unique_key, gates, error
   )
   select
     id, claim_token, run_at, created_at, started_at, expires_at, worker, 'cancelled', attempt, crashes, max_attempts,
-    timeout_s, priority, queue, task, args, kwargs, headers, unique_key, %(reason)s
+    timeout_s, priority, queue, task, args, kwargs, headers, unique_key, gates, %(reason)s
   from gone
 ),
 asked as (

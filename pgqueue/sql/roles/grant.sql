@@ -45,7 +45,8 @@ grant select on {schema}.trigger to {reader}, {admin};
 grant execute on function {schema}.enqueue to {producer};
 grant
   insert (
-    id, state, run_at, expires_at, max_attempts, timeout_s, priority, queue, task, args, kwargs, headers, unique_key
+    id, state, run_at, expires_at, max_attempts, timeout_s, priority, queue, task, args, kwargs, headers, unique_key, gates,
+    gate
   ),
   select (id, queue, run_at, unique_key)
   on {schema}.job to {producer};
@@ -73,13 +74,14 @@ grant
   insert (id, task, queue, priority, max_attempts, timeout_s, args, headers, unique_key)
   on {schema}.job to {worker};
 grant select on {schema}.event, {schema}.event_era to {worker};
+grant select, insert, update on {schema}.gate, {schema}.pace to {worker};
 grant select, insert on {schema}.tick to {worker};
 grant select, insert, update on {schema}.subscription to {worker};
 grant select, insert, update, delete on {schema}.place, {schema}.event_reader to {worker};
 grant select, insert, update on {schema}.webhook to {worker};
 grant
   select, delete,
-  update (state, seq, claim_token, attempt, crashes, worker, run_at, started_at, progress, progress_note, handed_back_at,
+  update (state, seq, claim_token, attempt, crashes, worker, run_at, started_at, progress, progress_note, handed_back_at, gates, gate,
     -- Of a batch, which becomes the job of the event that fails: that it could also delete, and make another.
     args, unique_key)
   on {schema}.job to {worker};
@@ -87,7 +89,7 @@ grant usage on sequence {schema}.job_seq to {worker};
 grant
   insert (
     id, claim_token, run_at, created_at, started_at, expires_at, worker, state, attempt, crashes, max_attempts,
-    timeout_s, priority, queue, task, args, kwargs, headers, unique_key, result, error
+    timeout_s, priority, queue, task, args, kwargs, headers, unique_key, gates, result, error
   ),
   -- Whether a finish arrived whose answer was lost.
   select (id, claim_token, worker, state)
@@ -106,13 +108,15 @@ grant select (key, until), update (until), delete on {schema}.period to {worker}
 -- reader
 grant execute on function {schema}.event_matches to {reader};
 grant select on {schema}.subscription, {schema}.place, {schema}.tick, {schema}.event_era to {reader};
+-- The limits; not at which key a job waits, which may be somebody's name.
+grant select on {schema}.gate to {reader};
 grant select (at, xid, seq, id, era, type) on {schema}.event to {reader};
 -- Not the URL, which may hold a token, and no secrets.
 grant select (name, site, types, allow_private, created_at, declared_at, disabled_at, why) on {schema}.webhook to {reader};
 grant
   select (
     id, seq, state, queue, priority, task, attempt, max_attempts, crashes, created_at, run_at, started_at, expires_at,
-    timeout_s, worker, progress, progress_note, cancel_requested_at
+    timeout_s, worker, progress, progress_note, cancel_requested_at, gate
   )
   on {schema}.job to {reader};
 grant
@@ -130,6 +134,7 @@ grant execute
     {schema}.event_matches
   to {admin};
 grant select on {schema}.event, {schema}.event_era, {schema}.event_reader to {admin};
+grant select, insert, update on {schema}.gate, {schema}.pace to {admin};
 grant select, insert on {schema}.tick to {admin};
 grant select, insert, update, delete on {schema}.subscription, {schema}.place, {schema}.webhook to {admin};
 grant select
@@ -142,7 +147,7 @@ grant insert, update, delete on {schema}.job to {admin};
 grant
   insert (
     id, claim_token, run_at, created_at, started_at, expires_at, worker, state, attempt, crashes, max_attempts,
-    timeout_s, priority, queue, task, args, kwargs, headers, unique_key, error
+    timeout_s, priority, queue, task, args, kwargs, headers, unique_key, gates, error
   ),
   delete,
   -- A lock on a row needs the right to change something in it: what says nothing any more once a job has ended.

@@ -12,5 +12,7 @@ periods as (delete from {schema}.period),
 events as (delete from {schema}.event),
 ticks as (delete from {schema}.tick),
 subscriptions as (delete from {schema}.subscription),
-readers as (delete from {schema}.event_reader)
+readers as (delete from {schema}.event_reader),
+gates as (delete from {schema}.gate),
+paces as (delete from {schema}.pace)
 select

@@ -41,4 +41,4 @@ where ctid = any (array(
 returning
   id::text, claim_token as token, task, args, kwargs, attempt, max_attempts, crashes, queue, priority, seq,
   timeout_s::text::float8, headers,
-  extract(epoch from now() - created_at)::float8 as age_s, expires_at < now() as expired
+  extract(epoch from now() - created_at)::float8 as age_s, expires_at < now() as expired, gates, gate <= cardinality(gates) as astray

@@ -1,4 +1,4 @@
--- Whether nothing is queued or due for these queues: the end of a burst.
+-- Whether nothing is queued, due, or waits at a gate that is open, for these queues: the end of a burst.
 select not exists (
   select
   from (
@@ -20,6 +20,22 @@ select not exists (
     where
       state = 'scheduled' and run_at <= now()
       and (%(queues)s::text[] is null or queue = any (%(queues)s)) and task <> all (%(unknown)s::text[])
+    union all
+    select queue
+    from {schema}.job
+    where
+      state = 'waiting' and gate is not null
+      and (%(queues)s::text[] is null or queue = any (%(queues)s)) and task <> all (%(unknown)s::text[])
+      and exists (
+        select
+        from {schema}.gate as rule
+        where
+          rule.name in (gates[greatest(job.gate, 1::smallint)], split_part(gates[greatest(job.gate, 1::smallint)], '=', 1))
+        having bool_and(
+          coalesce(rule.slots > 0, true)
+          and (rule.closed_at is null or coalesce(rule.closed_until <= statement_timestamp(), false))
+        )
+      )
   ) as ready
   where not exists (
     select

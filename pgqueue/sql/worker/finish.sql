@@ -18,11 +18,11 @@ gone as (
 kept as (
   insert into {schema}.history (
     id, claim_token, run_at, created_at, started_at, expires_at, worker, state, attempt, crashes, max_attempts,
-    timeout_s, priority, queue, task, args, kwargs, headers, unique_key, result
+    timeout_s, priority, queue, task, args, kwargs, headers, unique_key, gates, result
   )
   select
     id, claim_token, run_at, created_at, started_at, expires_at, worker, 'succeeded', attempt, crashes, max_attempts,
-    timeout_s, priority, queue, task, args, kwargs, headers, unique_key, result
+    timeout_s, priority, queue, task, args, kwargs, headers, unique_key, gates, result
   from gone
   where result is not null
 )

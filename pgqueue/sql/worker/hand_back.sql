@@ -7,6 +7,13 @@ set
   run_at = now() + least(greatest(now() - coalesce(handed_back_at, now()), interval '1 second'), interval '1 minute'),
   handed_back_at = coalesce(handed_back_at, now()),
   attempt = attempt - 1,
+  gate = case
+    when job.gates is null then job.gate
+    -- A failed attempt gives up its places, but for that at a first gate whose rule keeps them.
+    when not exists (select from {schema}.gate where name = split_part(job.gates[1], '=', 1) and keeps) then 0
+    when cardinality(job.gates) = 1 then job.gate
+    else 2
+  end,
   worker = null,
   progress = null,
   progress_note = null

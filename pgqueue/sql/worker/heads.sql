@@ -1,6 +1,6 @@
 -- Where there is work: the first job of each (queue, priority) that has one for this worker, as three arrays, and the seconds
 -- that the server took to find them. By skip scan: the next priority of this queue, else the next queue. Dead index entries
--- before a first job are read here, once, and by no claim.
+-- before a first job are read here, once, and by no claim. Then the gates at which jobs wait that nobody has looked at yet.
 with recursive head as (
   (
     select queue, priority, seq
@@ -47,6 +47,16 @@ select
   coalesce(array_agg(queue), '{}') as queues,
   coalesce(array_agg(priority), '{}') as priorities,
   coalesce(array_agg(seq), '{}') as seqs,
-  extract(epoch from clock_timestamp() - statement_timestamp())::float8 as took_s
+  extract(epoch from clock_timestamp() - statement_timestamp())::float8 as took_s,
+  array(
+    select distinct fresh.gate
+    from (
+      select gates[1] as gate
+      from {schema}.job
+      where state = 'waiting' and gate is not null and gate = 0
+      order by gates[greatest(gate, 1::smallint)]
+      limit 1000
+    ) as fresh
+  ) as fresh
 from head
 where not exists (select from {schema}.queue where name = head.queue and paused_at is not null and coalesce(resume_at > now(), true))

@@ -28,11 +28,11 @@ with unfit as (
 kept as (
   insert into {schema}.history (
     id, claim_token, run_at, created_at, started_at, expires_at, worker, state, attempt, crashes, max_attempts,
-    timeout_s, priority, queue, task, args, kwargs, headers, unique_key, error
+    timeout_s, priority, queue, task, args, kwargs, headers, unique_key, gates, error
   )
   select
     id, claim_token, run_at, created_at, started_at, expires_at, %(worker)s, 'dead', attempt, crashes, max_attempts,
-    timeout_s, priority, queue, task, args, kwargs, headers, unique_key, %(error)s
+    timeout_s, priority, queue, task, args, kwargs, headers, unique_key, gates, %(error)s
   from unfit
 ),
 failed as (

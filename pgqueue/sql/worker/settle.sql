@@ -3,14 +3,14 @@ with verdict as (
   select *
   from unnest(
     %(ids)s::uuid[], %(tokens)s::bigint[], %(states)s::{schema}.job_state[], %(delays)s::float8[], %(refunds)s::integer[],
-    %(crashes)s::integer[], %(causes)s::text[], %(errors)s::text[], %(tracebacks)s::text[]
-  ) as verdict (id, claim_token, state, delay_s, refund, crash, cause, error, traceback)
+    %(crashes)s::integer[], %(causes)s::text[], %(errors)s::text[], %(tracebacks)s::text[], %(gates)s::text[]
+  ) as verdict (id, claim_token, state, delay_s, refund, crash, cause, error, traceback, gates)
 ),
 held as (
   select
-    job.id, verdict.delay_s, verdict.refund, verdict.crash, verdict.cause, verdict.error, verdict.traceback,
+    job.id, verdict.delay_s, verdict.refund, verdict.crash, verdict.cause, verdict.error, verdict.traceback, verdict.gates,
     -- A cancel that was asked for while it ran ends the job now; a verdict to run it again does not outlive it.
-    case when job.cancel_requested_at is not null and verdict.state in ('scheduled', 'queued')
+    case when job.cancel_requested_at is not null and verdict.state in ('scheduled', 'queued', 'waiting')
       then 'cancelled' else verdict.state end as state,
     case when job.cancel_requested_at is not null and verdict.state <> 'dead'
       then job.cancel_reason else verdict.error end as reason
@@ -32,11 +32,11 @@ ended as (
 kept as (
   insert into {schema}.history (
     id, claim_token, run_at, created_at, started_at, expires_at, worker, state, attempt, crashes, max_attempts,
-    timeout_s, priority, queue, task, args, kwargs, headers, unique_key, error
+    timeout_s, priority, queue, task, args, kwargs, headers, unique_key, gates, error
   )
   select
     id, claim_token, run_at, created_at, started_at, expires_at, worker, end_state, attempt - refund, crashes + crash,
-    max_attempts, timeout_s, priority, queue, task, args, kwargs, headers, unique_key, reason
+    max_attempts, timeout_s, priority, queue, task, args, kwargs, headers, unique_key, gates, reason
   from ended
 ),
 returned as (
@@ -46,13 +46,23 @@ returned as (
     -- A released job keeps its place; one that waited out a delay of zero goes to the end.
     seq = case when held.refund = 1 then job.seq else nextval('{schema}.job_seq') end,
     run_at = case when held.state = 'scheduled' then now() + held.delay_s * interval '1 second' else job.run_at end,
+    -- One that waits is at the first of the gates that it was found to have, or has anyway.
+    gates = case when held.state = 'waiting' then coalesce(held.gates::text[], job.gates) else job.gates end,
+    gate = case
+      when held.state = 'waiting' then 0
+      when job.gates is null or held.state = 'queued' then job.gate
+      -- A failed attempt gives up its places, but for that at a first gate whose rule keeps them.
+      when not exists (select from {schema}.gate where name = split_part(job.gates[1], '=', 1) and keeps) then 0
+      when cardinality(job.gates) = 1 then job.gate
+      else 2
+    end,
     attempt = job.attempt - held.refund,
     crashes = job.crashes + held.crash,
     worker = null,
     progress = null,
     progress_note = null
   from held
-  where job.id = any (array[held.id]) and held.state in ('scheduled', 'queued')
+  where job.id = any (array[held.id]) and held.state in ('scheduled', 'queued', 'waiting')
   returning
     job.id, job.queue, job.state, job.task, job.attempt + held.refund as attempt, job.claim_token, job.started_at,
     held.cause, held.error, held.traceback

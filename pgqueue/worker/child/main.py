@@ -351,6 +351,7 @@ def _facts(app: App) -> AppFacts:
         },
         subscriptions=[subscription.as_json() for subscription in app.subscriptions.values()],
         webhooks=[endpoint.as_json() for endpoint in app.webhooks.values()],
+        gates=[rule.as_json() for rule in app.rules()],
     )
 
 

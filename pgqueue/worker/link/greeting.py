@@ -82,6 +82,8 @@ class AppFacts:
     """Those that its code declares, as rows."""
     webhooks: list[dict[str, Any]] = field(default_factory=list)
     """The endpoints that its code declares, as rows."""
+    gates: list[dict[str, Any]] = field(default_factory=list)
+    """The rules of limits that its code declares, as rows."""
 
     def as_json(self) -> dict[str, Any]:
         """As it travels."""

@@ -17,6 +17,7 @@ from pgqueue.job import Claimed, Outcome, Verdict
 from pgqueue.queries import Queries
 from pgqueue.terminal import one_line
 from pgqueue.worker.settings import Settings
+from pgqueue.worker.supervisor.admission import Admission
 from pgqueue.worker.supervisor.avoided import AvoidedTasks
 from pgqueue.worker.supervisor.children import Children
 from pgqueue.worker.supervisor.claim_statement import ClaimStatement
@@ -39,7 +40,7 @@ class Claimer:
     def __init__(
         self, connection: WorkConnection, scan_connection: WorkConnection, queries: Queries, children: Children,
         settings: Settings, outcome_queue: OutcomeQueue, wakeups: Wakeups, cursors: Cursors, order: QueueOrder,
-        avoided: AvoidedTasks, *, name: str, alarms: SpuriousWakeups,
+        avoided: AvoidedTasks, admission: Admission, *, name: str, alarms: SpuriousWakeups,
     ) -> None:  # fmt: skip
         self._connection = connection
         self._queries = queries
@@ -53,6 +54,7 @@ class Claimer:
         self._idle = Idle(wakeups, burst=settings.burst, alarms=alarms)
         self._cursors = cursors
         self._order = order
+        self._admission = admission
         self._avoided = avoided
         self._statement = ClaimStatement(connection, queries, avoided, name=name)
         self.full_scan = FullScan(
@@ -106,6 +108,7 @@ class Claimer:
     async def promote(self) -> None:
         """Make due jobs runnable and learn when the next ones fall due."""
         (due,) = await self._connection.run(self._queries.promote(worker=self._identity.worker))
+        self._wakeups.look_at(due.gates)
         self._idle.promoted(due.promoted, due.next_due_s)
 
     async def _mark(self, sleeping: bool) -> None:
@@ -166,6 +169,7 @@ class Claimer:
         self._demand.measure_sizes([len(job.args) + len(job.kwargs) for job in jobs])
         # A standby that lagged when it took over hands out again what it had not heard of: one run of a job is enough here.
         held = self._children.holds() if self._connection.lost else ()
+        self._admission.claimed(jobs)
         self._children.take(job for job in jobs if job.id not in held and self._startable(job))
         return len(jobs)
 
@@ -179,6 +183,9 @@ class Claimer:
             return False
         if job.task not in self._children.tasks:
             self._refuse(job)
+            return False
+        if job.astray:
+            self._outcome_queue.deliver([Outcome(job.id, job.token, Verdict.PARK, gates=job.gates)])
             return False
         return True
 

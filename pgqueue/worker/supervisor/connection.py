@@ -9,7 +9,7 @@ from typing import Any, TypeVar, overload
 
 from pgqueue import db
 from pgqueue.errors import DatabaseUnavailable
-from pgqueue.queries import Queries, Statement, Steps
+from pgqueue.queries import Queries, Statement, Steps, TogetherSteps
 from pgqueue.worker.settings import DEADLINE_S, RECONNECT_MAX_S, TELL_S
 
 logger = logging.getLogger("pgqueue.worker")
@@ -112,6 +112,17 @@ class WorkConnection:
                 if not db.is_of_values(error):
                     self.lost += 1
                     await self.close()
+                raise
+
+    async def run_together(self, steps: TogetherSteps[T]) -> T:
+        """As `run`, for steps of several statements each; whatever fails costs the connection, as its transaction is open."""
+        async with self._turn:
+            try:
+                conn = await self._connected()
+                return await within(conn, DEADLINE_S, db.run_together_async(conn, steps))
+            except Exception:
+                self.lost += 1
+                await self.close()
                 raise
 
     async def _drive(self, conn: db.AsyncConnection, steps: "Steps[Any] | Statement[Any]", *, transaction: bool) -> Any:

@@ -23,12 +23,13 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from pgqueue.job import Outcome, State, Verdict
-from pgqueue.queries import Queries, Row, Statement
+from pgqueue.queries import Queries, Row, Statement, texts
 from pgqueue.queries.worker import Settled
 from pgqueue.retry import clamp_delay
+from pgqueue.worker.supervisor.admission import Admission
 from pgqueue.worker.supervisor.avoided import AvoidedTasks
 from pgqueue.worker.supervisor.connection import TRANSIENT, RetryPacing, WorkConnection
 from pgqueue.worker.supervisor.outcome_queue import OutcomeQueue, Report
@@ -37,6 +38,8 @@ from pgqueue.worker.supervisor.tally import Tally
 from pgqueue.worker.supervisor.wakeups import Wakeups
 
 logger = logging.getLogger("pgqueue.worker")
+
+R = TypeVar("R")
 
 # Jobs that end in crowds are recorded no more often than this: a fast supervisor would otherwise send a statement for every few
 # of them, and each costs both sides as much as some twenty outcomes do.
@@ -49,6 +52,7 @@ AFTER = {
     Verdict.SNOOZE: (State.SCHEDULED, 1, 0),
     Verdict.RELEASE: (State.QUEUED, 1, 0),
     Verdict.CRASH: (State.QUEUED, 1, 1),
+    Verdict.PARK: (State.WAITING, 1, 0),
     Verdict.QUARANTINE: (State.DEAD, 1, 1),
     Verdict.DEAD: (State.DEAD, 0, 0),
     Verdict.CANCELLED: (State.CANCELLED, 0, 0),
@@ -66,12 +70,13 @@ class Finisher:
 
     def __init__(
         self, connection: WorkConnection, queries: Queries, outcome_queue: OutcomeQueue, wakeups: Wakeups, avoided: AvoidedTasks,
-        tally: Tally, *, worker_name: str,
+        tally: Tally, admission: Admission, *, worker_name: str,
     ) -> None:  # fmt: skip
         self._connection = connection
         self._queries = queries
         self._outcome_queue = outcome_queue
         self._wakeups = wakeups
+        self.admission = admission
         self._avoided = avoided
         self._identity = wakeups.identity
         self._worker_name = worker_name
@@ -100,6 +105,7 @@ class Finisher:
     def forget(self) -> None:
         """Drop what is to be written: the worker was declared dead, and nothing of this would count."""
         self._outcome_queue.forget(writing=self._writing)
+        self.admission.forget()
 
     async def run(self) -> None:
         """Write batch after batch."""
@@ -140,7 +146,7 @@ class Finisher:
                     except Refused as error:
                         refusals.append(error)
         for write, kinds in ((self._finish, [Verdict.SUCCEEDED]), (self._settle, list(AFTER))):
-            if outcomes := self._of(*kinds):
+            for outcomes in self.admission.apart(self._of(*kinds)):
                 try:
                     await self._record(write, outcomes)
                 except Refused as error:
@@ -197,6 +203,7 @@ class Finisher:
 
     def _note(self, ended: Sequence[Outcome]) -> None:
         """Of these nothing is left to be written."""
+        self._wakeups.look_at(self.admission.gates_of(ended))
         for outcome in ended:
             if outcome.verdict == Verdict.LOST:
                 _tell_lost(outcome)
@@ -210,6 +217,7 @@ class Finisher:
     def _written(self, outcomes: Sequence[Outcome]) -> None:
         if self._outcome_queue.settled(outcomes):
             self._wakeups.capacity.set()
+        self.admission.written(outcomes)
         if len(outcomes) == len(self._writing):
             self._writing = ()
             return
@@ -218,9 +226,15 @@ class Finisher:
 
     async def _finish(self, done: Sequence[Outcome]) -> None:
         # By id: two statements that lock the same rows take them in one order.
-        rows = await run_or_refuse(self._connection, lambda: self._finishing(sorted(done)))
+        rows = await self._run(lambda: self._finishing(sorted(done)), done)
         self.counts["succeeded"] += len(rows)
         await self._came_back(done, rows)
+
+    async def _run(self, statement: Callable[[], Statement[R]], outcomes: Sequence[Outcome]) -> list[R]:
+        """Write outcomes, and let others through the gates at which that makes room."""
+        if gates := self.admission.gates_of(outcomes):
+            return await self.admission.write(statement, gates)
+        return await run_or_refuse(self._connection, statement)
 
     def _finishing(self, done: Sequence[Outcome]) -> Statement[Any]:
         return self._queries.finish(
@@ -234,11 +248,11 @@ class Finisher:
         await self._came_back(ended, await self._settled(ended))
 
     async def _settled(self, ended: Sequence[Outcome]) -> Sequence[Settled]:
-        rows = await run_or_refuse(
-            self._connection,
+        rows = await self._run(
             lambda: self._queries.settle(
                 worker=self._identity.worker, worker_name=self._worker_name, columns=settle_columns(ended)
             ),
+            ended,
         )
         settled = {row.id: row for row in rows}
         for outcome in ended:
@@ -299,6 +313,7 @@ class Finisher:
             )  # fmt: skip
             # This worker is the first to know of the release, and would claim the job again before others hear the bell.
             self._avoided.give_way(waits.task, waits.delay_s)
+            self._wakeups.look_at(self.admission.gates_of([outcome]))
             self._wakeups.due_in(waits.delay_s)
             self._written([outcome])
         else:
@@ -353,7 +368,7 @@ Write = Callable[[Sequence[Outcome]], Awaitable[None]]
 
 def in_plain_words(outcome: Outcome, refused: Refused) -> Iterator[Outcome]:
     """The same attempt as a failed one, of values that no database refuses; the most telling first. None of one that never ran."""
-    if outcome.verdict == Verdict.RELEASE:
+    if outcome.verdict in (Verdict.RELEASE, Verdict.PARK):
         return
     if outcome.verdict in _FAILED:
         yield outcome._replace(
@@ -385,4 +400,5 @@ def settle_columns(ended: Sequence[Outcome]) -> dict[str, list[Any]]:
         "causes": [outcome.cause for outcome in ended],
         "errors": [outcome.error for outcome in ended],
         "tracebacks": [outcome.traceback for outcome in ended],
+        "gates": [None if outcome.gates is None else texts(outcome.gates) for outcome in ended],
     }

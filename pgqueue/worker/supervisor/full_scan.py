@@ -95,6 +95,7 @@ class FullScan:
         self._cost_s, self._latest_s = min(heads.took_s, self._latest_s), heads.took_s
         self._due_at = time.monotonic() + pause_s(self._cost_s)
         self._order.saw(zip(heads.queues, heads.priorities, strict=True), now_s=time.monotonic())
+        self._wakeups.look_at(heads.fresh)
         self._cursors.rewind(zip(heads.queues, heads.priorities, heads.seqs, strict=True), since=since)
         return bool(heads.queues)
 

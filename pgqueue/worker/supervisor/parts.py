@@ -14,6 +14,7 @@ from pgqueue.events.subscription import Subscription
 from pgqueue.webhooks.endpoint import WEBHOOK_TASK, Endpoint
 from pgqueue.worker.link.greeting import AppFacts, TaskFacts
 from pgqueue.worker.settings import FALSE_ALARMS, Settings
+from pgqueue.worker.supervisor.admission import Admission
 from pgqueue.worker.supervisor.avoided import AvoidedTasks
 from pgqueue.worker.supervisor.children import Children
 from pgqueue.worker.supervisor.claimer import Claimer
@@ -69,7 +70,10 @@ class WorkerParts:
         control = ControlConnection(dsn)
         alarms, tally, cursors = SpuriousWakeups(at_most=FALSE_ALARMS), Tally(), Cursors()
         avoided = AvoidedTasks(cursors, wakeups)
-        self.finisher = Finisher(work, queries, outcome_queue, wakeups, avoided, tally, worker_name=self._name)
+        admission = Admission(work, queries, wakeups)
+        self.finisher = Finisher(
+            work, queries, outcome_queue, wakeups, avoided, tally, admission, worker_name=self._name
+        )
         self._doorbell = Doorbell(control, queries, wanted=settings.listen, alarms=alarms, wakeups=wakeups)
         self._lease = Lease(
             control, queries, wakeups, doorbell=self._doorbell,
@@ -87,6 +91,7 @@ class WorkerParts:
             cursors,
             QueueOrder(settings.queues, strict=settings.strict, weights=settings.weights),
             avoided,
+            admission,
             name=self._name,
             alarms=alarms,
         )
@@ -101,6 +106,7 @@ class WorkerParts:
             self._claimer.run(),
             self._claimer.full_scan.run(),
             self.finisher.run(),
+            self.finisher.admission.run(),
             self._lease.run(),
             self._maintenance.run(),
             self._dispatcher.run(),
@@ -115,6 +121,7 @@ class WorkerParts:
             if told := db.narrow_encoding(conn):
                 logger.warning("%s", told)
         await self._lease.start()
+        await self.finisher.admission.declare(self._facts.gates)
         await self._dispatcher.declare_webhooks([Endpoint(**row) for row in self._facts.webhooks])
         await self._dispatcher.declare([Subscription(**row) for row in self._facts.subscriptions])
         for line in advice(self._settings, self._facts, connections_allowed=allowed):

@@ -49,10 +49,12 @@ class Rescue:
         while True:
             (rescued,) = await self._control.run(self._queries.rescue(workers, crash_cap=CRASH_CAP))
             if not rescued.returned and not rescued.ended:
+                self._wakeups.sweep_soon()  # they may have owed a look at a gate
                 return
             logger.warning(
                 "rescued %d jobs from dead workers; %d more are quarantined or cancelled",
                 rescued.returned,
                 rescued.ended,
             )
+            self._wakeups.look_at(rescued.gates)
             self._wakeups.ring()

@@ -49,6 +49,16 @@ async def run_or_refuse(connection: WorkConnection, statement: Callable[[], Stat
     return rows
 
 
+async def refusing(work: Awaitable[T]) -> T:
+    """As `run_or_refuse`, for what is more than one statement."""
+    try:
+        return await work
+    except Exception as error:
+        if db.is_of_the_moment(error):
+            raise
+        raise Refused(error) from error
+
+
 async def sift(send: Callable[[Sequence[T]], Awaitable[None]], batch: Sequence[T]) -> list[tuple[T, Refused]]:
     """Send a batch, in parts if it must be, and return what was refused.
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from pgqueue.worker.supervisor.identity import Identity
@@ -31,6 +32,12 @@ class Wakeups:
     """Claimer to lease: this worker's row says that it has to be woken."""
     subscribed: asyncio.Event = field(default_factory=asyncio.Event)
     """Dispatcher and maintenance to dispatcher: there are subscriptions."""
+    gates: set[str] = field(default_factory=set)
+    """Full scan, claimer, finisher and rescue to admission: gates that somebody is to look at."""
+    sweep: bool = False
+    """Rescue to admission: a worker may have died owing a look at some gate."""
+    gates_wait: asyncio.Event = field(default_factory=asyncio.Event)
+    """The same to admission: there is one of these."""
     draining: bool = False
     """Supervisor to claimer and lease: no more jobs are claimed."""
 
@@ -39,6 +46,17 @@ class Wakeups:
         self.unanswered = True
         self.doorbell.set()
         self.capacity.set()
+
+    def look_at(self, gates: Iterable[str]) -> None:
+        """There may be room at these gates, or somebody new."""
+        self.gates.update(gates)
+        if self.gates:
+            self.gates_wait.set()
+
+    def sweep_soon(self) -> None:
+        """There may be room at any gate."""
+        self.sweep = True
+        self.gates_wait.set()
 
     def drain(self) -> None:
         """Claim no more, and say so."""

@@ -1,0 +1,42 @@
+"""Let jobs through their gates, in one transaction with what made the room."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pgqueue.queries import Queries, Statement, TogetherSteps
+
+LOCKS = 100  # in one transaction: locks of all sessions share a table, and each gate takes 0.1 ms
+MOST_JOBS = 1000  # through one gate at once
+
+
+@dataclass(slots=True)
+class Admitted:
+    """What came of a look at some gates."""
+
+    queued: int = 0
+    """How many jobs may be claimed now."""
+    again: set[str] = field(default_factory=set)
+    """Gates to look at next: where those went that were let through, and where there may be room for more."""
+    taken: set[str] = field(default_factory=set)
+    """Gates that another session looks at just now."""
+    due_s: dict[str, float] = field(default_factory=dict)
+    """In how many seconds the next one may pass, where that is a matter of time."""
+
+
+def admit(
+    queries: Queries, gates: Collection[str], *, worker: str, after: Sequence[Statement[Any]] = ()
+) -> TogetherSteps[tuple[list[list[Any]], Admitted]]:
+    """Let jobs through these gates, once what comes `after` has been done; returns the rows of that, and what came of it."""
+    wanted = sorted(gates)
+    now, later = wanted[:LOCKS], wanted[LOCKS:]
+    _, *answers, (locked,), (passed,), _ = yield (
+        queries.begin_gates(), *after, queries.lock_gates(now), queries.admit(worker=worker, most=MOST_JOBS),
+        queries.transaction_commit(),
+    )  # fmt: skip
+    return answers, Admitted(
+        passed.queued,
+        {*passed.onward, *passed.again, *later},
+        set(now) - set(locked.gates),
+        {gate: due_ms / 1000 for gate, due_ms in zip(passed.paced, passed.due_ms, strict=True)},
+    )

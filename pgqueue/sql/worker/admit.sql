@@ -1,0 +1,164 @@
+-- Let jobs through the gates that lock_gates.sql has locked in this transaction, as many as there is room for. It must be a statement of its
+-- own: its snapshot is taken while the locks are held, so it sees whatever was let through before.
+with rule as (
+  select
+    held.gate,
+    case when coalesce(own.name, rule.name) is null or closed.until > statement_timestamp() then 0
+      else coalesce(own.slots, rule.slots) end as slots,
+    coalesce(own.every_s, rule.every_s) as every_s,
+    case when own.every_s is not null then own.burst else rule.burst end as burst,
+    closed.until
+  from unnest(current_setting('pgqueue.gates')::text[]) as held (gate)
+  left join {schema}.gate as own on own.name = held.gate
+  left join {schema}.gate as rule on rule.name = split_part(held.gate, '=', 1)
+  cross join lateral (
+    select max(coalesce(shut.closed_until, 'infinity')) as until
+    from (values (own.closed_at, own.closed_until), (rule.closed_at, rule.closed_until)) as shut (closed_at, closed_until)
+    where shut.closed_at is not null
+  ) as closed
+),
+room as (
+  select
+    rule.*,
+    pace.tat,
+    greatest(0, least(
+      %(most)s,
+      case when rule.slots is not null then rule.slots - (
+        select count(*)
+        from (
+          select from {schema}.job where gates[1] = rule.gate and gate > 1
+          union all
+          select from {schema}.job where gates[2] = rule.gate and gate > 2
+          limit rule.slots
+        ) as past
+      ) end,
+      case when rule.every_s is not null then
+        floor(rule.burst - extract(epoch from pace.tat - statement_timestamp())::float8 / rule.every_s + 1e-9)
+      end
+    ))::bigint as free
+  from rule
+  cross join lateral (
+    -- Never in the past, and never further ahead than a full burst, should the clock have been set back. least() passes over
+    -- nulls: a rate that was never used would be used up.
+    select greatest(statement_timestamp(), least(
+      coalesce((select tat from {schema}.pace where pace.gate = rule.gate), statement_timestamp()),
+      statement_timestamp() + rule.every_s * rule.burst * interval '1 second'
+    )) as tat
+  ) as pace
+),
+-- Those that wait, in the order of the queue. Each of the three takes as many as there is room for, as none knows of the others.
+chosen as materialized (
+  select room.gate, candidate.id
+  from room
+  cross join lateral (
+    select id
+    from (
+      select *
+      from (
+        select id, priority, seq
+        from {schema}.job
+        where
+          state = 'waiting' and gate is not null and gate = 0 and gates[greatest(gate, 1::smallint)] = room.gate
+        order by priority desc, seq
+        limit room.free
+        for update skip locked
+      ) as fresh
+      union all
+      select *
+      from (
+        select id, priority, seq
+        from {schema}.job
+        where
+          state = 'waiting' and gate is not null and gate = 1 and gates[greatest(gate, 1::smallint)] = room.gate
+        order by priority desc, seq
+        limit room.free
+        for update skip locked
+      ) as at_first
+      union all
+      select *
+      from (
+        select id, priority, seq
+        from {schema}.job
+        where
+          state = 'waiting' and gate is not null and gate = 2 and gates[greatest(gate, 1::smallint)] = room.gate
+        order by priority desc, seq
+        limit room.free
+        for update skip locked
+      ) as at_second
+    ) as waiting
+    order by priority desc, seq
+    limit room.free
+  ) as candidate
+  where room.free > 0
+),
+admitted as (
+  update {schema}.job
+  set
+    gate = greatest(job.gate, 1) + 1,
+    state = case when greatest(job.gate, 1) = cardinality(job.gates) then 'queued' else 'waiting' end::{schema}.job_state,
+    -- At the next gate it keeps its place among all others.
+    seq = case when greatest(job.gate, 1) = cardinality(job.gates) then nextval('{schema}.job_seq') else job.seq end
+  from chosen
+  where job.id = any (array[chosen.id])  -- see steady_plans.sql
+  returning job.id, job.queue, job.gates[job.gate] as waits_at
+),
+-- Those that were looked at and have to wait.
+parked as (
+  update {schema}.job
+  set gate = 1
+  from (
+    select looked.id
+    from rule
+    cross join lateral (
+      select id
+      from {schema}.job
+      where
+        state = 'waiting' and gate is not null and gate = 0 and gates[greatest(gate, 1::smallint)] = rule.gate
+        and id not in (select id from chosen)
+      limit 1000
+      for update skip locked
+    ) as looked
+  ) as left_over
+  where job.id = any (array[left_over.id])
+),
+-- Joined to nothing: with hash joins off two lists of a thousand would be compared a million times.
+passed as (
+  select gate, count(*) from chosen group by gate
+),
+paced as (
+  insert into {schema}.pace as kept (gate, tat)
+  select room.gate, room.tat + passed.count * room.every_s * interval '1 second'
+  from passed
+  cross join lateral (select * from room where room.gate = passed.gate and room.every_s is not null limit 1) as room
+  where exists (select from room where room.every_s is not null)
+  on conflict (gate) do update set tat = excluded.tat
+),
+-- When the next one may pass, where that is a matter of time.
+next as (
+  select
+    room.gate,
+    extract(epoch from greatest(
+      case when room.until < 'infinity' then room.until end,
+      room.tat + (coalesce((select count from passed where passed.gate = room.gate), 0) - room.burst + 1)
+        * room.every_s * interval '1 second'
+    ) - statement_timestamp())::float8 as due_s
+  from room
+  where room.every_s is not null or room.until > statement_timestamp()
+),
+bell as (
+  select count(pg_notify('{channel}', queue))
+  from (select distinct queue from admitted where waits_at is null) as due
+  where pg_notification_queue_usage() < 0.5 and exists (
+    select
+    from {schema}.worker
+    where sleeping and state = 'alive' and id <> %(worker)s
+      and (worker.queues is null or due.queue = any (worker.queues))
+  )
+)
+select
+  (select count(*) from admitted where waits_at is null)::integer as queued,
+  array(select distinct waits_at from admitted where waits_at is not null) as onward,
+  array(select gate from passed where count >= %(most)s) as again,
+  array(select gate from next where due_s > 0 order by gate) as paced,
+  array(select ceil(due_s * 1000)::bigint from next where due_s > 0 order by gate) as due_ms,
+  (select count from bell) as bells

@@ -1,0 +1,92 @@
+-- The net below all: gates at which jobs wait though there is room, as where somebody deleted rows by hand. One worker at a time
+-- looks, every 15 seconds, or at once if it is `urgent`. Returns them, and where to continue; no row: another worker has looked.
+with recursive turn as (
+  insert into {schema}.pace as latest (gate, tat)
+  values ('', statement_timestamp())
+  on conflict (gate) do update
+    set tat = excluded.tat
+    where %(urgent)s or latest.tat < statement_timestamp() - interval '15 seconds' or latest.tat > statement_timestamp()
+  returning gate
+),
+-- By skip scan: the next gate at which some wait as their first, then those at which some wait as their second.
+busy as (
+  select first.place, first.gate, 1 as number
+  from turn
+  cross join lateral (
+    (
+      select job.gate as place, gates[greatest(job.gate, 1::smallint)] as gate
+      from {schema}.job
+      where
+        state = 'waiting' and job.gate is not null and job.gate = %(place)s::smallint
+        and gates[greatest(job.gate, 1::smallint)] > %(after)s
+      order by gates[greatest(job.gate, 1::smallint)]
+      limit 1
+    )
+    union all
+    (
+      select job.gate as place, gates[greatest(job.gate, 1::smallint)] as gate
+      from {schema}.job
+      where state = 'waiting' and job.gate is not null and job.gate > %(place)s::smallint
+      order by job.gate, gates[greatest(job.gate, 1::smallint)]
+      limit 1
+    )
+    limit 1
+  ) as first
+  union all
+  select following.place, following.gate, busy.number + 1
+  from busy
+  cross join lateral (
+    (
+      select job.gate as place, gates[greatest(job.gate, 1::smallint)] as gate
+      from {schema}.job
+      where
+        state = 'waiting' and job.gate is not null and job.gate = busy.place
+        and gates[greatest(job.gate, 1::smallint)] > busy.gate
+      order by gates[greatest(job.gate, 1::smallint)]
+      limit 1
+    )
+    union all
+    (
+      select job.gate as place, gates[greatest(job.gate, 1::smallint)] as gate
+      from {schema}.job
+      where state = 'waiting' and job.gate is not null and job.gate > busy.place
+      order by job.gate, gates[greatest(job.gate, 1::smallint)]
+      limit 1
+    )
+    limit 1
+  ) as following
+  where busy.number < %(limit)s
+),
+last as (
+  select place, gate from busy where number >= %(limit)s
+)
+select
+  array(
+    select distinct busy.gate
+    from busy
+    left join {schema}.gate as own on own.name = busy.gate
+    left join {schema}.gate as rule on rule.name = split_part(busy.gate, '=', 1)
+    where
+      coalesce(own.name, rule.name) is not null
+      and coalesce(
+        (
+          select count(*)
+          from (
+            select from {schema}.job where gates[1] = busy.gate and job.gate > 1
+            union all
+            select from {schema}.job where gates[2] = busy.gate and job.gate > 2
+            limit coalesce(own.slots, rule.slots)
+          ) as past
+        ) < coalesce(own.slots, rule.slots),
+        true
+      )
+      and not exists (
+        select
+        from (values (own.closed_at, own.closed_until), (rule.closed_at, rule.closed_until)) as shut (closed_at, closed_until)
+        where shut.closed_at is not null and coalesce(shut.closed_until > statement_timestamp(), true)
+      )
+  ) as gates,
+  exists (select from busy) as waiting,
+  (select place from last) as place,
+  (select gate from last) as after
+from turn

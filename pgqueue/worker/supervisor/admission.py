@@ -1,0 +1,171 @@
+"""Lets jobs through gates: with each finish of one that held places, and whenever else somebody is to look. See `pgqueue/gates`.
+
+What it still owes is kept in memory: gates to look at, those whose locks another session holds, and those at which only time is
+missing. Should this worker die, the sweep of the one that rescues its jobs finds them. Where no job has gates nothing is sent.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from pgqueue.gates.admit import Admitted, admit
+from pgqueue.job import Claimed, Outcome
+from pgqueue.queries import Queries, Statement
+from pgqueue.worker.supervisor.connection import TRANSIENT, RetryPacing, WorkConnection
+from pgqueue.worker.supervisor.idle import wait
+from pgqueue.worker.supervisor.sieve import refusing
+from pgqueue.worker.supervisor.wakeups import Wakeups
+
+TAKEN_S = 0.01  # until another look at a gate whose lock another session holds; each time twice as long, up to
+TAKEN_MOST_S = 0.1
+SWEEP_S = 15.0  # one worker of all sweeps as often, see sweep.sql
+
+SWEEP_BEGINS = (1, "")
+
+
+class Admission:
+    """Knows the gates of the jobs in this worker's hands, and which gates are to be looked at."""
+
+    def __init__(self, connection: WorkConnection, queries: Queries, wakeups: Wakeups) -> None:
+        self._connection = connection
+        self._queries = queries
+        self._wakeups = wakeups
+        self._gates: dict[str, tuple[int, list[str]]] = {}  # by job, with the token of the claim
+        self._due: dict[str, float] = {}  # gates, and when to look at them again (monotonic)
+        self._taken: dict[str, float] = {}  # how long the last wait for another session was
+        self._sweep_at = math.inf  # no job is known to have gates
+        self._sweep_from = SWEEP_BEGINS
+        self._urgent = False  # the sweep is to be made, though another worker may have made one just now
+        wakeups.sweep_soon()  # somebody may have died owing a look
+
+    async def declare(self, rules: Sequence[Mapping[str, Any]]) -> None:
+        """Write down the rules that the app's code declares."""
+        if rules:
+            await self._connection.run(self._queries.declare_gates(rules))
+
+    # -- the jobs in this worker's hands --
+
+    def claimed(self, jobs: Iterable[Claimed]) -> None:
+        """These came; note the gates of those that have some."""
+        for job in jobs:
+            if job.gates:
+                self._gates[job.id] = job.token, job.gates
+
+    def apart(self, outcomes: list[Outcome]) -> list[list[Outcome]]:
+        """Those of jobs without gates, and the others: the first are written alone, as if there were no gates."""
+        if not self._gates:
+            return [outcomes] if outcomes else []
+        parts: tuple[list[Outcome], list[Outcome]] = ([], [])
+        for outcome in outcomes:
+            parts[outcome.job_id in self._gates or outcome.gates is not None].append(outcome)
+        return [part for part in parts if part]
+
+    def gates_of(self, outcomes: Iterable[Outcome]) -> set[str]:
+        """The gates that have room once these are written, or at which they then wait."""
+        if not self._gates:
+            return {gate for outcome in outcomes for gate in outcome.gates or ()}
+        nothing = (0, list[str]())
+        return {
+            gate
+            for outcome in outcomes
+            for gate in (*self._gates.get(outcome.job_id, nothing)[1], *(outcome.gates or ()))
+        }
+
+    def written(self, outcomes: Iterable[Outcome]) -> None:
+        """Of these nothing is left to be written."""
+        if self._gates:
+            for outcome in outcomes:
+                token, _ = self._gates.get(outcome.job_id, (math.inf, None))
+                if token <= outcome.token:  # else it was released, and claimed again meanwhile
+                    del self._gates[outcome.job_id]
+
+    def forget(self) -> None:
+        """The worker was declared dead: its jobs are others'."""
+        self._gates.clear()
+
+    # -- what is sent --
+
+    async def write(self, statement: Callable[[], Statement[Any]], gates: set[str]) -> list[Any]:
+        """Run a statement that makes room at these gates, and let the next ones through with its commit.
+
+        Raises Refused, or one of TRANSIENT where it may pass if it is said again.
+        """
+        return await refusing(self._write(statement, gates))
+
+    async def _write(self, statement: Callable[[], Statement[Any]], gates: set[str]) -> list[Any]:
+        (rows,), admitted = await self._connection.run_together(
+            admit(self._queries, gates, worker=self._wakeups.identity.worker, after=[statement()])
+        )
+        self._note(admitted)
+        return rows
+
+    async def run(self) -> None:
+        """Look at gates when somebody is to, again and again."""
+        pacing, wakeups = RetryPacing(self._connection.troubles), self._wakeups
+        while True:
+            await wait(wakeups.gates_wait, self._pause_s())
+            wakeups.gates_wait.clear()
+            try:
+                await self._step()
+                pacing.passed()
+            except TRANSIENT as error:
+                await pacing.wait("letting jobs through gates", error)
+
+    async def _step(self) -> None:
+        now = time.monotonic()
+        if self._wakeups.sweep:
+            self._wakeups.sweep = False
+            self._sweep_at, self._sweep_from, self._urgent = now, SWEEP_BEGINS, True
+        gates = self._wakeups.gates | {gate for gate, at in self._due.items() if at <= now}
+        if gates:
+            _, admitted = await self._connection.run_together(
+                admit(self._queries, gates, worker=self._wakeups.identity.worker)
+            )
+            self._wakeups.gates -= gates
+            self._forget_due(gates, admitted)
+            self._note(admitted)
+        if self._sweep_at <= now:
+            await self._sweep()
+
+    def _forget_due(self, gates: set[str], admitted: Admitted) -> None:
+        for gate in gates:
+            self._due.pop(gate, None)
+            if gate not in admitted.taken:
+                self._taken.pop(gate, None)
+
+    def _note(self, admitted: Admitted) -> None:
+        """What came of a look, and what is left to do."""
+        now = time.monotonic()
+        self._sweep_at = min(self._sweep_at, now + SWEEP_S)
+        for gate in admitted.taken:
+            pause_s = self._taken[gate] = min(self._taken.get(gate, TAKEN_S / 2) * 2, TAKEN_MOST_S)
+            self._due[gate] = now + pause_s
+        for gate, due_s in admitted.due_s.items():
+            self._due[gate] = now + due_s
+        if admitted.again:
+            self._wakeups.look_at(admitted.again)
+        elif self._due:
+            self._wakeups.gates_wait.set()  # to wait for less long
+        if admitted.queued:
+            self._wakeups.doorbell.set()
+
+    async def _sweep(self) -> None:
+        """Look for gates at which jobs wait though there is room, unless another worker has done so just now."""
+        begins, (place, after) = self._sweep_from == SWEEP_BEGINS, self._sweep_from
+        swept = await self._connection.run(self._queries.sweep(place=place, after=after, urgent=self._urgent))
+        self._sweep_at = time.monotonic() + SWEEP_S
+        for found in swept:
+            ends = found.after is None
+            self._sweep_from = (found.place or 1, found.after or "")
+            if found.gates:
+                self._wakeups.look_at(found.gates)
+            if begins and not found.waiting and not self._gates:
+                self._sweep_at = math.inf
+            if self._urgent and not ends:
+                self._sweep_at = 0.0
+            self._urgent = self._urgent and not ends
+
+    def _pause_s(self) -> float:
+        at = min(self._sweep_at, min(self._due.values(), default=math.inf))
+        return min(max(0.0, at - time.monotonic()), SWEEP_S)

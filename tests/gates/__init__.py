@@ -1,0 +1,1 @@
+"""Limits, order and rates."""

@@ -1,0 +1,90 @@
+"""Real workers hold limits, all together."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+from pgqueue import App
+from tests.conftest import Worker, eventually
+from tests.gates import tasks
+
+LEDGER = """
+create schema shop;
+create table shop.ledger (
+  id bigint generated always as identity, what text, job text, attempt integer, began timestamptz, ended timestamptz
+)
+"""
+# How many ran at once at the beginning of each.
+AT_ONCE = """
+select one.what, max((
+  select count(*) from shop.ledger as other
+  where other.what = one.what and other.began <= one.began and coalesce(other.ended, 'infinity') > one.began
+))
+from shop.ledger as one
+group by 1
+"""
+
+Start = Callable[..., Worker]
+
+
+@pytest.fixture
+def ledger(conn: psycopg.Connection, dsn: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[psycopg.Connection]:
+    """The table in which jobs note that they run."""
+    conn.execute(LEDGER)
+    monkeypatch.setenv("LEDGER", dsn)
+    yield conn
+
+
+@pytest.fixture
+def shop(dsn: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """The tasks, with an App on the test database."""
+    app = App(dsn)
+    for task in (tasks.two, tasks.each, tasks.both, tasks.fails, tasks.atomically, tasks.free):
+        monkeypatch.setattr(task, "app", app)
+    yield tasks
+    app.close()
+
+
+def ended(conn: psycopg.Connection, count: int) -> bool:
+    return conn.execute("select count(*) from pgqueue.history").fetchone() == (count,)
+
+
+def test_two_workers_run_no_more_than_the_limit_at_once(
+    shop: Any, ledger: psycopg.Connection, start_worker: Start
+) -> None:
+    workers = [start_worker("-c", "3", app="tests.gates.tasks") for _ in range(2)]
+    for worker in workers:
+        worker.ready()
+    shop.two.defer_many([()] * 10)
+    for _ in range(3):
+        shop.two.defer(0.01)
+        shop.each.defer("a")
+    shop.each.defer_many([("b",)] * 3)
+    shop.both.defer_many([(tenant,) for tenant in "abcdabcd"])
+    jobs = [shop.fails.defer(), shop.atomically.defer(), shop.atomically.defer(), shop.free.defer()]
+    eventually(lambda: ended(ledger, 31), what="all jobs have ended")
+    at_once: dict[str, int] = dict(ledger.execute(AT_ONCE).fetchall())
+    assert at_once.pop("two") == 2
+    assert set(at_once.values()) == {1} and len(at_once) == 6
+    assert [job.state for job in jobs] == ["dead", "succeeded", "succeeded", "succeeded"]
+    assert ledger.execute("select name, slots, keyed, source from pgqueue.gate order by 1").fetchall() == [
+        ("task:tests.gates.tasks.atomically", 1, False, "code"),
+        ("task:tests.gates.tasks.both", 3, False, "code"),
+        ("task:tests.gates.tasks.each", 1, True, "code"),
+        ("task:tests.gates.tasks.fails", 1, False, "code"),
+        ("task:tests.gates.tasks.two", 2, False, "code"),
+        ("tenant", 1, True, "code"),
+    ]
+
+
+def test_a_burst_waits_for_jobs_at_open_gates_alone(shop: Any, ledger: psycopg.Connection, start_worker: Start) -> None:
+    shop.two.defer_many([(0.001,)] * 5)
+    shop.each.defer_many([("a",), ("b",)])
+    ledger.execute(
+        "insert into pgqueue.gate (name, slots, source) values ('task:tests.gates.tasks.each=b', 0, 'person')"
+    )
+    worker = start_worker("-c", "2", "--burst", app="tests.gates.tasks")
+    assert worker.wait() == 0
+    assert ended(ledger, 6)
