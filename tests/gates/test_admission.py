@@ -168,7 +168,7 @@ def test_a_late_commit_is_found(app: App, keeper: Doorkeeper, hands: Hands, dsn:
     assert keeper.look() == 1 and hands.claim()[0].id == late.id
 
 
-@pytest.mark.parametrize("how", ["delete", "cancel", "replace"])
+@pytest.mark.parametrize("how", ["delete", "replace", "cancel", "purge"])
 def test_whatever_takes_a_job_away_frees_its_place(
     app: App, keeper: Doorkeeper, conn: psycopg.Connection, how: str
 ) -> None:
@@ -177,14 +177,31 @@ def test_whatever_takes_a_job_away_frees_its_place(
     first = task.options(unique="x").defer()
     task.defer_many([()] * 3)
     assert keeper.look() == 1 and keeper.sweep() == set()
-    if how == "delete":
-        conn.execute("delete from pgqueue.job where id = %s", [first.id])
-    elif how == "cancel":
-        first.cancel()
+    match how:
+        case "delete":
+            conn.execute("delete from pgqueue.job where id = %s", [first.id])
+        case "replace":
+            limited(app, None, name="u").options(unique="x", on_duplicate="replace").defer()
+            assert rows(conn)[-1] == ("queued", None, None)
+        case "cancel":
+            first.cancel()
+        case "purge":
+            assert app.purge(state="queued") == 1
+    if how in ("delete", "replace"):  # nobody was told
+        assert keeper.look() == 0 and keeper.sweep() == {"task:t"} and keeper.admit(["task:t"]).queued == 1
     else:
-        limited(app, None, name="u").options(unique="x", on_duplicate="replace").defer()
-        assert rows(conn)[-1] == ("queued", None, None)
-    assert keeper.sweep() == {"task:t"} and keeper.admit(["task:t"]).queued == 1
+        assert keeper.look() == 1
+
+
+def test_a_retry_begins_at_the_first_gate(app: App, keeper: Doorkeeper, hands: Hands, conn: psycopg.Connection) -> None:
+    declare(conn, app.queries, **{"task:t": 1})
+    dead, late = limited(app, 1).defer(), limited(app, 1).options(delay=3600).defer()
+    keeper.look()
+    keeper.admit(["task:t"], end_as(app.queries, hands, hands.claim()[0], "dead"))
+    assert (dead.state, late.state) == ("dead", "scheduled")
+    assert dead.retry() and late.retry()
+    assert rows(conn) == [("waiting", ["task:t"], 0)] * 2
+    assert keeper.look() == 1 and hands.claim()[0].id == dead.id
 
 
 def test_a_job_that_is_parked_waits_at_its_gates(

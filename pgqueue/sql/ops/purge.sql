@@ -19,7 +19,51 @@ with held as (
 gone as (
   delete from {schema}.job
   where id = any (array(select id from held))
-  returning id
+  returning id, gates, gate
+),
+freed as (
+  select distinct held.gate
+  from gone
+  cross join lateral unnest(gone.gates) with ordinality as held (gate, place)
+  where gone.gate > held.place
+),
+-- The first that waits at a gate that has room now, for a worker to look at.
+poked as (
+  update {schema}.job
+  set gate = 0
+  from (
+    select first.id
+    from freed
+    cross join lateral (
+      select *
+      from (
+        select id
+        from {schema}.job
+        where
+          state = 'waiting' and gate is not null and gate = 1 and gates[greatest(gate, 1::smallint)] = freed.gate
+        order by priority desc, seq
+        limit 1
+        for update skip locked
+      ) as at_first
+      union all
+      select *
+      from (
+        select id
+        from {schema}.job
+        where
+          state = 'waiting' and gate is not null and gate = 2 and gates[greatest(gate, 1::smallint)] = freed.gate
+        order by priority desc, seq
+        limit 1
+        for update skip locked
+      ) as at_second
+    ) as first
+  ) as seen
+  where job.id = any (array[seen.id])
+  returning job.queue
+),
+bell as (
+  select count(pg_notify('{channel}', queue)) from (select distinct queue from poked) as freed
+  where pg_notification_queue_usage() < 0.5
 ),
 forgotten as (
   delete from {schema}.attempt
@@ -29,5 +73,7 @@ audited as (
   insert into {schema}.audit (action, queue, task, state, jobs)
   select 'purge', %(queue)s, %(task)s, %(state)s, count(*) from gone having count(*) > 0
 )
+-- Asked for, or nobody would be told.
 select id::text
 from gone
+where (select count from bell) >= 0

@@ -1,7 +1,12 @@
 -- Run an ended job again from its first attempt, or a scheduled one now. Returns the state it was in; the token only grows.
 with live as (
   update {schema}.job
-  set state = 'queued', run_at = statement_timestamp(), seq = nextval('{schema}.job_seq')
+  set
+    state = case when gates is null or gate > cardinality(gates) then 'queued' else 'waiting' end::{schema}.job_state,
+    -- One that is not past all of its gates begins at the first again.
+    gate = case when gates is null or gate > cardinality(gates) then gate else 0 end,
+    run_at = statement_timestamp(),
+    seq = nextval('{schema}.job_seq')
   where id = %(id)s and state = 'scheduled'
   returning id, queue, task, 'scheduled'::{schema}.job_state as was
 ),
@@ -10,10 +15,12 @@ ended as (
 ),
 revived as (
   insert into {schema}.job (
-    id, claim_token, created_at, state, max_attempts, timeout_s, priority, queue, task, args, kwargs, headers, unique_key
+    id, claim_token, created_at, state, max_attempts, timeout_s, priority, queue, task, args, kwargs, headers, unique_key,
+    gates, gate
   )
   select
-    id, claim_token, created_at, 'queued', max_attempts, timeout_s, priority, queue, task, args, kwargs, headers, unique_key
+    id, claim_token, created_at, case when gates is null then 'queued' else 'waiting' end::{schema}.job_state, max_attempts,
+    timeout_s, priority, queue, task, args, kwargs, headers, unique_key, gates, case when gates is not null then 0 end
   from ended
   -- Another live job has its unique key, or it was revived already: seen here and not before, or two could race.
   on conflict do nothing
