@@ -191,6 +191,7 @@ class Worker:
         program: str = "pgqueue",
         command: Sequence[str] | None = None,
     ) -> None:
+        self.dsn = dsn
         self.lines: list[str] = []
         self._changed = threading.Condition()
         start = prepared.launch if command or prefix or program != "pgqueue" else prepared.start

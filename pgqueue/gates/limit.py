@@ -90,7 +90,7 @@ class Limits:
             )
         if len(set(names)) < len(names):
             raise InvalidOption(f"{self._where}: two limits are called {names[0]}: give one of them name=")
-        return sorted(gates, key=lambda gate: width(gate.rule.name, keyed=gate.rule.keyed))
+        return sorted(gates, key=lambda gate: _width(gate.rule.name, keyed=gate.rule.keyed))
 
     @property
     def _where(self) -> str:
@@ -140,8 +140,12 @@ def _plain(slots: object, where: str) -> Limit:
         raise InvalidOption(f"{where}: {error}") from None
 
 
-def width(name: str, *, keyed: bool) -> tuple[int, str]:
-    """The order in which gates are passed. All jobs pass two gates in the same one, so no two hold what the other waits for."""
+def in_order(gates: Iterable[str]) -> list[str]:
+    """Narrow before wide. All jobs pass two gates in one order, so no two hold what the other waits for."""
+    return sorted(gates, key=lambda gate: _width(gate, keyed="=" in gate))
+
+
+def _width(name: str, *, keyed: bool) -> tuple[int, str]:
     return (0 if keyed else 2 if name.startswith("queue:") else 1, name)
 
 

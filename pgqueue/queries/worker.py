@@ -32,6 +32,8 @@ class Heads(NamedTuple):
     took_s: float
     fresh: list[str]
     """Gates at which jobs wait that nobody has looked at."""
+    rules: list[str]
+    """Those that all jobs of a task or of a queue are under."""
 
 
 class LockedGates(NamedTuple):

@@ -79,6 +79,38 @@ def test_two_workers_run_no_more_than_the_limit_at_once(
     ]
 
 
+def test_a_job_that_came_without_its_gates_waits_there(
+    shop: Any, ledger: psycopg.Connection, start_worker: Start
+) -> None:
+    worker = start_worker("-c", "4", app="tests.gates.tasks").ready()
+    stranger = App(worker.dsn)
+    for _ in range(4):
+        stranger.enqueue("tests.gates.tasks.two")
+        stranger.enqueue("tests.gates.tasks.both", ["a"])
+    wrong = stranger.enqueue("tests.gates.tasks.both", [""], max_attempts=1)
+    eventually(lambda: ended(ledger, 9), what="all jobs have ended")
+    assert dict(ledger.execute(AT_ONCE).fetchall()) == {"two": 2, "both a": 1}
+    (error,) = [attempt.error for attempt in stranger.attempts(wrong.id)]
+    assert error.startswith("InvalidOption: tests.gates.tasks.both: the function of key= raised IndexError")
+    assert {row[0] for row in ledger.execute("select attempt from pgqueue.history")} == {1}
+    stranger.close()
+
+
+def test_a_limit_on_a_queue_at_run_time(shop: Any, ledger: psycopg.Connection, start_worker: Start) -> None:
+    start_worker("-c", "4", app="tests.gates.tasks").ready()
+    ledger.execute("insert into pgqueue.gate (name, slots, source) values ('queue:default', 1, 'person')")
+    for tenant in "abab":
+        shop.each.defer(tenant)
+    shop.free.defer()
+    eventually(lambda: ended(ledger, 5), what="all jobs have ended")
+    passed = ledger.execute("select distinct gates from pgqueue.history order by 1").fetchall()
+    assert passed == [
+        (["queue:default"],),
+        (["task:tests.gates.tasks.each=a", "queue:default"],),
+        (["task:tests.gates.tasks.each=b", "queue:default"],),
+    ]
+
+
 def test_a_burst_waits_for_jobs_at_open_gates_alone(shop: Any, ledger: psycopg.Connection, start_worker: Start) -> None:
     shop.two.defer_many([(0.001,)] * 5)
     shop.each.defer_many([("a",), ("b",)])

@@ -26,6 +26,9 @@ create table {schema}.gate (
   declared_at   timestamptz
 );
 
+-- A look at the heads of the queue reads these too: the rules, without the rows of keys.
+create index gate_rule on {schema}.gate (name) where strpos(name, '=') = 0;
+
 -- Where a rate stands: when the next one would be in step. Written under the gate's lock alone.
 create table {schema}.pace (
   gate  text collate "C" primary key,

@@ -1,6 +1,7 @@
 -- Where there is work: the first job of each (queue, priority) that has one for this worker, as three arrays, and the seconds
 -- that the server took to find them. By skip scan: the next priority of this queue, else the next queue. Dead index entries
--- before a first job are read here, once, and by no claim. Then the gates at which jobs wait that nobody has looked at yet.
+-- before a first job are read here, once, and by no claim. Then the gates at which jobs wait that nobody has
+-- looked at yet, and the rules that jobs of a whole task or queue are under.
 with recursive head as (
   (
     select queue, priority, seq
@@ -57,6 +58,17 @@ select
       order by gates[greatest(gate, 1::smallint)]
       limit 1000
     ) as fresh
-  ) as fresh
+  ) as fresh,
+  -- The limits of whole tasks and queues. A job may have been put in before they were known, or by who does not know them.
+  array(
+    select name
+    from {schema}.gate
+    where
+      strpos(name, '=') = 0 and not keyed and (starts_with(name, 'task:') or starts_with(name, 'queue:'))
+      and (
+        slots is not null or every_s is not null
+        or closed_at is not null and coalesce(closed_until > statement_timestamp(), true)
+      )
+  ) as rules
 from head
 where not exists (select from {schema}.queue where name = head.queue and paused_at is not null and coalesce(resume_at > now(), true))

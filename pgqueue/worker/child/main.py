@@ -39,6 +39,7 @@ from pgqueue.worker.child.exits import die_with_parent, leave
 from pgqueue.worker.child.fingerprint import fingerprint
 from pgqueue.worker.child.hooks import HookFailed, call_at_start, call_at_stop
 from pgqueue.worker.child.outgoing import FLUSH_S, Outgoing, end_alone
+from pgqueue.worker.child.parking import Parking
 from pgqueue.worker.child.signals import ignore_signals
 from pgqueue.worker.child.thread_leaks import ThreadLeaks
 from pgqueue.worker.link.frames import Unpacker, pack
@@ -279,6 +280,8 @@ class ChildMain:
                 job, task, current, worker=worker, async_jobs=self._async_jobs, lane=lane, line=self._line,
                 line_async=self._line_async,
             )  # fmt: skip
+        elif job.gates is None and task.limits.gates:
+            attempt = Parking(job, task, current, worker=worker, async_jobs=self._async_jobs)
         else:
             attempt = Attempt(job, task, current, worker=worker, async_jobs=self._async_jobs)
         return attempt
@@ -346,7 +349,7 @@ def _facts(app: App) -> AppFacts:
         dsn=app.config.dsn,
         config={name: getattr(app.config, name) for name in heeded},
         tasks={
-            name: TaskFacts(task.is_async, task.timeout_s, task.queue, task.async_limit)
+            name: TaskFacts(task.is_async, task.timeout_s, task.queue, task.async_limit, task.limits.keyed)
             for name, task in app.tasks.items()
         },
         subscriptions=[subscription.as_json() for subscription in app.subscriptions.values()],

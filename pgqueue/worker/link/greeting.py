@@ -65,6 +65,8 @@ class TaskFacts(NamedTuple):
     queue: str
     async_limit: int | None = None
     """How many of its jobs a child runs at once; None: no limit of its own."""
+    keyed: bool = False
+    """Whether a job has to pass gates that only its code can tell."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

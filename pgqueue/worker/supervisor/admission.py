@@ -6,12 +6,14 @@ missing. Should this worker die, the sweep of the one that rescues its jobs find
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from pgqueue.gates.admit import Admitted, admit
+from pgqueue.gates.limit import MOST_GATES, in_order
 from pgqueue.job import Claimed, Outcome
 from pgqueue.queries import Queries, Statement
+from pgqueue.worker.link.greeting import AppFacts
 from pgqueue.worker.supervisor.connection import TRANSIENT, RetryPacing, WorkConnection
 from pgqueue.worker.supervisor.idle import wait
 from pgqueue.worker.supervisor.sieve import refusing
@@ -32,6 +34,7 @@ class Admission:
         self._queries = queries
         self._wakeups = wakeups
         self._gates: dict[str, tuple[int, list[str]]] = {}  # by job, with the token of the claim
+        self._keyed: set[str] = set()  # tasks of whose jobs only the code can tell the gates
         self._due: dict[str, float] = {}  # gates, and when to look at them again (monotonic)
         self._taken: dict[str, float] = {}  # how long the last wait for another session was
         self._sweep_at = math.inf  # no job is known to have gates
@@ -39,10 +42,11 @@ class Admission:
         self._urgent = False  # the sweep is to be made, though another worker may have made one just now
         wakeups.sweep_soon()  # somebody may have died owing a look
 
-    async def declare(self, rules: Sequence[Mapping[str, Any]]) -> None:
+    async def declare(self, facts: AppFacts) -> None:
         """Write down the rules that the app's code declares."""
-        if rules:
-            await self._connection.run(self._queries.declare_gates(rules))
+        self._keyed = {name for name, task in facts.tasks.items() if task.keyed}
+        if facts.gates:
+            await self._connection.run(self._queries.declare_gates(facts.gates))
 
     # -- the jobs in this worker's hands --
 
@@ -51,6 +55,20 @@ class Admission:
         for job in jobs:
             if job.gates:
                 self._gates[job.id] = job.token, job.gates
+
+    def to_park(self, job: Claimed) -> list[str] | None:
+        """The gates at which a job has to wait that was claimed without having passed them."""
+        if job.astray:
+            return job.gates
+        if not self._wakeups.rules or (
+            job.gates is None and job.task in self._keyed
+        ):  # the child knows all of its gates
+            return None
+        gates = job.gates or []
+        missing = self._wakeups.rules.intersection((f"task:{job.task}", f"queue:{job.queue}")).difference(gates)
+        if not missing or len(gates) >= MOST_GATES:
+            return None
+        return in_order([*gates, *sorted(missing)])[:MOST_GATES]
 
     def apart(self, outcomes: list[Outcome]) -> list[list[Outcome]]:
         """Those of jobs without gates, and the others: the first are written alone, as if there were no gates."""

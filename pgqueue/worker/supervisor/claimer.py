@@ -184,8 +184,8 @@ class Claimer:
         if job.task not in self._children.tasks:
             self._refuse(job)
             return False
-        if job.astray:
-            self._outcome_queue.deliver([Outcome(job.id, job.token, Verdict.PARK, gates=job.gates)])
+        if gates := self._admission.to_park(job):
+            self._outcome_queue.deliver([Outcome(job.id, job.token, Verdict.PARK, gates=gates)])
             return False
         return True
 

@@ -96,6 +96,7 @@ class FullScan:
         self._due_at = time.monotonic() + pause_s(self._cost_s)
         self._order.saw(zip(heads.queues, heads.priorities, strict=True), now_s=time.monotonic())
         self._wakeups.look_at(heads.fresh)
+        self._wakeups.rules = frozenset(heads.rules)
         self._cursors.rewind(zip(heads.queues, heads.priorities, heads.seqs, strict=True), since=since)
         return bool(heads.queues)
 

@@ -121,7 +121,7 @@ class WorkerParts:
             if told := db.narrow_encoding(conn):
                 logger.warning("%s", told)
         await self._lease.start()
-        await self.finisher.admission.declare(self._facts.gates)
+        await self.finisher.admission.declare(self._facts)
         await self._dispatcher.declare_webhooks([Endpoint(**row) for row in self._facts.webhooks])
         await self._dispatcher.declare([Subscription(**row) for row in self._facts.subscriptions])
         for line in advice(self._settings, self._facts, connections_allowed=allowed):

@@ -34,6 +34,8 @@ class Wakeups:
     """Dispatcher and maintenance to dispatcher: there are subscriptions."""
     gates: set[str] = field(default_factory=set)
     """Full scan, claimer, finisher and rescue to admission: gates that somebody is to look at."""
+    rules: frozenset[str] = frozenset()
+    """Full scan to admission: gates that all jobs of a task or of a queue have to pass."""
     sweep: bool = False
     """Rescue to admission: a worker may have died owing a look at some gate."""
     gates_wait: asyncio.Event = field(default_factory=asyncio.Event)
