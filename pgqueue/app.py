@@ -23,7 +23,7 @@ from pgqueue.client.framework import Framework
 from pgqueue.client.handle import Job, Jobs
 from pgqueue.client.lifespan import Lifespan
 from pgqueue.client.names import same_function
-from pgqueue.client.options import MAX_REASON, Given, Options, check_name, check_text, span_seconds
+from pgqueue.client.options import MAX_REASON, Given, Options, check_integer, check_name, check_text, span_seconds
 from pgqueue.client.results import CLOSED, Told, Waiter
 from pgqueue.client.tries import Tries
 from pgqueue.codec.calls import decode_plain, encode_plain
@@ -49,17 +49,18 @@ from pgqueue.events.relay import RELAY_ATTEMPTS, RELAY_BATCH, relayed
 from pgqueue.events.start import check_start
 from pgqueue.events.subscription import Subscription
 from pgqueue.events.types import check_patterns
-from pgqueue.gates.limit import Limit, Rule
+from pgqueue.gates.limit import MOST_GATES, MOST_SLOTS, Limit, Rule, whole_gate
 from pgqueue.hooks import Hook, Hooks, check_hook
 from pgqueue.job import ID, Snapshot, State, new_id
 from pgqueue.middleware import Middleware, check_middleware
 from pgqueue.ops.drain import drain
+from pgqueue.ops.limits import close_gate, is_gate, limits, open_gate, set_limit
 from pgqueue.ops.listing import Page, Wanted, check_id, listing
 from pgqueue.ops.purge import purge
 from pgqueue.ops.why import Why, why
 from pgqueue.queries import Queries, Statement, Steps
 from pgqueue.queries.events import ListedEvent, SubscriptionState
-from pgqueue.queries.ops import Deed, FailedAttempt
+from pgqueue.queries.ops import Deed, FailedAttempt, LimitRow
 from pgqueue.retry import Strategy
 from pgqueue.spoils import Spoil, check_spoils
 from pgqueue.strategies import cure_for
@@ -105,6 +106,8 @@ class App:
 
         self.webhooks: dict[str, Endpoint] = {}
         """What `webhook` declares, by name."""
+        self.queues: dict[str, Rule] = {}
+        """The limits of queues, by their names."""
 
     # -- tasks --
 
@@ -169,6 +172,7 @@ class App:
 
     def _share(self, task: AnyTask) -> None:
         """Raise ConfigError if another task says something else of a limit that they share."""
+        self._check_gates(task, self.queues.get(task.queue))
         for own in task.limits.rules:
             for rule in self.rules():
                 if own.name == rule.name and own != rule:
@@ -178,7 +182,39 @@ class App:
 
     def rules(self) -> list[Rule]:
         """The limits that its code declares."""
-        return list({rule.name: rule for task in self.tasks.values() for rule in task.limits.rules}.values())
+        rules = {rule.name: rule for task in self.tasks.values() for rule in task.limits.rules}
+        return [*rules.values(), *self.queues.values()]
+
+    def queue(self, name: str, *, limit: int) -> None:
+        """Limit how many jobs of a queue are under way at once in all workers together: `app.queue("money", limit=20)`.
+
+        Programs that do not say so put jobs in all the same: the workers that do hold the limit. Raises ConfigError for a task of
+        that queue that has two limits of its own.
+        """
+        check_name("queue", name)
+        slots = check_integer("limit", limit, low=0, high=MOST_SLOTS)
+        rule = Rule(f"queue:{name}", slots, keyed=False)
+        for task in self.tasks.values():
+            if task.queue == name:
+                self._check_gates(task, rule)
+        self.queues[name] = rule
+
+    def _check_gates(self, task: AnyTask, queue: Rule | None) -> None:
+        if queue is not None and len(task.limits.gates) >= MOST_GATES:
+            names = ", ".join(rule.name for rule in [*task.limits.rules, queue])
+            raise ConfigError(f"@task {task.name} has three limits ({names}): a job passes at most two")
+
+    def _at_queue(self, task: str, options: Options, call: Call) -> Call:
+        """The call, with the gate of the queue that it goes to behind those of its task."""
+        rule = self.queues.get(options.queue or "default")
+        if rule is None:
+            return call
+        gates = [*(call.gates if isinstance(call, GatedCall) else ()), rule.name]
+        if len(gates) > MOST_GATES:
+            raise InvalidOption(
+                f"{task}: three limits ({', '.join(gates)}): a job passes at most two; choose another queue"
+            )
+        return GatedCall.of(call, gates)
 
     def middleware(self, function: M) -> M:
         """Put a generator function around every job of this app, as a decorator or called with it.
@@ -310,7 +346,9 @@ class App:
         made = Options.make(task, **options)
         known = self.tasks.get(task)
         if known is None:
-            return call, made
+            return (call if made.key is None else GatedCall.of(call, [whole_gate(made.key, task=task)])), made
+        if made.key is not None:
+            known.check_key()
         if known.limits:
             call = GatedCall.of(call, known.limits.of_call(args, kwargs or {}, key=made.key))
         return call, made.over(known.defaults)
@@ -325,6 +363,8 @@ class App:
     def insert(self, task: str, call: Call, *, options: Options) -> Job[Any]:
         """Insert one encoded call; Task.defer and enqueue end here."""
         job_id, options = new_id(), self._marked(task, options)
+        if self.queues:
+            call = self._at_queue(task, options, call)
         allowance = self._database.allowance(silence_s=db.SILENCE_S)
         try:
             with self._database.door(options.conn, allowance) as (conn, ring):
@@ -358,6 +398,8 @@ class App:
     async def insert_async(self, task: str, call: Call, *, options: Options) -> Job[Any]:
         """As `insert`, for asyncio."""
         job_id, options = new_id(), self._marked(task, options)
+        if self.queues:
+            call = self._at_queue(task, options, call)
         allowance = self._database.allowance(silence_s=db.SILENCE_S)
         try:
             async with self._database.door_async(options.conn, allowance) as (conn, ring):
@@ -385,6 +427,8 @@ class App:
     def insert_many(self, task: str, calls: Iterable[Call], *, options: Options) -> Jobs[Any]:
         """Insert many encoded calls, all or none; in the caller's transaction they share a savepoint."""
         options = self._marked(task, options)
+        if self.queues:
+            calls = map(partial(self._at_queue, task, options), calls)
         tries = self._database.tries(options.conn)
         with tries, self._database.explained(), self._database.door(options.conn, tries.allowance) as (conn, ring):
             if db.would_begin(conn):
@@ -397,6 +441,8 @@ class App:
     async def insert_many_async(self, task: str, calls: Iterable[Call], *, options: Options) -> Jobs[Any]:
         """As `insert_many`, for asyncio."""
         options = self._marked(task, options)
+        if self.queues:
+            calls = map(partial(self._at_queue, task, options), calls)
         tries = self._database.tries(options.conn)
         with tries, self._database.explained():
             async with self._database.door_async(options.conn, tries.allowance) as (conn, ring):
@@ -697,14 +743,21 @@ class App:
 
     # -- queues --
 
-    def pause(self, queue: str, *, for_: float | timedelta | str | None = None) -> None:
+    def pause(self, queue: str, *, for_: float | timedelta | str | None = None, why: str | None = None) -> None:
         """Stop claiming from a queue until `resume`, or for a time; running jobs continue. Of two pauses the last says how long.
 
-        for_: seconds, a timedelta or a text as in "10m", by the database's clock. Raises InvalidOption.
+        A task, or one key of a limit: `pause("task:shop.charge")`, `pause("tenant=42", for_="10m")`. for_: seconds, a timedelta or
+        a text as in "10m", by the database's clock. why: of a task or key alone. Raises InvalidOption.
         """
         for_s = None if for_ is None else span_seconds("for_", for_)
         if for_s == 0:
             raise InvalidOption("a pause of no time is none: say for how long, as in 10m, or leave for_ out")
+        if is_gate(queue):
+            reason = None if why is None else check_text("why", why, at_most=MAX_REASON)
+            self.run(close_gate(self.queries, queue, for_s=for_s, why=reason))
+            return
+        if why is not None:
+            raise InvalidOption(f"why= is of a task or a key that is paused, as in task:NAME or tenant=42, not of queue {queue}")
         self.run(self.queries.pause(check_name("queue", queue), for_s=for_s))
 
     def drain(self, queue: str, *, timeout: float | timedelta | str | None = None) -> int:
@@ -718,8 +771,24 @@ class App:
         return drain(self._database, check_name("queue", queue), timeout_s=timeout_s)
 
     def resume(self, queue: str) -> bool:
-        """Claim from a paused queue again; False: it was not paused."""
+        """Claim from a paused queue again, or let jobs through a closed gate; False: it was not paused."""
+        if is_gate(queue):
+            return self._database.run_in_transaction(open_gate(self.queries, queue))
         return bool(self.run(self.queries.resume(check_name("queue", queue))))
+
+    # -- limits --
+
+    def limit(self, name: str, slots: int | Literal["code"] | None) -> None:
+        """Set how many jobs may be past a gate at once, from now on: `app.limit("tenant=42", 2)`.
+
+        name: task:NAME, queue:NAME, the name= of a Limit, or one key of these, as in `tenant=42`. None takes away the limit, and
+        of a key its own. It stays through deploys, until "code" leaves it to the code again. Raises InvalidOption.
+        """
+        self._database.run_in_transaction(set_limit(self.queries, name, slots))
+
+    def limits(self) -> list[LimitRow]:
+        """The gates that anybody has set, or at which jobs wait."""
+        return self.run(limits(self.queries))
 
     def purge(self, *, state: str, queue: str | None = None, task: str | None = None) -> int:
         """Delete every job in one state (not running), a thousand at a time; returns how many. Raises InvalidOption."""

@@ -186,9 +186,14 @@ class Task(Bound[P, R], Generic[P, C, R]):
         debounce_max, once_per, once_key, aligned, max_attempts, timeout, expires, headers, key (see Options for units). Raises
         InvalidOption."""
         made = Options.make(self.name, **options)
-        if made.key is not None and not self.limits.keyed:
-            raise InvalidOption(f"{self.name}: key= is for a task whose limit has a key, as in limit=Limit(5, key=...)")
+        if made.key is not None:
+            self.check_key()
         return Bound(self, made.over(self._options))
+
+    def check_key(self) -> None:
+        """Raise InvalidOption where key= would say nothing."""
+        if not self.limits.keyed:
+            raise InvalidOption(f"{self.name}: key= is for a task whose limit has a key, as in limit=Limit(5, key=...)")
 
     @property
     def defaults(self) -> Options:

@@ -22,6 +22,7 @@ from pgqueue.cli import (
     events,
     guide,
     jobs,
+    limits,
     queues,
     relay,
     server,
@@ -41,7 +42,22 @@ cli = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for part in (worker, relay, queues, jobs, events, triggers, doctor, server, demo, bench, guide, channels, webhooks):
+for part in (
+    worker,
+    relay,
+    queues,
+    limits,
+    jobs,
+    events,
+    triggers,
+    doctor,
+    server,
+    demo,
+    bench,
+    guide,
+    channels,
+    webhooks,
+):
     part.add_to(cli)
 
 _debug = False

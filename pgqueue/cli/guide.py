@@ -21,6 +21,7 @@ TOPICS = (
     "transactions",
     "retries",
     "duplicates",
+    "limits",
     "atomic",
     "events",
     "outbox",

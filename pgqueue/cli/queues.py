@@ -11,6 +11,7 @@ from pgqueue.cli.options import CHANGE, LOOK, OPERATE, AppName, Json, chosen_app
 from pgqueue.cli.output import fail, say, say_json, say_table
 from pgqueue.client.options import span_seconds
 from pgqueue.ops import stats
+from pgqueue.ops.limits import is_gate
 
 QueueArgument = Annotated[str, typer.Argument(metavar="QUEUE")]
 
@@ -53,17 +54,20 @@ def workers(app: AppName = None, as_json: Json = False) -> None:
 
 def pause(
     queue: QueueArgument,
+    app: AppName = None,
     for_: Annotated[
         str | None, typer.Option("--for", metavar="SPAN", help="Resume by itself after this long: 90s, 10m, 2h.")
     ] = None,
-    app: AppName = None,
+    why: Annotated[
+        str | None, typer.Option("--why", help="The reason, for `pgqueue why`; of a task or key alone.")
+    ] = None,
 ) -> None:
-    """Stop claiming from a queue. Running jobs continue."""
+    """Stop claiming from a queue, or jobs of a task (task:NAME) or key (tenant=42). Running jobs continue."""
     if for_ is not None:
         span_seconds("--for", for_)
-    chosen_app(app).pause(queue, for_=for_)
+    chosen_app(app).pause(queue, for_=for_, why=why)
     ends = "; run" if for_ is None else f" for {for_}; or run"
-    say(f"queue {queue} is paused{ends} `pgqueue resume {queue}` to continue")
+    say(f"{_shown(queue)} is paused{ends} `pgqueue resume {queue}` to continue")
 
 
 def drain(
@@ -85,8 +89,12 @@ def drain(
 
 
 def resume(queue: QueueArgument, app: AppName = None) -> None:
-    """Claim from a paused queue again."""
-    say(f"queue {queue} {'is resumed' if chosen_app(app).resume(queue) else 'was not paused'}")
+    """Claim from a paused queue again, or jobs of a paused task or key."""
+    say(f"{_shown(queue)} {'is resumed' if chosen_app(app).resume(queue) else 'was not paused'}")
+
+
+def _shown(name: str) -> str:
+    return name if is_gate(name) else f"queue {name}"
 
 
 def migrate(

@@ -157,6 +157,16 @@ def check_rule(name: object) -> str:
     return checked
 
 
+def whole_gate(name: str, *, task: str) -> str:
+    """A gate that is named by who does not know the task: its limit and the key, as in `tenant=42`."""
+    rule, sign, key = name.partition("=")
+    if not sign:
+        raise InvalidOption(
+            f"{task}: this app does not know the task, so key= takes the limit too, as in 'tenant={name[:60]}'"
+        )
+    return f"{check_name('key', rule)}={stored(key)}"
+
+
 def stored(key: str) -> str:
     """A key as it becomes part of a gate's name: as given, or a hash where it is long or cannot be shown."""
     if len(key) <= MAX_KEY and key.isprintable():

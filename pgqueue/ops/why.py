@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from pgqueue.job import Snapshot, State
 from pgqueue.queries import Queries, Steps, ask
-from pgqueue.queries.ops import Facts, FullWorker
+from pgqueue.queries.ops import AtGate, Facts, FullWorker
 
 COUNTED_AHEAD = 10_000  # jobs before this one are counted up to here; a larger number is "more than"
 
@@ -58,9 +58,27 @@ def _live(facts: Facts) -> Iterator[str]:
         by = f" by {facts.paused_by}" if facts.paused_by else ""
         ends = "" if facts.resume_s is None else f", and resumes in {span(facts.resume_s)}"
         yield f"queue {facts.queue} is paused, since {span(facts.paused_s)}{by}{ends}: `pgqueue resume {facts.queue}`"
+    if facts.at_gate is not None:
+        yield _at_gate(facts.at_gate)
     yield from _no_worker(facts)
     if facts.claiming and facts.state == State.QUEUED and facts.paused_s is None:
         yield from _waits(facts)
+
+
+def _at_gate(at: AtGate) -> str:
+    if not at.known:
+        return f"it waits at the gate {at.gate}, whose limit no worker has declared yet: start one with the code that has it"
+    if at.closed_s is not None:
+        by = f" by {at.closed_by}" if at.closed_by else ""
+        why = f" ({at.closed_why})" if at.closed_why else ""
+        until = f", for {span(at.closed_for_s)} more" if at.closed_for_s is not None else ""
+        return f"the gate {at.gate} is closed{by}{why}, since {span(at.closed_s)}{until}: `pgqueue resume {at.gate}`"
+    holders = f" ({', '.join(at.holders)}{', ...' if at.past > len(at.holders) else ''})" if at.holders else ""
+    before = f", {_many(at.earlier, 'job', limit=COUNTED_AHEAD)} before it" if at.earlier else ""
+    if at.slots is not None:
+        are = "is" if at.past == 1 else "are"
+        return f"it waits at the gate {at.gate}: {at.past} of {at.slots} {are} past it{holders}{before}"
+    return f"it waits at the gate {at.gate}, which lets one through every {at.every_s or 0:.3g} s{before}"
 
 
 def _because(facts: Facts) -> str:

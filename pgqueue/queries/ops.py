@@ -194,6 +194,47 @@ class FullWorker(NamedTuple):
     held_s: float
 
 
+class AtGate(NamedTuple):
+    """The gate at which a job waits. known: somebody has said how many may be past it; slots None: any number."""
+
+    gate: str
+    known: bool
+    slots: int | None
+    every_s: float | None
+    past: int
+    holders: list[str] | None
+    earlier: int
+    closed_s: float | None
+    closed_for_s: float | None
+    closed_by: str | None
+    closed_why: str | None
+
+
+class LimitSet(NamedTuple):
+    """What a gate's row says now, and what it said before, if it was there."""
+
+    slots: int | None
+    source: str
+    was: int | None
+    known: bool
+
+
+class LimitRow(NamedTuple):
+    """One gate: its limits (slots None: any number; every_s None: no rate), and how many jobs are past it and wait there."""
+
+    gate: str
+    slots: int | None
+    every_s: float | None
+    burst: int | None
+    keyed: bool
+    source: str | None
+    past: int
+    waiting: int
+    closed_by: str | None
+    closed_for_s: float | None
+    closed: bool
+
+
 class Facts(NamedTuple):
     """One row of why.sql, in its order. Times are seconds: until `due_s`, `expires_s`, `resume_s`, `lease_s`, since all others."""
 
@@ -228,13 +269,18 @@ class Facts(NamedTuple):
     full: list[FullWorker] | None
     handed_back_s: float | None
     """Since its first release, if its last attempt has not failed."""
+    at_gate: AtGate | None
 
     @classmethod
     def of(cls, row: Row) -> "Facts":
-        """From the columns; `full` comes as JSON, which each driver would read in its own way."""
+        """From the columns; `full` and `at_gate` come as JSON, which each driver would read in its own way."""
         facts = cls._make(row)
         full: Any = facts.full
-        return facts if full is None else facts._replace(full=[FullWorker._make(each) for each in json.loads(full)])
+        at_gate: Any = facts.at_gate
+        return facts._replace(
+            full=None if full is None else [FullWorker._make(each) for each in json.loads(full)],
+            at_gate=None if at_gate is None else AtGate._make(json.loads(at_gate)),
+        )
 
 
 def listed(states: Iterable[State]) -> str:
@@ -281,6 +327,21 @@ class OpsQueries(Texts):
 
     def in_index_order(self) -> Statement[Row]:
         return self._say("ops/jobs/in_index_order")
+
+    def limit(self, name: str, *, slots: int | None, source: str) -> Statement[LimitSet]:
+        return self._say("ops/limit", LimitSet, name=name, slots=slots, source=source)
+
+    def limits(self, *, limit: int, count_limit: int) -> Statement[LimitRow]:
+        return self._say("ops/limits", LimitRow, limit=limit, count_limit=count_limit)
+
+    def poke(self, name: str) -> Statement[Row]:
+        return self._say("ops/poke", name=name)
+
+    def close_gate(self, name: str, *, for_s: float | None, why: str | None) -> Statement[Row]:
+        return self._say("ops/close_gate", name=name, for_s=for_s, why=why)
+
+    def open_gate(self, name: str) -> Statement[Row]:
+        return self._say("ops/open_gate", name=name)
 
     def pause(self, queue: str, *, for_s: float | None) -> Statement[Row]:
         """for_s: seconds; None: until it is resumed."""

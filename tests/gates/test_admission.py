@@ -259,3 +259,23 @@ def test_many_gates_take_several_transactions(app: App, keeper: Doorkeeper, conn
     assert keeper.look() == 250 and counts(conn) == {"queued": 250, "waiting": 250}
     conn.execute("delete from pgqueue.job where state = 'queued'")
     assert len(keeper.sweep()) == 250
+
+
+def test_why_names_the_gate_and_who_is_past_it(app: App, keeper: Doorkeeper, conn: psycopg.Connection) -> None:
+    task = limited(app, Limit(1, key="key", name="tenant"))
+    first, second, third = [task.defer("a") for _ in range(3)]
+    assert app.why(second.id).reasons[0] == (
+        "it waits at the gate tenant=a, whose limit no worker has declared yet: start one with the code that has it"
+    )
+    declare(conn, app.queries, tenant=1)
+    keeper.sweep()
+    keeper.look()
+    assert app.why(second.id).reasons[0] == f"it waits at the gate tenant=a: 1 of 1 is past it ({first.id})"
+    assert app.why(third.id).reasons[0].endswith(", 1 job before it")
+    conn.execute(
+        "update pgqueue.gate set closed_at = now(), closed_until = now() + interval '1 hour', closed_by = 'ann', "
+        "closed_why = 'full'"
+    )
+    assert app.why(third.id).reasons[0] == (
+        "the gate tenant=a is closed by ann (full), since 0.0 s, for 60 min more: `pgqueue resume tenant=a`"
+    )

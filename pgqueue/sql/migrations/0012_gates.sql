@@ -46,3 +46,54 @@ create index job_waits on {schema}.job (gate, (gates[greatest(gate, 1::smallint)
 -- Those that are past the first, and past the second.
 create index job_past_1 on {schema}.job ((gates[1])) where gate > 1;
 create index job_past_2 on {schema}.job ((gates[2])) where gate > 2;
+
+-- As before. key: the gate that the job has to pass, as in `tenant=42`; a worker adds those that its task or queue asks for.
+drop function {schema}.enqueue;
+create function {schema}.enqueue(
+  task          text,
+  args          jsonb default '[]',
+  kwargs        jsonb default '{}',
+  queue         text default 'default',
+  priority      integer default 0,
+  delay         interval default null,
+  run_at        timestamptz default null,
+  max_attempts  integer default null,
+  timeout_s     real default null,
+  expires_at    timestamptz default null,
+  unique_key    text default null,
+  headers       jsonb default null,
+  key           text default null
+) returns uuid
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+-- The arguments are called as the columns are: alone, a name is the column, and `enqueue.name` is the argument.
+#variable_conflict use_column
+declare
+  due     timestamptz := coalesce(enqueue.run_at, statement_timestamp()) + coalesce(enqueue.delay, interval '0');
+  found   record;
+begin
+  insert into {schema}.job as j (
+    id, state, run_at, queue, priority, task, args, kwargs, max_attempts, timeout_s, expires_at, unique_key, headers,
+    gates, gate
+  )
+  values (
+    {schema}.uuid7(),
+    case when due > statement_timestamp() then 'scheduled' when enqueue.key is not null then 'waiting' else 'queued' end::{schema}.job_state,
+    due, enqueue.queue, enqueue.priority::smallint, enqueue.task, enqueue.args::text, enqueue.kwargs::text,
+    enqueue.max_attempts, enqueue.timeout_s, enqueue.expires_at,
+    -- As the library does: an index row could not hold a long one.
+    case when length(enqueue.unique_key) > 200
+      then encode(sha256(convert_to(enqueue.unique_key, 'UTF8')), 'hex') else enqueue.unique_key end,
+    enqueue.headers::text,
+    case when enqueue.key is not null then array[enqueue.key] end,
+    case when enqueue.key is not null then 0 end
+  )
+  on conflict (unique_key) where unique_key is not null do update set unique_key = excluded.unique_key
+  returning j.id, j.queue, j.run_at into found;
+  if found.run_at < statement_timestamp() + interval '10 seconds' and pg_notification_queue_usage() < 0.5 then
+    perform pg_notify('{channel}', found.queue);
+  end if;
+  return found.id;
+end
+$$;

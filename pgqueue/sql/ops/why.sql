@@ -35,6 +35,60 @@ full_worker as (
   order by held_s desc
   limit 3
 ),
+-- The gate at which it waits, and who is past it.
+gate_of as (
+  select
+    at.gate,
+    coalesce(own.name, rule.name) is not null as known,
+    coalesce(own.slots, rule.slots) as slots,
+    coalesce(own.every_s, rule.every_s) as every_s,
+    (
+      select count(*)
+      from (
+        select from {schema}.job where gates[1] = at.gate and job.gate > 1
+        union all
+        select from {schema}.job where gates[2] = at.gate and job.gate > 2
+        limit %(count_limit)s
+      ) as past
+    ) as past,
+    (
+      select array_agg(id::text)
+      from (
+        (select id from {schema}.job where gates[1] = at.gate and job.gate > 1 limit 3)
+        union all
+        (select id from {schema}.job where gates[2] = at.gate and job.gate > 2 limit 3)
+        limit 3
+      ) as past
+    ) as holders,
+    (
+      select count(*)
+      from (
+        select
+        from {schema}.job as other
+        where
+          other.state = 'waiting' and other.gate is not null and other.gate in (0, 1, 2)
+          and other.gates[greatest(other.gate, 1::smallint)] = at.gate
+          and (other.priority > target.priority or other.priority = target.priority and other.seq < target.seq)
+        limit %(count_limit)s
+      ) as before
+    ) as earlier,
+    shut.closed_at, shut.closed_until, shut.closed_by, shut.closed_why
+  from target
+  cross join lateral (select target.gates[greatest(target.gate, 1::smallint)] as gate) as at
+  left join {schema}.gate as own on own.name = at.gate
+  left join {schema}.gate as rule on rule.name = split_part(at.gate, '=', 1)
+  left join lateral (
+    select *
+    from (
+      values
+        (own.closed_at, own.closed_until, own.closed_by, own.closed_why),
+        (rule.closed_at, rule.closed_until, rule.closed_by, rule.closed_why)
+    ) as one (closed_at, closed_until, closed_by, closed_why)
+    where one.closed_at is not null and coalesce(one.closed_until > now(), true)
+    limit 1
+  ) as shut on true
+  where target.state = 'waiting' and target.gate is not null
+),
 failure as (
   select attempt.*
   from {schema}.attempt
@@ -99,7 +153,14 @@ select
   case
     when failure.claim_token is distinct from target.claim_token
     then extract(epoch from now() - target.handed_back_at)::float8
-  end as handed_back_s
+  end as handed_back_s,
+  (
+    select jsonb_build_array(
+      gate, known, slots, every_s, past, holders, earlier, extract(epoch from now() - closed_at),
+      extract(epoch from closed_until - now()), closed_by, closed_why
+    )::text
+    from gate_of
+  ) as at_gate
 from target
 left join {schema}.queue on queue.name = target.queue
 left join {schema}.worker as holder on holder.id = target.worker and target.state = 'running'

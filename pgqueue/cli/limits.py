@@ -1,0 +1,64 @@
+"""Commands about limits: what they are, who waits there, and how to change them while jobs run."""
+
+from typing import Annotated
+
+import typer
+
+from pgqueue.cli.options import CHANGE, LOOK, AppName, Json, chosen_app
+from pgqueue.cli.output import say, say_json, say_table
+from pgqueue.errors import InvalidOption
+from pgqueue.ops.limits import MOST_COUNTED
+from pgqueue.queries.ops import LimitRow
+
+
+def limit(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="task:NAME, queue:NAME, a limit's name, or one key: tenant=42.")
+    ],
+    slots: Annotated[
+        str, typer.Argument(metavar="N|none|code", help="How many at once; code: as the code says again.")
+    ],
+    app: AppName = None,
+) -> None:
+    """Change how many jobs may run at once, from now on. It stays through deploys, until `code`."""
+    if slots not in ("none", "code") and not slots.isdecimal():
+        raise InvalidOption(f"a limit is a whole number from 0 on, none or code, not {slots[:60]!r}")
+    chosen_app(app).limit(name, "code" if slots == "code" else None if slots == "none" else int(slots))
+    meaning = {
+        "none": "has no limit of its own",
+        "code": "is limited as the code says, from the next start of a worker on",
+    }
+    say(f"{name} {meaning.get(slots, f'lets {slots} through at once')}")
+
+
+def limits(app: AppName = None, as_json: Json = False) -> None:
+    """List limits: how many jobs are past each, and how many wait there."""
+    found = chosen_app(app).limits()
+    if as_json:
+        say_json([row._asdict() for row in found])
+        return
+    rows = (
+        [row.gate, _slots(row), _counted(row.past), _counted(row.waiting), _state(row), row.source or "nobody"]
+        for row in found
+    )
+    say_table(["GATE", "LIMIT", "PAST IT", "WAITING", "STATE", "SET BY"], rows, empty="no limits")
+
+
+def _slots(row: LimitRow) -> str:
+    return "none" if row.slots is None else str(row.slots)
+
+
+def _counted(count: int) -> str:
+    return f"{count}+" if count >= MOST_COUNTED else str(count)
+
+
+def _state(row: LimitRow) -> str:
+    if not row.closed:
+        return "unknown" if row.source is None else "open"
+    return "closed" if row.closed_for_s is None else f"closed for {row.closed_for_s:.0f} s"
+
+
+def add_to(cli: typer.Typer) -> None:
+    """Register the commands of this module."""
+    cli.command(rich_help_panel=CHANGE)(limit)
+    cli.command(rich_help_panel=LOOK)(limits)
