@@ -757,7 +757,9 @@ class App:
             self.run(close_gate(self.queries, queue, for_s=for_s, why=reason))
             return
         if why is not None:
-            raise InvalidOption(f"why= is of a task or a key that is paused, as in task:NAME or tenant=42, not of queue {queue}")
+            raise InvalidOption(
+                f"why= is of a task or a key that is paused, as in task:NAME or tenant=42, not of queue {queue}"
+            )
         self.run(self.queries.pause(check_name("queue", queue), for_s=for_s))
 
     def drain(self, queue: str, *, timeout: float | timedelta | str | None = None) -> int:

@@ -138,11 +138,3 @@ def moment(option: str, text: str) -> timedelta | datetime:
             f"{option} {text} is not a valid time: write an age such as 90s, 15m, 2h, 3d or 1w, or 2026-11-20 12:00, "
             "or with a zone 2026-11-20T12:00Z"
         ) from None
-
-
-def span_of(option: str, text: str) -> float:
-    """The seconds of a duration, as in 90s, 10m or 2h."""
-    span = moment(option, text)
-    if not isinstance(span, timedelta):
-        raise InvalidOption(f"{option} {text} is not a duration: write 90s, 2h or 1d")
-    return span.total_seconds()

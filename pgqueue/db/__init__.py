@@ -18,6 +18,8 @@ from pgqueue.db.doors import (
     is_foreign,
     run,
     run_async,
+    run_together,
+    run_together_async,
     stands_for,
 )
 from pgqueue.db.doors.given import CallerConnection
@@ -106,6 +108,8 @@ __all__ = [
     "prepares",
     "run",
     "run_async",
+    "run_together",
+    "run_together_async",
     "sever",
     "stands_for",
     "wait_for_bell",

@@ -18,6 +18,7 @@ from pgqueue.queries.statement import (
     Rows,
     Statement,
     Steps,
+    TogetherSteps,
     ask,
     session,
     session_of_others,
@@ -46,6 +47,6 @@ class Queries(
 
 
 __all__ = [
-    "CLAIM_BYTES", "LOCK_CLASS", "Queries", "Row", "Rows", "Statement", "Steps", "ask", "first_line",
+    "CLAIM_BYTES", "LOCK_CLASS", "Queries", "Row", "Rows", "Statement", "Steps", "TogetherSteps", "ask", "first_line",
     "migrations", "pieces",    "session", "session_of_others", "texts", "works_with",
 ]  # fmt: skip

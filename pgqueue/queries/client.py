@@ -69,7 +69,11 @@ class ClientQueries(Texts):
         conflict = "" if on_duplicate == "none" else sql_file(f"client/insert_on_duplicate_{on_duplicate}.sql")
         fragments = GATED[source] if gated else UNGATED
         text = self.text(
-            "client/insert", source=sql_file(f"client/insert_source_{source}.sql"), on_conflict=conflict, period="", **fragments
+            "client/insert",
+            source=sql_file(f"client/insert_source_{source}.sql"),
+            on_conflict=conflict,
+            period="",
+            **fragments,
         )
         return Statement(text, params, lasting=True, row=InsertedRow._make)
 

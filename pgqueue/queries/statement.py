@@ -18,6 +18,9 @@ R = TypeVar("R")
 Row = tuple[Any, ...]
 Rows = list[Row]
 Steps = Generator["Statement[Any]", list[Any], T]
+# Steps of which each is several statements that are sent together, without waiting for an answer in between; it is sent the rows of
+# each. A round trip costs more than most statements do.
+TogetherSteps = Generator[tuple["Statement[Any]", ...], list[list[Any]], T]
 
 LOCK_CLASS = 0x70677175  # "pgqu": the first key of all our advisory locks
 SQL = Path(__file__).parents[1] / "sql"

@@ -196,5 +196,5 @@ def test_a_task_or_key_is_paused(app: App, dsn: str, conn: psycopg.Connection, q
         assert keeper.look() == 0
         assert app.resume("task:charge") and keeper.look() == 1
         assert conn.execute("select slots from pgqueue.gate where name = 'task:charge'").fetchone() == (5,)
-    with pytest.raises(InvalidOption, match="only a task or a key is paused for a time"):
-        app.pause("money", for_s=5)
+    with pytest.raises(InvalidOption, match="why= is of a task or a key that is paused"):
+        app.pause("money", why="audit")

@@ -18,7 +18,7 @@ from pgqueue.db.doors import psycopg as own
 from pgqueue.db.doors.caller import Adapted, AsyncCaller, Caller
 from pgqueue.db.doors.psycopg import AnyConnection, AsyncConnection, Connection
 from pgqueue.errors import ConfigError
-from pgqueue.queries import Queries, Statement, Steps
+from pgqueue.queries import Queries, Statement, Steps, TogetherSteps
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -100,6 +100,28 @@ async def run_async(conn: AsyncConnection | AsyncCaller, steps: Steps[Any] | Sta
         return done.value
 
 
+def run_together(conn: Connection, steps: TogetherSteps[T]) -> T:
+    """As `run`, for steps of several statements each."""
+    try:
+        statements = next(steps)
+        while True:
+            statements = steps.send([own.execute(conn, statement) for statement in statements])
+    except StopIteration as done:
+        value: T = done.value
+        return value
+
+
+async def run_together_async(conn: AsyncConnection, steps: TogetherSteps[T]) -> T:
+    """As `run_async`, for steps of several statements each, which share a round trip."""
+    try:
+        statements = next(steps)
+        while True:
+            statements = steps.send(await own.execute_together_async(conn, statements))
+    except StopIteration as done:
+        value: T = done.value
+        return value
+
+
 def _execute(conn: Connection | Caller, statement: Statement[R]) -> list[R]:
     return own.execute(conn, statement) if isinstance(conn, PsycopgSync) else conn.execute(statement)
 
@@ -128,5 +150,7 @@ __all__ = [
     "is_foreign",
     "run",
     "run_async",
+    "run_together",
+    "run_together_async",
     "stands_for",
 ]

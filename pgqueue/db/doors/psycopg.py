@@ -1,6 +1,6 @@
 """The two doors through which every statement goes, and what a caller's connection says about itself."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any, TypeVar
 from weakref import WeakSet
@@ -71,6 +71,24 @@ async def execute_async(conn: AsyncConnection, statement: Statement[R]) -> list[
         return await cursor.fetchall() if _has_rows(cursor) else []
     except psycopg.errors.ReadOnlySqlTransaction as error:
         raise read_only(error, conn.info.parameter_status) from None
+
+
+async def execute_together_async(conn: AsyncConnection, statements: Iterable[Statement[Any]]) -> list[list[Any]]:
+    """Several statements in one go, where the session is ours alone; each but the last one answered before the next is sent, else.
+
+    The first that fails raises, and none after it was run.
+    """
+    if not prepares(conn):
+        return [await execute_async(conn, statement) for statement in statements]
+    cursors = []
+    async with conn.pipeline():
+        for statement in statements:
+            cursor = _cursor(psycopg.AsyncCursor, conn, statement)
+            prepare = _prepare(conn, statement)
+            params = fitting(conn, statement.params) or None
+            await cursor.execute(_trusted(conn, statement), params, prepare=prepare, binary=BINARY)
+            cursors.append(cursor)
+    return [await cursor.fetchall() if _has_rows(cursor) else [] for cursor in cursors]
 
 
 def _cursor(kind: Callable[..., Any], conn: AnyConnection, statement: Statement[Any]) -> Any:
