@@ -48,7 +48,6 @@ class Claimer:
         self._queues = list(settings.queues) if settings.queues else None
         self._burst = settings.burst
         self._wakeups = wakeups
-        self._identity = wakeups.identity
         self._outcome_queue = outcome_queue
         self._demand = Demand()
         self._idle = Idle(wakeups, burst=settings.burst, alarms=alarms)
@@ -76,7 +75,7 @@ class Claimer:
         """One look at the queue, and what follows from it. True: a burst is over."""
         self._wakeups.capacity.clear()  # before slots are counted: one that becomes free meanwhile must end the wait
         wanted = self._wanted()
-        if wanted <= 0 or self._outcome_queue.full or not self._identity.confirmed:
+        if wanted <= 0 or self._outcome_queue.full or not self._wakeups.identity.confirmed:
             await self._idle.wait_for_room()
             return False
         if self._idle.due:
@@ -107,12 +106,12 @@ class Claimer:
 
     async def promote(self) -> None:
         """Make due jobs runnable and learn when the next ones fall due."""
-        (due,) = await self._connection.run(self._queries.promote(worker=self._identity.worker))
+        (due,) = await self._connection.run(self._queries.promote(worker=self._wakeups.identity.worker))
         self._wakeups.look_at(due.gates)
         self._idle.promoted(due.promoted, due.next_due_s)
 
     async def _mark(self, sleeping: bool) -> None:
-        await self._connection.run(self._queries.sleep(worker=self._identity.worker, sleeping=sleeping))
+        await self._connection.run(self._queries.sleep(worker=self._wakeups.identity.worker, sleeping=sleeping))
         self._idle.mark(sleeping)
 
     async def _drained(self) -> bool:
@@ -159,10 +158,10 @@ class Claimer:
         return taken
 
     async def _take(self, limit: int) -> int:
-        worker, turn, began = self._identity.worker, self._order.turn(self._cursors.snapshot()), time.monotonic()
+        worker, turn, began = self._wakeups.identity.worker, self._order.turn(self._cursors.snapshot()), time.monotonic()
         rows = await self._statement.rows(worker, turn.positions, limit)
         self._demand.measure_trip(time.monotonic() - began)
-        if worker != self._identity.worker:
+        if worker != self._wakeups.identity.worker:
             return 0  # we were declared dead while the answer travelled: these jobs are being rescued
         jobs = turn.sorted(rows)
         self._cursors.advance(jobs, sent=turn.positions, now_s=time.monotonic())
