@@ -113,6 +113,14 @@ def test_all_dead_jobs_are_retried_but_those_whose_key_is_taken(run: Run, app: A
     assert len(app.jobs(state="queued", queue="q", limit=2000)) == 1004 and len(app.jobs(state="dead")) == 1
 
 
+def test_a_job_of_many_commands(run: Run, app: App) -> None:
+    for options in (["--once-per", "1h"], ["--debounce", "2m"]):
+        first, second = (run("defer", "t", "--args", f'["{options[0]}"]', *options).stdout for _ in range(2))
+        assert second == f"{first.strip()} (already exists)\n"
+    assert sorted(job.state for job in app.jobs()) == ["queued", "scheduled"]
+    assert "once_per='soon' is not a span of time" in run("defer", "t", "--once-per", "soon", code=2).stderr
+
+
 def test_a_queue_is_paused_and_resumed(run: Run, conn: psycopg.Connection) -> None:
     assert "is paused" in run("pause", "q").stdout
     assert conn.execute("select paused_by is not null from pgqueue.queue").fetchone() == (True,)

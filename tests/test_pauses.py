@@ -59,6 +59,8 @@ def test_a_pause_ends_by_itself(app: App, conn: psycopg.Connection, worker: Hand
     assert "paused" not in [row.what for row in app.run(app.queries.doctor_backlog())]
     assert worker.run_all() == [job.id]
     assert app.resume("default") is False
+    # For an older worker, that knows nothing of the time.
+    assert conn.execute("select paused_at, paused_by, resume_at from pgqueue.queue").fetchall() == [(None, None, None)]
 
 
 def test_of_two_pauses_the_last_says_for_how_long(app: App, conn: psycopg.Connection) -> None:

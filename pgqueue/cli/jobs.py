@@ -30,10 +30,20 @@ def defer(
     priority: Annotated[int | None, typer.Option("--priority", help="Run before jobs of smaller numbers.")] = None,
     delay: Annotated[float | None, typer.Option("--delay", help="Run after this many seconds.")] = None,
     unique: Annotated[str | None, typer.Option("--unique", help="Insert only if no live job has this key.")] = None,
+    debounce: Annotated[
+        str | None,
+        typer.Option("--debounce", metavar="SPAN", help="One job of calls that come sooner after another: 5s, 2m."),
+    ] = None,
+    once_per: Annotated[
+        str | None,
+        typer.Option("--once-per", metavar="SPAN", help="Insert only if there was none for so long: 1h, 1d."),
+    ] = None,
     app: AppName = None,
 ) -> None:
     """Insert a job by its task's name and print its id."""
-    options: Given = {"queue": queue, "priority": priority, "delay": delay, "unique": unique}
+    options: Given = {
+        "queue": queue, "priority": priority, "delay": delay, "unique": unique, "debounce": debounce, "once_per": once_per,
+    }  # fmt: skip
     chosen = chosen_app(app)
     if app and name not in chosen.tasks:
         raise ConfigError(f"{app} has no task '{name}'; it has {', '.join(sorted(chosen.tasks)) or 'none'}")
