@@ -113,6 +113,24 @@ def test_at_the_most_it_is_due(
     assert worker.run_all() == [first.id]
 
 
+def test_only_the_first_call_rings_and_the_one_that_makes_it_due(
+    app: App, conn: psycopg.Connection, worker: Hands
+) -> None:
+    """A worker that sleeps would be woken by each, for nothing: it looks when the job would have been due."""
+    worker.sleep()
+    options = Options.make("t", unique="a", debounce=5, debounce_max=60)
+
+    def bells() -> int:
+        steps = enqueue_one(app.queries, "t", ("[]", "{}"), job_id=new_id(), options=options, ring="idle")
+        (made,) = db.run(conn, next(steps))
+        count: int = made.bells
+        return count
+
+    assert [bells() for _ in range(3)] == [1, 0, 0]
+    conn.execute("update pgqueue.job set created_at = now() - interval '1 minute'")
+    assert bells() == 1 and stored(conn) == [("queued", "a", "[]")]
+
+
 def test_what_has_fallen_due_keeps_its_place(task: AnyTask, app: App, conn: psycopg.Connection, worker: Hands) -> None:
     bound = task.options(unique="a", debounce=60)
     bound.defer("a", 1)

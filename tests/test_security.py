@@ -199,7 +199,7 @@ def test_s11_identifiers_are_our_own() -> None:
     # of columns, a name made of table names and dates or of a test's database, or a number of ours.
     places = {place for file in (PACKAGE / "sql").rglob("*.sql") for place in re.findall(r"{(\w+)}", file.read_text())}
     assert places == {
-        "schema", "channel", "results_channel", "source", "on_conflict", "period", "version", "name", "works_with",
+        "schema", "channel", "results_channel", "source", "on_conflict", "period", "calm", "version", "name", "works_with",
         "jobs", "events_channel", "window", "wanted", "owner",
         "producer", "worker", "reader", "admin", "live", "states", "table", "finished_at", "template",
         "gates", "gates_given", "begins",

@@ -395,6 +395,7 @@ def _prepared(queries: Queries, name: str) -> str:
             "on_conflict": "",
             "period": "",
             **UNGATED,
+            "calm": "",
         },
         "lease/beat": {"jobs": (SQL / "lease" / "beat_asks_jobs.sql").read_text()},
         "schema/applied": {"version": "1", "name": "x", "works_with": "null"},

@@ -64,45 +64,36 @@ class ClientQueries(Texts):
         return self._insert("many", on_duplicate, {"rows": rows_json, "ring": ring}, gated=gated)
 
     def _insert(
-        self, source: str, on_duplicate: str, params: Mapping[str, Any], *, gated: bool
+        self, source: str, on_duplicate: str, params: Mapping[str, Any], *, gated: bool, period: str = "", calm: str = ""
     ) -> Statement[InsertedRow]:
-        conflict = "" if on_duplicate == "none" else sql_file(f"client/insert_on_duplicate_{on_duplicate}.sql")
-        fragments = GATED[source] if gated else UNGATED
+        """What is empty leaves the text as it is for a plain job."""
+        fragments = GATED["many" if source == "many" else "one"] if gated else UNGATED
         text = self.text(
             "client/insert",
+            period=period,
             source=sql_file(f"client/insert_source_{source}.sql"),
-            on_conflict=conflict,
-            period="",
+            on_conflict="" if on_duplicate == "none" else sql_file(f"client/insert_on_duplicate_{on_duplicate}.sql"),
+            calm=calm,
             **fragments,
         )
-        return Statement(text, params, lasting=True, row=InsertedRow._make)
+        # Those two read a table that grows.
+        return Statement(text, params, lasting=source not in ("debounce", "once"), row=InsertedRow._make)
 
     def insert_debounced(
         self, row: Mapping[str, Any], *, keys: Sequence[str], most_s: float, ring: Notify
     ) -> Statement[InsertedRow]:
         """None comes back if a job of the key has begun to run meanwhile. keys: the first that no running job holds is taken."""
-        text = self.text(
-            "client/insert",
-            source=sql_file("client/insert_source_debounce.sql"),
-            on_conflict=sql_file("client/insert_on_duplicate_debounce.sql"),
-            period="",
-            **(GATED["one"] if "gates" in row else UNGATED),
-        )
-        return Statement(text, {**row, "keys": keys, "most_s": most_s, "ring": ring}, row=InsertedRow._make)
+        params = {**row, "keys": keys, "most_s": most_s, "ring": ring}
+        calm = sql_file("client/insert_calm.sql").rstrip()
+        return self._insert("debounce", "debounce", params, gated="gates" in row, calm=calm)
 
     def insert_once(
         self, row: Mapping[str, Any], *, key: str, every_s: float, aligned: bool, ring: Notify
     ) -> Statement[InsertedRow]:
         """None comes back if the key has a job of this period. every_s: how long that is."""
-        text = self.text(
-            "client/insert",
-            period=sql_file("client/insert_period.sql"),
-            source=sql_file("client/insert_source_once.sql"),
-            on_conflict="",
-            **(GATED["one"] if "gates" in row else UNGATED),
-        )
         params = {**row, "period_key": key, "every_s": every_s, "aligned": aligned, "ring": ring}
-        return Statement(text, params, row=InsertedRow._make)
+        period = sql_file("client/insert_period.sql")
+        return self._insert("once", "none", params, gated="gates" in row, period=period)
 
     def period(self, key: str) -> Statement[str]:
         """The id of its job."""

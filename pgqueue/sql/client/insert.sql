@@ -26,7 +26,7 @@ bell as (
     select distinct queue
     from inserted
     -- A job due before the longest poll must be heard of now, or it would start late.
-    where run_at < statement_timestamp() + interval '10 seconds'
+    where run_at < statement_timestamp() + interval '10 seconds'{calm}
   ) as due
   where
     -- The server's queue of notifications fills up when a session does not listen, and then every NOTIFY fails: a bell is a
