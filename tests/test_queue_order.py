@@ -16,10 +16,12 @@ from pgqueue.queries import Queries
 from pgqueue.worker.supervisor.cursors import Cursors, Pair
 from pgqueue.worker.supervisor.queue_order import AGED_CLAIM, WAITED_S, QueueOrder, Turn
 from tests import tasks
+from tests.answers import one_value
 from tests.conftest import Worker
 from tests.hands import Hands
 
 QUEUES = ("a", "b", "c")
+FLOOD = 60_000  # jobs, of which a worker runs less than 20,000 a second here
 pairs = st.dictionaries(st.tuples(st.sampled_from(QUEUES), st.integers(-2, 2)), st.integers(0, 50), min_size=1)
 weights = st.lists(st.integers(1, 1000), min_size=3, max_size=3)
 orders = st.one_of(
@@ -225,3 +227,16 @@ def test_a_worker_serves_queues_by_weight(task_app: App, start_worker: Callable[
     worker.said("other (5 of 6), default (1 of 6)")
     assert worker.wait() == 0
     assert [job.state for job in jobs] == ["succeeded"] * 2
+
+
+@pytest.mark.long
+def test_a_worker_in_a_flood_runs_what_waits(
+    task_app: App, conn: psycopg.Connection, start_worker: Callable[..., Worker]
+) -> None:
+    """More comes with a large priority than it can run."""
+    low = [tasks.now.defer() for _ in range(20)]
+    tasks.forget.options(priority=5).defer_many(() for _ in range(FLOOD))
+    start_worker("-c", "1")
+    for job in low:
+        job.result(timeout=60)
+    assert one_value(conn, "select count(*) from pgqueue.job where state = 'queued' and priority = 5") > FLOOD / 10
