@@ -4,7 +4,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pgqueue.queries import Queries, Statement, TogetherSteps
+from pgqueue.queries import Queries, Statement, Steps, TogetherSteps, ask
+from pgqueue.queries.worker import LockedGates, PassedGates
 
 LOCKS = 100  # in one transaction: locks of all sessions share a table, and each gate takes 0.1 ms
 MOST_JOBS = 1000  # through one gate at once
@@ -34,7 +35,24 @@ def admit(
         queries.begin_gates(), *after, queries.lock_gates(now), queries.admit(worker=worker, most=MOST_JOBS),
         queries.transaction_commit(),
     )  # fmt: skip
-    return answers, Admitted(
+    return answers, _admitted(now, later, locked, passed)
+
+
+def admit_by_steps(queries: Queries, gates: Collection[str], *, worker: str, own: bool) -> Steps[Admitted]:
+    """As `admit`, statement by statement. own: in a transaction of its own, else in the one that is open."""
+    wanted = sorted(gates)
+    now, later = wanted[:LOCKS], wanted[LOCKS:]
+    if own:
+        yield queries.begin_gates()
+    (locked,) = yield from ask(queries.lock_gates(now))
+    (passed,) = yield from ask(queries.admit(worker=worker, most=MOST_JOBS))
+    if own:
+        yield queries.transaction_commit()
+    return _admitted(now, later, locked, passed)
+
+
+def _admitted(now: list[str], later: list[str], locked: LockedGates, passed: PassedGates) -> Admitted:
+    return Admitted(
         passed.queued,
         {*passed.onward, *passed.again, *later},
         set(now) - set(locked.gates),

@@ -76,15 +76,23 @@ async def drain_async(
 
 
 def take(inline: Inline, way: OwnWay | LentWay) -> tuple[Claimed, Outcome | None] | None:
-    """The next job that is due, those of events included."""
+    """The next job that is due, those of events included, and those that wait at a gate where there is room."""
     way.deliver()
-    return way.run(inline.take())
+    taken = way.run(inline.take())
+    while inline.gates:
+        way.run(inline.let_through(own=way.own))
+        taken = taken or way.run(inline.take())
+    return taken
 
 
 async def take_async(inline: Inline, way: OwnAsyncWay | LentAsyncWay) -> tuple[Claimed, Outcome | None] | None:
     """As `take`."""
     await way.deliver()
-    return await way.run(inline.take())
+    taken = await way.run(inline.take())
+    while inline.gates:
+        await way.run(inline.let_through(own=way.own))
+        taken = taken or await way.run(inline.take())
+    return taken
 
 
 def attempt_one(inline: Inline, way: OwnWay | LentWay, job: Claimed, end: Outcome | None) -> Ran:

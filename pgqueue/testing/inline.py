@@ -11,6 +11,8 @@ from functools import partial
 
 import pgqueue
 from pgqueue.app import App
+from pgqueue.errors import PgQueueError
+from pgqueue.gates.admit import admit_by_steps
 from pgqueue.job import Claimed, Outcome, State, Verdict
 from pgqueue.queries import Steps, ask
 from pgqueue.queries.testing import KitQueries
@@ -36,6 +38,9 @@ class Inline:
         self.worker = str(uuid.uuid4())
         self.name = f"drain@{os.getpid()}"
         self.unknown: set[str] = set()
+        self.gates: set[str] = set()
+        """Those that are to be looked at, as a worker would now."""
+        self._gates_of: dict[str, list[str]] = {}
 
     @property
     def session_name(self) -> str:
@@ -47,6 +52,8 @@ class Inline:
             version=pgqueue.__version__, app="pgqueue.testing", queues=self._queues, tasks=sorted(self._app.tasks),
             code=fingerprint(self._app),
         )  # fmt: skip
+        if rules := [rule.as_json() for rule in self._app.rules()]:
+            yield self._queries.declare_gates(rules)
 
     def sign_out(self) -> Steps[None]:
         yield self._queries.depart(worker=self.worker)
@@ -57,6 +64,7 @@ class Inline:
         while True:
             unknown = sorted(self.unknown)
             (heads,) = yield from ask(self._queries.heads(queues=self._queues, unknown=unknown))
+            self.gates.update(heads.fresh)
             found = zip(heads.queues, heads.priorities, heads.seqs, strict=True)
             cursors = sorted(
                 ((queue, priority, seq - 1) for queue, priority, seq in found), key=lambda at: (-at[1], at[2])
@@ -66,9 +74,29 @@ class Inline:
             jobs = yield from ask(self._queries.claim(worker=self.worker, cursors=cursors, unknown=unknown, limit=1))
             if not jobs:  # another has locked it
                 return None
-            if jobs[0].task in self._app.tasks:
+            if jobs[0].task not in self._app.tasks:
+                yield from self._refuse(jobs[0])
+            elif gates := self._to_park(jobs[0]):
+                yield from self._settle(Outcome(jobs[0].id, jobs[0].token, Verdict.PARK, gates=gates))
+            else:
+                self._gates_of[jobs[0].id] = jobs[0].gates or []
                 return jobs[0], _expired(jobs[0])
-            yield from self._refuse(jobs[0])
+
+    def let_through(self, *, own: bool) -> Steps[None]:
+        """Look at the gates. own: in a transaction of its own."""
+        admitted = yield from admit_by_steps(self._queries, self.gates, worker=self.worker, own=own)
+        self.gates = admitted.again
+
+    def _to_park(self, job: Claimed) -> list[str] | None:
+        """The gates that it has not passed yet."""
+        limits = self._app.tasks[job.task].limits
+        if job.astray or job.gates is not None or not limits:
+            return job.gates if job.astray else None
+        try:
+            args, kwargs = self._app.tasks[job.task].codec.decode(job.args, job.kwargs)
+            return limits.of_call(args, kwargs)
+        except PgQueueError:  # the attempt fails for it
+            return None
 
     def take_this(self, job_id: str) -> Steps[tuple[Claimed, Outcome | None] | None]:
         """This job, due or not. None: it cannot be claimed."""
@@ -90,6 +118,7 @@ class Inline:
         while True:
             (now,) = yield from ask(self._kit.now())
             (due,) = yield from ask(self._queries.promote(worker=self.worker, now=now))
+            self.gates.update(due.gates)
             if not due.promoted:
                 return
 
@@ -103,6 +132,7 @@ class Inline:
 
     def record(self, outcome: Outcome) -> Steps[State | None]:
         """Write down how an attempt ended; the job's state then. None: the job is not this attempt's any longer."""
+        self.gates.update(self._gates_of.pop(outcome.job_id, ()))
         say, job_id, token = self._queries, outcome.job_id, outcome.token
         match outcome.verdict:
             case Verdict.LOST:
@@ -124,6 +154,7 @@ class Inline:
         return (yield from self._settle(outcome))
 
     def _settle(self, outcome: Outcome) -> Steps[State | None]:
+        self.gates.update(outcome.gates or ())
         columns = settle_columns([outcome])
         rows = yield from ask(self._queries.settle(worker=self.worker, worker_name=self.name, columns=columns))
         return State(rows[0].state) if rows else None

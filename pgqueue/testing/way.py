@@ -29,6 +29,8 @@ contexts = Contexts()
 class OwnWay:
     """As a worker: each statement commits by itself, and an atomic task has a connection of its own."""
 
+    own = True
+
     def __init__(self, app: App, *, name: str) -> None:
         self._app = app
         self._conn = kept(app)
@@ -87,6 +89,8 @@ class LentWay:
     Each job has a savepoint, which is rolled back only where the job has spoiled the transaction: a failed statement would be the
     end of the test's transaction too, while on a connection of its own, as in a worker, it is the job's alone.
     """
+
+    own = False
 
     def __init__(self, app: App, given: Any, conn: Any) -> None:
         self._app = app

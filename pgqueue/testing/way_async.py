@@ -27,6 +27,8 @@ R = TypeVar("R")
 class OwnAsyncWay:
     """As OwnWay, and on the same connection: a thread waits for it, as no loop outlives its test."""
 
+    own = True
+
     def __init__(self, app: App, *, name: str) -> None:
         self._app = app
         self._name = name
@@ -70,6 +72,8 @@ class OwnAsyncWay:
 
 class LentAsyncWay:
     """As LentWay."""
+
+    own = False
 
     def __init__(self, app: App, given: Any, conn: Any) -> None:
         self._app = app

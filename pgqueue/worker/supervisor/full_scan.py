@@ -95,7 +95,9 @@ class FullScan:
         self._cost_s, self._latest_s = min(heads.took_s, self._latest_s), heads.took_s
         self._due_at = time.monotonic() + pause_s(self._cost_s)
         self._order.saw(zip(heads.queues, heads.priorities, strict=True), now_s=time.monotonic())
-        self._wakeups.look_at(heads.fresh)
+        if heads.fresh:
+            self._wakeups.unanswered = False  # the bell that rang may have been for these
+            self._wakeups.look_at(heads.fresh)
         self._wakeups.rules = frozenset(heads.rules)
         self._cursors.rewind(zip(heads.queues, heads.priorities, heads.seqs, strict=True), since=since)
         return bool(heads.queues)
