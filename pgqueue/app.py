@@ -6,7 +6,7 @@ import re
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, tzinfo
 from functools import partial
 from typing import Any, Literal, ParamSpec, TypeVar, Unpack, cast, overload
 
@@ -62,6 +62,8 @@ from pgqueue.queries import Queries, Statement, Steps
 from pgqueue.queries.events import ListedEvent, SubscriptionState
 from pgqueue.queries.ops import Deed, FailedAttempt, LimitRow
 from pgqueue.retry import Strategy
+from pgqueue.schedules.app_schedules import AppSchedules, timing_of
+from pgqueue.schedules.schedule import Missed, Overlap, Scheduled
 from pgqueue.spoils import Spoil, check_spoils
 from pgqueue.strategies import cure_for
 from pgqueue.task import AnyTask, Task
@@ -108,6 +110,8 @@ class App:
         """What `webhook` declares, by name."""
         self.queues: dict[str, Rule] = {}
         """The limits of queues, by their names."""
+        self.schedules = AppSchedules(self.tasks)
+        """The declared schedules, which a worker makes at its start."""
 
     # -- tasks --
 
@@ -135,6 +139,12 @@ class App:
         middleware: Iterable[Middleware] = (),
         async_limit: int | None = None,
         limit: "int | Limit | Iterable[int | Limit] | None" = None,
+        cron: str | None = None,
+        every: float | timedelta | None = None,
+        tz: str | tzinfo | None = None,
+        missed: Missed | None = None,
+        overlap: Overlap | None = None,
+        jitter: float | timedelta | None = None,
     ) -> "Decorator": ...
     def task(self, *function: Any, **options: Any) -> Any:
         """Make a function a task: `@task` or `@task(queue="mail", max_attempts=5, timeout=30)`.
@@ -148,13 +158,15 @@ class App:
         by their name (setting secret_names). spoils: as those of App, for this task alone. middleware: inside that of the app.
         async_limit: of an async task, how many jobs each child of a worker runs at once; the others stay in the queue.
         limit: how many jobs are under way at once in all workers together; `Limit(5, key="tenant")` is for each value of that
-        argument; at most two. Raises ConfigError at import for what cannot work.
+        argument; at most two. cron or every, tz, missed, overlap, jitter: run it again and again, without arguments: see
+        `schedule`. Raises ConfigError at import for what cannot work.
         """
         if function:
             return self._register(*function)
-        return lambda function: self._register(function, **options)
+        timing = timing_of(options)
+        return lambda function: self._register(function, timing, **options)
 
-    def _register(self, function: Callable[..., Any], **options: Any) -> AnyTask:
+    def _register(self, function: Callable[..., Any], timing: Mapping[str, Any] = {}, **options: Any) -> AnyTask:
         try:
             task: AnyTask = Task(function, app=self, **options)
         except TypeError as error:
@@ -167,6 +179,8 @@ class App:
             raise ConfigError(f"two functions claim the task name {task.name}: give one of them @task(name=...)")
         task.surround(self._middleware)
         self._share(task)
+        if timing:
+            self.schedules.of_task(task, timing)
         self.tasks[task.name] = task
         return task
 
@@ -215,6 +229,22 @@ class App:
                 f"{task}: three limits ({', '.join(gates)}): a job passes at most two; choose another queue"
             )
         return GatedCall.of(call, gates)
+
+    def schedule(
+        self, name: str, task: AnyTask | str, *, args: Iterable[Any] = (), kwargs: Mapping[str, Any] | None = None,
+        **when: Unpack[Scheduled],
+    ) -> None:  # fmt: skip
+        """Run a task again and again: `app.schedule("nightly", report, cron="0 3 * * *", tz="Europe/Berlin", args=["sales"])`.
+
+        cron: five fields, or six with the second first, or `@daily`; tz: the zone of its clocks, default UTC. Instead of it
+        every: seconds (or a timedelta). missed: what happens after an outage: "once" (default) runs the last time that was
+        missed, "skip" none, "all" each, up to 100. overlap: while the last job has not ended, "skip" (default) makes none, "allow"
+        another. jitter: each job starts up to this many seconds later. Other options are those of its jobs, as of Task.options.
+
+        Workers make the schedule at their start, and one of them each job. `current_job().due_at` says for which time it is.
+        Raises ConfigError, and what `Task.defer` raises.
+        """
+        self.schedules.declare(name, task, args, kwargs, when)
 
     def middleware(self, function: M) -> M:
         """Put a generator function around every job of this app, as a decorator or called with it.

@@ -3,11 +3,23 @@
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from pgqueue.codec.numeric import as_float
 from pgqueue.errors import ConfigError, TimeLimitExceeded
 from pgqueue.retry import Cancel
+
+OWN = "pgqueue."
+"""What the names of headers begin with that are ours, and that no task sees."""
+DUE_AT = "pgqueue.due_at"
+"""Of the job of a schedule: for which time it was made."""
+
+
+def parted(headers: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Those that a task sees, and our own."""
+    own = {name: headers.pop(name) for name in [*headers] if name.startswith(OWN)}
+    return headers, own
 
 
 @dataclass(slots=True, eq=False)
@@ -21,6 +33,7 @@ class CurrentJob:
     attempt: int
     """From 1; snoozes, releases and crashes do not count."""
     headers: dict[str, Any] = field(repr=False)
+    own_headers: dict[str, Any] = field(default_factory=dict, repr=False, kw_only=True)
     args: Sequence[Any] = field(default=(), repr=False, init=False)
     """The arguments as the task gets them; empty if they could not be read."""
     kwargs: dict[str, Any] = field(default_factory=dict, repr=False, init=False)
@@ -33,6 +46,15 @@ class CurrentJob:
     connection: Any = field(default=None, repr=False)
     waits: Callable[["CurrentJob", str], None] = field(default=lambda *_: None, repr=False)
     give_up: Callable[["CurrentJob", str], None] = field(default=lambda *_: None, repr=False)
+
+    @property
+    def due_at(self) -> datetime | None:
+        """For which time of a schedule this job was made, in UTC; None: for none. It may have started later."""
+        text = self.own_headers.get(DUE_AT)
+        try:
+            return datetime.fromisoformat(text) if isinstance(text, str) else None
+        except ValueError:  # written by hand
+            return None
 
     @property
     def conn(self) -> Any:

@@ -123,10 +123,11 @@ def _pgqueue(line: str) -> Iterator[list[str]]:
 
 def parse(words: list[str]) -> None:
     """Have the real command line read these words, without doing anything; raises what it would say."""
+    name: str | None = "pgqueue"
     command: Any = typer.main.get_command(cli)
     if words and words[0] in ("--debug", "--version", "--help"):
         return
-    while hasattr(command, "resolve_command"):
+    while hasattr(command, "resolve_command") and (words or not command.invoke_without_command):
         name, command, words = command.resolve_command(None, words)
     if "--help" not in words:
         command.make_context(name, words)

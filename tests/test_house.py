@@ -66,7 +66,7 @@ FLOORS = (
     ("gates",),
     ("events",),
     ("ops", "task", "webhooks"),
-    ("triggers",),
+    ("schedules", "triggers"),
     ("app",),
     ("live", "loader", "demo"),
     ("worker",),

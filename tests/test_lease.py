@@ -49,7 +49,7 @@ class Beating:
             worker=self.id, lease_s=LEASE_S, grace_s=GRACE_S, fresh_s=FRESH_S, lock_key=None, sleeping=False,
             state="alive", settled=settled, look=False, **counts,
         )  # fmt: skip
-        ((state, expired, _, _, _),) = db.run(self._conn, beat)
+        ((state, expired, *_),) = db.run(self._conn, beat)
         return state, expired
 
 

@@ -25,6 +25,7 @@ from pgqueue.cli import (
     limits,
     queues,
     relay,
+    schedules,
     server,
     triggers,
     webhooks,
@@ -57,6 +58,7 @@ for part in (
     guide,
     channels,
     webhooks,
+    schedules,
 ):
     part.add_to(cli)
 

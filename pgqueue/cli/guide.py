@@ -23,6 +23,7 @@ TOPICS = (
     "duplicates",
     "limits",
     "atomic",
+    "schedules",
     "events",
     "outbox",
     "channels",

@@ -115,6 +115,7 @@ class NotificationListener:
     def __init__(self, conn: AsyncConnection) -> None:
         self._conn = conn
         self._heard = False
+        self._over: asyncio.Future[None] | None = None
         conn.add_notify_handler(self._hear)
 
     def _hear(self, _: psycopg.Notify) -> None:
@@ -125,34 +126,33 @@ class NotificationListener:
         connection meanwhile.
         """
         if not self._take():  # one may have been read together with the last answer
-            await _readable(self._conn.fileno(), timeout_s)
+            await self._readable(timeout_s)
             self._conn.pgconn.consume_input()
             self._take()
         heard, self._heard = self._heard, False
         return heard
+
+    def interrupt(self) -> None:
+        """End a wait that is under way: the connection is wanted for a statement."""
+        if self._over is not None and not self._over.done():
+            self._over.set_result(None)
+
+    async def _readable(self, timeout_s: float) -> None:
+        loop, fd = asyncio.get_running_loop(), self._conn.fileno()
+        self._over = loop.create_future()
+        alarm = loop.call_later(timeout_s, self.interrupt)
+        loop.add_reader(fd, self.interrupt)
+        try:
+            await self._over
+        finally:
+            loop.remove_reader(fd)
+            alarm.cancel()
 
     def _take(self) -> bool:
         """Take what has been read."""
         while self._conn.pgconn.notifies():
             self._heard = True
         return self._heard
-
-
-async def _readable(fd: int, timeout_s: float) -> None:
-    loop = asyncio.get_running_loop()
-    over = loop.create_future()
-
-    def wake() -> None:
-        if not over.done():
-            over.set_result(None)
-
-    alarm = loop.call_later(timeout_s, wake)
-    loop.add_reader(fd, wake)
-    try:
-        await over
-    finally:
-        loop.remove_reader(fd)
-        alarm.cancel()
 
 
 def sever(conn: AnyConnection) -> None:

@@ -11,6 +11,7 @@ from pgqueue.queries.doctor import DoctorQueries
 from pgqueue.queries.events import EventsQueries
 from pgqueue.queries.lease import LeaseQueries
 from pgqueue.queries.ops import OpsQueries
+from pgqueue.queries.schedules import ScheduleQueries
 from pgqueue.queries.schema import SchemaQueries, first_line, migrations, pieces, works_with
 from pgqueue.queries.statement import (
     LOCK_CLASS,
@@ -42,6 +43,7 @@ class Queries(
     ChannelQueries,
     TriggersQueries,
     WebhookQueries,
+    ScheduleQueries,
 ):
     """All statements for one schema."""
 

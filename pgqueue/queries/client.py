@@ -64,7 +64,14 @@ class ClientQueries(Texts):
         return self._insert("many", on_duplicate, {"rows": rows_json, "ring": ring}, gated=gated)
 
     def _insert(
-        self, source: str, on_duplicate: str, params: Mapping[str, Any], *, gated: bool, period: str = "", calm: str = ""
+        self,
+        source: str,
+        on_duplicate: str,
+        params: Mapping[str, Any],
+        *,
+        gated: bool,
+        period: str = "",
+        calm: str = "",
     ) -> Statement[InsertedRow]:
         """What is empty leaves the text as it is for a plain job."""
         fragments = GATED["many" if source == "many" else "one"] if gated else UNGATED

@@ -7,13 +7,17 @@ from pgqueue.queries.statement import LOCK_CLASS, Row, Statement, Texts, sql_fil
 
 
 class Heartbeat(NamedTuple):
-    """state None: this worker was declared dead. Of the others: whose lease ran out, whose session is gone, which left jobs."""
+    """state None: this worker was declared dead. Of the others: whose lease ran out, whose session is gone, which left jobs.
+
+    next_due_s, schedule_due_s: the seconds until the next job, and the next schedule, is due; None also where nobody asked.
+    """
 
     state: str | None
     expired: list[str]
     sessionless: list[str]
     next_due_s: float | None
     orphaning: list[str] | None
+    schedule_due_s: float | None
 
 
 class Buried(NamedTuple):
@@ -47,8 +51,11 @@ class NotifyQueue(NamedTuple):
 class LeaseQueries(Texts):
     """What workers say about themselves and each other: the files of sql/lease."""
 
-    def register(self, *, code: str | None = None, **worker: Any) -> Statement[Row]:
-        return self._say("lease/register", code=code, **worker)
+    def register(
+        self, *, code: str | None = None, schedules: Sequence[str] | None = None, **worker: Any
+    ) -> Statement[Row]:
+        """schedules: the fingerprints of those that its code declares."""
+        return self._say("lease/register", code=code, schedules=schedules, **worker)
 
     def lock(self, lock_key: int) -> Statement[bool]:
         return self._values("lease/lock", lock_class=LOCK_CLASS, lock_key=lock_key)

@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 from pgqueue.app import App
-from pgqueue.codec.redact import MARKS
+from pgqueue.context import parted
 from pgqueue.job import Claimed, Outcome
 from pgqueue.testing.awaited import DrainedJob
 from pgqueue.worker.child.executor import Attempt
@@ -16,9 +16,10 @@ class Witness(Attempt):
 
     def __init__(self, job: Claimed, app: App, *, worker: str) -> None:
         self.reports: list[tuple[float | None, str | None]] = []
+        headers, own = parted(json.loads(job.headers) if job.headers else {})
         self.seen = DrainedJob(
-            job.id, job.token, job.task, job.queue, job.attempt, _headers(job.headers),
-            lambda fraction, note: self.reports.append((fraction, note)),
+            job.id, job.token, job.task, job.queue, job.attempt, headers,
+            lambda fraction, note: self.reports.append((fraction, note)), own_headers=own,
         )  # fmt: skip
         super().__init__(job, app.tasks[job.task], self.seen, worker=worker)
         self.error: BaseException | None = None
@@ -41,8 +42,3 @@ class Witness(Attempt):
     def timeout_s(self) -> float | None:
         """Seconds that it may take."""
         return self.job.timeout_s or self.task.timeout_s
-
-
-def _headers(text: str | None) -> dict[str, Any]:
-    headers = json.loads(text) if text else {}
-    return {name: value for name, value in headers.items() if name != MARKS}

@@ -427,7 +427,7 @@ class Station:
         self._lock()
         news = self.counts - self.sent
         state = "draining" if self.draining else "alive"
-        now, ((answer, expired, sessionless, due_s, orphaning),) = world.say(self.control, world.queries.beat(
+        now, ((answer, expired, sessionless, due_s, orphaning, _),) = world.say(self.control, world.queries.beat(
             worker=self.id, lease_s=self._lease_s, grace_s=GRACE_S, fresh_s=FRESH_S, lock_key=self.key,
             sleeping=False, state=state, look=look, settled=settled, **{kind: news[kind] for kind in KINDS},
         ))  # fmt: skip

@@ -79,6 +79,7 @@ grant select, insert on {schema}.tick to {worker};
 grant select, insert, update on {schema}.subscription to {worker};
 grant select, insert, update, delete on {schema}.place, {schema}.event_reader to {worker};
 grant select, insert, update on {schema}.webhook to {worker};
+grant select, insert, update, delete on {schema}.schedule, {schema}.fired, {schema}.declared to {worker};
 grant
   select, delete,
   update (state, seq, claim_token, attempt, crashes, worker, run_at, started_at, progress, progress_note, handed_back_at, gates, gate,
@@ -115,6 +116,13 @@ grant select (at, xid, seq, id, era, type) on {schema}.event to {reader};
 grant select (name, site, types, allow_private, created_at, declared_at, disabled_at, why) on {schema}.webhook to {reader};
 grant
   select (
+    name, cron, every_s, tz, task, missed, overlap, jitter_s, source, fingerprint, paused_at, resume_at, undeclared_at, stopped_at,
+    next_run_at, last_run_at, last_job, error
+  )
+  on {schema}.schedule to {reader};
+grant select on {schema}.fired to {reader};
+grant
+  select (
     id, seq, state, queue, priority, task, attempt, max_attempts, crashes, created_at, run_at, started_at, expires_at,
     timeout_s, worker, progress, progress_note, cancel_requested_at, gate
   )
@@ -136,7 +144,10 @@ grant execute
 grant select on {schema}.event, {schema}.event_era, {schema}.event_reader to {admin};
 grant select, insert, update on {schema}.gate, {schema}.pace to {admin};
 grant select, insert on {schema}.tick to {admin};
-grant select, insert, update, delete on {schema}.subscription, {schema}.place, {schema}.webhook to {admin};
+grant
+  select, insert, update, delete
+  on {schema}.subscription, {schema}.place, {schema}.webhook, {schema}.schedule, {schema}.fired, {schema}.declared
+  to {admin};
 grant select
   on {schema}.job, {schema}.history, {schema}.jobs, {schema}.attempt, {schema}.failures, {schema}.worker, {schema}.queue,
     {schema}.throughput, {schema}.awaited, {schema}.audit, {schema}.period,

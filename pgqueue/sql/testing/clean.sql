@@ -14,5 +14,8 @@ ticks as (delete from {schema}.tick),
 subscriptions as (delete from {schema}.subscription),
 readers as (delete from {schema}.event_reader),
 gates as (delete from {schema}.gate),
-paces as (delete from {schema}.pace)
+paces as (delete from {schema}.pace),
+schedules as (delete from {schema}.schedule),
+answers as (delete from {schema}.fired),
+declarations as (delete from {schema}.declared)
 select

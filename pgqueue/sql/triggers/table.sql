@@ -10,7 +10,8 @@ select
       from pg_class as whole
       where whole.oid = coalesce(pg_partition_root(pg_class.oid)::oid, pg_class.oid) and whole.relname = any (array[
         'migration', 'job', 'history', 'attempt', 'worker', 'queue', 'throughput', 'awaited', 'audit', 'event', 'event_era', 'tick',
-        'subscription', 'place', 'event_reader', 'notice', 'trigger', 'webhook', 'gate', 'pace', 'period'
+        'subscription', 'place', 'event_reader', 'notice', 'trigger', 'webhook', 'schedule', 'fired', 'declared', 'gate', 'pace',
+        'period'
       ])
     ) as is_ours,
   relkind::text as kind,

@@ -22,8 +22,7 @@ from typing import Any
 
 from pgqueue import db
 from pgqueue.app import App
-from pgqueue.codec.redact import MARKS
-from pgqueue.context import CurrentJob
+from pgqueue.context import CurrentJob, parted
 from pgqueue.errors import PgQueueError, TimeLimitExceeded
 from pgqueue.events.batch import LANE, LaneName
 from pgqueue.job import Claimed, Outcome, Verdict
@@ -261,7 +260,7 @@ class ChildMain:
                 shown = None if note is None else attempt.mask(storable(str(note)))[:MAX_NOTE]
                 self._outgoing.send(["progress", job.id, job.token, fraction, shown])
 
-        headers = _headers(job.headers)
+        headers, own = parted(_headers(job.headers))
         current = CurrentJob(
             job.id,
             job.token,
@@ -270,12 +269,13 @@ class ChildMain:
             job.attempt,
             headers,
             report,
+            own_headers=own,
             waits=self._report_waiting,
             give_up=self._replace,
         )
         task, worker = self._app.tasks[job.task], self._setup.worker
         attempt: Attempt
-        if LANE in headers and (lane := LaneName.read(headers.pop(LANE))) is not None:
+        if LANE in own and (lane := LaneName.read(own[LANE])) is not None:
             attempt = BatchAttempt(
                 job, task, current, worker=worker, async_jobs=self._async_jobs, lane=lane, line=self._line,
                 line_async=self._line_async,
@@ -324,10 +324,7 @@ def _headers(text: str | None) -> dict[str, Any]:
         headers = json.loads(text) if text else {}
     except (ValueError, RecursionError):
         return {}
-    if not isinstance(headers, dict):
-        return {}
-    headers.pop(MARKS, None)
-    return headers
+    return headers if isinstance(headers, dict) else {}
 
 
 def _frames(sock: socket.socket) -> Iterator[list[Any]]:
@@ -355,6 +352,7 @@ def _facts(app: App) -> AppFacts:
         subscriptions=[subscription.as_json() for subscription in app.subscriptions.values()],
         webhooks=[endpoint.as_json() for endpoint in app.webhooks.values()],
         gates=[rule.as_json() for rule in app.rules()],
+        schedules=[schedule.as_json() for schedule in app.schedules.made()],
     )
 
 

@@ -86,6 +86,8 @@ class AppFacts:
     """The endpoints that its code declares, as rows."""
     gates: list[dict[str, Any]] = field(default_factory=list)
     """The rules of limits that its code declares, as rows."""
+    schedules: list[dict[str, Any]] = field(default_factory=list)
+    """The schedules that its code declares, as rows."""
 
     def as_json(self) -> dict[str, Any]:
         """As it travels."""

@@ -158,7 +158,11 @@ class Claimer:
         return taken
 
     async def _take(self, limit: int) -> int:
-        worker, turn, began = self._wakeups.identity.worker, self._order.turn(self._cursors.snapshot()), time.monotonic()
+        worker, turn, began = (
+            self._wakeups.identity.worker,
+            self._order.turn(self._cursors.snapshot()),
+            time.monotonic(),
+        )
         rows = await self._statement.rows(worker, turn.positions, limit)
         self._demand.measure_trip(time.monotonic() - began)
         if worker != self._wakeups.identity.worker:

@@ -197,6 +197,7 @@ class Lease:
         if was_mute:
             self._wakeups.ring()  # claims were put off until now
         self._wakeups.due_in(heard.next_due_s)
+        self._wakeups.schedule_due_in(heard.schedule_due_s)
         await self._rescue.look_after(heard.expired, heard.sessionless, heard.orphaning or [])
         return True
 

@@ -161,6 +161,7 @@ class Maintenance:
     async def maintain_partitions(self) -> None:
         """Make the coming partitions, drop those past their retention, forget what only served the moment."""
         await self._connection.run(self._queries.prune())
+        await self._connection.run(self._queries.forget_schedules())
         await self._connection.run(tidy_partitions(self._queries, self._config), transaction=True)
 
     async def forget_notices(self) -> None:

@@ -4,6 +4,7 @@ import logging
 import os
 import socket
 from collections.abc import Coroutine
+from functools import partial
 from typing import Any
 
 import pgqueue
@@ -11,6 +12,7 @@ from pgqueue import db, schema
 from pgqueue.app import App
 from pgqueue.db.spurious import SpuriousWakeups
 from pgqueue.events.subscription import Subscription
+from pgqueue.schedules.schedule import Schedule
 from pgqueue.webhooks.endpoint import WEBHOOK_TASK, Endpoint
 from pgqueue.worker.link.greeting import AppFacts, TaskFacts
 from pgqueue.worker.settings import FALSE_ALARMS, Settings
@@ -24,7 +26,7 @@ from pgqueue.worker.supervisor.cursors import Cursors
 from pgqueue.worker.supervisor.doorbell import Doorbell
 from pgqueue.worker.supervisor.event_dispatcher import EventDispatcher
 from pgqueue.worker.supervisor.finisher import Finisher
-from pgqueue.worker.supervisor.identity import session_name
+from pgqueue.worker.supervisor.identity import Identity, session_name
 from pgqueue.worker.supervisor.lease import Lease
 from pgqueue.worker.supervisor.maintenance import Maintenance
 from pgqueue.worker.supervisor.outcome_queue import OutcomeQueue
@@ -32,6 +34,7 @@ from pgqueue.worker.supervisor.preflight import advice
 from pgqueue.worker.supervisor.queue_order import QueueOrder
 from pgqueue.worker.supervisor.relays import Relays
 from pgqueue.worker.supervisor.rescue import Rescue
+from pgqueue.worker.supervisor.scheduler import Scheduler
 from pgqueue.worker.supervisor.side_connection import SideConnection
 from pgqueue.worker.supervisor.tally import Tally
 from pgqueue.worker.supervisor.wakeups import Wakeups
@@ -57,15 +60,16 @@ class WorkerParts:
         self._facts = facts
         self._app = App(facts.dsn, **facts.config)
         self._name = f"{socket.gethostname()}:{os.getpid()}"
-        self._identity = wakeups.identity
         dsn, queries, name = self._app.dsn, self._app.queries, session_name(wakeups.identity.worker)
         self.troubles = TroubleLog()
         work, scan = self._connections = [
             WorkConnection(dsn, queries, name=name, troubles=self.troubles) for _ in range(2)
         ]
-        side = SideConnection(dsn, queries, name=name, troubles=self.troubles, wanted=settings.listen)
+        side = SideConnection(dsn, queries, name=name, troubles=self.troubles, wanted=settings.listen, wakeups=wakeups)
         self._connections.append(side)
         self._dispatcher = EventDispatcher(side, queries, wakeups)
+        declared = [Schedule(**row) for row in facts.schedules]
+        self._scheduler = Scheduler(side, queries, wakeups, declared, ring=self._app.config.notify)
         self.relays = Relays(settings)
         control = ControlConnection(dsn)
         alarms, tally, cursors = SpuriousWakeups(at_most=FALSE_ALARMS), Tally(), Cursors()
@@ -78,7 +82,8 @@ class WorkerParts:
         self._lease = Lease(
             control, queries, wakeups, doorbell=self._doorbell,
             rescue=Rescue(control, queries, troubles=self.troubles, wakeups=wakeups),
-            row=self._row(), tally=tally, connections=self._connections, on_lost=self._start_over, troubles=self.troubles,
+            row=self._row(), tally=tally, connections=self._connections,
+            on_lost=partial(self._start_over, wakeups.identity), troubles=self.troubles,
         )  # fmt: skip
         self._claimer = Claimer(
             work,
@@ -110,6 +115,7 @@ class WorkerParts:
             self._lease.run(),
             self._maintenance.run(),
             self._dispatcher.run(),
+            self._scheduler.run(),
             self.relays.run(self._app.dsn, self._facts.config, self._facts.subscriptions),
         ]
 
@@ -124,6 +130,7 @@ class WorkerParts:
         await self.finisher.admission.declare(self._facts)
         await self._dispatcher.declare_webhooks([Endpoint(**row) for row in self._facts.webhooks])
         await self._dispatcher.declare([Subscription(**row) for row in self._facts.subscriptions])
+        await self._scheduler.declare()
         for line in advice(self._settings, self._facts, connections_allowed=allowed):
             logger.warning("%s", line)
 
@@ -133,10 +140,10 @@ class WorkerParts:
         for connection in self._connections:
             await connection.close()
 
-    def _start_over(self) -> None:
+    def _start_over(self, identity: Identity) -> None:
         """The lease was lost: what the children do no longer counts."""
         self.finisher.forget()
-        self._children.abandon(**self._identity.for_children())
+        self._children.abandon(**identity.for_children())
 
     def _row(self) -> dict[str, Any]:
         """What this worker's row says of it."""
@@ -148,6 +155,7 @@ class WorkerParts:
             "queues": list(self._settings.queues) if self._settings.queues else None,
             "tasks": sorted(self._facts.tasks),
             "code": self._facts.code,
+            "schedules": self._scheduler.fingerprints,
         }
 
     def _own_tasks(self) -> dict[str, TaskFacts]:

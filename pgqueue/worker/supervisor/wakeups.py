@@ -40,6 +40,10 @@ class Wakeups:
     """Rescue to admission: a worker may have died owing a look at some gate."""
     gates_wait: asyncio.Event = field(default_factory=asyncio.Event)
     """The same to admission: there is one of these."""
+    schedule_due_at: float | None = None
+    """Lease and scheduler to scheduler: when a schedule is due (monotonic)."""
+    scheduled: asyncio.Event = field(default_factory=asyncio.Event)
+    """Lease to scheduler: there are schedules, or one is due earlier than was known."""
     draining: bool = False
     """Supervisor to claimer and lease: no more jobs are claimed."""
 
@@ -74,3 +78,12 @@ class Wakeups:
         if self.next_due_at is None or at < self.next_due_at - DUE_NOISE_S:
             self.next_due_at = at
             self.doorbell.set()  # a sleeping claimer must wake up earlier
+
+    def schedule_due_in(self, seconds: float | None) -> None:
+        """A schedule is due after this many seconds, as the heartbeat saw it."""
+        if seconds is None:
+            return
+        at = time.monotonic() + max(0.0, seconds)
+        if self.schedule_due_at is None or at < self.schedule_due_at - DUE_NOISE_S:
+            self.schedule_due_at = at
+            self.scheduled.set()

@@ -1,0 +1,2 @@
+-- The clock that schedules go by.
+select statement_timestamp() as now

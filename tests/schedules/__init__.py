@@ -1,0 +1,1 @@
+"""Schedules: their times, who fires them, and what people do with them."""
