@@ -5,6 +5,7 @@ import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pgqueue
 from pgqueue.app import App
@@ -33,6 +34,19 @@ def load_app(spec: str) -> App:
     raise ConfigError(
         f"{name} has no App and defines no @task: write `from pgqueue import task`, or name another module"
     )
+
+
+def load_object(spec: str) -> Any:
+    """Import the module and return what the attribute names: `module:name`, or `module:name.name`. Raises ConfigError."""
+    name, _, attribute = spec.partition(":")
+    if not attribute:
+        raise ConfigError(f"'{spec}' names no object: write module:name")
+    found: Any = _import(name)
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            raise ConfigError(f"{spec} is missing: there is no {part}")
+        found = getattr(found, part)
+    return found
 
 
 def make_importable() -> str:

@@ -8,12 +8,14 @@ import typer
 
 from pgqueue import db
 from pgqueue.cli.options import OPERATE, AppName, Json, chosen_app, moment
-from pgqueue.cli.output import say, say_json, say_table
+from pgqueue.cli.output import fail, note, say, say_json, say_table
 from pgqueue.errors import InvalidOption
+from pgqueue.loader import load_object
 from pgqueue.queries import Steps
 from pgqueue.queries.schedules import ListedSchedule
 from pgqueue.schedules import control
 from pgqueue.schedules.cron import check_cron, check_zone, zone
+from pgqueue.schedules.importing import as_code, imported
 from pgqueue.schedules.times import When
 
 group = typer.Typer(help="Schedules: list them, and pause, run or change one.", invoke_without_command=True)
@@ -155,6 +157,30 @@ def remove(name: Name, app: AppName = None) -> None:
     """Forget a schedule that no live worker's code declares. Its jobs stay."""
     _run(app, lambda queries: control.remove(queries, name))
     say(f"removed the schedule {name}")
+
+
+@group.command(name="import")
+def import_(
+    source: Annotated[
+        str, typer.Argument(metavar="MODULE:NAME", help="A Celery app, a scheduler, or a list of RQ's cron jobs.")
+    ],
+    tz: Zone = None,
+    code: Annotated[bool, typer.Option("--code", help="Print them as lines for your code, and write nothing.")] = False,
+    skip: Annotated[bool, typer.Option("--skip", help="Make the others where some cannot be made.")] = False,
+    app: AppName = None,
+) -> None:
+    """Make the schedules of Celery beat, APScheduler, RQ or rq-scheduler here. Imports that module."""
+    zone_name = None if tz is None else check_zone("--tz", tz)
+    found = imported(load_object(source), tz=zone_name)
+    for name, why in found.refused.items():
+        note(f"{name}: {why}")
+    if found.refused and not skip:
+        fail(f"{len(found.refused)} of these cannot be made, so none is: --skip makes the others")
+    if code:
+        say("\n".join(map(as_code, found.schedules)))
+        return
+    _run(app, lambda queries: control.add(queries, found.schedules))
+    say(f"made {len(found.schedules)} schedules: see `pgqueue cron`")
 
 
 def _run(name: str | None, steps: Any) -> Any:

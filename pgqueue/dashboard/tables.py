@@ -136,9 +136,11 @@ def upcoming_section(stats: Stats, *, width: int) -> Section:
 def _due(job: UpcomingJob, *, with_time: bool) -> tuple[Text, ...]:
     due = Text(f"in {span(job.due_in_s)}") if job.due_in_s > 0 else Text("due now", style="yellow")
     at = [Text(clock(job.run_at), style="dim")] if with_time else []
+    if job.schedule is not None:
+        return due, *at, data(job.task), data(job.schedule, style="dim"), Text("schedule", style="dim")
     most = "" if job.max_attempts is None else f"/{job.max_attempts}"
     why = Text(f"retry {job.attempt + 1}{most}", style="yellow") if job.attempt else Text("delayed", style="dim")
-    return due, *at, data(job.task), data(job.queue, style="dim"), why
+    return due, *at, data(job.task), data(job.queue or "", style="dim"), why
 
 
 def failures_section(stats: Stats) -> Section:

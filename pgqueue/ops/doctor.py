@@ -10,6 +10,7 @@ from pgqueue.job import State
 from pgqueue.queries import Queries, Steps, ask
 from pgqueue.queries.doctor import Backlog, DeadRows, Era, ServerSettings, SnapshotHolder
 from pgqueue.queries.events import SubscriptionState
+from pgqueue.queries.schedules import ScheduleRow
 from pgqueue.queries.schema import Stranger
 from pgqueue.schema.retention import tidy_partitions
 from pgqueue.schema.upgrade import check, strangers
@@ -18,6 +19,7 @@ OLD_S = 300.0  # a transaction of five minutes: dead rows of a busy queue pile u
 DEAD_ROWS = 50_000  # ten times what autovacuum is told to clean after
 SHORTEST_S = 10.0  # a timeout below this ends statements that the queue needs
 SPARE = 10  # connections
+OVERDUE_S = 120.0  # for which a schedule is due: far more than a worker's heartbeats
 BEHIND_S = 3600.0  # seconds that a subscription may be behind
 OLDEST_MAJOR = 14
 FIX = "`pgqueue doctor --fix`"
@@ -49,6 +51,8 @@ def examine(queries: Queries, config: Config, *, wire: Wire) -> Steps[list[Findi
     found += _era(era)
     for state in (yield from ask(queries.subscription_states())):
         found += _subscription(state)
+    for schedule in (yield from ask(queries.schedules())):
+        found += _schedule(schedule)
     return sorted(found, key=lambda finding: not finding.problem)
 
 
@@ -95,6 +99,24 @@ def _subscription(state: SubscriptionState) -> Iterator[Finding]:
         hours = f"{(state.behind_s or 0.0) / 3600:.0f} h"
         what = f"subscription {name} is {hours} behind{why}: its events are kept, and so is their day"
         yield Finding(False, what, f"resume it, see to its readers, or `pgqueue subscription drop {name}`")
+
+
+def _schedule(row: ScheduleRow) -> Iterator[Finding]:
+    name = row.name
+    if row.stopped_at is not None:
+        cure = f"start a worker whose code declares it, or `pgqueue cron remove {name}`"
+        yield Finding(False, f"schedule {name} is stopped: no live worker declares it", cure)
+        return
+    if row.error is not None:
+        cure = f"correct it in the code or by `pgqueue cron set {name}`, or `pgqueue cron pause {name}`"
+        yield Finding(True, f"schedule {name} could not make its last job: {row.error}", cure)
+    late_s = 0.0 if row.next_run_at is None else (row.now - row.next_run_at).total_seconds()
+    if late_s > OVERDUE_S:
+        cure = "start a worker; where one runs, its log says why it leaves the schedule alone"
+        yield Finding(True, f"schedule {name} has been due for {late_s / 60:.0f} min", cure)
+    if row.source == "person" and row.fingerprint is not None:
+        what = f"schedule {name} was changed by a person, and the code says otherwise"
+        yield Finding(False, what, f"`pgqueue cron reset {name}`, or say it in the code too")
 
 
 def _era(era: Era) -> Iterator[Finding]:

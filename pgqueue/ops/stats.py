@@ -157,7 +157,7 @@ class Stats:
          "subscriptions": [{"name", "mode", "behind", "behind_is_exact", "behind_s", "lost", "paused", "stopped", "served",
                             "error", "readers"}],
          "subscriptions_not_shown",
-         "upcoming": [{"id", "task", "queue", "run_at", "due_in_s", "attempt", "max_attempts"}],
+         "upcoming": [{"id", "task", "queue", "run_at", "due_in_s", "attempt", "max_attempts", "schedule"}],
          "failures": [{"job_id", "task", "queue", "failed_at", "age_s", "attempt", "worker", "cause", "error"}]}
         """
         return _plain_fields(self)

@@ -158,15 +158,20 @@ class JobOfWorker(NamedTuple):
 
 
 class UpcomingJob(NamedTuple):
-    """A scheduled job; due_in_s is negative while it is overdue. `attempt` counts those made: above 0 it is a retry."""
+    """A scheduled job, or the next one of a schedule, which has no id and no queue yet.
 
-    id: str
+    due_in_s is negative while it is overdue. `attempt` counts those made: above 0 it is a retry.
+    """
+
+    id: str | None
     task: str
-    queue: str
+    queue: str | None
     run_at: datetime
     due_in_s: float
     attempt: int
     max_attempts: int | None
+    schedule: str | None = None
+    """The name of the schedule."""
 
 
 class Failure(NamedTuple):

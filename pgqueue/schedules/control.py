@@ -1,6 +1,6 @@
 """What people do with schedules: pause and resume, change and reset, run one now, remove one. Each in one transaction."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
@@ -101,6 +101,18 @@ def remove(queries: Queries, name: str) -> Steps[None]:
             f"the code of live workers declares the schedule '{name}': remove it there, or `pgqueue cron pause {name}`"
         )
     yield queries.remove_schedule(name)
+
+
+def add(queries: Queries, schedules: Iterable[Schedule]) -> Steps[None]:
+    """Make these as a person does, all or none. Raises ConfigError where there is one of the name."""
+    yield queries.lock_schedules()
+    (now,) = yield from ask(queries.schedules_now())
+    for schedule in schedules:
+        if (yield from ask(queries.schedules(schedule.name))):
+            raise ConfigError(
+                f"there is a schedule '{schedule.name}' already: `pgqueue cron set {schedule.name}` changes it"
+            )
+        yield queries.put_schedule(put_values(schedule, None, now=now, fingerprint=None, source="person"))
 
 
 def _winner(queries: Queries, name: str) -> Steps[Winner | None]:

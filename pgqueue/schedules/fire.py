@@ -74,10 +74,12 @@ def fire_round(
     now: datetime | None = None,
     most: int | None = None,
     taken: list[str] | None = None,
+    jitter: bool = True,
 ) -> Steps[Firing]:
     """Answer what is due, in a transaction that the caller sees to.
 
-    now: the default is the database's clock. taken: gets the names, for the caller that must know which one failed.
+    now: the default is the database's clock. taken: gets the names, for the caller that must know which one failed. jitter:
+    False for jobs that start at once.
     """
     most = ROUND if most is None else most
     rows = yield from ask(queries.due_schedules(unable=unable, most=most, now=now))
@@ -88,7 +90,7 @@ def fire_round(
     for row in rows:
         try:
             options_of(row.options)
-            plans.append(plan(row))
+            plans.append(plan(row if jitter else row._replace(jitter_s=0.0)))
         except (ValueError, KeyError, OSError, OverflowError) as error:  # another worker may have the zone
             failed[row.name] = str(error) or type(error).__name__
     jobs = (yield from _answer(queries, plans, ring=ring)) if plans else 0

@@ -8,19 +8,23 @@ from pgqueue.app import App
 from pgqueue.client.options import seconds
 from pgqueue.queries import Steps, ask
 from pgqueue.queries.testing import KitQueries
+from pgqueue.testing.scheduling import fire_schedules
 from pgqueue.testing.subject import subject
 
 
 class Clock:
     """Moves the times of all jobs in an App's database back, as if time had passed for them. conn: in the test's transaction.
 
-    What is scheduled, to be retried or to expire falls due. What does not move: Python's time, PostgreSQL's now(), times in
+    What is scheduled, to be retried or to expire falls due, and schedules (`@task(cron=)`, `app.schedule`) make the jobs of all
+    times that fall into the span, for which it is as late as all that has passed by this Clock. A job that has not been drained
+    counts as one that still runs: see overlap= of App.schedule. What does not move: Python's time, PostgreSQL's now(), times in
     tables of your own or in arguments, the leases of workers, and jobs that are deferred later.
     """
 
     def __init__(self, *, app: App | None = None, conn: Any = None) -> None:
         self._app = app
         self._conn = conn
+        self._passed_s = 0.0
 
     def advance(self, span: float | timedelta) -> None:
         """Let this many seconds pass, or a timedelta. Jobs that are due then are queued, and workers hear of them."""
@@ -28,6 +32,9 @@ class Clock:
         passed_s = seconds("span", span)
         with app._database.explained(), app._database.door(self._conn) as (conn, _):
             db.run(conn, _advance(app, passed_s))
+            end_s = self._passed_s + passed_s
+            db.run(conn, fire_schedules(app, begin_s=self._passed_s, end_s=end_s))
+            self._passed_s = end_s
 
 
 def _advance(app: App, passed_s: float) -> Steps[None]:

@@ -1,6 +1,6 @@
 """Clocks that are wrong or are set: a worker's own, which nothing may depend on, and the database's, on which leases rest.
 
-F54 to F56 of the matrix are about cron schedules, which do not exist yet.
+F54 to F56 of the matrix are about schedules: see test_schedules.py.
 """
 
 import os

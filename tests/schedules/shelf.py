@@ -24,7 +24,9 @@ class Shelf:
         self.conn = conn
         self._numbers = itertools.count()
 
-    def put(self, name: str = "s", *, cron: str = "* * * * *", next_run_at: datetime = NOON, **columns: Any) -> None:
+    def put(
+        self, name: str = "s", *, cron: str | None = "* * * * *", next_run_at: datetime = NOON, **columns: Any
+    ) -> None:
         """One that is due at noon, and each minute from then on."""
         row = {
             "name": name,
