@@ -1,7 +1,9 @@
 """pgqueue: a job queue on PostgreSQL. This is the front door; everything public is imported from here."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from pgqueue.app import App
-from pgqueue.channels.items import Gap, Listening, Notification
 from pgqueue.client.handle import Job, Jobs
 from pgqueue.config import Config
 from pgqueue.context import CurrentJob, current_job
@@ -31,13 +33,23 @@ from pgqueue.errors import (
     SignatureChanged,
     TimeLimitExceeded,
 )
-from pgqueue.events.event import Event
 from pgqueue.gates.limit import Limit
 from pgqueue.job import Outcome, Snapshot, State, Verdict
 from pgqueue.middleware import Middleware
 from pgqueue.ops.listing import Page
 from pgqueue.retry import Cancel, Retry, Skip, Snooze
 from pgqueue.task import Task
+
+if TYPE_CHECKING:
+    from pgqueue.channels.items import Gap, Listening, Notification
+    from pgqueue.events.event import Event
+
+ON_DEMAND = {
+    "Event": "pgqueue.events.event",
+    "Gap": "pgqueue.channels.items",
+    "Listening": "pgqueue.channels.items",
+    "Notification": "pgqueue.channels.items",
+}
 
 __version__ = "0.1.0"
 
@@ -95,3 +107,10 @@ __all__ = [
     "current_job",
     "task",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """What events and channels give out is imported when it is asked for: most programs enqueue, and do without."""
+    if name in ON_DEMAND:
+        return getattr(import_module(ON_DEMAND[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,16 +7,10 @@ import threading
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta, tzinfo
-from functools import partial
-from typing import Any, Literal, ParamSpec, TypeVar, Unpack, cast, overload
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, Unpack, cast, overload
 
 from pgqueue import db
-from pgqueue.channels.items import Item
-from pgqueue.channels.listener import Listener
-from pgqueue.channels.mailbox import Mailbox
-from pgqueue.channels.names import check_channel, check_channels, check_timeout
-from pgqueue.channels.notify import notify
-from pgqueue.channels.payloads import pack
 from pgqueue.client.connections import AppConnections
 from pgqueue.client.enqueue import Call, GatedCall, enqueue_again, enqueue_many, enqueue_one
 from pgqueue.client.framework import Framework
@@ -39,16 +33,9 @@ from pgqueue.errors import (
     PgQueueError,
     ResultTimeout,
 )
-from pgqueue.events.control import SubscriptionHandle, newest, states
-from pgqueue.events.follow import Follower, Follows
-from pgqueue.events.handler import batches, check_handler
-from pgqueue.events.loop import Loops, Subscribed, subscribed
+from pgqueue.events import RELAY_ATTEMPTS, RELAY_BATCH
 from pgqueue.events.publish import event_row, event_rows
 from pgqueue.events.publisher import Publisher
-from pgqueue.events.relay import RELAY_ATTEMPTS, RELAY_BATCH, relayed
-from pgqueue.events.start import check_start
-from pgqueue.events.subscription import Subscription
-from pgqueue.events.types import check_patterns
 from pgqueue.gates.limit import MOST_GATES, MOST_SLOTS, Limit, Rule, whole_gate
 from pgqueue.hooks import Hook, Hooks, check_hook
 from pgqueue.job import ID, Snapshot, State, new_id
@@ -67,8 +54,16 @@ from pgqueue.schedules.schedule import Missed, Overlap, Scheduled
 from pgqueue.spoils import Spoil, check_spoils
 from pgqueue.strategies import cure_for
 from pgqueue.task import AnyTask, Task
-from pgqueue.triggers import AppTriggers, WantedTrigger
-from pgqueue.webhooks.endpoint import Endpoint, subscription_of
+
+if TYPE_CHECKING:  # each is imported by the method that needs it: most programs enqueue, and import none of that
+    from pgqueue.channels.items import Item
+    from pgqueue.channels.listener import Listener
+    from pgqueue.events.control import SubscriptionHandle
+    from pgqueue.events.follow import Follower, Follows
+    from pgqueue.events.loop import Loops, Subscribed
+    from pgqueue.events.subscription import Subscription
+    from pgqueue.triggers import AppTriggers, WantedTrigger
+    from pgqueue.webhooks.endpoint import Endpoint
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -99,19 +94,38 @@ class App:
         """What its children call at their start and stop."""
         self.tasks: dict[str, AnyTask] = {}
         """Every task of this app by name; only these ever run."""
-        self._loops = Loops()
-        self._follows = Follows(self._database)
+        self._read_by: dict[str, Loops | Follows] = {}
+        """What reads events for this process, once it was needed."""
         self.subscriptions: dict[str, Subscription] = {}
         """What `on` declares, by name; a worker makes them at its start."""
-        self.triggers = AppTriggers(self._database, self.tasks)
-        """The declared triggers, and the way to those in the database."""
-
         self.webhooks: dict[str, Endpoint] = {}
         """What `webhook` declares, by name."""
         self.queues: dict[str, Rule] = {}
         """The limits of queues, by their names."""
         self.schedules = AppSchedules(self.tasks)
         """The declared schedules, which a worker makes at its start."""
+
+    @cached_property
+    def triggers(self) -> "AppTriggers":
+        """The declared triggers, and the way to those in the database."""
+        from pgqueue.triggers import AppTriggers
+
+        return AppTriggers(self._database, self.tasks)
+
+    @property
+    def _loops(self) -> "Loops":
+        from pgqueue.events.loop import Loops
+
+        return cast("Loops", self._read_by.get("loops") or self._read_by.setdefault("loops", Loops()))
+
+    @property
+    def _follows(self) -> "Follows":
+        from pgqueue.events.follow import Follows
+
+        # Two threads may come here first: both get that of one of them, as setdefault is one step.
+        return cast(
+            "Follows", self._read_by.get("follows") or self._read_by.setdefault("follows", Follows(self._database))
+        )
 
     # -- tasks --
 
@@ -291,6 +305,10 @@ class App:
         one lane, in order. A batch that fails is halved until the event that fails is alone; its job is retried as the
         options say, and when it is dead the lane continues (on_poison="skip"), or stops ("stop").
         """
+        from pgqueue.events.handler import batches, check_handler
+        from pgqueue.events.subscription import Subscription
+        from pgqueue.events.types import check_patterns
+
         patterns = check_patterns(types)
         made = batches(batch=batch, batch_wait=batch_wait, lanes=lanes, on_poison=on_poison)
 
@@ -313,7 +331,7 @@ class App:
 
         return cast("Decorator", decorate)
 
-    def trigger(self, table: str, **wanted: Unpack[WantedTrigger]) -> None:
+    def trigger(self, table: str, **wanted: Unpack["WantedTrigger"]) -> None:
         """Declare what the database does when rows of a table change: `app.trigger("users", on=["update"], task=sync_user)`.
 
         Nothing is written before `pgqueue trigger sync`, or triggers.sync(). See WantedTrigger; raises InvalidOption.
@@ -336,6 +354,8 @@ class App:
         its start, and it gets what is published from then on. Its deliveries are jobs of the task pgqueue.webhook in the
         queue `webhooks`, one for each event. Raises ConfigError.
         """
+        from pgqueue.webhooks.endpoint import Endpoint, subscription_of
+
         endpoint = Endpoint.make(url, types, secret=secret, name=name, allow_private=allow_private)
         if endpoint.name in self.webhooks:
             raise ConfigError(f"two webhooks have the name {endpoint.name}: give one of them name=")
@@ -536,7 +556,7 @@ class App:
 
     def subscribe(
         self, *types: str, name: str, batch: int = 100, lanes: int = 1, start: str | datetime = "now",
-    ) -> Subscribed:  # fmt: skip
+    ) -> "Subscribed":  # fmt: skip
         """Loop over events in a program: `for events in app.subscribe("orders.*", name="search"):`, or `async for`.
 
         The subscription of that name is made if it is not there; its place is in the database, moves when the loop asks for more,
@@ -547,10 +567,13 @@ class App:
 
         Raises ConfigError, and DatabaseUnavailable where the database is away when it starts; later it waits for it.
         """
+        from pgqueue.events.loop import Subscribed, subscribed
+        from pgqueue.events.start import check_start
+
         wanted = subscribed(types, name=name, batch=batch, lanes=lanes)
         return Subscribed(self._loops, self._database, wanted, start=check_start(start))
 
-    def follow(self, *types: str, after: str | None = None, timeout: float | None = None) -> Follower:
+    def follow(self, *types: str, after: str | None = None, timeout: float | None = None) -> "Follower":
         """What is published from now on, for one `for` or `async for` loop: Listening first, then Event and Gap.
 
         For live pages, of which each gets all: nothing is kept for it in the database, and all loops of a process share one
@@ -558,6 +581,9 @@ class App:
         says that this cannot be done, as its events are not kept any longer or are more than 10,000: read your state again.
         timeout: as for `listen`, and it ends and raises as that does, but works behind a connection pooler too.
         """
+        from pgqueue.channels.names import check_timeout
+        from pgqueue.events.types import check_patterns
+
         return self._follows.follow(check_patterns(types), after=after, timeout_s=check_timeout(timeout))
 
     def relay(
@@ -571,6 +597,8 @@ class App:
         batch: events that are sent in one. Each try that fails is repeated; after max_attempts an event that the bus refuses
         becomes a dead job, and the lane continues (`skip`), or the lane stops (`stop`). Raises ConfigError.
         """
+        from pgqueue.events.relay import relayed
+
         wanted = relayed(
             to, types, name=name, lanes=lanes, batch=batch, max_attempts=max_attempts, on_poison=on_poison, in_code=True
         )
@@ -587,14 +615,20 @@ class App:
 
         since: an aware datetime, or seconds before now.
         """
+        from pgqueue.events.control import newest
+
         return self.look(newest(self.queries, types or ("*",), since=since, limit=limit))
 
-    def subscription(self, name: str) -> SubscriptionHandle:
+    def subscription(self, name: str) -> "SubscriptionHandle":
         """A handle to a subscription by its name: pause, resume, replay, drop; nothing is asked of the database yet."""
+        from pgqueue.events.control import SubscriptionHandle
+
         return SubscriptionHandle(name, self._database)
 
     def subscription_states(self) -> list[SubscriptionState]:
         """All subscriptions, with how far each is behind."""
+        from pgqueue.events.control import states
+
         return self.run(states(self.queries))
 
     # -- asking about jobs --
@@ -733,7 +767,7 @@ class App:
 
     # -- live channels --
 
-    def listen(self, *channels: str, timeout: float | None = None) -> Listener[Item]:
+    def listen(self, *channels: str, timeout: float | None = None) -> "Listener[Item]":
         """What comes in on these channels, for one `for` or `async for` loop: Listening first, then Notification and Gap.
 
         Read your state when Listening comes and at each Gap: what changes later is heard. timeout: the loop ends when nothing
@@ -741,6 +775,10 @@ class App:
         InvalidOption at once; in the loop DatabaseUnavailable if there was no connection to begin with, and NotSupported
         behind a connection pooler, where it needs the setting direct_dsn.
         """
+        from pgqueue.channels.listener import Listener
+        from pgqueue.channels.mailbox import Mailbox
+        from pgqueue.channels.names import check_channels, check_timeout
+
         names = check_channels(channels, doorbells=self.config.doorbells)
         return Listener(Mailbox(names), lambda: self._database.receiver, timeout_s=check_timeout(timeout))
 
@@ -767,6 +805,10 @@ class App:
                 await db.run_async(own, steps)
 
     def _notification(self, channel: str, payload: object, *, distinct: bool) -> Steps[None]:
+        from pgqueue.channels.names import check_channel
+        from pgqueue.channels.notify import notify
+        from pgqueue.channels.payloads import pack
+
         name = check_channel(channel, doorbells=self.config.doorbells)
         packed = pack(payload, channel=channel, distinct=distinct, max_bytes=self.config.max_payload_bytes)
         return notify(self.queries, name, packed)
@@ -874,8 +916,8 @@ class App:
 
     def close(self) -> None:
         """Close the connections this process opened; the app opens new ones when it is used again."""
-        self._loops.close()
-        self._follows.close()
+        for reading in list(self._read_by.values()):
+            reading.close()
         self._database.close()
 
     def lifespan(self, web: object = None, /) -> Lifespan:
@@ -884,7 +926,11 @@ class App:
         At its start it checks the schema and connects, so that what is wrong is said then and not to the first request: it raises
         DatabaseUnavailable, SchemaMissing, SchemaTooOld or SchemaTooNew. At its end it closes the connections.
         """
-        return Lifespan(self._database, self._follows.close)
+        return Lifespan(self._database, self._close_follows)
+
+    def _close_follows(self) -> None:
+        if "follows" in self._read_by:
+            self._follows.close()
 
     async def close_async(self) -> None:
         """Close the connections opened for the running event loop. asyncio.run() does so by itself at its end."""

@@ -3,7 +3,6 @@
 import dataclasses
 import os
 import re
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -219,6 +218,8 @@ def _project_settings() -> Mapping[str, object]:
     file = project_root() / "pyproject.toml"
     if not file.is_file():
         return {}
+    import tomllib  # most programs name their database otherwise
+
     try:
         content = tomllib.loads(file.read_text("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:

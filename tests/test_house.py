@@ -3,6 +3,8 @@
 import ast
 import functools
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -171,6 +173,29 @@ def test_the_supervisor_knows_no_user_code(path: Path) -> None:
         if name.startswith(("pgqueue.worker.child", "pgqueue.worker.helper")) or name == "pgqueue.loader"
     }
     assert not strangers
+
+
+def test_who_only_enqueues_imports_little() -> None:
+    """Every script and every web worker pays for what `import pgqueue` brings along. By its names, as a time would be noise."""
+    code = "import sys, pgqueue; pgqueue.App('postgresql:///none'); print(*sys.modules)"
+    loaded = set(
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    )
+    publishing = {"pgqueue.events", "pgqueue.events.publish", "pgqueue.events.publisher", "pgqueue.events.types"}
+    others = (
+        "bench", "buses", "channels", "cli", "contrib", "dashboard", "events", "live", "testing", "triggers", "webhooks", "worker",
+    )  # fmt: skip
+    assert "pgqueue.client.enqueue" in loaded
+    assert {name for name in loaded if name.startswith("pgqueue.") and room_of(name) in others} <= publishing
+    assert not loaded & {"multiprocessing.connection", "tomllib", "typer", "rich", "http.client"}
+
+
+def test_what_is_imported_later_is_there() -> None:
+    """Under the same names as ever, and for `import *` too."""
+    assert pgqueue.ON_DEMAND.keys() < set(pgqueue.__all__)
+    assert all(getattr(pgqueue, name).__name__ == name for name in pgqueue.ON_DEMAND)
+    with pytest.raises(AttributeError, match="no attribute 'Evnt'"):
+        pgqueue.Evnt  # noqa: B018
 
 
 def test_supervisor_and_child_share_the_link_alone() -> None:

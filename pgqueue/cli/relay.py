@@ -9,7 +9,8 @@ import typer
 
 from pgqueue.cli.options import RUN, AppName, chosen_app
 from pgqueue.cli.output import say
-from pgqueue.events.relay import RELAY_ATTEMPTS, RELAY_BATCH, relayed
+from pgqueue.events import RELAY_ATTEMPTS, RELAY_BATCH
+from pgqueue.events.relay import relayed
 from pgqueue.terminal import log_to_stderr
 
 

@@ -13,7 +13,7 @@ import time
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from functools import partial
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 from weakref import WeakKeyDictionary
 
 from tenacity import (
@@ -27,7 +27,6 @@ from tenacity import (
 )
 
 from pgqueue import db, embedded, schema
-from pgqueue.channels.receiver import Receiver
 from pgqueue.client.framework import Framework
 from pgqueue.client.lent import Lent
 from pgqueue.client.results import Hub
@@ -37,6 +36,9 @@ from pgqueue.config import Config, Notify, environment
 from pgqueue.errors import ConfigError, DatabaseUnavailable, SchemaError
 from pgqueue.queries import Queries, Statement, Steps
 from pgqueue.schema.retention import tidy_partitions
+
+if TYPE_CHECKING:
+    from pgqueue.channels.receiver import Receiver
 
 logger = logging.getLogger("pgqueue")
 
@@ -172,8 +174,10 @@ class AppConnections:
             return self._hub
 
     @property
-    def receiver(self) -> Receiver:
+    def receiver(self) -> "Receiver":
         """What hears channels for this process."""
+        from pgqueue.channels.receiver import Receiver  # a program that only enqueues hears nothing
+
         direct, dsn = self.config.direct_dsn, self.dsn
         with self._lock:
             if self._receiver is None:

@@ -4,11 +4,11 @@ import contextlib
 import os
 from collections import deque
 from collections.abc import Iterable
-from multiprocessing.connection import wait
 from typing import Any, NamedTuple
 
 import psycopg
 
+from pgqueue.db.connections import readable
 from pgqueue.db.doors.psycopg import Connection
 from pgqueue.queries import Statement
 
@@ -38,7 +38,7 @@ class Nudge:
 
     def wait(self, timeout_s: float) -> None:
         """Block until it is given, or the time is over."""
-        wait([self.fd], timeout_s)
+        readable([self.fd], timeout_s)
         self.take()
 
     def take(self) -> None:
@@ -72,7 +72,7 @@ class Ears:
         """Block until the server says something, the nudge is given or the time is over; True: the server did."""
         if self._heard:
             return False
-        spoke = self._conn.fileno() in wait([self._conn.fileno(), nudge.fd], timeout_s)
+        spoke = self._conn.fileno() in readable([self._conn.fileno(), nudge.fd], timeout_s)
         nudge.take()
         if spoke:
             self._conn.pgconn.consume_input()

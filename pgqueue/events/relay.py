@@ -9,9 +9,6 @@ from pgqueue.client.options import check_integer, check_name
 from pgqueue.events.subscription import MAX_BATCH, MAX_LANES, Subscription, check_on_poison
 from pgqueue.events.types import check_patterns
 
-RELAY_ATTEMPTS = 5  # of an event that the bus refuses: with the waits between them half a minute
-RELAY_BATCH = 500
-
 
 def relayed(
     to: str, types: str | Iterable[str], *, name: str | None, lanes: int, batch: int, max_attempts: int, on_poison: Any,

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from pgqueue.app import App
 from pgqueue.buses.bus import Bus, RelayedEvent, connect
 from pgqueue.errors import BusRefused, BusUnavailable
+from pgqueue.events import RELAY_ATTEMPTS, RELAY_BATCH
 from pgqueue.events.line import ReaderLine
 from pgqueue.events.reader import EventPage, Reader, Stopped
 from pgqueue.events.reader_thread import ReaderThread
-from pgqueue.events.relay import RELAY_ATTEMPTS, RELAY_BATCH
 from pgqueue.events.stored import as_args
 from pgqueue.events.subscription import Subscription
 
