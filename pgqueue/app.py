@@ -49,8 +49,7 @@ from pgqueue.queries import Queries, Statement, Steps
 from pgqueue.queries.events import ListedEvent, SubscriptionState
 from pgqueue.queries.ops import Deed, FailedAttempt, LimitRow
 from pgqueue.retry import Strategy
-from pgqueue.schedules.app_schedules import AppSchedules, timing_of
-from pgqueue.schedules.schedule import Missed, Overlap, Scheduled
+from pgqueue.schedules import TIMING
 from pgqueue.spoils import Spoil, check_spoils
 from pgqueue.strategies import cure_for
 from pgqueue.task import AnyTask, Task
@@ -62,6 +61,8 @@ if TYPE_CHECKING:  # each is imported by the method that needs it: most programs
     from pgqueue.events.follow import Follower, Follows
     from pgqueue.events.loop import Loops, Subscribed
     from pgqueue.events.subscription import Subscription
+    from pgqueue.schedules.app_schedules import AppSchedules
+    from pgqueue.schedules.schedule import Missed, Overlap, Scheduled
     from pgqueue.triggers import AppTriggers, WantedTrigger
     from pgqueue.webhooks.endpoint import Endpoint
 
@@ -102,8 +103,13 @@ class App:
         """What `webhook` declares, by name."""
         self.queues: dict[str, Rule] = {}
         """The limits of queues, by their names."""
-        self.schedules = AppSchedules(self.tasks)
+
+    @cached_property
+    def schedules(self) -> "AppSchedules":
         """The declared schedules, which a worker makes at its start."""
+        from pgqueue.schedules.app_schedules import AppSchedules
+
+        return AppSchedules(self.tasks)
 
     @cached_property
     def triggers(self) -> "AppTriggers":
@@ -156,8 +162,8 @@ class App:
         cron: str | None = None,
         every: float | timedelta | None = None,
         tz: str | tzinfo | None = None,
-        missed: Missed | None = None,
-        overlap: Overlap | None = None,
+        missed: "Missed | None" = None,
+        overlap: "Overlap | None" = None,
         jitter: float | timedelta | None = None,
     ) -> "Decorator": ...
     def task(self, *function: Any, **options: Any) -> Any:
@@ -177,7 +183,11 @@ class App:
         """
         if function:
             return self._register(*function)
-        timing = timing_of(options)
+        timing: Mapping[str, Any] = {}
+        if TIMING & options.keys():
+            from pgqueue.schedules.app_schedules import timing_of
+
+            timing = timing_of(options)
         return lambda function: self._register(function, timing, **options)
 
     def _register(self, function: Callable[..., Any], timing: Mapping[str, Any] = {}, **options: Any) -> AnyTask:
@@ -246,7 +256,7 @@ class App:
 
     def schedule(
         self, name: str, task: AnyTask | str, *, args: Iterable[Any] = (), kwargs: Mapping[str, Any] | None = None,
-        **when: Unpack[Scheduled],
+        **when: "Unpack[Scheduled]",
     ) -> None:  # fmt: skip
         """Run a task again and again: `app.schedule("nightly", report, cron="0 3 * * *", tz="Europe/Berlin", args=["sales"])`.
 

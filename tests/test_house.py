@@ -181,12 +181,18 @@ def test_who_only_enqueues_imports_little() -> None:
     loaded = set(
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     )
-    publishing = {"pgqueue.events", "pgqueue.events.publish", "pgqueue.events.publisher", "pgqueue.events.types"}
+    names = {
+        "pgqueue.events",
+        "pgqueue.events.publish",
+        "pgqueue.events.publisher",
+        "pgqueue.events.types",
+        "pgqueue.schedules",
+    }
     others = (
-        "bench", "buses", "channels", "cli", "contrib", "dashboard", "events", "live", "testing", "triggers", "webhooks", "worker",
+        "bench", "buses", "channels", "cli", "contrib", "dashboard", "events", "live", "schedules", "testing", "triggers", "webhooks", "worker",
     )  # fmt: skip
     assert "pgqueue.client.enqueue" in loaded
-    assert {name for name in loaded if name.startswith("pgqueue.") and room_of(name) in others} <= publishing
+    assert {name for name in loaded if name.startswith("pgqueue.") and room_of(name) in others} <= names
     assert not loaded & {"multiprocessing.connection", "tomllib", "typer", "rich", "http.client"}
 
 

@@ -10,11 +10,11 @@ from pgqueue.client.options import Options, check_name
 from pgqueue.codec.calls import encode_plain
 from pgqueue.codec.redact import MARKS
 from pgqueue.errors import ConfigError, InvalidOption
+from pgqueue.schedules import TIMING
 from pgqueue.schedules.schedule import Schedule
 from pgqueue.task import AnyTask, Task
 
 MAX_CALL_BYTES = 1_000_000  # of arguments; settings are not read at import
-TIMING = frozenset(("cron", "every", "tz", "missed", "missed_most", "overlap", "jitter"))
 
 
 class AppSchedules:
