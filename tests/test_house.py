@@ -189,7 +189,8 @@ def test_who_only_enqueues_imports_little() -> None:
         "pgqueue.schedules",
     }
     others = (
-        "bench", "buses", "channels", "cli", "contrib", "dashboard", "events", "live", "schedules", "testing", "triggers", "webhooks", "worker",
+        "bench", "buses", "channels", "cli", "contrib", "dashboard", "events", "live", "schedules", "testing", "triggers",
+        "webhooks", "worker",
     )  # fmt: skip
     assert "pgqueue.client.enqueue" in loaded
     assert {name for name in loaded if name.startswith("pgqueue.") and room_of(name) in others} <= names
