@@ -198,6 +198,22 @@ def test_a_job_that_slips_in_before_the_pause_is_waited_for(
     assert app.drain("default", timeout=0.05) == 1 and paused(app) == {}  # as it was
 
 
+def test_ctrl_c_leaves_the_queue_as_it_was(
+    app: App, worker: Hands, looks: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes while the pause is made and not yet believed."""
+
+    def interrupted(*args: Any) -> Any:
+        assert len(looks) == 1 and paused(app) == {"default": None}
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pgqueue.ops.drain.time.sleep", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        app.drain("default")
+    monkeypatch.undo()
+    assert paused(app) == {}
+
+
 def test_a_paused_queue_with_jobs_is_never_drained(app: App) -> None:
     app.pause("default")
     assert app.drain("default") == 0
@@ -230,9 +246,13 @@ def test_the_commands(app: App, shell: Shell, dsn: str, tmp_path: Any) -> None:
     code, told = typed("pause", "a", "--for", "soon")
     assert code == 2 and told.startswith("pgqueue: --for='soon' is not a span of time") and "\n" not in told
     app.enqueue("t", queue="b")
-    assert typed("drain", "b", "--timeout", "0.1") == (
-        1, "pgqueue: queue b is not drained: 1 job is due or running after 0.1",
-    )  # fmt: skip
-    assert typed("drain", "c") == (0, "queue c is drained and paused; run `pgqueue resume c` to continue")
+    code, told = typed("drain", "b", "--timeout", "0.1")
+    assert code == 1 and told.splitlines() == [
+        "waiting until no job of queue b is due or runs; `pgqueue stats` shows them",
+        "pgqueue: queue b is not drained: 1 job is due or running after 0.1",
+    ]
+    code, told = typed("drain", "c")
+    assert code == 0 and "queue c is drained and paused; run `pgqueue resume c` to continue" in told.splitlines()
+    assert set(paused(app)) == {"a", "c"}
     code, told = typed("drain", "b", "--timeout", "-1")
     assert code == 2 and told.startswith("pgqueue: --timeout='-1' is not a span of time") and "\n" not in told

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from pgqueue import dashboard, db, schema
 from pgqueue.cli.options import CHANGE, LOOK, OPERATE, AppName, Json, chosen_app, place_of
-from pgqueue.cli.output import fail, say, say_json, say_table
+from pgqueue.cli.output import fail, note, say, say_json, say_table
 from pgqueue.client.options import span_seconds
 from pgqueue.ops import stats
 from pgqueue.ops.limits import is_gate
@@ -81,6 +81,7 @@ def drain(
     """Wait until no job of a queue is due or runs, then pause it. New jobs are run meanwhile."""
     if timeout is not None:
         span_seconds("--timeout", timeout)
+    note(f"waiting until no job of queue {queue} is due or runs; `pgqueue stats` shows them")
     if left := chosen_app(app).drain(queue, timeout=timeout):
         fail(
             f"queue {queue} is not drained: {left} {'jobs are' if left > 1 else 'job is'} due or running after {timeout}"

@@ -28,22 +28,25 @@ def drain(database: AppConnections, queue: str, *, timeout_s: float | None) -> i
         raise ConfigError(
             f"queue {queue} is paused with jobs that are due ({left.due}): they run only after `pgqueue resume {queue}`"
         )
-    ours, empty = False, 0
-    while empty < 2:
-        if (left.due and not left.paused) or left.running:
-            empty = 0
-            if ends is not None and time.monotonic() >= ends:
-                if ours:
-                    database.run(database.queries.resume(queue))
-                return left.due + left.running
-        elif left.paused:
-            empty += 1
-        else:
-            database.run(database.queries.pause(queue, for_s=None))
-            ours = True
-        time.sleep(DRAIN_LOOK_S)
-        left = _look(database, queue)
-    return 0
+    empty, unsure = 0, False
+    try:
+        while empty < 2:
+            if (left.due and not left.paused) or left.running:
+                empty = 0
+                if ends is not None and time.monotonic() >= ends:
+                    return left.due + left.running
+            elif left.paused:
+                empty += 1
+            else:
+                unsure = True
+                database.run(database.queries.pause(queue, for_s=None))
+            time.sleep(DRAIN_LOOK_S)
+            left = _look(database, queue)
+        unsure = False
+        return 0
+    finally:
+        if unsure:  # at the timeout, and after Ctrl-C, the queue is as it was
+            database.run(database.queries.resume(queue))
 
 
 def _look(database: AppConnections, queue: str) -> LeftRow:
