@@ -262,7 +262,7 @@ CALLERS: dict[str, set[str]] = {
     "insert": set(),
     "insert of a key": {UNIQUE},
     "insert of many": set(),
-    "insert of a debounced call": {UNIQUE},
+    "insert of a debounced call": {UNIQUE, JOB},
     "ring": set(),
     "cancel": {JOB},
     "retry": {JOB, ENDED},
