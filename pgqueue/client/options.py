@@ -8,6 +8,7 @@ from typing import Any, Literal, Self, TypedDict, get_args
 
 from pgqueue.codec.calls import encode_plain
 from pgqueue.codec.numeric import as_float, as_int
+from pgqueue.context import OWN
 from pgqueue.db import CallerConnection
 from pgqueue.errors import InvalidOption
 from pgqueue.spans import span_of
@@ -131,6 +132,8 @@ class Options:
             check_aware("expires", self.expires)
         elif self.expires is not None:
             seconds("expires", self.expires)
+        if isinstance(self.headers, Mapping) and any(str(name).startswith(OWN) for name in self.headers):
+            raise InvalidOption(f"headers: names that begin with {OWN} are pgqueue's own")
         if self.on_duplicate is not None and self.on_duplicate not in get_args(OnDuplicate):
             raise InvalidOption(
                 f"on_duplicate must be one of {', '.join(get_args(OnDuplicate))}, not {self.on_duplicate!r}"

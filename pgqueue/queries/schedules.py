@@ -101,6 +101,9 @@ class Answered(NamedTuple):
 class ScheduleQueries(Texts):
     """The files of sql/schedules."""
 
+    def schedule_patience(self) -> Statement[Row]:
+        return self._say("schedules/patience")
+
     def due_schedules(self, *, unable: Sequence[str], most: int, now: datetime | None) -> Statement[DueSchedule]:
         """unable: names of those whose times this process cannot tell."""
         return self._say("schedules/due", DueSchedule, unable=texts(unable), most=most, now=now)

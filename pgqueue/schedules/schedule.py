@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any, Literal, Self, get_args
 
@@ -137,10 +137,8 @@ def options_of(text: str) -> Options:
     """As `stored` wrote them. Raises InvalidOption where a row was edited by hand."""
     try:
         said = json.loads(text)
-        given = {
-            option: said.get(option)
-            for option in ("queue", "priority", "max_attempts", "unique", "on_duplicate", "headers")
-        }
-        return Options.make("schedule", timeout=said.get("timeout_s"), expires=said.get("expires_s"), **given)
+        given = {option: said.get(option) for option in ("queue", "priority", "max_attempts", "unique", "on_duplicate")}
+        made = Options.make("schedule", timeout=said.get("timeout_s"), expires=said.get("expires_s"), **given)
+        return replace(made, headers=said.get("headers"))  # which may hold some of our own
     except (ValueError, AttributeError, TypeError) as error:
         raise InvalidOption(f"the options of a schedule cannot be read: {error}") from None

@@ -95,6 +95,28 @@ def test_f54_the_session_that_fires_is_ended(
     assert worker.stop() == 0
 
 
+def test_f54_a_caller_holds_the_unique_key_of_one_schedule(
+    shelf: Shelf, app: App, conn: psycopg.Connection, start_worker: Start
+) -> None:
+    """In a transaction that stays open: the others are on time, and that one is answered when it has ended."""
+    begin = datetime.now(UTC).replace(microsecond=0)
+    shelf.put("held", cron="0 0 1 1 *", next_run_at=begin, options='{"unique": "one"}', overlap="allow")
+    shelf.put("unknown", next_run_at=begin, tz="Mars/Olympus")
+    shelf.put("free", cron="* * * * * *", next_run_at=begin, overlap="allow", options='{"headers": {"free": 1}}')
+    with psycopg.connect(app.dsn) as caller:
+        app.enqueue("tests.tasks.echo", [1], unique="one", conn=caller)
+        worker = start_worker("-c", "1", "-Q", "nothing").ready()
+        worker.said("schedule held cannot be run now")
+        worker.said("schedule unknown cannot be run now")
+        count = len(shelf.fired("free"))
+        eventually(lambda: len(shelf.fired("free")) > count + 3, what="the other one is fired")
+        assert shelf.fired("held") == []
+    eventually(lambda: shelf.fired("held"), what="the held one is answered")
+    assert [why for _, why in shelf.fired("held")] == ["a live job has its unique key"]
+    conn.execute("update pgqueue.schedule set tz = 'UTC' where name = 'unknown'")  # a person corrects it
+    eventually(lambda: shelf.fired("unknown"), what="the corrected one is fired")
+
+
 @pytest.fixture
 def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     """A server; one that lives by the test's clock, if it has one."""

@@ -171,6 +171,9 @@ def test_bad_declarations_are_refused_at_import(app: App) -> None:
     assert "no option 'quue'; did you mean 'queue'" in refused(
         lambda: app.schedule("s", t, args=[1], every=5, quue="x")  # type: ignore[call-arg]
     )
+    assert "names that begin with pgqueue. are pgqueue's own" in refused(
+        lambda: app.schedule("s", t, args=[1], every=5, headers={"pgqueue.due_at": "x"})
+    )
     assert "missing" in refused(lambda: app.schedule("s", t, every=5), TypeError)
     assert "args takes a list" in refused(lambda: app.schedule("s", t, args="x", every=5))
     assert "cron= and every= call it without arguments" in refused(lambda: app.task(name="two", cron="@daily")(two))

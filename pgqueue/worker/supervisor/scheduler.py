@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from pgqueue import db
 from pgqueue.config import Notify
-from pgqueue.queries import Queries
+from pgqueue.queries import Queries, Steps
 from pgqueue.schedules.declare import declare, reconcile
 from pgqueue.schedules.fire import Firing, fail_one, fire_round
 from pgqueue.schedules.schedule import Schedule
@@ -24,6 +24,7 @@ logger = logging.getLogger("pgqueue.worker")
 
 RECONCILE_S = 60.0  # how soon a rollback counts after the last new worker is gone
 TAKEN_LOOK_S = 0.5  # until the next look at a schedule that another worker has taken
+ASIDE_S = 10.0  # until the next look at one that cannot be answered
 
 
 class Scheduler:
@@ -43,7 +44,9 @@ class Scheduler:
         self._wakeups = wakeups
         self._declared = declared
         self._ring: Notify = ring
-        self._unable: dict[str, str] = {}
+        self._aside: dict[str, float] = {}  # names, and until when (monotonic)
+        self._others_due_at = math.inf
+        self._told: dict[str, str] = {}
         self._reconcile_at = math.inf
 
     @property
@@ -63,11 +66,8 @@ class Scheduler:
         """Fire, again and again."""
         pacing = RetryPacing(self._connection.troubles)
         while True:
-            due_at = self._wakeups.schedule_due_at
-            await wait(
-                self._wakeups.scheduled,
-                max(0.0, min(self._reconcile_at, math.inf if due_at is None else due_at) - time.monotonic()),
-            )
+            until = min(self._reconcile_at, self._due_at())
+            await wait(self._wakeups.scheduled, max(0.0, until - time.monotonic()))
             self._wakeups.scheduled.clear()
             try:
                 await self._step()
@@ -82,47 +82,79 @@ class Scheduler:
         elif now >= self._reconcile_at:
             self._tell(await self._connection.run(reconcile(self._queries), transaction=True))
             self._reconcile_at = time.monotonic() + RECONCILE_S
-        due_at = self._wakeups.schedule_due_at
-        if due_at is not None and now >= due_at:
+        if time.monotonic() >= self._due_at():
             await self._fire()
+
+    def _due_at(self) -> float:
+        """When the next one is due; while some are set aside, the heartbeat would name these again and again."""
+        now = time.monotonic()
+        self._aside = {name: until for name, until in self._aside.items() if until > now}
+        if self._aside:
+            return min(self._others_due_at, *self._aside.values())
+        return math.inf if self._wakeups.schedule_due_at is None else self._wakeups.schedule_due_at
 
     async def _fire(self) -> None:
         try:
             done = await self._round()
         except db.DatabaseError as error:
-            if not db.is_of_values(error):
+            if not _is_of_one(error):
                 raise
             done = await self._one_by_one()
-        self._tell(done.unable)
+        self._set_aside(done.unable)
         if done.more:
             return  # at once again: it is still due
         due_s = done.due_s if done.due_s is None or done.due_s > 0 else TAKEN_LOOK_S
         self._wakeups.schedule_due_at = None if due_s is None else time.monotonic() + due_s
+        self._others_due_at = self._wakeups.schedule_due_at or math.inf
 
     async def _round(self, *, most: int | None = None, taken: list[str] | None = None) -> Firing:
-        steps = fire_round(self._queries, ring=self._ring, unable=list(self._unable), most=most, taken=taken)
-        done: Firing = await self._connection.run(steps, transaction=True)
+        done: Firing = await self._connection.run(self._patiently(most, taken), transaction=True)
         return done
 
+    def _patiently(self, most: int | None, taken: list[str] | None) -> Steps[Firing]:
+        yield self._queries.schedule_patience()
+        return (yield from fire_round(self._queries, ring=self._ring, unable=list(self._aside), most=most, taken=taken))
+
     async def _one_by_one(self) -> Firing:
-        """The server refuses what one of them says: it must not hold up the others."""
+        """One of them cannot be answered, as the server refuses its job or a caller's transaction holds its unique key: it must not
+        hold up the others.
+        """
         while True:
             taken: list[str] = []
             try:
                 done = await self._round(most=1, taken=taken)
             except db.DatabaseError as error:
-                if not (taken and db.is_of_values(error)):
+                if not (taken and _is_of_one(error)):
                     raise
-                why = (str(error).splitlines() or [type(error).__name__])[0]
-                await self._connection.run(fail_one(self._queries, taken[0], error=why), transaction=True)
-                logger.error("schedule %s: its job cannot be made: %s", taken[0], why)
+                await self._pass_over(taken[0], error)
                 continue
+            self._set_aside(done.unable)
             if not done.more:
                 return done
 
+    async def _pass_over(self, name: str, error: db.DatabaseError) -> None:
+        why = (str(error).splitlines() or [type(error).__name__])[0]
+        if db.is_of_values(error):
+            await self._connection.run(fail_one(self._queries, name, error=why), transaction=True)
+            logger.error("schedule %s: its job cannot be made: %s", name, why)
+        else:
+            self._set_aside({name: why})
+
+    def _set_aside(self, unable: dict[str, str]) -> None:
+        """Look at these later, and let other workers do it."""
+        self._aside |= dict.fromkeys(unable, time.monotonic() + ASIDE_S)
+        self._tell(unable)
+
     def _tell(self, unable: dict[str, str]) -> None:
-        """Log once what this machine cannot tell the times of: another worker may."""
+        """Log once why one is left to others."""
         for name, why in unable.items():
-            if self._unable.get(name) != why:
-                logger.error("schedule %s is left to other workers: %s", name, why)
-        self._unable |= unable
+            if self._told.get(name) != why:
+                logger.error(
+                    "schedule %s cannot be run now: %s; it is tried again, here and by other workers", name, why
+                )
+        self._told |= unable
+
+
+def _is_of_one(error: db.DatabaseError) -> bool:
+    """Whether one schedule may be the reason."""
+    return db.is_of_values(error) or db.gave_way(error)
