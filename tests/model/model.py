@@ -84,9 +84,6 @@ class Model:
     locks: dict[str, int] = field(default_factory=dict)
     """The session locks that are held, by worker; one whose row was pruned may still be connected."""
     accepted: set[tuple[str, int]] = field(default_factory=set)
-    rescues: int = 0
-    stale: int = 0
-    unknown: int = 0
     top: int = 0
     """The largest seq seen."""
 
@@ -151,8 +148,6 @@ class Model:
                 self._accept(job)
                 job.state, job.progress = "succeeded", None
                 done.add(id_)
-            else:
-                self.stale += 1
         return done
 
     def settle(self, worker: str, outcomes: Sequence[Outcome], *, now: int) -> dict[str, str]:
@@ -161,7 +156,6 @@ class Model:
         for outcome in outcomes:
             job = self.fenced(worker, outcome.job_id, outcome.token)
             if job is None:
-                self.stale += 1
                 continue
             self._accept(job)
             state, refund, crash = AFTER[Verdict(outcome.verdict)]
@@ -323,7 +317,6 @@ class Model:
                 self._end(job, "dead", f"quarantined: its worker died {job.crashes} times while running it")
             else:
                 self._back(job, "queued", keeps_place=True)
-        self.rescues += len(orphans)
         returned = sum(job.state == "queued" for job in orphans)
         return returned, len(orphans) - returned
 

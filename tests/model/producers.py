@@ -216,8 +216,7 @@ class Producer:
     def lose_commit(self, *, arrives: bool) -> None:
         """The answer to COMMIT never comes. What happened is seen by the siblings; the jobs are there exactly if they are."""
         self._before_commit()
-        self.world.cut(self.conn, sent=b"commit" if arrives else None)
-        self.world.model.unknown += 1
+        self.world.cut(self.conn, sent="commit" if arrives else None)
         mine = {id_ for frame in self.frames for id_ in frame.siblings}
         there = self.world.eye.execute(
             "select count(*) from shop.sibling where job_id = any (%s::uuid[])", [list(mine)]

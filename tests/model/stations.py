@@ -215,7 +215,7 @@ class Station:
             self.world.ended(self.line)
         else:
             conn, self.line = self.line, None
-            self.world.cut(conn, sent=b"commit")
+            self.world.cut(conn, sent="commit")
             self.line = self.world.session(self.name)
         claimed, self.claiming = self.claiming, []
         self.world.model.taken(self.id, claimed)
@@ -357,7 +357,6 @@ class Station:
             attempt.finished = True
             self.world.hold([attempt.job_id])
         else:
-            self.world.model.stale += 1
             self._leave(attempt)
             self.take([attempt])
 
@@ -373,9 +372,8 @@ class Station:
     def lose_commit(self, attempt: Attempt, *, arrives: bool) -> None:
         """The answer to COMMIT never comes: the attempt stays in hand without a connection, to be resolved."""
         assert attempt.conn is not None
-        self.world.cut(attempt.conn, sent=b"commit" if arrives else None)
+        self.world.cut(attempt.conn, sent="commit" if arrives else None)
         attempt.conn = None
-        self.world.model.unknown += 1
         if arrives:
             self._committed(attempt)
         else:

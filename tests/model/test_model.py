@@ -1,10 +1,11 @@
 """Whatever happens in whatever order, the queue does what the model of it does. HYPOTHESIS_PROFILE says how far to look."""
 
 import os
+from typing import Any
 
 from hypothesis import Phase, settings
 
-from tests.model.machine import Drawn, Queue, run_machine
+from tests.model.machine import Queue, run_machine
 from tests.model.world import World
 
 PROFILES = {"quick": (60, 50), "thorough": (200, 50), "nightly": (5_000, 100)}  # runs, and steps in each
@@ -19,24 +20,24 @@ def test_what_is_drawn_does_not_depend_on_how_long_the_steps_take(world: World) 
     """Hypothesis repeats steps, and complains if other choices come up; on a busy machine leases run out meanwhile."""
 
     class Seen(Queue):
-        drawn: list[str]
-        taken: list[str]
+        drawn: list[int]
+        expired: list[int]
         slow = False
 
-        def take(self, drawn: Drawn) -> str:
+        def choose(self, seed: int) -> tuple[str, dict[str, Any]]:
             if self.slow:
                 self.world.pass_time(20.0)
-            taken = super().take(drawn)
-            self.drawn.append(repr(drawn))
-            self.taken.append(taken)
-            return taken
+            self.drawn.append(seed)
+            now = self.world.clock()
+            self.expired.append(sum(lease.lease_until < now for lease in self.model.leases.values()))
+            return super().choose(seed)
 
-    def seen(*, is_slow: bool) -> tuple[list[str], list[str]]:
-        Seen.drawn, Seen.taken, Seen.slow = [], [], is_slow
+    def seen(*, is_slow: bool) -> tuple[list[int], list[int]]:
+        Seen.drawn, Seen.expired, Seen.slow = [], [], is_slow
         few = settings(max_examples=4, stateful_step_count=15, database=None, derandomize=True, phases=[Phase.generate])
         run_machine(world, settings=few, machine=Seen)
-        return Seen.drawn, Seen.taken
+        return Seen.drawn, Seen.expired
 
-    (drawn, taken), (drawn_slowly, taken_slowly) = seen(is_slow=False), seen(is_slow=True)
+    (drawn, expired), (drawn_slowly, expired_slowly) = seen(is_slow=False), seen(is_slow=True)
     assert drawn == drawn_slowly
-    assert taken != taken_slowly, "time made no difference"
+    assert expired != expired_slowly, "no lease ran out"

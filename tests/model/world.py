@@ -90,7 +90,12 @@ class World:
     def begin(self) -> None:
         """Empty tables, a new model, a clock that shows the time."""
         self.eye.rollback()
-        self.cut(*self._open)  # of an example that failed
+        for conn in list(self._open):  # of an example that failed, and in any state
+            pid = conn.info.backend_pid
+            conn.close()
+            self._gone(pid)
+        self._open.clear()
+        self.expected_open.clear()
         tables = [f"pgqueue.{table}" for table in TABLES.split(", ")] + ["shop.sibling", "shop.effect"]
         self.eye.execute("; ".join(f"delete from {table}" for table in tables))
         self.model = Model()
@@ -128,17 +133,16 @@ class World:
         conn.execute("select pg_advisory_unlock_all(); set application_name = 'nobody'")
         self._spare.append(conn)
 
-    def cut(self, *conns: psycopg.Connection, sent: bytes | None = None) -> None:
-        """The sessions' other end is gone, after having sent a last message; returns when the server knows."""
-        for conn in list(conns):
-            del self._open[conn]
-            self.ended(conn)
+    def cut(self, *conns: psycopg.Connection, sent: str | None = None) -> None:
+        """The sessions' other end is gone, after having sent a last message: their locks and open transactions go with them.
+
+        That is all that others ever see of it. Their processes at the server begin anew under the next name, as a new one takes
+        20 ms until it has seen every table.
+        """
+        for conn in conns:
             if sent is not None:
-                conn.pgconn.send_query(sent)
-                conn.pgconn.flush()
-            pid = conn.info.backend_pid
-            conn.close()
-            self._gone(pid)
+                conn.execute(sent)
+            self.give_back(conn)
 
     def terminated(self, conns: Collection[psycopg.Connection]) -> None:
         """The server ended these sessions."""
@@ -186,10 +190,11 @@ class World:
 
     def say(self, conn: psycopg.Connection, statement: Statement[R]) -> tuple[int, list[R]]:
         """A statement in a transaction of its own, as autocommit has it, with its now()."""
-        now = self.now(conn)
-        rows = db.run(conn, statement)
-        conn.execute("commit")
-        return now, rows
+        with conn.pipeline():  # which is one transaction, without a round trip for its begin
+            moment = conn.execute(NOW)
+            rows = db.run(conn, statement)
+        ((now,),) = moment.fetchall()
+        return int(now) + self.offset, rows
 
     @contextlib.contextmanager
     def using(self) -> Iterator[int]:
@@ -257,26 +262,28 @@ class World:
 
     def check(self) -> None:
         """Everything in the tables is as the model says, and nothing that was promised is broken."""
-        seen = self.eye.execute(LOOK).fetchall()
+        with self.eye.pipeline():  # one round trip
+            looks = [self.eye.execute(look) for look in (LOOK, LOOK_AT_WORKERS, LOOK_AT_THE_REST)]
+        seen, workers, rest = (look.fetchall() for look in looks)
         self.model.adopt({row[0]: row[10] for row in seen if row[10] is not None})
         jobs = {row[0]: (*row[1:14], *(self._moved(at, row[0]) for at in row[14:])) for row in seen}
         assert len(jobs) == len(seen), "a job is there twice"
         _same("jobs", jobs, {job.id: _job(job) for job in self.model.jobs.values()})
-        leases = {row[0]: (row[1], *map(self._moved, row[2:5]), row[5]) for row in self.eye.execute(LOOK_AT_WORKERS)}
+        leases = {row[0]: (row[1], *map(self._moved, row[2:5]), row[5]) for row in workers}
         _same("workers", leases, {
             lease.id: (lease.state, lease.heartbeat_at, lease.lease_until, lease.suspect_since, lease.key)
             for lease in self.model.leases.values()
         })  # fmt: skip
-        self._check_the_rest()
+        self._check_the_rest(rest)
         self._check_promises()
 
     def _moved(self, at: int | None, job_id: str = "") -> int | None:
         """A stored time on the model's clock."""
         return None if at is None else at + self._held_at.get(job_id, self.offset)
 
-    def _check_the_rest(self) -> None:
+    def _check_the_rest(self, seen: list[tuple[Any, ...]]) -> None:
         rows: dict[str, list[tuple[Any, ...]]] = {}
-        for kind, *row in self.eye.execute(LOOK_AT_THE_REST):
+        for kind, *row in seen:
             rows.setdefault(kind, []).append(tuple(row))
         model = self.model
         _same("failed attempts", sorted(rows.get("failure", [])), sorted(model.failures.elements()))
