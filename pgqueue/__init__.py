@@ -33,7 +33,7 @@ from pgqueue.errors import (
     SignatureChanged,
     TimeLimitExceeded,
 )
-from pgqueue.gates.limit import Limit
+from pgqueue.gates.limit import Limit, Rate
 from pgqueue.job import Outcome, Snapshot, State, Verdict
 from pgqueue.middleware import Middleware
 from pgqueue.ops.listing import Page
@@ -89,6 +89,7 @@ __all__ = [
     "OutcomeUnknown",
     "Page",
     "PgQueueError",
+    "Rate",
     "ResultTimeout",
     "Retry",
     "SchemaError",

@@ -36,7 +36,7 @@ from pgqueue.errors import (
 from pgqueue.events import RELAY_ATTEMPTS, RELAY_BATCH
 from pgqueue.events.publish import event_row, event_rows
 from pgqueue.events.publisher import Publisher
-from pgqueue.gates.limit import MOST_GATES, MOST_SLOTS, Limit, Rule, whole_gate
+from pgqueue.gates.limit import MOST_GATES, MOST_SLOTS, Key, Limit, Rate, Rule, whole_gate
 from pgqueue.hooks import Hook, Hooks, check_hook
 from pgqueue.job import ID, Snapshot, State, new_id
 from pgqueue.middleware import Middleware, check_middleware
@@ -159,6 +159,10 @@ class App:
         middleware: Iterable[Middleware] = (),
         async_limit: int | None = None,
         limit: "int | Limit | Iterable[int | Limit] | None" = None,
+        rate: str | Rate | None = None,
+        burst: int | None = None,
+        ordered: Key | bool | None = None,
+        on_dead: Literal["next", "halt"] | None = None,
         cron: str | None = None,
         every: float | timedelta | None = None,
         tz: str | tzinfo | None = None,
@@ -178,8 +182,11 @@ class App:
         by their name (setting secret_names). spoils: as those of App, for this task alone. middleware: inside that of the app.
         async_limit: of an async task, how many jobs each child of a worker runs at once; the others stay in the queue.
         limit: how many jobs are under way at once in all workers together; `Limit(5, key="tenant")` is for each value of that
-        argument; at most two. cron or every, tz, missed, overlap, jitter: run it again and again, without arguments: see
-        `schedule`. Raises ConfigError at import for what cannot work.
+        argument; at most two. rate: how many start, as in "100/m", `burst` of them at once after a pause. ordered: the name of an
+        argument, or a function of them; jobs of one key run one at a time, in the order in which they were put in, each to its
+        end with all its retries; on_dead="halt" stops the line behind one that is dead, until `pgqueue resume`. cron or every, tz,
+        missed, overlap, jitter: run it again and again, without arguments: see `schedule`. Raises ConfigError at import for what
+        cannot work.
         """
         if function:
             return self._register(*function)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, Unpack
 
 from pgqueue.client.enqueue import Call, GatedCall
 from pgqueue.client.handle import Job, Jobs
@@ -17,7 +17,7 @@ from pgqueue.codec.calls import Codec
 from pgqueue.codec.redact import Marks
 from pgqueue.codec.signature import returns_as_it_is
 from pgqueue.errors import ConfigError, InvalidOption
-from pgqueue.gates.limit import Limit, Limits
+from pgqueue.gates.limit import Key, Limit, Limits, Rate
 from pgqueue.middleware import Middleware, check_middleware, is_async, title
 from pgqueue.retry import Policy, Strategy, policy
 from pgqueue.spoils import Spoil, check_spoils
@@ -108,6 +108,10 @@ class Task(Bound[P, R], Generic[P, C, R]):
         middleware: Iterable[Middleware] = (),
         async_limit: int | None = None,
         limit: "int | Limit | Iterable[int | Limit] | None" = None,
+        rate: str | Rate | None = None,
+        burst: int | None = None,
+        ordered: Key | bool | None = None,
+        on_dead: Literal["next", "halt"] | None = None,
     ) -> None:
         _check_function(function)
         self.name = check_name("name", name or name_of(function))
@@ -127,7 +131,9 @@ class Task(Bound[P, R], Generic[P, C, R]):
         self.is_async = inspect.iscoroutinefunction(function)
         self.async_limit = _check_async_limit(async_limit, is_async=self.is_async, where=where)
         self.codec = Codec(function, name=self.name)
-        self.limits = Limits(limit, task=self.name, function=function)
+        self.limits = Limits(
+            limit, task=self.name, function=function, rate=rate, burst=burst, ordered=ordered, on_dead=on_dead
+        )
         self._redact = self._check_redact(redact)
         self.spoils = app.spoils | check_spoils(spoils, where=where)
         self._own_middleware = self._check_middleware(middleware)

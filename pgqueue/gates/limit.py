@@ -2,18 +2,23 @@
 
 import hashlib
 import inspect
+import math
+import re
 import uuid
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from datetime import timedelta
 from typing import Any, NamedTuple
 
-from pgqueue.client.options import MAX_KEY, check_integer, check_name
+from pgqueue.client.options import MAX_KEY, check_integer, check_name, seconds
+from pgqueue.codec.numeric import as_float
 from pgqueue.errors import InvalidOption
 
 Key = str | Callable[..., object]
 
 MOST_GATES = 2  # a job: each has an index of those that are past it
 MOST_SLOTS = 1_000_000
+NAMED_AFTER = ("task:", "queue:", "order:")  # rules that are called after what they are for
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +46,12 @@ class Rule:
     """A row of the table `gate`, as code declares it."""
 
     name: str
-    slots: int | None
-    keyed: bool
+    slots: int | None = None
+    keyed: bool = False
+    every_s: float | None = None
+    burst: int = 1
+    keeps: bool = False
+    halts: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """As it travels; `Rule(**_)` reads it."""
@@ -56,14 +65,66 @@ class Gate(NamedTuple):
     key: Key | None
 
 
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """How many jobs may start in `per` seconds, in all workers together.
+
+    key, name: as of a Limit. burst: how many may follow each other at once after a pause. Raises InvalidOption.
+    """
+
+    count: float
+    per: float | timedelta = 1.0
+    key: Key | None = None
+    name: str | None = None
+    burst: int = 1
+
+    def __post_init__(self) -> None:
+        per, count = seconds("per", self.per), as_float(self.count)
+        if count is None or not 0 < count < math.inf or per <= 0:
+            raise InvalidOption(f"a rate of {self.count} per {per:g} s lets nothing through: give numbers above 0")
+        object.__setattr__(self, "per", per)
+        object.__setattr__(self, "count", count)
+        object.__setattr__(self, "burst", check_integer("burst", self.burst, low=1, high=MOST_SLOTS))
+        if self.name is not None:
+            check_rule(self.name)
+
+    @classmethod
+    def read(cls, text: str, **options: Any) -> "Rate":
+        """From `100/m`, `14/s`, `5/10s`, `1000/h` or `10000/d`."""
+        found = _RATE.fullmatch(text)
+        if found is None:
+            raise InvalidOption(f"rate={text[:60]!r} is not a rate: write 100/m, 14/s, 5/10s, 1000/h or 10000/d")
+        return cls(float(found[1]), per=float(found[2] or 1) * _UNITS[found[3]], **options)
+
+    @property
+    def every_s(self) -> float:
+        """Seconds from one to the next."""
+        return float(self.per) / self.count  # type: ignore[arg-type]
+
+
+_RATE = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)/(\d{1,9})?([smhd])")
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+
+
 class Limits:
     """Those of one task, narrow before wide. False where there are none."""
 
-    def __init__(self, given: object, *, task: str, function: Callable[..., object]) -> None:
+    def __init__(
+        self,
+        given: object,
+        *,
+        task: str,
+        function: Callable[..., object],
+        rate: object = None,
+        burst: int | None = None,
+        ordered: Key | bool | None = None,
+        on_dead: str | None = None,
+    ) -> None:
         self._task = task
         self._function = function
         self._signature: inspect.Signature | None = None
-        self.gates = self._read(given)
+        gates = [*self._read(given), *self._order(ordered, on_dead)]
+        self.gates = self._checked(self._with_rate(gates, rate, burst))
 
     def __bool__(self) -> bool:
         return bool(self.gates)
@@ -82,12 +143,54 @@ class Limits:
         if given is None:
             return []
         limits = list(given) if isinstance(given, list | tuple) else [given]
-        gates = [self._gate(limit if isinstance(limit, Limit) else _plain(limit, self._where)) for limit in limits]
+        return [self._gate(limit if isinstance(limit, Limit) else _plain(limit, self._where)) for limit in limits]
+
+    def _order(self, key: Key | bool | None, on_dead: str | None) -> list[Gate]:
+        if on_dead not in (None, "next", "halt"):
+            raise InvalidOption(f"{self._where}: on_dead takes 'next' or 'halt', not {on_dead!r:.60}")
+        if key is None or key is False:
+            if on_dead is not None:
+                raise InvalidOption(f"{self._where}: on_dead= is for a task with ordered=")
+            return []
+        if key is not True:
+            self._check_key(key, "ordered")
+        keyed = key is not True
+        rule = Rule(f"order:{self._task}", 1, keyed=keyed, keeps=True, halts=on_dead == "halt")
+        return [Gate(rule, key if keyed else None)]  # type: ignore[arg-type]
+
+    def _with_rate(self, gates: list[Gate], given: object, burst: int | None) -> list[Gate]:
+        """A rate is at the gate of a limit with the same name and key, if there is one."""
+        if given is None:
+            if burst is not None:
+                raise InvalidOption(f"{self._where}: burst= is for a task with rate=")
+            return gates
+        try:
+            if isinstance(given, str):
+                rate = Rate.read(given, burst=1 if burst is None else burst)
+            elif isinstance(given, Rate):
+                rate = given if burst is None else replace(given, burst=burst)
+            else:
+                raise InvalidOption(f"rate takes text such as '100/m', or a Rate, not a {type(given).__name__}")
+        except InvalidOption as error:
+            raise InvalidOption(f"{self._where}: {error}") from None
+        if rate.key is not None:
+            self._check_key(rate.key, "rate")
+        name = rate.name or f"task:{self._task}"
+        paced = [
+            gate._replace(rule=replace(gate.rule, every_s=rate.every_s, burst=rate.burst))
+            if (gate.rule.name, gate.key) == (name, rate.key)
+            else gate
+            for gate in gates
+        ]
+        if paced != gates:
+            return paced
+        rule = Rule(name, None, keyed=rate.key is not None, every_s=rate.every_s, burst=rate.burst)
+        return [*gates, Gate(rule, rate.key)]
+
+    def _checked(self, gates: list[Gate]) -> list[Gate]:
         names = [gate.rule.name for gate in gates]
         if len(gates) > MOST_GATES:
-            raise InvalidOption(
-                f"{self._where}: limit= gives {len(gates)} limits ({', '.join(names)}); a job passes at most two"
-            )
+            raise InvalidOption(f"{self._where}: {len(gates)} limits ({', '.join(names)}); a job passes at most two")
         if len(set(names)) < len(names):
             raise InvalidOption(f"{self._where}: two limits are called {names[0]}: give one of them name=")
         return sorted(gates, key=lambda gate: _width(gate.rule.name, keyed=gate.rule.keyed))
@@ -97,9 +200,17 @@ class Limits:
         return f"@task {self._task}"
 
     def _gate(self, limit: Limit) -> Gate:
-        if isinstance(limit.key, str) and limit.key not in inspect.signature(self._function).parameters:
-            raise InvalidOption(f"{self._where}: limit has the key {limit.key!r}, which the function does not take")
+        self._check_key(limit.key, "limit")
         return Gate(Rule(limit.name or f"task:{self._task}", limit.slots, limit.key is not None), limit.key)
+
+    def _check_key(self, key: object, option: str) -> None:
+        if isinstance(key, str):
+            if key not in inspect.signature(self._function).parameters:
+                raise InvalidOption(f"{self._where}: {option} has the key {key!r}, which the function does not take")
+        elif key is not None and not callable(key):
+            raise InvalidOption(
+                f"{self._where}: the key of {option} is an argument's name or a function, not {key!r:.60}"
+            )
 
     def of_call(self, args: Iterable[object], kwargs: Mapping[str, object], *, key: str | None = None) -> list[str]:
         """The gates that this call has to pass. Raises InvalidOption if its key cannot be told."""
@@ -152,8 +263,10 @@ def _width(name: str, *, keyed: bool) -> tuple[int, str]:
 def check_rule(name: object) -> str:
     """A rule's name as users give it."""
     checked = check_name("name", name)
-    if "=" in checked or checked.startswith(("task:", "queue:")):
-        raise InvalidOption(f"a limit cannot be called {checked!r}: leave out '=', and a leading 'task:' or 'queue:'")
+    if "=" in checked or checked.startswith(NAMED_AFTER):
+        raise InvalidOption(
+            f"a limit cannot be called {checked!r}: leave out '=', and a leading {' or '.join(NAMED_AFTER)}"
+        )
     return checked
 
 

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from pgqueue.client.options import check_integer, check_name
 from pgqueue.errors import InvalidOption
-from pgqueue.gates.limit import MOST_SLOTS
+from pgqueue.gates.limit import MOST_SLOTS, NAMED_AFTER
 from pgqueue.queries import Queries, Steps, ask
 from pgqueue.queries.ops import LimitRow
 
@@ -53,4 +53,4 @@ def limits(queries: Queries) -> Steps[list[LimitRow]]:
 
 def is_gate(name: object) -> bool:
     """Whether a name that a person gives is that of a gate, and not of a queue."""
-    return isinstance(name, str) and (name.startswith(("task:", "queue:")) or "=" in name)
+    return isinstance(name, str) and (name.startswith(NAMED_AFTER) or "=" in name)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -199,7 +200,8 @@ class FullWorker(NamedTuple):
     held_s: float
 
 
-class AtGate(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class AtGate:
     """The gate at which a job waits. known: somebody has said how many may be past it; slots None: any number."""
 
     gate: str
@@ -284,7 +286,7 @@ class Facts(NamedTuple):
         at_gate: Any = facts.at_gate
         return facts._replace(
             full=None if full is None else [FullWorker._make(each) for each in json.loads(full)],
-            at_gate=None if at_gate is None else AtGate._make(json.loads(at_gate)),
+            at_gate=None if at_gate is None else AtGate(*json.loads(at_gate)),
         )
 
 

@@ -11,11 +11,11 @@ from pgqueue.queries.statement import LOCK_CLASS, Row, Statement, Texts, array, 
 CLAIM_BYTES = 4_000_000
 
 GATE_CLASS = LOCK_CLASS + 1  # the first key of the locks of gates; LOCK_CLASS has those of workers
+# The lists of declare_gates.sql, and what each holds of a rule.
 GATE_COLUMNS = {
-    "names": "name",
-    "slots": "slots",
+    "names": "name", "slots": "slots", "every_s": "every_s", "bursts": "burst", "keeps": "keeps", "halts": "halts",
     "keyed": "keyed",
-}  # of declare_gates.sql, and what they are in a rule
+}  # fmt: skip
 SWEEP = 1000  # gates that one sweep looks at
 
 Finished = tuple[

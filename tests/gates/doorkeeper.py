@@ -7,6 +7,7 @@ import psycopg
 
 from pgqueue import db
 from pgqueue.gates.admit import Admitted, admit
+from pgqueue.gates.limit import Rule
 from pgqueue.queries import Queries
 
 
@@ -51,5 +52,5 @@ class Doorkeeper:
 
 def declare(conn: psycopg.Connection[Any], queries: Queries, **slots: int | None) -> None:
     """Rules of these names, as a worker's code would declare them."""
-    rules = [{"name": name, "slots": n, "keyed": False} for name, n in slots.items()]
+    rules = [Rule(name, n).as_json() for name, n in slots.items()]
     db.run(conn, queries.declare_gates(rules))

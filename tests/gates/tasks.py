@@ -48,3 +48,14 @@ def atomically() -> None: ...
 
 @task
 def free() -> None: ...
+
+
+@task(limit=1000)
+def many() -> None: ...
+
+
+@task(ordered="key", max_attempts=2, wait=wait_fixed(0.02))
+def in_order(key: str, number: int) -> None:
+    note(f"{key} {number}", 0.02)
+    if number % 3 == 0 and current_job().attempt == 1:
+        raise ValueError("not at first")

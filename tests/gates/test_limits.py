@@ -41,7 +41,7 @@ def gates(conn: psycopg.Connection) -> list[list[str] | None]:
         ("5", "limit takes a whole number, not a str"),
         (
             [1, Limit(2, key="account"), Limit(3, key="amount", name="x")],
-            "limit= gives 3 limits (task:charge, task:charge, x)",
+            "3 limits (task:charge, task:charge, x); a job passes at most two",
         ),
         ([1, Limit(2, key="account")], "two limits are called task:charge: give one of them name="),
         (Limit(1, key="nobody"), "limit has the key 'nobody', which the function does not take"),

@@ -70,10 +70,12 @@ def test_two_workers_run_no_more_than_the_limit_at_once(
     assert set(at_once.values()) == {1} and len(at_once) == 6
     assert [job.state for job in jobs] == ["dead", "succeeded", "succeeded", "succeeded"]
     assert ledger.execute("select name, slots, keyed, source from pgqueue.gate order by 1").fetchall() == [
+        ("order:tests.gates.tasks.in_order", 1, True, "code"),
         ("task:tests.gates.tasks.atomically", 1, False, "code"),
         ("task:tests.gates.tasks.both", 3, False, "code"),
         ("task:tests.gates.tasks.each", 1, True, "code"),
         ("task:tests.gates.tasks.fails", 1, False, "code"),
+        ("task:tests.gates.tasks.many", 1000, False, "code"),
         ("task:tests.gates.tasks.two", 2, False, "code"),
         ("tenant", 1, True, "code"),
     ]

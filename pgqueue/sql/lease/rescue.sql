@@ -28,6 +28,18 @@ kept as (
       else 'quarantined: its worker died ' || crash_count || ' times while running it' end
   from ended
 ),
+-- The line behind a dead job stops, where its rule says so.
+halted as (
+  insert into {schema}.gate as kept (name, closed_at, closed_by, closed_why)
+  select distinct on (gates[1])
+    gates[1], statement_timestamp(), 'a dead job', 'job ' || id::text || ' is dead: retry it, or resume without it'
+  from ended
+  where
+    gates is not null and not cancelled
+    and exists (select from {schema}.gate where name = split_part(gates[1], '=', 1) and halts)
+  on conflict (name) do update
+    set closed_at = excluded.closed_at, closed_until = null, closed_by = excluded.closed_by, closed_why = excluded.closed_why
+),
 returned as (
   update {schema}.job
   set

@@ -12,6 +12,8 @@ create table {schema}.gate (
   burst         integer not null default 1 check (burst > 0),
   -- A job holds its place through failed attempts, until it has ended: strict order.
   keeps         boolean not null default false,
+  -- A job that is dead closes the gate behind it.
+  halts         boolean not null default false,
   -- Its jobs name a key of it, and none the rule alone.
   keyed         boolean not null default false,
   -- Nobody passes until closed_until (null: until it is opened again), whatever the limits are.

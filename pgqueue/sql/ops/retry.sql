@@ -16,11 +16,21 @@ ended as (
 revived as (
   insert into {schema}.job (
     id, claim_token, created_at, state, max_attempts, timeout_s, priority, queue, task, args, kwargs, headers, unique_key,
-    gates, gate
+    gates, gate, seq
   )
   select
     id, claim_token, created_at, case when gates is null then 'queued' else 'waiting' end::{schema}.job_state, max_attempts,
-    timeout_s, priority, queue, task, args, kwargs, headers, unique_key, gates, case when gates is not null then 0 end
+    timeout_s, priority, queue, task, args, kwargs, headers, unique_key, gates, case when gates is not null then 0 end,
+    -- Where the line stops behind it, it is the first again.
+    case
+      when gates is not null and exists (
+        select
+        from {schema}.gate as rule
+        join {schema}.gate as own on own.name = gates[1]
+        where rule.name = split_part(gates[1], '=', 1) and rule.halts and own.closed_at is not null
+      ) then 0
+      else nextval('{schema}.job_seq')
+    end
   from ended
   -- Another live job has its unique key, or it was revived already: seen here and not before, or two could race.
   on conflict do nothing

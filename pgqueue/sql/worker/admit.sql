@@ -7,7 +7,8 @@ with rule as (
       else coalesce(own.slots, rule.slots) end as slots,
     coalesce(own.every_s, rule.every_s) as every_s,
     case when own.every_s is not null then own.burst else rule.burst end as burst,
-    closed.until
+    closed.until,
+    coalesce(rule.keeps, false) as keeps
   from unnest(current_setting('pgqueue.gates')::text[]) as held (gate)
   left join {schema}.gate as own on own.name = held.gate
   left join {schema}.gate as rule on rule.name = split_part(held.gate, '=', 1)
@@ -51,7 +52,7 @@ chosen as materialized (
   select room.gate, candidate.id
   from room
   cross join lateral (
-    select id
+    select id, priority, seq
     from (
       select *
       from (
@@ -89,7 +90,18 @@ chosen as materialized (
     order by priority desc, seq
     limit room.free
   ) as candidate
-  where room.free > 0
+  where
+    room.free > 0
+    -- Where order is kept nobody passes one whose row is locked, as by a cancel that may be rolled back.
+    and not (room.keeps and exists (
+      select
+      from {schema}.job as ahead
+      where
+        ahead.state = 'waiting' and ahead.gate is not null and ahead.gate = any ('{0,1,2}')
+        and ahead.gates[greatest(ahead.gate, 1::smallint)] = room.gate
+        and (ahead.priority > candidate.priority or ahead.priority = candidate.priority and ahead.seq < candidate.seq)
+        and ahead.id <> candidate.id
+    ))
 ),
 admitted as (
   update {schema}.job
@@ -133,17 +145,25 @@ paced as (
   where exists (select from room where room.every_s is not null)
   on conflict (gate) do update set tat = excluded.tat
 ),
--- When the next one may pass, where that is a matter of time.
+-- When the next one may pass, where that is a matter of time, or of a lock on its row.
 next as (
   select
     room.gate,
-    extract(epoch from greatest(
+    case when room.every_s is null and room.until is null then 0.1 else extract(epoch from greatest(
       case when room.until < 'infinity' then room.until end,
       room.tat + (coalesce((select count from passed where passed.gate = room.gate), 0) - room.burst + 1)
         * room.every_s * interval '1 second'
-    ) - statement_timestamp())::float8 as due_s
+    ) - statement_timestamp()) end::float8 as due_s
   from room
-  where room.every_s is not null or room.until > statement_timestamp()
+  where
+    room.every_s is not null or room.until > statement_timestamp()
+    or room.keeps and room.free > 0 and not exists (select from passed where passed.gate = room.gate) and exists (
+      select
+      from {schema}.job
+      where
+        state = 'waiting' and gate is not null and gate = any ('{0,1,2}')
+        and gates[greatest(gate, 1::smallint)] = room.gate
+    )
 ),
 bell as (
   select count(pg_notify('{channel}', queue))
