@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,10 @@ from pgqueue.events.subscription import Subscription, declare
 from pgqueue.ops import doctor, stats
 from pgqueue.queries import migrations, statement
 from pgqueue.queries.events import Fence
+from pgqueue.schedules import control
+from pgqueue.schedules.declare import declare as declare_schedules
+from pgqueue.schedules.declare import reconcile
+from pgqueue.schedules.fire import fire_round
 from pgqueue.schema import retention
 from pgqueue.schema.upgrade import newest, roles_script, script
 from pgqueue.worker.settings import CRASH_CAP, GRACE_S
@@ -394,9 +399,9 @@ def notify_large(house: House, role: str) -> bool:
 
 MATRIX: dict[Callable[[House, str], bool], set[str]] = {
     enqueue_in_sql: {"owner", "producer", "admin"},
-    defer: {"owner", "producer", "admin"},
-    defer_many: {"owner", "producer", "admin"},
-    defer_unique: {"owner", "producer", "admin"},
+    defer: {"owner", "producer", "worker", "admin"},  # a worker makes the jobs of schedules
+    defer_many: {"owner", "producer", "worker", "admin"},
+    defer_unique: {"owner", "producer", "worker", "admin"},
     replace: {"owner", "admin"},
     defer_debounced: {"owner", "admin"},  # it replaces too
     defer_once: {"owner", "producer", "admin"},
@@ -454,6 +459,45 @@ def test_s1_a_worker_may_do_what_batches_need(house: House) -> None:
             queries.unfinished(["none"], most=1), queries.hold(["none"], why="e"),
         ):  # fmt: skip
             db.run(conn, statement)
+
+
+def test_s1_what_schedules_need(house: House) -> None:
+    code = App("dbname=nowhere")
+    code.schedule("s", "t", kwargs={"k": CANARY}, every=1, jitter=1, unique="one", expires=5, priority=3)
+    with house.app("worker") as app, house.session("worker") as conn, conn.transaction():
+        queries = app.queries
+        row: dict[str, Any] = {
+            "pid": 1,
+            "concurrency": 1,
+            "name": "w",
+            "version": "0",
+            "app": "",
+            "queues": None,
+            "tasks": [],
+        }
+        prints = [made.fingerprint for made in code.schedules.made()]
+        db.run(conn, queries.register(worker=str(uuid.uuid4()), lease_s=60, lock_key=None, schedules=prints, **row))
+        assert db.run(conn, declare_schedules(queries, code.schedules.made())) == {}
+        (now,) = db.run(conn, queries.schedules_now())
+        assert db.run(conn, fire_round(queries, ring="idle", now=now + timedelta(minutes=1))).jobs == 1
+        assert db.run(conn, reconcile(queries)) == {} and not db.run(conn, queries.forget_schedules())
+        for statement in (
+            queries.schedule_patience(), queries.fail_schedule("s", error="e", next_run_at=None),
+            queries.correct("s", now, job_id=None, skipped="why"),
+        ):  # fmt: skip
+            db.run(conn, statement)
+    with house.app("reader") as app:
+        (listed,) = app.run(app.queries.listed_schedules())
+        assert (listed.name, listed.last_state) == ("s", "scheduled")
+        with pytest.raises(Refused):  # its arguments are in it
+            app.run(app.queries.schedules())
+    with house.app("admin") as app, house.session("admin") as conn, conn.transaction():
+        assert db.run(conn, control.pause(app.queries, "s")).name == "s"
+        assert db.run(conn, control.resume(app.queries, "s"))
+        assert db.run(conn, control.change(app.queries, "s", {"every": 5})).every_s == 5
+        assert db.run(conn, control.reset(app.queries, "s")) and db.run(
+            conn, control.run_now(app.queries, "s", ring="idle")
+        )
 
 
 @pytest.mark.parametrize("role", ROLES)

@@ -171,6 +171,9 @@ def test_bad_declarations_are_refused_at_import(app: App) -> None:
     assert "no option 'quue'; did you mean 'queue'" in refused(
         lambda: app.schedule("s", t, args=[1], every=5, quue="x")  # type: ignore[call-arg]
     )
+    assert "on_duplicate='replace' is of one call" in refused(
+        lambda: app.schedule("s", t, args=[1], every=5, unique="x", on_duplicate="replace")
+    )
     assert "names that begin with pgqueue. are pgqueue's own" in refused(
         lambda: app.schedule("s", t, args=[1], every=5, headers={"pgqueue.due_at": "x"})
     )

@@ -115,11 +115,10 @@ def test_a_unique_key_is_heeded(shelf: Shelf, app: App) -> None:
     holder = app.enqueue("tests.tasks.echo", ["x"], unique="one")
     shelf.put("ignores", options='{"unique": "one"}', overlap="allow")
     shelf.put("raises", options='{"unique": "one", "on_duplicate": "raise"}', overlap="allow")
-    shelf.put("replaces", options='{"unique": "one", "on_duplicate": "replace", "priority": 9}', overlap="allow")
     shelf.fire()
-    for name in ("ignores", "raises", "replaces"):
+    for name in ("ignores", "raises"):
         assert shelf.fired(name) == [("12:00", "a live job has its unique key")]
-    assert shelf.conn.execute("select id::text, priority from pgqueue.job").fetchall() == [(holder.id, 9)]
+    assert shelf.conn.execute("select id::text from pgqueue.job").fetchall() == [(holder.id,)]
     assert {last for (last,) in shelf.rows("last_job::text")} == {holder.id}
 
 
@@ -192,3 +191,22 @@ def test_a_worker_fires_and_goes_on_where_the_server_refuses(
     assert conn.execute("select error from pgqueue.schedule where name = 'worse'").fetchone() == ("not this one",)
     late = "select max(fired_at - due_at) < '0.5 s' from pgqueue.fired where schedule like '%tick'"
     assert conn.execute(late).fetchone() == (True,)
+
+
+@pytest.mark.long
+def test_events_are_heard_on_the_connection_that_fires(
+    shelf: Shelf, app: App, conn: psycopg.Connection, start_worker: Callable[..., Worker]
+) -> None:
+    """A statement ends the dispatcher's wait for a moment, and no bell is lost for it: its poll is longer than this test."""
+    start_worker("-c", "1", app="tests.event_tasks").ready()
+    now = datetime.now(UTC)
+    shelf.put("often", cron=None, every_s=0.1, anchor_at=now, next_run_at=now, task="unknown", overlap="allow")
+    eventually(lambda: len(shelf.fired("often")) > 2, what="it fires")
+    asleep = "select from pgqueue.event_reader where asleep"
+    done = "select count(*) from pgqueue.history where task = 'tests.event_tasks.index_user'"
+    for number in range(1, 4):
+        eventually(lambda: conn.execute(asleep).rowcount, what="the dispatcher sleeps")
+        before = len(shelf.fired("often"))
+        app.publish("user.created", {"id": number})
+        eventually(lambda: conn.execute(done).fetchone() == (number,), what="its job is done", within_s=10)  # noqa: B023
+    assert len(shelf.fired("often")) > before

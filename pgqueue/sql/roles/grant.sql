@@ -17,7 +17,8 @@
 --              Publishes events, and reads none. Notifies and listens to live channels, for which the others need no right but
 --              for large payloads.
 --   worker     runs jobs. Reads live jobs, since it may claim any; cannot change which task a job is of, read or change history, or
---              pause. It makes jobs, as it makes those of events, and reads the log. It may end any job, as it may claim any: no grant could tell an honest result from a forged one.
+--              pause. It makes jobs, as it makes those of events and of schedules,
+--              and reads the log. It may end any job, as it may claim any: no grant could tell an honest result from a forged one.
 --   reader     sees counts, names and times: `pgqueue stats`, `workers`, `health`. No arguments, results, headers, unique
 --              keys; of an error its kind.
 --   admin      does all that producers and readers do, reads everything, cancels, retries, purges, pauses and runs the doctor. It can
@@ -71,7 +72,9 @@ grant execute
     {schema}.event_page, {schema}.dispatch_events
   to {worker};
 grant
-  insert (id, task, queue, priority, max_attempts, timeout_s, args, headers, unique_key)
+  insert (
+    id, state, run_at, expires_at, max_attempts, timeout_s, priority, queue, task, args, kwargs, headers, unique_key
+  )
   on {schema}.job to {worker};
 grant select on {schema}.event, {schema}.event_era to {worker};
 grant select, insert, update on {schema}.gate, {schema}.pace to {worker};

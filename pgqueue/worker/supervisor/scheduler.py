@@ -157,4 +157,4 @@ class Scheduler:
 
 def _is_of_one(error: db.DatabaseError) -> bool:
     """Whether one schedule may be the reason."""
-    return db.is_of_values(error) or db.gave_way(error)
+    return db.is_of_values(error) or db.is_refusal(error) or db.gave_way(error)
