@@ -9,8 +9,9 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import psycopg
 import pytest
@@ -29,25 +30,37 @@ from tests.events.test_windows import dispatchers, drain, subscribe
 AHEAD = 20_000  # transactions
 
 
-class Servers(NamedTuple):
-    """ahead: many transactions have run. behind: of a copy of its files, few. fresh: few, and of another initdb."""
+class Servers:
+    """Each is there once a test asks for it: an initdb takes longer than most tests."""
 
-    ahead: Cluster
-    behind: Cluster
-    fresh: Cluster
+    def __init__(self, stack: contextlib.ExitStack) -> None:
+        self._stack = stack
+
+    @cached_property
+    def ahead(self) -> Cluster:
+        """Many transactions have run."""
+        cluster = self._stack.enter_context(Cluster(fsync="off"))
+        pass_transactions(cluster, AHEAD)
+        return cluster
+
+    @cached_property
+    def behind(self) -> Cluster:
+        """A copy of its files, with few transactions."""
+        return self._stack.enter_context(Cluster(fsync="off"))
+
+    @cached_property
+    def fresh(self) -> Cluster:
+        """Few transactions, and of another initdb."""
+        cluster = Cluster(fsync="off")
+        self._stack.callback(cluster.destroy)
+        cluster.initialize()
+        return cluster.start()
 
 
 @pytest.fixture(scope="module")
 def servers() -> Iterator[Servers]:
-    ahead, behind, fresh = Cluster(fsync="off"), Cluster(fsync="off"), Cluster(fsync="off")
     with contextlib.ExitStack() as stack:
-        for cluster in (ahead, behind):
-            stack.enter_context(cluster)
-        stack.callback(fresh.destroy)
-        fresh.initialize()
-        fresh.start()
-        pass_transactions(ahead, AHEAD)
-        yield Servers(ahead, behind, fresh)
+        yield Servers(stack)
 
 
 def pass_transactions(cluster: Cluster, count: int) -> None:
