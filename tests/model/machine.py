@@ -180,7 +180,8 @@ class Queue(RuleBasedStateMachine):
             self.world.check()
         taken = random.randint(0, 3)
         for number in range(random.randint(2, 3)):
-            self.start_worker(random.choice(served), "none", False, "new" if number else "old")
+            knows_not = random.choice(unknown) if number else "none"
+            self.start_worker(random.choice(served), knows_not, False, "new" if number else "old")
             if taken:
                 self.claims(self.stations[-1], taken, after=False)
 
@@ -579,6 +580,13 @@ class Queue(RuleBasedStateMachine):
             for other in [s for s in self.up(idle=False) if s is not judge]:
                 other.beat()
             self.sweep(judge)
+
+    @when(lambda self: self.up(idle=False))
+    @step(pick=picks)
+    def set_the_clock_back(self, pick: int) -> None:
+        """And one worker is heard before the others, whose heartbeats are in the future now."""
+        self.world.pass_time(-8.0)
+        self.beats(some(self.up(idle=False), pick))
 
     @when(lambda self: self.up() and any(job.cancel is None for job in self.jobs("running")))
     @step(pick=many, other=picks)
