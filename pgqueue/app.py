@@ -335,6 +335,8 @@ class App:
                     f"{function.name} is a task already, and @app.on makes one: write it alone above the function"
                 )
             check_handler(function, batch=batch is not None)
+            if batch is not None and (counted := {"limit", "rate", "ordered"} & options.keys()):
+                raise ConfigError(f"@app.on(batch=) takes no {min(counted)}=: lanes= says how many batches run at once")
             task = self._register(function, **options)
             common: dict[str, Any] = {
                 "mode": "job",

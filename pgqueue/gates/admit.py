@@ -26,13 +26,16 @@ class Admitted:
 
 
 def admit(
-    queries: Queries, gates: Collection[str], *, worker: str, after: Sequence[Statement[Any]] = ()
+    queries: Queries, gates: Collection[str], *, worker: str, after: Sequence[Statement[Any]] = (), spare: int = 0
 ) -> TogetherSteps[tuple[list[list[Any]], Admitted]]:
-    """Let jobs through these gates, once what comes `after` has been done; returns the rows of that, and what came of it."""
+    """Let jobs through these gates, once what comes `after` has been done; returns the rows of that, and what came of it.
+
+    spare: jobs that this worker can start at once, for which no other needs to be woken.
+    """
     wanted = sorted(gates)
     now, later = wanted[:LOCKS], wanted[LOCKS:]
     _, *answers, (locked,), (passed,), _ = yield (
-        queries.begin_gates(), *after, queries.lock_gates(now), queries.admit(worker=worker, most=MOST_JOBS),
+        queries.begin_gates(), *after, queries.lock_gates(now), queries.admit(worker=worker, most=MOST_JOBS, spare=spare),
         queries.transaction_commit(),
     )  # fmt: skip
     return answers, _admitted(now, later, locked, passed)

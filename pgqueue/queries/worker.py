@@ -175,9 +175,9 @@ class WorkerQueries(Texts):
     def lock_gates(self, gates: Sequence[str]) -> Statement[LockedGates]:
         return self._say("worker/lock_gates", LockedGates, gates=gates, lock_class=GATE_CLASS)
 
-    def admit(self, *, worker: str, most: int) -> Statement[PassedGates]:
-        """After `lock_gates`, in its transaction: through the gates that it got."""
-        return self._say("worker/admit", PassedGates, worker=worker, most=most)
+    def admit(self, *, worker: str, most: int, spare: int = 0) -> Statement[PassedGates]:
+        """After `lock_gates`, in its transaction: through the gates that it got. spare: jobs that this worker starts at once."""
+        return self._say("worker/admit", PassedGates, worker=worker, most=most, spare=spare)
 
     def sweep(self, *, place: int, after: str, urgent: bool) -> Statement[Swept]:
         return self._say("worker/sweep", Swept, place=place, after=after, urgent=urgent, limit=SWEEP)

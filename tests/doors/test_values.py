@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from pgqueue import App, Task
+from pgqueue import App, Limit, Task
 from pgqueue.db.doors.text import CopyFile, arguments, as_text, copy_lines, copy_target, numbered
 from tests.doors.callers import ASYNC, SYNC, connect_asyncpg
 
@@ -20,7 +20,8 @@ AWKWARD = [
     "{}", "[1, 2]", "null", "", " ", "ü", "☃", "🐘", "--", "/*", ";", "?", "\x7f", "\\u0000",
 ]  # fmt: skip
 COLUMNS = (
-    "task, queue, priority, state::text, run_at, expires_at, max_attempts, timeout_s, args, kwargs, headers, unique_key"
+    "task, queue, priority, state::text, run_at, expires_at, max_attempts, timeout_s, args, kwargs, headers, unique_key, "
+    "gates, gate"
 )
 OPTIONS: list[dict[str, Any]] = [
     {},
@@ -32,9 +33,9 @@ OPTIONS: list[dict[str, Any]] = [
 ]  # fmt: skip
 
 
-@pytest.fixture
-def say(app: App) -> AnyTask:
-    @app.task(name="say")
+@pytest.fixture(params=[None, Limit(1, key="text", name="text")], ids=["free", "limited"])
+def say(app: App, request: pytest.FixtureRequest) -> AnyTask:
+    @app.task(name="say", limit=request.param)
     def say(text: str, *, louder: float = 1.5) -> None: ...
 
     return say

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from typer.testing import CliRunner
 
-from pgqueue import App, ConfigError, InvalidOption, Limit, Task, db
+from pgqueue import App, ConfigError, Event, InvalidOption, Limit, Task, db
 from pgqueue.cli import cli
 from pgqueue.queries import Queries
 from tests.gates.doorkeeper import Doorkeeper, declare
@@ -198,3 +198,12 @@ def test_a_task_or_key_is_paused(app: App, dsn: str, conn: psycopg.Connection, q
         assert conn.execute("select slots from pgqueue.gate where name = 'task:charge'").fetchone() == (5,)
     with pytest.raises(InvalidOption, match="why= is of a task or a key that is paused"):
         app.pause("money", why="audit")
+
+
+def test_batches_of_events_have_lanes_instead(app: App) -> None:
+    def handle(events: list[Event[Any]]) -> None: ...
+
+    with pytest.raises(
+        ConfigError, match=r"@app.on\(batch=\) takes no limit=: lanes= says how many batches run at once"
+    ):
+        app.on("a", batch=5, name="handle", limit=1)(handle)

@@ -168,12 +168,20 @@ next as (
 bell as (
   select count(pg_notify('{channel}', queue))
   from (select distinct queue from admitted where waits_at is null) as due
-  where pg_notification_queue_usage() < 0.5 and exists (
-    select
-    from {schema}.worker
-    where sleeping and state = 'alive' and id <> %(worker)s
-      and (worker.queues is null or due.queue = any (worker.queues))
-  )
+  where
+    -- Those that take the place of a job that has ended here start here: to ring at each end of a job would wake all others in vain.
+    (
+      (select count(*) from admitted where waits_at is null) > %(spare)s
+      or not exists (
+        select from {schema}.worker where id = %(worker)s and (worker.queues is null or due.queue = any (worker.queues))
+      )
+    )
+    and pg_notification_queue_usage() < 0.5 and exists (
+      select
+      from {schema}.worker
+      where sleeping and state = 'alive' and id <> %(worker)s
+        and (worker.queues is null or due.queue = any (worker.queues))
+    )
 )
 select
   (select count(*) from admitted where waits_at is null)::integer as queued,

@@ -104,16 +104,17 @@ class Admission:
 
     # -- what is sent --
 
-    async def write(self, statement: Callable[[], Statement[Any]], gates: set[str]) -> list[Any]:
-        """Run a statement that makes room at these gates, and let the next ones through with its commit.
+    async def write(self, statement: Callable[[], Statement[Any]], gates: set[str], *, ended: int) -> list[Any]:
+        """Run a statement that makes room at these gates, and let the next ones through with its commit. ended: jobs it is about.
 
         Raises Refused, or one of TRANSIENT where it may pass if it is said again.
         """
-        return await refusing(self._write(statement, gates))
+        return await refusing(self._write(statement, gates, 0 if self._wakeups.draining else ended))
 
-    async def _write(self, statement: Callable[[], Statement[Any]], gates: set[str]) -> list[Any]:
+    async def _write(self, statement: Callable[[], Statement[Any]], gates: set[str], spare: int) -> list[Any]:
+        worker = self._wakeups.identity.worker
         (rows,), admitted = await self._connection.run_together(
-            admit(self._queries, gates, worker=self._wakeups.identity.worker, after=[statement()])
+            admit(self._queries, gates, worker=worker, after=[statement()], spare=spare)
         )
         self._note(admitted)
         return rows

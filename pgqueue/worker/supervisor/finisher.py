@@ -233,7 +233,7 @@ class Finisher:
     async def _run(self, statement: Callable[[], Statement[R]], outcomes: Sequence[Outcome]) -> list[R]:
         """Write outcomes, and let others through the gates at which that makes room."""
         if gates := self.admission.gates_of(outcomes):
-            return await self.admission.write(statement, gates)
+            return await self.admission.write(statement, gates, ended=len(outcomes))
         return await run_or_refuse(self._connection, statement)
 
     def _finishing(self, done: Sequence[Outcome]) -> Statement[Any]:
