@@ -122,7 +122,9 @@ def stored(options: Options) -> str:
         if getattr(options, option) is not None:
             raise InvalidOption(f"{option}= is of one call, not of a schedule")
     if options.on_duplicate == "replace":
-        raise InvalidOption("on_duplicate='replace' is of one call: no worker may change a job that somebody else made")
+        raise InvalidOption(
+            "on_duplicate='replace' is of one call: no worker may change a job that another program made"
+        )
     if isinstance(options.expires, datetime):
         raise InvalidOption("expires= takes seconds here, from each run on")
     columns = options.columns(where="schedule")

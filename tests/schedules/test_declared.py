@@ -128,6 +128,7 @@ def test_a_zone_that_this_machine_lacks_is_left_to_others(shelf: Shelf) -> None:
     assert shelf.rows("name") == [("t",)]
 
 
+@pytest.mark.long
 def test_a_deploy_of_real_workers(shelf: Shelf, conn: psycopg.Connection, start_worker: Callable[..., Worker]) -> None:
     start = {"app": "tests.scheduled_tasks"}
     old = start_worker("-c", "1", **start).ready()
