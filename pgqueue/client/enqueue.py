@@ -93,7 +93,7 @@ def enqueue_one(
         **options.columns(where=task),
     }
     if type(call) is GatedCall:
-        row["gates"] = texts(call.gates)
+        row["gates"] = call.gates
     if options.once_per is not None:
         held = yield from once(queries, row, period_of(options, task=task, call=call), ring=ring)
         return Inserted(held, created=held == job_id)
