@@ -118,7 +118,7 @@ def _choice(option: str, value: object, choices: Sequence[str]) -> str:
 
 def stored(options: Options) -> str:
     """What a job of the schedule says besides its call, as JSON text. Raises InvalidOption for what belongs to one call."""
-    for option in ("conn", "delay", "at"):
+    for option in ("conn", "delay", "at", "debounce", "once_per", "key"):
         if getattr(options, option) is not None:
             raise InvalidOption(f"{option}= is of one call, not of a schedule")
     if options.on_duplicate == "replace":

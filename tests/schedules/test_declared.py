@@ -1,7 +1,9 @@
 """What code declares: of several versions the newest counts, what a person changed stays, and what nobody has is stopped."""
 
+import functools
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import psycopg
 import pytest
@@ -168,7 +170,10 @@ def test_bad_declarations_are_refused_at_import(app: App) -> None:
     assert "overlap='queue' is not understood" in refused(
         lambda: app.schedule("s", t, args=[1], every=5, overlap="queue")  # type: ignore[arg-type]
     )
-    assert "delay= is of one call" in refused(lambda: app.schedule("s", t, args=[1], every=5, delay=3))
+    one_call: list[dict[str, Any]] = [{"delay": 3}, {"debounce": 5}, {"once_per": "1h"}, {"key": "tenant=1"}]
+    for option in one_call:
+        said = functools.partial(app.schedule, "s", "t", args=[1], every=5, **option)
+        assert f"{next(iter(option))}= is of one call" in refused(said)
     assert "no option 'quue'; did you mean 'queue'" in refused(
         lambda: app.schedule("s", t, args=[1], every=5, quue="x")  # type: ignore[call-arg]
     )
