@@ -36,7 +36,7 @@ from pgqueue.errors import (
 from pgqueue.events import RELAY_ATTEMPTS, RELAY_BATCH
 from pgqueue.events.publish import event_row, event_rows
 from pgqueue.events.publisher import Publisher
-from pgqueue.gates.limit import MOST_GATES, MOST_SLOTS, Key, Limit, Rate, Rule, whole_gate
+from pgqueue.gates.limit import MOST_GATES, MOST_SLOTS, Key, Limit, Rate, Rule, check_rule_of, whole_gate
 from pgqueue.hooks import Hook, Hooks, check_hook
 from pgqueue.job import ID, Snapshot, State, new_id
 from pgqueue.middleware import Middleware, check_middleware
@@ -236,7 +236,7 @@ class App:
         Programs that do not say so put jobs in all the same: the workers that do hold the limit. Raises ConfigError for a task of
         that queue that has two limits of its own.
         """
-        check_name("queue", name)
+        check_rule_of("queue", check_name("queue", name))
         slots = check_integer("limit", limit, low=0, high=MOST_SLOTS)
         rule = Rule(f"queue:{name}", slots, keyed=False)
         for task in self.tasks.values():

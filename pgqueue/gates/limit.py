@@ -193,6 +193,8 @@ class Limits:
             raise InvalidOption(f"{self._where}: {len(gates)} limits ({', '.join(names)}); a job passes at most two")
         if len(set(names)) < len(names):
             raise InvalidOption(f"{self._where}: two limits are called {names[0]}: give one of them name=")
+        if any(name.startswith(NAMED_AFTER) for name in names):
+            check_rule_of("task", self._task)
         return sorted(gates, key=lambda gate: _width(gate.rule.name, keyed=gate.rule.keyed))
 
     @property
@@ -258,6 +260,14 @@ def in_order(gates: Iterable[str]) -> list[str]:
 
 def _width(name: str, *, keyed: bool) -> tuple[int, str]:
     return (0 if keyed else 2 if name.startswith("queue:") else 1, name)
+
+
+def check_rule_of(what: str, name: str) -> None:
+    """Whether a limit can be called as the task or queue is."""
+    if "=" in name:
+        raise InvalidOption(
+            f"the {what} {name!r} cannot have a limit: in one, what comes after '=' is a key; give it another name"
+        )
 
 
 def check_rule(name: object) -> str:

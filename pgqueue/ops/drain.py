@@ -1,6 +1,7 @@
 """Lets a queue run empty, and then pauses it: for a migration of its tasks' tables, or the end of a service they use.
 
-Nothing is refused meanwhile: what comes is run, until there is a moment without any. A job may come, and be claimed, between the
+Nothing is refused meanwhile: what comes is run, until there is a moment without any. What waits at a gate is waited for, unless the
+gate is closed or its limit is 0. A job may come, and be claimed, between the
 look that finds nothing and the pause. So the pause is made first and believed later: when nothing has run for two looks, as a claim
 that began before the pause may end after the first of them.
 """

@@ -88,7 +88,14 @@ begin
     case when length(enqueue.unique_key) > 200
       then encode(sha256(convert_to(enqueue.unique_key, 'UTF8')), 'hex') else enqueue.unique_key end,
     enqueue.headers::text,
-    case when enqueue.key is not null then array[enqueue.key] end,
+    case
+      -- The same for the key of a gate, which is what comes after the rule.
+      when length(enqueue.key) - strpos(enqueue.key, '=') > 200 and strpos(enqueue.key, '=') > 0 then array[
+        left(enqueue.key, strpos(enqueue.key, '='))
+          || encode(sha256(convert_to(substr(enqueue.key, strpos(enqueue.key, '=') + 1), 'UTF8')), 'hex')
+      ]
+      when enqueue.key is not null then array[enqueue.key]
+    end,
     case when enqueue.key is not null then 0 end
   )
   on conflict (unique_key) where unique_key is not null do update set unique_key = excluded.unique_key

@@ -6,7 +6,10 @@ with closed as (
   )
   on conflict (name) do update
     set
-      closed_at = coalesce(kept.closed_at, excluded.closed_at), closed_until = excluded.closed_until,
+      -- A pause that is over by itself has left its row.
+      closed_at = case when kept.closed_until <= statement_timestamp() then excluded.closed_at
+        else coalesce(kept.closed_at, excluded.closed_at) end,
+      closed_until = excluded.closed_until,
       closed_by = excluded.closed_by, closed_why = excluded.closed_why
   returning name
 )

@@ -31,10 +31,12 @@ select not exists (
         from {schema}.gate as rule
         where
           rule.name in (gates[greatest(job.gate, 1::smallint)], split_part(gates[greatest(job.gate, 1::smallint)], '=', 1))
-        having bool_and(
-          coalesce(rule.slots > 0, true)
-          and (rule.closed_at is null or coalesce(rule.closed_until <= statement_timestamp(), false))
-        )
+        -- What is set for the key itself counts before what is set for its rule; closed is closed.
+        having count(*) > 0
+          and coalesce(
+            (array_agg(rule.slots order by strpos(rule.name, '=') > 0 desc) filter (where rule.slots is not null))[1] > 0, true
+          )
+          and bool_and(rule.closed_at is null or coalesce(rule.closed_until <= statement_timestamp(), false))
       )
   ) as ready
   where not exists (

@@ -1,0 +1,87 @@
+"""Where limits meet what else there is: drains, pauses, SQL, and jobs that are moved from one key to another."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+from pgqueue import App, InvalidOption, Limit, Task, db
+from pgqueue.queries import Queries
+from tests.gates.doorkeeper import Doorkeeper
+from tests.hands import Hands
+
+
+@pytest.fixture
+def line(dsn: str) -> Iterator[psycopg.Connection]:
+    with db.connect(dsn) as made:
+        yield made
+
+
+@pytest.fixture
+def hands(line: psycopg.Connection, queries: Queries) -> Hands:
+    return Hands(line, queries)
+
+
+@pytest.fixture
+def keeper(line: psycopg.Connection, queries: Queries, hands: Hands) -> Doorkeeper:
+    return Doorkeeper(line, queries, worker=hands.id)
+
+
+@pytest.fixture
+def each(app: App, conn: psycopg.Connection, queries: Queries) -> Task[Any, Any, Any]:
+    """A task of which one job of each tenant may be under way."""
+    db.run(conn, queries.declare_gates([{"name": "tenant", "slots": 1, "keyed": True}]))
+    return app.task(name="t", limit=Limit(1, key="tenant", name="tenant"))(lambda tenant, *_: None)
+
+
+def test_a_drain_waits_for_what_waits_at_a_gate(
+    app: App, each: Task[Any, Any, Any], keeper: Doorkeeper, hands: Hands
+) -> None:
+    """Also where nobody has looked at it yet, or another queue's job has the place."""
+    each.options(queue="drained").defer("a")
+    assert app.drain("drained", timeout=0.001) == 1
+    each.options(queue="other", priority=1).defer("a")
+    keeper.look()
+    assert len(hands.claim()) == 1
+    assert app.drain("drained", timeout=0.001) == 1
+    app.pause("tenant=a")
+    assert app.drain("drained", timeout=5) == 0  # who closed it wants it to wait
+
+
+def test_a_burst_knows_a_key_with_a_limit_of_its_own(app: App, each: Task[Any, Any, Any]) -> None:
+    def drained() -> bool:
+        (answer,) = app.run(app.queries.drained(queues=None, unknown=[]))
+        return bool(answer)
+
+    app.limit("tenant", 0)
+    each.defer("a")
+    assert drained()
+    app.limit("tenant=a", 1)
+    assert not drained()
+    app.limit("tenant", 1)
+    app.limit("tenant=a", 0)
+    assert drained()
+
+
+def test_a_pause_after_one_that_is_over_begins_anew(app: App, conn: psycopg.Connection) -> None:
+    app.pause("tenant=a", for_=60)
+    over = "update pgqueue.gate set closed_at = now() - interval '1 day', closed_until = now() - interval '1 hour'"
+    conn.execute(over)
+    app.pause("tenant=a", for_=60)
+    assert conn.execute("select closed_at > now() - interval '1 hour' from pgqueue.gate").fetchone() == (True,)
+
+
+def test_a_long_key_in_sql_is_that_of_the_library(each: Task[Any, Any, Any], conn: psycopg.Connection) -> None:
+    key = "é" * 5_000
+    each.defer(key)
+    conn.execute("select pgqueue.enqueue('t', key => 'tenant=' || %s)", [key])
+    assert conn.execute("select count(distinct gates), count(*) from pgqueue.job").fetchone() == (1, 2)
+
+
+def test_a_name_that_would_be_taken_for_a_key(app: App) -> None:
+    with pytest.raises(InvalidOption, match="the task 'a=b' cannot have a limit"):
+        app.task(name="a=b", limit=1)(lambda: None)
+    with pytest.raises(InvalidOption, match="the queue 'a=b' cannot have a limit"):
+        app.queue("a=b", limit=1)
+    app.task(name="b=c", limit=Limit(1, name="fine"))(lambda: None)
