@@ -7,6 +7,7 @@ import psycopg
 import pytest
 
 from pgqueue import App, InvalidOption, Limit, Task, db
+from pgqueue.gates.limit import Rule
 from pgqueue.queries import Queries
 from tests.gates.doorkeeper import Doorkeeper
 from tests.hands import Hands
@@ -31,7 +32,7 @@ def keeper(line: psycopg.Connection, queries: Queries, hands: Hands) -> Doorkeep
 @pytest.fixture
 def each(app: App, conn: psycopg.Connection, queries: Queries) -> Task[Any, Any, Any]:
     """A task of which one job of each tenant may be under way."""
-    db.run(conn, queries.declare_gates([{"name": "tenant", "slots": 1, "keyed": True}]))
+    db.run(conn, queries.declare_gates([Rule("tenant", 1, keyed=True).as_json()]))
     return app.task(name="t", limit=Limit(1, key="tenant", name="tenant"))(lambda tenant, *_: None)
 
 
