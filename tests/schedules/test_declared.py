@@ -146,7 +146,7 @@ def test_a_deploy_of_real_workers(shelf: Shelf, conn: psycopg.Connection, start_
     eventually(lambda: conn.execute("select from pgqueue.worker").rowcount == 0, what="both have signed out")
 
 
-def test_bad_declarations_are_refused_at_import(app: App) -> None:
+def test_b50_declarations_that_are_refused_at_import(app: App) -> None:
     @app.task(name="t")
     def t(a: int) -> None: ...
 

@@ -103,7 +103,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("value", "said"), WRONG)
-def test_an_expression_that_is_refused(value: object, said: str) -> None:
+def test_b50_an_expression_that_is_refused(value: object, said: str) -> None:
     with pytest.raises(InvalidOption) as raised:
         check_cron("cron", value)
     assert said in str(raised.value) and str(raised.value).startswith("cron") and "\n" not in str(raised.value)
