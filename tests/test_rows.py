@@ -18,7 +18,8 @@ BAD_INPUTS = {
     "b39": "hostile error texts", "b40": "SystemExit and its like", "b41": "RecursionError and MemoryError",
     "b42": "what cannot be pickled", "b43": "results that cannot be stored", "b44": "coroutines, generators, files as results",
     "b45": "async and sync mixed up", "b46": "names of tasks", "b49": "a task that ends its atomic transaction",
-    "b50": "schedules that cannot be", "b51": "long unique keys", "b52": "wrong connection strings", "b53": "schemas that do not fit",
+    "b50": "schedules that cannot be", "b51": "long unique keys", "b52": "wrong connection strings",
+    "b53": "schemas that do not fit",
     "b54": "options of the worker that cannot work", "b55": "rows edited by hand",
 }  # fmt: skip
 SECURITY = {
