@@ -55,12 +55,16 @@ class PassedGates(NamedTuple):
 
 
 class Swept(NamedTuple):
-    """Gates at which jobs wait though there is room; whether any wait at all; and where to continue, null at the end."""
+    """Gates at which jobs wait though there is room; whether any wait at all; where to continue, null at the end.
+
+    old: a worker lives that frees places and lets nobody through, as its version does not know of gates.
+    """
 
     gates: list[str]
     waiting: bool
     place: int | None
     after: str | None
+    old: bool
 
 
 class Settled(NamedTuple):

@@ -86,3 +86,21 @@ def test_a_name_that_would_be_taken_for_a_key(app: App) -> None:
     with pytest.raises(InvalidOption, match="the queue 'a=b' cannot have a limit"):
         app.queue("a=b", limit=1)
     app.task(name="b=c", limit=Limit(1, name="fine"))(lambda: None)
+
+
+def test_beside_an_old_worker_the_sweep_is_soon(
+    each: Task[Any, Any, Any], keeper: Doorkeeper, hands: Hands, conn: psycopg.Connection, queries: Queries
+) -> None:
+    """Its finish frees a place, and lets nobody through."""
+    each.defer_many([("a",), ("a",)])
+    keeper.look()
+
+    def swept(ago: str) -> list[list[str]]:
+        conn.execute("update pgqueue.pace set tat = now() - %s::interval where gate = ''", [ago])
+        return [found.gates for found in db.run(conn, queries.sweep(place=1, after="", urgent=False))]
+
+    hands.finish(hands.claim())
+    assert swept("1 hour") == [["tenant=a"]]
+    assert swept("0.5 s") == [] and swept("2 s") == [["tenant=a"]]
+    conn.execute("update pgqueue.worker set schedules = '{}'")
+    assert swept("14 s") == [] and swept("16 s") == [["tenant=a"]]

@@ -1,11 +1,18 @@
 -- The net below all: gates at which jobs wait though there is room, as where somebody deleted rows by hand. One worker at a time
--- looks, every 15 seconds, or at once if it is `urgent`. Returns them, and where to continue; no row: another worker has looked.
-with recursive turn as (
+-- looks, every 15 seconds, or at once if it is `urgent`; each second while a worker of a version before gates lives, which frees places
+-- and lets nobody through. Returns them, and where to continue; no row: another worker has looked.
+with recursive old as (
+  -- They did not know of schedules either.
+  select exists (select from {schema}.worker where state = 'alive' and lease_until > now() and schedules is null) as live
+),
+turn as (
   insert into {schema}.pace as latest (gate, tat)
   values ('', statement_timestamp())
   on conflict (gate) do update
     set tat = excluded.tat
-    where %(urgent)s or latest.tat < statement_timestamp() - interval '15 seconds' or latest.tat > statement_timestamp()
+    where
+      %(urgent)s or latest.tat > statement_timestamp()
+      or latest.tat < statement_timestamp() - case when (select live from old) then interval '1 second' else interval '15 seconds' end
   returning gate
 ),
 -- By skip scan: the next gate at which some wait as their first, then those at which some wait as their second.
@@ -88,5 +95,6 @@ select
   ) as gates,
   exists (select from busy) as waiting,
   (select place from last) as place,
-  (select gate from last) as after
+  (select gate from last) as after,
+  (select live from old) as old
 from turn

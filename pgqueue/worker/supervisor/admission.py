@@ -22,6 +22,7 @@ from pgqueue.worker.supervisor.wakeups import Wakeups
 TAKEN_S = 0.01  # until another look at a gate whose lock another session holds; each time twice as long, up to
 TAKEN_MOST_S = 0.1
 SWEEP_S = 15.0  # one worker of all sweeps as often, see sweep.sql
+SWEEP_BESIDE_OLD_S = 1.0  # the same while a worker lives that lets nobody through
 
 SWEEP_BEGINS = (1, "")
 
@@ -39,6 +40,7 @@ class Admission:
         self._taken: dict[str, float] = {}  # how long the last wait for another session was
         self._sweep_at = math.inf  # no job is known to have gates
         self._sweep_from = SWEEP_BEGINS
+        self._sweep_pause_s = SWEEP_S
         self._urgent = False  # the sweep is to be made, though another worker may have made one just now
         wakeups.sweep_soon()  # somebody may have died owing a look
 
@@ -156,7 +158,7 @@ class Admission:
     def _note(self, admitted: Admitted) -> None:
         """What came of a look, and what is left to do."""
         now = time.monotonic()
-        self._sweep_at = min(self._sweep_at, now + SWEEP_S)
+        self._sweep_at = min(self._sweep_at, now + self._sweep_pause_s)
         for gate in admitted.taken:
             pause_s = self._taken[gate] = min(self._taken.get(gate, TAKEN_S / 2) * 2, TAKEN_MOST_S)
             self._due[gate] = now + pause_s
@@ -179,6 +181,9 @@ class Admission:
             self._sweep_from = (found.place or 1, found.after or "")
             if found.gates:
                 self._wakeups.look_at(found.gates)
+            if begins:
+                self._sweep_pause_s = SWEEP_BESIDE_OLD_S if found.old else SWEEP_S
+                self._sweep_at = time.monotonic() + self._sweep_pause_s
             if begins and not found.waiting and not self._gates:
                 self._sweep_at = math.inf
             if self._urgent and not ends:
