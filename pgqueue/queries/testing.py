@@ -72,6 +72,10 @@ class KitQueries(Texts):
     def deferred(self) -> Statement[DeferredRow]:
         return self._say("testing/deferred", DeferredRow)
 
+    def gates(self) -> Statement[str]:
+        """Those at which jobs wait."""
+        return self._values("testing/gates")
+
     def make_due(self, job_id: str) -> Statement[MadeDue]:
         return self._say("testing/make_due", MadeDue, id=job_id)
 

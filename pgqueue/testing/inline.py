@@ -50,10 +50,11 @@ class Inline:
         yield self._queries.register(
             worker=self.worker, lease_s=LONG_LEASE_S, lock_key=None, pid=os.getpid(), concurrency=1, name=self.name,
             version=pgqueue.__version__, app="pgqueue.testing", queues=self._queues, tasks=sorted(self._app.tasks),
-            code=fingerprint(self._app),
+            code=fingerprint(self._app), schedules=[],
         )  # fmt: skip
         if rules := [rule.as_json() for rule in self._app.rules()]:
             yield self._queries.declare_gates(rules)
+        self.gates.update((yield from ask(self._kit.gates())))
 
     def sign_out(self) -> Steps[None]:
         yield self._queries.depart(worker=self.worker)

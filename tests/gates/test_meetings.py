@@ -6,7 +6,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from pgqueue import App, InvalidOption, Limit, Task, db
+from pgqueue import App, InvalidOption, Limit, Task, db, testing
 from pgqueue.gates.limit import Rule
 from pgqueue.queries import Queries
 from tests.gates.doorkeeper import Doorkeeper
@@ -104,3 +104,12 @@ def test_beside_an_old_worker_the_sweep_is_soon(
     assert swept("0.5 s") == [] and swept("2 s") == [["tenant=a"]]
     conn.execute("update pgqueue.worker set schedules = '{}'")
     assert swept("14 s") == [] and swept("16 s") == [["tenant=a"]]
+
+
+def test_a_drain_of_the_kit_begins_where_another_ended(app: App, each: Task[Any, Any, Any]) -> None:
+    """That one looked at them while the gate was full, and so did a run of one job."""
+    jobs = [each.defer("a") for _ in range(4)]
+    assert len(testing.drain(app=app, limit=1)) == 1
+    assert len(testing.drain(app=app, limit=1)) == 1
+    testing.run(jobs[2], app=app)
+    assert len(testing.drain(app=app)) == 1
