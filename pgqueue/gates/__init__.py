@@ -15,8 +15,8 @@ Who looks at a gate, and when:
 * A job that waits was looked at while its gate was full, so somebody holds the place that it waits for, and will finish.
 * Locks are only tried. A gate whose lock another session holds is looked at again 10 ms later, at last every 100 ms.
 * Cancel and purge mark the first one that waits as not looked at. What is left, such as a worker that died owing a look, or a
-  row that was deleted by hand, is found by the sweep: after each rescue, and every 15 seconds by one worker. Beside a
-  worker of a version before gates, whose finish lets nobody through, it is made each second.
+  row that was deleted by hand, is found by the sweep: after each rescue, and every 15 seconds by one worker. While a
+  worker of a version before gates lives, whose finish lets nobody through, it is made each second.
 
 Nothing waits for a lock here, so nothing can deadlock. A job passes narrow gates before wide ones (a key, then a task, then a
 queue), so one that waits for its key takes no place of its queue.

@@ -1,5 +1,6 @@
 """Where limits meet what else there is: drains, pauses, SQL, and jobs that are moved from one key to another."""
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from pgqueue import App, InvalidOption, Limit, Task, db, testing
 from pgqueue.gates.limit import Rule
 from pgqueue.queries import Queries
+from tests.doors.callers import ASYNC, SYNC
 from tests.gates.doorkeeper import Doorkeeper
 from tests.hands import Hands
 
@@ -88,7 +90,7 @@ def test_a_name_that_would_be_taken_for_a_key(app: App) -> None:
     app.task(name="b=c", limit=Limit(1, name="fine"))(lambda: None)
 
 
-def test_beside_an_old_worker_the_sweep_is_soon(
+def test_while_an_old_worker_lives_the_sweep_is_soon(
     each: Task[Any, Any, Any], keeper: Doorkeeper, hands: Hands, conn: psycopg.Connection, queries: Queries
 ) -> None:
     """Its finish frees a place, and lets nobody through."""
@@ -113,3 +115,40 @@ def test_a_drain_of_the_kit_begins_where_another_ended(app: App, each: Task[Any,
     assert len(testing.drain(app=app, limit=1)) == 1
     testing.run(jobs[2], app=app)
     assert len(testing.drain(app=app)) == 1
+
+
+WAYS: list[dict[str, Any]] = [
+    {},
+    {"unique": "a", "debounce": 60},
+    {"once_per": "1h"},
+    {"unique": "b", "on_duplicate": "replace"},
+]
+
+
+@pytest.mark.parametrize("kind", SYNC)
+def test_limited_jobs_through_every_door(
+    each: Task[Any, Any, Any], conn: psycopg.Connection, dsn: str, kind: str
+) -> None:
+    with SYNC[kind](dsn) as caller:
+        for way in WAYS:
+            for _ in range(2):
+                each.options(conn=caller.conn, **way).defer("a")
+        each.options(conn=caller.conn).defer_many([("a",)] * 2)
+        caller.commit()
+    assert conn.execute("select gates, count(*) from pgqueue.job group by 1").fetchall() == [(["tenant=a"], 7)]
+
+
+@pytest.mark.parametrize("kind", ASYNC)
+def test_limited_jobs_through_every_async_door(
+    each: Task[Any, Any, Any], conn: psycopg.Connection, dsn: str, kind: str
+) -> None:
+    async def test() -> None:
+        async with ASYNC[kind](dsn) as caller:
+            for way in WAYS:
+                for _ in range(2):
+                    await each.options(conn=caller.conn, **way).defer_async("a")
+            await each.options(conn=caller.conn).defer_many_async([("a",)] * 2)
+            await caller.commit()
+
+    asyncio.run(test())
+    assert conn.execute("select gates, count(*) from pgqueue.job group by 1").fetchall() == [(["tenant=a"], 7)]

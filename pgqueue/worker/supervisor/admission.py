@@ -22,7 +22,7 @@ from pgqueue.worker.supervisor.wakeups import Wakeups
 TAKEN_S = 0.01  # until another look at a gate whose lock another session holds; each time twice as long, up to
 TAKEN_MOST_S = 0.1
 SWEEP_S = 15.0  # one worker of all sweeps as often, see sweep.sql
-SWEEP_BESIDE_OLD_S = 1.0  # the same while a worker lives that lets nobody through
+SWEEP_WITH_OLD_S = 1.0  # the same while a worker lives that lets nobody through
 
 SWEEP_BEGINS = (1, "")
 
@@ -182,7 +182,7 @@ class Admission:
             if found.gates:
                 self._wakeups.look_at(found.gates)
             if begins:
-                self._sweep_pause_s = SWEEP_BESIDE_OLD_S if found.old else SWEEP_S
+                self._sweep_pause_s = SWEEP_WITH_OLD_S if found.old else SWEEP_S
                 self._sweep_at = time.monotonic() + self._sweep_pause_s
             if begins and not found.waiting and not self._gates:
                 self._sweep_at = math.inf
