@@ -46,7 +46,7 @@ class End(NamedTuple):
 UNGATED = {"gates": "", "gates_given": "", "begins": "queued"}
 GATED = {
     source: {"gates": ", gates, gate", "gates_given": given, "begins": "waiting"}
-    for source, given in (("one", ", %(gates)s::text::text[], 0::smallint"), ("many", ", gates text[], gate smallint"))
+    for source, given in (("one", ", %(gates)s::text[], 0::smallint"), ("many", ", gates text[], gate smallint"))
 }
 
 
