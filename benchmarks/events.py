@@ -10,9 +10,13 @@ from dataclasses import replace
 
 from benchmarks import handlers
 from benchmarks.bench import Bench
+from pgqueue import db
 from pgqueue.bench import latency
 from pgqueue.bench.measurement import Measurement, at_most, percentile, typical
 from pgqueue.bench.worker import worker
+from pgqueue.events.scroll import make_tick
+from pgqueue.events.subscription import Subscription, declare
+from pgqueue.job import new_id
 
 TURNS = 60
 IDLE_S = (0.3, 0.4)
@@ -60,17 +64,24 @@ def _handled_ms(bench: Bench, events: int) -> list[float]:
 
 
 def _pages_ms(bench: Bench) -> list[float]:
-    """How long a loop waits for each page, from the midst on: all events are of one transaction, whose first page sorts them."""
-    many = bench.count(MANY, least=20 * PAGE)
-    skip = min(100, many // PAGE // 4)
+    """How long the statement of a reader's page takes, one after the other from the midst on; all events are of one transaction."""
+    queries, many = bench.app.queries, bench.count(MANY, least=20 * PAGE)
+    wanted = Subscription(name="pages", mode="pull", types=["bench.many"])
     took_ms: list[float] = []
-    pages = bench.app.subscribe("bench.many", name="pages", batch=PAGE, start="begin")
-    with bench.connect() as conn:
+    with db.connect(bench.app.dsn, name="pages") as conn:
+        db.run(conn, db.plan_steadily(conn, queries))
+        with conn.transaction():
+            db.run(conn, declare(queries, wanted))
         conn.execute(bench.query(FILL), [many])
-    began_s = time.monotonic()
-    for number, _ in enumerate(pages, 1):
-        took_ms.append((time.monotonic() - began_s) * 1000)
-        if number == min(skip + PAGES, many // PAGE):
-            break
-        began_s = time.monotonic()
-    return took_ms[skip:]
+        (place,) = db.run(conn, queries.places(subscription=wanted.name, reader=new_id()))
+        with conn.transaction():
+            db.run(conn, make_tick(queries, after=place.tick))
+        (window,) = db.run(conn, queries.next_tick(place.tick))
+        ((seq,),) = conn.execute(bench.query("select min(seq) + %s from {schema}.event"), [many // 2])
+        for _ in range(min(PAGES, many // 2 // PAGE)):
+            began_s = time.monotonic()
+            rows = db.run(conn, queries.page(window, seq=seq, until=None, most=PAGE, size=10**9, place=place))
+            took_ms.append((time.monotonic() - began_s) * 1000)
+            assert len(rows) in (PAGE, PAGE - 1)
+            seq = rows[-1].seq
+    return took_ms

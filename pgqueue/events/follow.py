@@ -60,8 +60,7 @@ class Follows:
         with self._lock:
             if self._tail is None or self._tail[0] != dsn:
                 self._end()
-                # Steady: planning took most of a look, 6 of 8 ms from a commit to a browser.
-                line = ReaderLine(dsn, queries, schema=config.schema, name="pgqueue follow", steady=True)
+                line = ReaderLine(dsn, queries, schema=config.schema, name="pgqueue follow")
                 self._tail = dsn, Tail(line, queries, patience_s=config.pool_timeout_s + db.ANSWER_S)
             return self._tail[1]
 

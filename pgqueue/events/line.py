@@ -26,10 +26,13 @@ class Stopped(PgQueueError):
 
 
 class ReaderLine:
-    """One connection at a time, for one thread at a time; `stop` is for any. steady: it plans each statement once."""
+    """One connection at a time, for one thread at a time; `stop` is for any.
 
-    def __init__(self, dsn: str, queries: Queries, *, schema: str, name: str, steady: bool = False) -> None:
-        self._steady = steady
+    It plans each statement once, and not by what the server knows of the log: right after a transaction of a million events
+    that is little, and a page took 112 ms instead of 2.
+    """
+
+    def __init__(self, dsn: str, queries: Queries, *, schema: str, name: str) -> None:
         self._dsn, self._queries, self._schema, self._name = dsn, queries, schema, name
         self._conn: db.Connection | None = None
         self._told_at = 0.0
@@ -112,8 +115,7 @@ class ReaderLine:
             self.listens = db.prepares(conn)
             if self.listens:
                 db.run(conn, self._queries.listen_events)
-            if self._steady:
-                db.run(conn, db.plan_steadily(conn, self._queries))
+            db.run(conn, db.plan_steadily(conn, self._queries))
             db.run(conn, self._queries.begin_era())
         except BaseException:
             conn.close()
