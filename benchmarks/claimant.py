@@ -50,7 +50,7 @@ class Claimant:
 
     def claim(self, limit: int) -> Statement:
         """From where a claim of as many jobs, made after a look, has come to."""
-        ((queues, priorities, seqs, _),) = self.send(self.heads())
+        ((queues, priorities, seqs, *_),) = self.send(self.heads())
         cursors = {(queue, priority): seq - 1 for queue, priority, seq in zip(queues, priorities, seqs, strict=True)}
         with self._session.undone():
             jobs = [Claimed._make(row) for row in self.send(self._claim(cursors, limit))]

@@ -220,8 +220,9 @@ def test_an_atomic_job_adds_five_statements(dsn: str, task_app: App, conn: psyco
 
 # -- which rows a statement reads --
 
-CLAIM, DUE, RUNNING, JOB, UNIQUE, ENDED = (
+CLAIM, WAITS, DUE, RUNNING, JOB, UNIQUE, ENDED = (
     "job_claim",
+    "job_waits",
     "job_due",
     "job_running",
     "job_pkey",
@@ -232,8 +233,8 @@ CLAIM, DUE, RUNNING, JOB, UNIQUE, ENDED = (
 # Every statement that runs for each batch, each heartbeat or each caller, with the indexes of jobs and history it may read.
 # A worker's line prepares its statements; those about leases and those of callers are planned each time.
 LINE: dict[str, set[str]] = {
-    "heads": {CLAIM},
-    "heads of one queue": {CLAIM},
+    "heads": {CLAIM, WAITS},
+    "heads of one queue": {CLAIM, WAITS},
     "claim": {CLAIM},
     "finish": {JOB},
     "settle": {JOB},
@@ -244,8 +245,8 @@ LINE: dict[str, set[str]] = {
     "cancels": {JOB},
     "held": {RUNNING},
     "promote": {DUE, JOB},
-    "drained": {CLAIM, DUE},
-    "drained of one queue": {CLAIM, DUE},
+    "drained": {CLAIM, DUE, WAITS},
+    "drained of one queue": {CLAIM, DUE, WAITS},
     "prune": {RUNNING},
 }
 # Behind a pooler nothing is prepared, and the session is not ours to set. Only the end of a burst may cost more there: once,

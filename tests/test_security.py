@@ -200,7 +200,7 @@ def test_s11_identifiers_are_our_own() -> None:
     places = {place for file in (PACKAGE / "sql").rglob("*.sql") for place in re.findall(r"{(\w+)}", file.read_text())}
     assert places == {
         "schema", "channel", "results_channel", "source", "on_conflict", "period", "calm", "version", "name", "works_with",
-        "jobs", "events_channel", "window", "wanted", "owner",
+        "jobs", "poked", "events_channel", "window", "wanted", "owner",
         "producer", "worker", "reader", "admin", "live", "states", "table", "finished_at", "template",
         "gates", "gates_given", "begins",
         # Of triggers: quoted by the server, or the SQL that their maker gave.

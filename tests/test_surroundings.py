@@ -298,7 +298,7 @@ TYPED = {
 READS = re.compile(r"^(select|with|insert|update|delete|\()", re.MULTILINE)
 NOT_READ = (
     "migrations/", "roles/create", "roles/grant", "client/insert_", "lease/beat_", "events/window", "events/wanted",
-    "triggers/forget", "triggers/record.", "triggers/state", "triggers/try",
+    "ops/poked", "triggers/forget", "triggers/record.", "triggers/state", "triggers/try",
 )  # fmt: skip
 
 
@@ -390,6 +390,7 @@ def test_a_statement_whose_rows_are_values_has_one_column(app: App, conn: psycop
 
 
 def _prepared(queries: Queries, name: str) -> str:
+    poked = {"poked": (SQL / "ops" / "poked.sql").read_text().rstrip()}
     pieces = {
         "client/insert": {
             "source": (SQL / "client" / "insert_source_one.sql").read_text(),
@@ -402,6 +403,7 @@ def _prepared(queries: Queries, name: str) -> str:
         "schema/applied": {"version": "1", "name": "x", "works_with": "null"},
         "ops/jobs/of_state": {"source": (SQL / "ops" / "jobs" / "by_due.sql").read_text()},
         "ops/jobs/window": {"live": "true", "states": "'dead'"},
+        **dict.fromkeys(("ops/cancel", "ops/purge", "ops/poke"), poked),
         "ops/jobs/purge_window": {"table": "history_ended", "finished_at": "finished_at", "states": "'dead'"},
     }
     of_events = {

@@ -67,7 +67,7 @@ class _Worker:
         """On from the last job taken; if there is none, a look tells where else some are."""
         taken = self._take()
         if not taken:
-            ((queues, priorities, seqs, _),) = self.send(self._queries.heads(queues=None, unknown=[]))
+            ((queues, priorities, seqs, *_),) = self.send(self._queries.heads(queues=None, unknown=[]))
             self._cursors = {
                 (queue, priority): seq - 1 for queue, priority, seq in zip(queues, priorities, seqs, strict=True)
             }

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from pgqueue.job import Snapshot, State
@@ -299,7 +300,11 @@ class OpsQueries(Texts):
     """Questions and orders: the files of sql/ops."""
 
     def cancel(self, job_id: str, *, reason: str, kill: bool = False) -> Statement[Row]:
-        return self._say("ops/cancel", id=job_id, reason=reason, kill=kill)
+        return Statement(self._poking("ops/cancel"), {"id": job_id, "reason": reason, "kill": kill})
+
+    def _poking(self, file: str) -> str:
+        """The text of a statement that has gates looked at."""
+        return self.text(file, poked=sql_file("ops/poked.sql").rstrip())
 
     def retry(self, job_id: str) -> Statement[Row]:
         return self._say("ops/retry", id=job_id)
@@ -342,7 +347,7 @@ class OpsQueries(Texts):
         return self._say("ops/limits", LimitRow, limit=limit, count_limit=count_limit)
 
     def poke(self, name: str) -> Statement[Row]:
-        return self._say("ops/poke", name=name)
+        return Statement(self._poking("ops/poke"), {"name": name})
 
     def close_gate(self, name: str, *, for_s: float | None, why: str | None) -> Statement[Row]:
         return self._say("ops/close_gate", name=name, for_s=for_s, why=why)
@@ -368,7 +373,7 @@ class OpsQueries(Texts):
 
     def purge(self, ids: Sequence[str], **wanted: Any) -> Statement[str]:
         """The ids of those that were deleted."""
-        return self._values("ops/purge", ids=list(ids), **wanted)
+        return Statement(self._poking("ops/purge"), {"ids": list(ids), **wanted}, row=itemgetter(0))
 
     def purge_history(self, ids: Sequence[str], times: Sequence[datetime], **wanted: Any) -> Statement[str]:
         """As `purge`. times: when they ended."""

@@ -17,8 +17,8 @@ from tests.django.test_testcase import TESTS, jobs
 pytestmark = [pytest.mark.long, pytest.mark.xdist_group("django")]
 
 COMMON = (
-    "psycopg[binary]==3.3.9", "psycopg-pool==3.3.3", "typer==0.29.2", "tenacity==9.2.1", "pytest==9.2.0",
-    "pytest-django==4.14.0",
+    "psycopg[binary]==3.3.9", "psycopg-pool==3.3.3", "typer==0.29.2", "tenacity==9.2.1", "cronsim==2.8",
+    "pytest==9.2.0", "pytest-django==4.14.0",
 )  # fmt: skip
 VERSIONS = {"5.2.19": (3, 11), "6.0.10": (3, 12), "6.1.3": (3, 12)}
 

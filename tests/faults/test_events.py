@@ -164,13 +164,16 @@ def test_f66_a_loop_that_stands_still_in_the_midst_of_a_tick(
 
 
 def _cut_off_once_it_locks(proxy: Proxy) -> threading.Event:
-    """Once the event is set, the answer to the lock of ticks, and all after it, is lost."""
+    """Once the event is set, the answer to a transaction's first statement, the lock of ticks, is lost, and all after it."""
     cut = threading.Event()
+    begun = threading.Event()
     locking = threading.Event()
 
     def sent(data: bytes) -> bool:
-        if cut.is_set() and b".tick'))" in data:
+        if begun.is_set():
             locking.set()
+        elif cut.is_set() and b"BEGIN" in data:
+            begun.set()
         return True
 
     def answered(kind: bytes, body: bytes) -> bool:

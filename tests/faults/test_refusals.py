@@ -540,6 +540,7 @@ NOT_SAID = {
     "drained": "in a burst: above",
     "partitions": "in a transaction of tidy",
     "held": "every five minutes, or after a lost connection",
+    "declare_gates": "at the start, of an app with limits: tests/gates",
 }
 
 

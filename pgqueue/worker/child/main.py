@@ -260,7 +260,7 @@ class ChildMain:
                 shown = None if note is None else attempt.mask(storable(str(note)))[:MAX_NOTE]
                 self._outgoing.send(["progress", job.id, job.token, fraction, shown])
 
-        headers, own = parted(_headers(job.headers))
+        headers, own = parted(_headers(job.headers)) if job.headers else ({}, {})
         current = CurrentJob(
             job.id,
             job.token,
@@ -318,10 +318,10 @@ class ChildMain:
         return Outcome(attempt.job.id, attempt.job.token, Verdict.RELEASE)
 
 
-def _headers(text: str | None) -> dict[str, Any]:
-    """A job's headers as its task sees them. A row that was written by hand may hold anything."""
+def _headers(text: str) -> dict[str, Any]:
+    """A job's headers, our own among them. A row that was written by hand may hold anything."""
     try:
-        headers = json.loads(text) if text else {}
+        headers = json.loads(text)
     except (ValueError, RecursionError):
         return {}
     return headers if isinstance(headers, dict) else {}

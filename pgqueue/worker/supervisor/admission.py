@@ -62,9 +62,7 @@ class Admission:
         """The gates at which a job has to wait that was claimed without having passed them."""
         if job.astray:
             return job.gates
-        if not self._wakeups.rules or (
-            job.gates is None and job.task in self._keyed
-        ):  # the child knows all of its gates
+        if job.gates is None and job.task in self._keyed:  # the child knows all of its gates
             return None
         gates = job.gates or []
         missing = self._wakeups.rules.intersection((f"task:{job.task}", f"queue:{job.queue}")).difference(gates)
@@ -84,7 +82,8 @@ class Admission:
     def gates_of(self, outcomes: Iterable[Outcome]) -> set[str]:
         """The gates that have room once these are written, or at which they then wait."""
         if not self._gates:
-            return {gate for outcome in outcomes for gate in outcome.gates or ()}
+            parked = [outcome.gates for outcome in outcomes if outcome.gates]
+            return {gate for gates in parked for gate in gates} if parked else set()
         nothing = (0, list[str]())
         return {
             gate

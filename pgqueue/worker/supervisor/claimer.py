@@ -187,7 +187,8 @@ class Claimer:
         if job.task not in self._children.tasks:
             self._refuse(job)
             return False
-        if gates := self._admission.to_park(job):
+        # Most workers know no rules, and then this is all that a job costs.
+        if (job.astray or self._wakeups.rules) and (gates := self._admission.to_park(job)):
             self._outcome_queue.deliver([Outcome(job.id, job.token, Verdict.PARK, gates=gates)])
             return False
         return True

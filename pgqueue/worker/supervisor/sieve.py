@@ -40,17 +40,15 @@ def in_ascii(text: object) -> str:
 
 async def run_or_refuse(connection: WorkConnection, statement: Callable[[], Statement[T]]) -> list[T]:
     """Make a statement and run it; raises Refused, or one of TRANSIENT where it may pass if it is said again."""
-    try:
-        rows: list[T] = await connection.run(statement())
-    except Exception as error:
-        if db.is_of_the_moment(error):
-            raise
-        raise Refused(error) from error
-    return rows
+
+    async def run() -> list[T]:
+        return await connection.run(statement())
+
+    return await refusing(run())
 
 
 async def refusing(work: Awaitable[T]) -> T:
-    """As `run_or_refuse`, for what is more than one statement."""
+    """As `run_or_refuse`, for whatever is sent."""
     try:
         return await work
     except Exception as error:
