@@ -23,7 +23,8 @@ class Heard(NamedTuple):
 class Nudge:
     """Wakes a thread that waits. It never blocks and takes no lock, so that even a finalizer may call it.
 
-    Its two ends are closed when nothing refers to it any longer: before that a late call would write into a stranger's file.
+    Its two ends are closed when nothing refers to it any longer: before that a late call would write into a stranger's file. Of
+    objects that refer to each other in a circle the collector may finalize this one first: from then on `give` does nothing.
     """
 
     def __init__(self) -> None:
@@ -33,6 +34,8 @@ class Nudge:
 
     def give(self) -> None:
         """Wake it, now or when it next waits."""
+        if self._waker_fd < 0:
+            return
         with contextlib.suppress(BlockingIOError):  # full of those that were not taken yet
             os.write(self._waker_fd, b"!")
 
@@ -47,8 +50,10 @@ class Nudge:
             os.read(self.fd, 65_536)
 
     def __del__(self) -> None:
-        os.close(self.fd)
-        os.close(self._waker_fd)
+        fd, waker_fd = self.fd, self._waker_fd
+        self.fd = self._waker_fd = -1
+        os.close(fd)
+        os.close(waker_fd)
 
 
 class Ears:

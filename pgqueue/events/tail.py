@@ -129,8 +129,12 @@ class Tail:
         with self._lock:
             if self._crowd and not self._closing:
                 return True
-            self._thread = None
-            return False
+            if not self._closing:
+                self._thread = None
+                return False
+        # Told to end between two turns, with followers that are still there: no other thread begins on this line any more.
+        self._leave()
+        return False
 
     def _leave(self) -> None:
         try:

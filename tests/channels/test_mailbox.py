@@ -1,5 +1,6 @@
 """A mailbox: what a slow listener gets, in every order of coming and taking."""
 
+import os
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from pgqueue import Gap, Notification, PgQueueError
 from pgqueue.channels import mailbox
 from pgqueue.channels.mailbox import Ended, Mailbox
+from pgqueue.db.listening import Nudge
 
 
 def nothing() -> None: ...
@@ -94,3 +96,17 @@ def test_large_payloads_fill_it_sooner(monkeypatch: pytest.MonkeyPatch) -> None:
     assert everything(box) == [*2 * [Notification("c", "x" * 60)], Gap("c", "too slow")]
     box.put(Notification("c", "1"))
     assert everything(box) == [Notification("c", "1")]
+
+
+def test_a_nudge_that_is_gone_touches_nobodys_file() -> None:
+    """The collector finalizes objects of a circle in any order: who is to be woken may go before who wakes it."""
+    nudge = Nudge()
+    ends = {nudge.fd, nudge._waker_fd}
+    nudge.__del__()
+    taken, waker = os.pipe()
+    assert {taken, waker} == ends  # the numbers are a stranger's now
+    os.set_blocking(taken, False)
+    nudge.give()
+    with pytest.raises(BlockingIOError):
+        os.read(taken, 1)
+    nudge.fd, nudge._waker_fd = taken, waker  # for its own finalizer

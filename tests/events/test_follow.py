@@ -304,3 +304,23 @@ def test_hostile_publishers_and_followers_that_come_back(app: App, dsn: str, _: 
     assert len(wanted) >= 200 and seen <= set(wanted)
     for each in got:
         assert sorted(each) == wanted, "lost or doubled"
+
+
+def test_told_to_end_between_two_turns_it_closes_its_connection(
+    app: App, conn: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A session that listens and is read by nobody fills up, and then each drop of a database waits for it."""
+    follower = began(app)
+    tail = app._follows.tail
+    thread = tail._thread
+    assert thread is not None
+
+    def turn() -> None:
+        tail._closing = True  # as close does, right after a turn
+
+    monkeypatch.setattr(tail, "_turn", turn)
+    tail._line.wake()
+    thread.join(20)
+    there = "select from pg_stat_activity where application_name = 'pgqueue follow' and datname = current_database()"
+    eventually(lambda: not conn.execute(there).rowcount, what="it is gone")
+    follower.close()
