@@ -218,12 +218,14 @@ class App:
     def _share(self, task: AnyTask) -> None:
         """Raise ConfigError if another task says something else of a limit that they share."""
         self._check_gates(task, self.queues.get(task.queue))
+        if not task.limits:
+            return
+        known = {rule.name: rule for rule in self.rules()}
         for own in task.limits.rules:
-            for rule in self.rules():
-                if own.name == rule.name and own != rule:
-                    raise ConfigError(
-                        f"@task {task.name}: the limit {own.name} is not as another task declares it: let both say the same"
-                    )
+            if known.get(own.name, own) != own:
+                raise ConfigError(
+                    f"@task {task.name}: the limit {own.name} is not as another task declares it: let both say the same"
+                )
 
     def rules(self) -> list[Rule]:
         """The limits that its code declares."""
@@ -404,9 +406,9 @@ class App:
         self, task: str, args: Iterable[Any], kwargs: Mapping[str, Any] | None, options: Given
     ) -> tuple[Call, Options]:
         check_name("task", task)
-        args = args if isinstance(args, str | bytes | Mapping) else list(args)
         if isinstance(args, str | bytes | Mapping):
             raise TypeError(f"{task}: args takes a list, not a {type(args).__name__}; write args=[...]")
+        args = list(args)  # they are read twice
         limit = self.config.max_payload_bytes
         call = (
             encode_plain(list(args), path=f"{task}: args", max_bytes=limit),
