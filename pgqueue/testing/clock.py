@@ -17,7 +17,8 @@ class Clock:
 
     What is scheduled, to be retried or to expire falls due, and schedules (`@task(cron=)`, `app.schedule`) make the jobs of all
     times that fall into the span, for which it is as late as all that has passed by this Clock. A job that has not been drained
-    counts as one that still runs: see overlap= of App.schedule. What does not move: Python's time, PostgreSQL's now(), times in
+    counts as one that still runs: see overlap= of App.schedule. What waits for a rate (`@task(rate=)`), or at a gate that is
+    closed for a time, may pass as if it had waited so long. What does not move: Python's time, PostgreSQL's now(), times in
     tables of your own or in arguments, the leases of workers, and jobs that are deferred later.
     """
 
@@ -45,6 +46,8 @@ def _advance(app: App, passed_s: float) -> Steps[None]:
         (now,) = yield from ask(queries.now())
         (due,) = yield from ask(app.queries.promote(worker=NOBODY, now=now))
         promoted = due.promoted > 0
+    for gate in (yield from ask(queries.gates())):
+        yield app.queries.poke(gate)  # a worker that knows when its rate lets the next one pass would wait until then
 
 
 NOBODY = "00000000-0000-0000-0000-000000000000"  # no worker, so that all of them hear the bell

@@ -28,5 +28,17 @@ failed as (
   update {schema}.attempt
   set failed_at = failed_at - span, started_at = started_at - span
   from passed
+),
+closed as (
+  update {schema}.gate
+  set closed_at = closed_at - span, closed_until = closed_until - span
+  from passed
+  where closed_at is not null
+),
+-- After the jobs, as in admit.sql.
+paces as (
+  update {schema}.pace
+  set tat = tat - span
+  from passed
 )
 select
