@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
+EXPIRED = "expired before it could start"  # the reason of a job that is cancelled for it
+
 
 class State(StrEnum):
     """The state of a job. Live: waiting, scheduled, queued, running. Ended: succeeded, dead, cancelled.

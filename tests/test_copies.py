@@ -80,7 +80,7 @@ def test_all_copies_are_found() -> None:
     found = {what: copies(clause, statements()) for what, clause in CLAUSES.items()}
     enqueue = "migrations/0012_gates.sql"
     assert found["a job moves to history"].keys() == {
-        "worker/finish.sql", "worker/settle.sql", "worker/set_aside.sql", "lease/rescue.sql", "ops/cancel.sql",
+        "worker/finish.sql", "worker/settle.sql", "worker/set_aside.sql", "worker/expire.sql", "lease/rescue.sql", "ops/cancel.sql",
         "events/put_aside.sql", "events/batch_skip.sql",
     }  # fmt: skip
     assert found["a sleeping worker serves a queue"].keys() == {
@@ -89,7 +89,7 @@ def test_all_copies_are_found() -> None:
     assert found["a failed attempt gives up its places"].keys() == {"worker/settle.sql", "worker/hand_back.sql"}
     assert found["a job is due soon"].keys() == {"client/insert.sql", "client/clock.sql", enqueue}
     room = found["there is room for a bell"]
-    assert len(room) == 24 and room[enqueue] == 1 and room["worker/settle.sql"] == room["lease/rescue.sql"] == 2
+    assert len(room) == 25 and room[enqueue] == 1 and room["worker/settle.sql"] == room["lease/rescue.sql"] == 2
 
 
 def test_every_column_of_history_is_moved(app: pgqueue.App, conn: psycopg.Connection) -> None:

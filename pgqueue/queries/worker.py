@@ -17,6 +17,7 @@ GATE_COLUMNS = {
     "keyed": "keyed",
 }  # fmt: skip
 SWEEP = 1000  # gates that one sweep looks at
+EXPIRE = 20_000  # waiting jobs of which one sweep looks whether they have expired
 
 Finished = tuple[
     str, int, str | None
@@ -65,6 +66,18 @@ class Swept(NamedTuple):
     place: int | None
     after: str | None
     old: bool
+
+
+class Expired(NamedTuple):
+    """How many waiting jobs were ended, gates at which that makes room, and the position to continue from, null at the end."""
+
+    ended: int
+    gates: list[str]
+    place: int | None
+    after: str | None
+    priority: int | None
+    seq: int | None
+    bells: int
 
 
 class Settled(NamedTuple):
@@ -185,6 +198,13 @@ class WorkerQueries(Texts):
 
     def sweep(self, *, place: int, after: str, urgent: bool) -> Statement[Swept]:
         return self._say("worker/sweep", Swept, place=place, after=after, urgent=urgent, limit=SWEEP)
+
+    def expire(
+        self, *, place: int, after: str, priority: int, seq: int, error: str, limit: int = EXPIRE
+    ) -> Statement[Expired]:
+        return self._say(
+            "worker/expire", Expired, place=place, after=after, priority=priority, seq=seq, error=error, limit=limit
+        )
 
     def progress(
         self,

@@ -13,7 +13,7 @@ import pgqueue
 from pgqueue.app import App
 from pgqueue.errors import PgQueueError
 from pgqueue.gates.admit import admit_by_steps
-from pgqueue.job import Claimed, Outcome, State, Verdict
+from pgqueue.job import EXPIRED, Claimed, Outcome, State, Verdict
 from pgqueue.queries import Steps, ask
 from pgqueue.queries.testing import KitQueries
 from pgqueue.testing.witness import Witness
@@ -24,7 +24,6 @@ from pgqueue.worker.supervisor.identity import session_name
 logger = logging.getLogger("pgqueue.testing")
 
 LONG_LEASE_S = 86_400.0  # a task may be held in a debugger; nobody else runs what this one has claimed
-EXPIRED = "expired before it could start"
 
 
 class Inline:

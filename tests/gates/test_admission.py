@@ -279,3 +279,30 @@ def test_why_names_the_gate_and_who_is_past_it(app: App, keeper: Doorkeeper, con
     assert app.why(third.id).reasons[0] == (
         "the gate tenant=a is closed by ann (full), since 0.0 s, for 60 min more: `pgqueue resume tenant=a`"
     )
+
+
+def test_a_job_that_expires_at_a_closed_gate_is_ended(app: App, keeper: Doorkeeper, conn: psycopg.Connection) -> None:
+    declare(conn, app.queries, **{"task:t": 0})
+    task = limited(app, 0)
+    late = task.options(expires=60, unique="x").defer()
+    stays = [task.options(expires=3600, priority=priority).defer() for priority in (5, 0, 0)]
+    assert keeper.look() == 0
+    conn.execute("update pgqueue.job set expires_at = now() - interval '1 second' where id = %s", [late.id])
+    place: int | None = -1
+    after: str | None = ""
+    priority: int | None = 0
+    seq: int | None = 0
+    ended = 0
+    for _ in range(4):  # two at a time: the walk continues from where it was
+        (walk,) = db.run(
+            conn,
+            app.queries.expire(
+                place=place or 0, after=after or "", priority=priority or 0, seq=seq or 0, error="expired", limit=2
+            ),
+        )
+        ended += walk.ended
+        place, after, priority, seq = walk.place, walk.after, walk.priority, walk.seq
+        if place is None:
+            break
+    assert (ended, late.state, [job.state for job in stays]) == (1, "cancelled", ["waiting"] * 3)
+    assert task.options(unique="x").defer().id != late.id  # its key is free again

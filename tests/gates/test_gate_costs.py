@@ -89,6 +89,10 @@ def test_nobody_pays_for_those_who_wait(dsn: str, conn: psycopg.Connection) -> N
         conn.execute("select pg_stat_statements_reset()")
         assert keeper.sweep() == set()
         assert read(conn) < 40
+        conn.execute("select pg_stat_statements_reset()")
+        (walk,) = db.run(line, queries.expire(place=-1, after="", priority=0, seq=0, error="expired", limit=1000))
+        assert (walk.ended, walk.place, walk.after) == (0, 1, "full")
+        assert read(conn) < 200  # of a hundred thousand it looks at a thousand
     app.close()
 
 

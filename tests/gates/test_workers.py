@@ -122,3 +122,14 @@ def test_a_burst_waits_for_jobs_at_open_gates_alone(shop: Any, ledger: psycopg.C
     worker = start_worker("-c", "2", "--burst", app="tests.gates.tasks")
     assert worker.wait() == 0
     assert ended(ledger, 6)
+
+
+def test_a_worker_ends_what_has_expired_at_a_closed_gate(
+    shop: Any, ledger: psycopg.Connection, start_worker: Start
+) -> None:
+    job = shop.two.options(expires=3600).defer()
+    ledger.execute("update pgqueue.job set expires_at = now() - interval '1 second', gate = 1")
+    ledger.execute("insert into pgqueue.gate (name, slots, source) values ('task:tests.gates.tasks.two', 0, 'person')")
+    start_worker("-c", "1", app="tests.gates.tasks").ready()
+    eventually(lambda: job.state == "cancelled", what="it is cancelled")
+    assert ledger.execute("select error from pgqueue.history").fetchall() == [("expired before it could start",)]

@@ -4,6 +4,7 @@ What it still owes is kept in memory: gates to look at, those whose locks anothe
 missing. Should this worker die, the sweep of the one that rescues its jobs finds them. Where no job has gates nothing is sent.
 """
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterable
@@ -11,7 +12,7 @@ from typing import Any
 
 from pgqueue.gates.admit import Admitted, admit
 from pgqueue.gates.limit import MOST_GATES, in_order
-from pgqueue.job import Claimed, Outcome
+from pgqueue.job import EXPIRED, Claimed, Outcome
 from pgqueue.queries import Queries, Statement
 from pgqueue.worker.link.greeting import AppFacts
 from pgqueue.worker.supervisor.connection import TRANSIENT, RetryPacing, WorkConnection
@@ -19,12 +20,15 @@ from pgqueue.worker.supervisor.idle import wait
 from pgqueue.worker.supervisor.sieve import refusing
 from pgqueue.worker.supervisor.wakeups import Wakeups
 
+logger = logging.getLogger("pgqueue.worker")
+
 TAKEN_S = 0.01  # until another look at a gate whose lock another session holds; each time twice as long, up to
 TAKEN_MOST_S = 0.1
 SWEEP_S = 15.0  # one worker of all sweeps as often, see sweep.sql
 SWEEP_WITH_OLD_S = 1.0  # the same while a worker lives that lets nobody through
 
 SWEEP_BEGINS = (1, "")
+EXPIRY_BEGINS = (-1, "", 0, 0)
 
 
 class Admission:
@@ -41,6 +45,7 @@ class Admission:
         self._sweep_at = math.inf  # no job is known to have gates
         self._sweep_from = SWEEP_BEGINS
         self._sweep_pause_s = SWEEP_S
+        self._expired_to = EXPIRY_BEGINS  # of those that wait: one sweep looks at the next ones
         self._urgent = False  # the sweep is to be made, though another worker may have made one just now
         wakeups.sweep_soon()  # somebody may have died owing a look
 
@@ -188,6 +193,23 @@ class Admission:
             if self._urgent and not ends:
                 self._sweep_at = 0.0
             self._urgent = self._urgent and not ends
+            if begins and found.waiting:
+                await self._expire()
+
+    async def _expire(self) -> None:
+        """End jobs that have expired while they wait: their gate may never open, and no claim would see them."""
+        place, after, priority, seq = self._expired_to
+        (expired,) = await self._connection.run(
+            self._queries.expire(place=place, after=after, priority=priority, seq=seq, error=EXPIRED)
+        )
+        self._expired_to = (
+            EXPIRY_BEGINS
+            if expired.place is None or expired.after is None or expired.priority is None or expired.seq is None
+            else (expired.place, expired.after, expired.priority, expired.seq)
+        )
+        if expired.ended:
+            logger.info("%d jobs have expired while they waited at a gate; they are cancelled", expired.ended)
+            self._wakeups.look_at(expired.gates)
 
     def _pause_s(self) -> float:
         at = min(self._sweep_at, min(self._due.values(), default=math.inf))

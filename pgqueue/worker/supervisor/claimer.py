@@ -13,7 +13,7 @@ import math
 import time
 
 from pgqueue.db.spurious import SpuriousWakeups
-from pgqueue.job import Claimed, Outcome, Verdict
+from pgqueue.job import EXPIRED, Claimed, Outcome, Verdict
 from pgqueue.queries import Queries
 from pgqueue.terminal import one_line
 from pgqueue.worker.settings import Settings
@@ -180,9 +180,7 @@ class Claimer:
 
     def _startable(self, job: Claimed) -> bool:
         if job.expired:
-            self._outcome_queue.deliver(
-                [Outcome(job.id, job.token, Verdict.CANCELLED, error="expired before it could start")]
-            )
+            self._outcome_queue.deliver([Outcome(job.id, job.token, Verdict.CANCELLED, error=EXPIRED)])
             return False
         if job.task not in self._children.tasks:
             self._refuse(job)
