@@ -158,7 +158,7 @@ def _besides(facts: Facts) -> Iterator[str]:
         yield (
             f"it expires in {span(facts.expires_s)}"
             if facts.expires_s > 0
-            else "it has expired: it is cancelled when claimed"
+            else "it has expired: the worker that comes to it cancels it"
         )
 
 

@@ -69,14 +69,14 @@ class Swept(NamedTuple):
 
 
 class Expired(NamedTuple):
-    """How many waiting jobs were ended, gates at which that makes room, and the position to continue from, null at the end."""
+    """How many waiting jobs were ended, gates at which that makes room, and the position to continue from."""
 
     ended: int
     gates: list[str]
-    place: int | None
-    after: str | None
-    priority: int | None
-    seq: int | None
+    place: int
+    after: str
+    priority: int
+    seq: int
     bells: int
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from pgqueue import App, Limit, Task, db
 from pgqueue.queries import Queries
+from pgqueue.worker.supervisor.admission import EXPIRY_BEGINS
 from tests.gates.doorkeeper import Doorkeeper, declare
 from tests.hands import Hands
 
@@ -288,21 +289,35 @@ def test_a_job_that_expires_at_a_closed_gate_is_ended(app: App, keeper: Doorkeep
     stays = [task.options(expires=3600, priority=priority).defer() for priority in (5, 0, 0)]
     assert keeper.look() == 0
     conn.execute("update pgqueue.job set expires_at = now() - interval '1 second' where id = %s", [late.id])
-    place: int | None = -1
-    after: str | None = ""
-    priority: int | None = 0
-    seq: int | None = 0
-    ended = 0
+    ended, position = 0, EXPIRY_BEGINS
     for _ in range(4):  # two at a time: the walk continues from where it was
+        place, after, priority, seq = position
         (walk,) = db.run(
             conn,
-            app.queries.expire(
-                place=place or 0, after=after or "", priority=priority or 0, seq=seq or 0, error="expired", limit=2
-            ),
+            app.queries.expire(place=place, after=after, priority=priority, seq=seq, error="expired", limit=2),
         )
         ended += walk.ended
-        place, after, priority, seq = walk.place, walk.after, walk.priority, walk.seq
-        if place is None:
+        position = walk.place, walk.after, walk.priority, walk.seq
+        if position == EXPIRY_BEGINS:
             break
+    assert position == EXPIRY_BEGINS
     assert (ended, late.state, [job.state for job in stays]) == (1, "cancelled", ["waiting"] * 3)
     assert task.options(unique="x").defer().id != late.id  # its key is free again
+
+
+def test_what_is_let_through_just_now_does_not_expire(
+    app: App, keeper: Doorkeeper, dsn: str, conn: psycopg.Connection
+) -> None:
+    """Neither does the walk wait for who lets it through, nor does it end a job that waits no longer."""
+    declare(conn, app.queries, **{"task:t": 0})
+    job = limited(app, 0).options(expires=60).defer()
+    assert keeper.look() == 0
+    conn.execute("update pgqueue.job set expires_at = now() - interval '1 second'")
+    place, after, priority, seq = EXPIRY_BEGINS
+    walk = app.queries.expire(place=place, after=after, priority=priority, seq=seq, error="expired")
+    conn.execute("set lock_timeout = '10s'")
+    with psycopg.connect(dsn) as other:
+        other.execute("update pgqueue.job set state = 'queued', gate = 2")
+        assert [found.ended for found in db.run(conn, walk)] == [0]
+    assert [found.ended for found in db.run(conn, walk)] == [0]
+    assert job.state == "queued"

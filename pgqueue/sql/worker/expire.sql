@@ -1,5 +1,5 @@
 -- End jobs that have expired while they wait at gates, among the next ones in the order of their index; returns how many, the gates at
--- which that makes room, and where to continue, null at the end.
+-- which that makes room, and where to continue, which is the beginning once all were seen.
 with walked as (
   select *
   from (
@@ -86,8 +86,8 @@ last as (
 select
   (select count(*) from gone)::integer as ended,
   array(select distinct unnest(gates) from gone) as gates,
-  (select place from last) as place,
-  (select at from last) as after,
-  (select priority from last) as priority,
-  (select seq from last) as seq,
+  coalesce((select place from last), -1) as place,
+  coalesce((select at from last), '') as after,
+  coalesce((select priority from last), 0) as priority,
+  coalesce((select seq from last), 0) as seq,
   (select count from waiter) as bells

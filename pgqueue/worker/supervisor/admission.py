@@ -202,13 +202,9 @@ class Admission:
         (expired,) = await self._connection.run(
             self._queries.expire(place=place, after=after, priority=priority, seq=seq, error=EXPIRED)
         )
-        self._expired_to = (
-            EXPIRY_BEGINS
-            if expired.place is None or expired.after is None or expired.priority is None or expired.seq is None
-            else (expired.place, expired.after, expired.priority, expired.seq)
-        )
+        self._expired_to = expired.place, expired.after, expired.priority, expired.seq
         if expired.ended:
-            logger.info("%d jobs have expired while they waited at a gate; they are cancelled", expired.ended)
+            logger.info("cancelled, as they expired while they waited at a gate: %d", expired.ended)
             self._wakeups.look_at(expired.gates)
 
     def _pause_s(self) -> float:
