@@ -582,6 +582,10 @@ def test_each_value_of_each_statement_may_be_refused(
     lost = tasks.echo.defer("lost")
     dead.claim()
     conn.execute("update pgqueue.worker set lease_until = now() - interval '1 hour'")
+    # One that waits at a gate that nobody knows; beside a worker from before gates the sweep comes each second.
+    ((waiting,),) = conn.execute("select pgqueue.enqueue('tests.tasks.echo', '[\"waits\"]', key => 'nobody=1')")
+    old = Hands(conn, task_app.queries)
+    conn.execute("update pgqueue.worker set schedules = null where id = %s", [old.id])
     running = tasks.report.defer(str(tmp_path / "go"))
     worker = start_worker("-c", "2", program="tests.faults.refusing").ready()
     refused: set[tuple[str, str]] = set()
@@ -609,5 +613,6 @@ def test_each_value_of_each_statement_may_be_refused(
     refused = told()
     assert refused >= wanted
     assert "Traceback" not in worker.output
+    assert conn.execute("select id, state::text from pgqueue.job").fetchall() == [(waiting, "waiting")]
     attempts = "select cause, count(*) from pgqueue.attempt group by 1"
     assert dict(conn.execute(attempts).fetchall()) == {"exception": len(jobs) // 4, "worker lost": 1}
