@@ -45,11 +45,11 @@ class Cursors:
         if now_s - self._rotated_at > TRAIL_S:
             self._usable, self._aging, self._rotated_at = self._aging, dict(self._newest), now_s
         begun = {(queue, priority): seq for queue, priority, seq in sent}
-        for job in jobs:
-            pair = job.queue, job.priority
+        # The jobs of a pair come by their seq, so the last of them is kept here.
+        for pair, seq in {(job.queue, job.priority): job.seq for job in jobs}.items():
             # Unless a look has gone back or forgotten the pair meanwhile: then what lies between is still to be read.
-            if begun[pair] <= self._newest.get(pair, -1) < job.seq:
-                self._newest[pair] = job.seq
+            if begun[pair] <= self._newest.get(pair, -1) < seq:
+                self._newest[pair] = seq
 
     def rewind(self, heads: Iterable[Position], *, since: Mapping[Pair, int]) -> None:
         """Go back to each head that lay below its cursor when the look began; claims may have taken it meanwhile.

@@ -22,7 +22,7 @@ repeat can cure must not stop all others, and not be blamed on those who did not
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence, Set
 from typing import Any, TypeVar
 
 from pgqueue.job import Outcome, State, Verdict
@@ -137,16 +137,16 @@ class Finisher:
         """Write what is in _writing, kind by kind; what a failure leaves there is tried again."""
         refusals: list[Refused] = []
         if {outcome.verdict for outcome in self._writing} != {Verdict.SUCCEEDED}:
-            if ended := self._of(Verdict.COMMITTED, Verdict.LOST):
+            if ended := self._of({Verdict.COMMITTED, Verdict.LOST}):
                 self._note(ended)
             for ask, kind in ((self._resolve, Verdict.UNSURE), (self._hand_back, Verdict.MISFIT)):
-                for outcome in self._of(kind):
+                for outcome in self._of({kind}):
                     try:
                         await ask(outcome)
                     except Refused as error:
                         refusals.append(error)
-        for write, kinds in ((self._finish, [Verdict.SUCCEEDED]), (self._settle, list(AFTER))):
-            for outcomes in self.admission.apart(self._of(*kinds)):
+        for write, kinds in ((self._finish, {Verdict.SUCCEEDED}), (self._settle, AFTER.keys())):
+            for outcomes in self.admission.apart(self._of(kinds)):
                 try:
                     await self._record(write, outcomes)
                 except Refused as error:
@@ -211,7 +211,7 @@ class Finisher:
                 self.counts["succeeded"] += 1
         self._written(ended)
 
-    def _of(self, *kinds: Verdict) -> list[Outcome]:
+    def _of(self, kinds: Set[Verdict]) -> list[Outcome]:
         return [outcome for outcome in self._writing if outcome.verdict in kinds]
 
     def _written(self, outcomes: Sequence[Outcome]) -> None:

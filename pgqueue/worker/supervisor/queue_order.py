@@ -12,6 +12,7 @@ Every claim names all pairs, whatever the order: none comes back with less than 
 import math
 import random
 from collections.abc import Iterable, Mapping, Sequence
+from operator import attrgetter
 from typing import NamedTuple
 
 from pgqueue.job import Claimed
@@ -21,6 +22,7 @@ AGED_CLAIM = 10  # one in this many begins with what has waited: what comes firs
 WAITED_S = (
     0.5  # several looks: a short burst runs in the usual order, and nobody waits much longer than that for nothing
 )
+_SEQ, _PRIORITY = attrgetter("seq"), attrgetter("priority")
 
 
 class Turn(NamedTuple):
@@ -32,7 +34,9 @@ class Turn(NamedTuple):
     def sorted(self, jobs: Iterable[Claimed]) -> list[Claimed]:
         """What the claim brought, as it is to start."""
         if self.usual:
-            return sorted(jobs, key=lambda job: (-job.priority, job.seq))
+            found = sorted(jobs, key=_SEQ)
+            # Stable, so they stay by their seq. Twice by one value is a third of once by two.
+            return found if len(self.positions) == 1 else sorted(found, key=_PRIORITY, reverse=True)
         places = {(queue, priority): place for place, (queue, priority, _) in enumerate(self.positions)}
         return sorted(jobs, key=lambda job: (places[job.queue, job.priority], job.seq))
 
