@@ -94,6 +94,14 @@ WRONG = [
     ("0 0 * * 5L/2", "field 5, day of the week: 5L/2"),
     ("٣ * * * *", "field 1, minute: ٣"),
     ("0 0 30 2 *", "never comes: no such day is in that month"),
+    ("* * 30 2 *", "never comes: no such day is in that month"),
+    ("0 0 31 4,6 *", "never comes: no such day is in that month"),
+    ("60 * * * *", "field 1, minute: 60"),
+    ("0 0 15W * *", "field 3, day of the month: 15W"),
+    ("0 0 * * 5#6", "field 5, day of the week: 5#6"),
+    ("0 0 * FEBR *", "field 4, month: FEBR"),
+    ("* * * * * * *", "has 7 fields: write five"),
+    ("@reboot", "there is no such name; there are @hourly"),
     ("* * * *", "has 4 fields: write five"),
     ("", "has 0 fields"),
     ("@every 5m", "there is no such name; there are @hourly"),
@@ -112,12 +120,22 @@ def test_b50_an_expression_that_is_refused(value: object, said: str) -> None:
 def test_short_names_and_spaces() -> None:
     assert check_cron("cron", " @Daily ") == "0 0 * * *"
     assert check_cron("cron", "  */5  *  * * mon ") == "*/5 * * * mon"
+    for odd in (
+        "30 0 3 * * *",
+        "0 0 L * *",
+        "0 0 LW * *",
+        "0 0 * * 5L",
+        "0 0 * * 5#2",
+        "0 0 29 2 *",
+        "0 0 * feb mon-fri",
+    ):
+        assert check_cron("cron", odd) == odd
 
 
 @pytest.mark.parametrize(
     "name", ["Europe/Berln", "Mars/Olympus", "../UTC", "/etc/passwd", "", " UTC", "x" * 300, "Eu\0rope"]
 )
-def test_a_zone_that_is_refused(name: str) -> None:
+def test_b50_a_zone_that_is_refused(name: str) -> None:
     with pytest.raises(InvalidOption, match="pip install tzdata"):
         check_zone("tz", name)
     assert check_zone("tz", ZoneInfo("Asia/Tokyo")) == "Asia/Tokyo" and check_zone("tz", None) == "UTC"
