@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from benchmarks.chaos.checker import WORKER_LOST, Failure, History, Row, check
+from benchmarks.chaos.gate_promises import Gates, Place, Rule, Seen, check_gates
 from benchmarks.chaos.groups import PACKAGE
 from benchmarks.chaos.mutants import MUTANTS, SHORT_LEASE, Mutant
 from benchmarks.chaos.plan import EVENTS, MOST_AT_ONCE, draw, draw_events
@@ -173,6 +174,69 @@ def test_every_violation_of_events_is_seen(
     fine: History, published: Events, kind: str, spoil: Callable[[Events], Events]
 ) -> None:
     assert kind in check(replace(fine, events=spoil(published))).violations
+
+
+LINE, TENANT = "order:line", "tenant=t"
+
+
+def ran(job: str, token: int, begin: float, end: float | None, how: str = "done") -> list[dict[str, Any]]:
+    """The records of an attempt; without an end its process was killed."""
+    records = [{"kind": "start", "job": job, "token": token, "pid": 1, "t": begin}]
+    return records if end is None else [*records, {"kind": how, "job": job, "token": token, "t": end}]
+
+
+def gated(*records: list[dict[str, Any]], unknown: bool = False) -> Gates:
+    """Jobs at a key of two, of which one is run again after its worker was lost; two of a line; one rate."""
+    runs = [
+        *ran("a", 1, 1.0, None), *ran("b", 1, 1.5, 4.0), *ran("a", 2, 6.0, 8.0), *ran("c", 1, 4.5, 7.0),
+        # The first one's worker was frozen: it wakes, ends what was taken from it, and begins what others have ended long ago.
+        *ran("b", 0, 0.5, 9.0), *ran("d", 1, 9.5, 9.6),
+        *ran("first", 1, 1.0, 2.0, "failed"), *ran("first", 2, 3.0, 4.0), *ran("second", 1, 4.5, 5.0),
+    ]  # fmt: skip
+    words = [record("unknown", key="second")] if unknown else []
+    return Gates(
+        rules={"tenant": Rule(2, None, 1), "order:line": Rule(1, None, 1), "rate": Rule(None, 1.0, 2)},
+        of_jobs={**{job: [TENANT] for job in "abcde"}, "first": [LINE], "second": [LINE], "r": ["rate"]},
+        lines=[Place("first", "first", "l", 1), Place("second", "second", "l", 2)],
+        seen=[Seen("passed", "r", "rate", at) for at in (1.0, 1.0, 2.0, 10.0, 10.0)],
+        losses={("a", 1): 3.9, ("b", 0): 1.4, ("d", 1): 5.0},
+        ends={"a": 8.0, "b": 4.1, "c": 7.1, "d": 5.5},
+        records=[*runs, *(each for group in records for each in group), *words],
+    )  # fmt: skip
+
+
+def test_gates_that_held_have_no_violation(fine: History) -> None:
+    verdict = check(replace(fine, gates=gated()))
+    assert verdict.valid, verdict.violations
+    assert verdict.figures["most at once"] == {"order:line": "1 of 1", "tenant": "2 of 2"}
+    assert verdict.figures["passes of gates"] == 5
+
+
+@pytest.mark.parametrize(
+    ("kind", "gates"),
+    [
+        ("limit", gated(ran("e", 1, 6.5, 6.6))),
+        ("limit", gated(ran("e", 1, 3.0, 3.5))),
+        ("limit", gated(ran("first", 3, 4.6, 4.7))),
+        ("order", gated(ran("first", 3, 5.5, 5.6))),
+        ("order", gated(ran("second", 0, 0.5, 0.6))),
+        ("rate", replace(gated(), seen=[Seen("passed", "r", "rate", at) for at in (1.0, 1.0, 1.9)])),
+        ("rate", replace(gated(), seen=[Seen("passed", "r", "rate", 1.0 + n * 0.97) for n in range(40)])),
+        ("astray", replace(gated(), seen=[Seen("astray", "a", TENANT, 1.0)])),
+        ("idle place", replace(gated(), seen=[Seen("idle", "a", TENANT, 1.0)])),
+    ],
+)
+def test_every_violation_of_gates_is_seen(fine: History, kind: str, gates: Gates) -> None:
+    assert kind in check(replace(fine, gates=gates)).violations
+
+
+def test_a_lost_attempt_counts_until_it_is_written_down() -> None:
+    gates = gated(ran("e", 1, 3.0, 3.5))
+    assert {kind for kind, _ in check_gates(replace(gates, losses={**gates.losses, ("a", 1): 2.9}))} == set()
+
+
+def test_one_whose_commit_was_not_answered_has_no_place_in_its_line() -> None:
+    assert [kind for kind, _ in check_gates(gated(ran("second", 0, 0.5, 0.6), unknown=True))] == []
 
 
 def test_each_fault_of_events_strikes_in_every_run() -> None:

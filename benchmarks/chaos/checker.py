@@ -13,6 +13,7 @@ from itertools import pairwise
 from statistics import quantiles
 from typing import Any, NamedTuple
 
+from benchmarks.chaos.gate_promises import Gates, check_gates, gate_figures
 from benchmarks.chaos.promises import Events, check_events, event_figures
 from pgqueue.worker.settings import CRASH_CAP
 
@@ -64,6 +65,8 @@ class History:
     """What should be zero at the end, by name."""
     events: Events | None = None
     """None: the run published none."""
+    gates: Gates | None = None
+    """None: no job had any."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,8 @@ def check(history: History) -> Verdict:
         for kind, text in rule(history):
             found[kind].append(text)
     for kind, text in check_events(history.events) if history.events else ():
+        found[kind].append(text)
+    for kind, text in check_gates(history.gates) if history.gates else ():
         found[kind].append(text)
     return Verdict(dict(found), _figures(history))
 
@@ -250,6 +255,7 @@ def _strangers(history: History) -> Found:
             "context",
             "first",
             "second",
+            "paced",
         ):
             yield (
                 "stranger",
@@ -282,6 +288,7 @@ def _figures(history: History) -> dict[str, Any]:
         "quarantined by three faults": sum(map(_quarantined_by_faults, history.rows)) - _poison(history),
         "recovery_s": _recoveries(history),
         **(event_figures(history.events) if history.events else {}),
+        **(gate_figures(history.gates) if history.gates else {}),
     }
 
 

@@ -86,6 +86,14 @@ SCENARIOS: Mapping[str, Scenario] = {
         ),
         seed=8, jobs=40, seconds=32, turns=360, publishers=4, long_share=0, drain_s=20,
     ),
+    # Three workers at few gates, all of them busy; some are killed with places in their hands.
+    "gates": Scenario(
+        plan=_faults(
+            (2, 0, "kill_child", "w1"), (4, 0.5, "kill_worker", "w2"), (6, 0, "kill_child", "w3"), (8, 0.5, "kill_group", "w1"),
+            (10, 0, "end_sessions", "server"), (12, 0, "kill_child", "w2"), (14, 0.5, "kill_worker", "w3"),
+        ),
+        seed=9, jobs=900, seconds=18, groups=("w1", "w2", "w3"), gated_share=0.95, bulk_share=0, long_share=0, drain_s=40,
+    ),
 }  # fmt: skip
 
 MUTANTS = (
@@ -255,6 +263,41 @@ MUTANTS = (
         "a publish whose answer was lost is said again",
         [("sql/events/publish_again.sql", " and id = %(id)s::uuid\n", " and false\n")],
         "events", frozenset({"event doubled"}),
+    ),
+    Mutant(
+        "those past a gate are counted without its lock",
+        [("sql/worker/lock_gates.sql", "  where pg_try_advisory_xact_lock(%(lock_class)s, hashtext(gate))\n", "")],
+        "gates", frozenset({"limit", "order"}),
+    ),
+    Mutant(
+        "one statement takes the lock and counts",
+        [
+            ("sql/worker/lock_gates.sql", "  where pg_try_advisory_xact_lock(%(lock_class)s, hashtext(gate))\n", ""),
+            (
+                "sql/worker/admit.sql",
+                "  from unnest(current_setting('pgqueue.gates')::text[]) as held (gate)\n",
+                "  from unnest(current_setting('pgqueue.gates')::text[]) as held (gate)\n"
+                "  join lateral (select pg_advisory_xact_lock(1885827446, hashtext(gate)) is not null as locked offset 0) as turn\n"
+                "    on locked\n",
+            ),
+        ],
+        "gates", frozenset({"limit", "order"}),
+    ),
+    Mutant(
+        "a failed attempt keeps its places",
+        [("sql/worker/settle.sql", " and keeps) then 0\n", " and keeps) then job.gate\n")],
+        "gates", frozenset({"idle place"}),
+    ),
+    Mutant(
+        "what falls due is past its gates",
+        [
+            (
+                "sql/worker/promote.sql",
+                "case when gates is null or gate > cardinality(gates) then 'queued' else 'waiting' end",
+                "'queued'",
+            )
+        ],
+        "gates", frozenset({"astray"}),
     ),
 )  # fmt: skip
 

@@ -3,6 +3,7 @@
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -28,6 +29,10 @@ FAMILIES = {
 }  # how often, beside each other
 UNIQUE_KEYS = 200
 BULK_SIZE = 60
+GATED = {"limited": 5, "crowd": 1, "in_line": 4, "paced": 2}  # how often, beside each other
+TENANTS = 3
+LINES = 3  # of each producer, whose jobs have an order, as it commits one before it begins the next
+CROWD = 8
 
 
 class Producer(threading.Thread):
@@ -45,6 +50,7 @@ class Producer(threading.Thread):
         long_share: float,
         long_s: float,
         bulk_share: float,
+        gated_share: float,
     ) -> None:
         super().__init__(name=f"producer {number}", daemon=True)
         self._chance = random.Random(f"{seed}/{number}")
@@ -56,6 +62,8 @@ class Producer(threading.Thread):
         self._long_share = long_share
         self._long_s = long_s
         self._bulk_share = bulk_share
+        self._gated_share = gated_share
+        self._in_line: Counter[str] = Counter()
         self._conn: psycopg.Connection | None = None
         self.over = threading.Event()
 
@@ -113,6 +121,8 @@ class Producer(threading.Thread):
             return _one(tasks.long, key, round(chance.uniform(0.3, 1) * self._long_s, 2)), "long"
         if drawn < POISON + self._long_share + self._bulk_share:
             return self._many(key), "uniq"
+        if drawn < POISON + self._long_share + self._bulk_share + self._gated_share:
+            return self._gated(key)
         (family,) = chance.choices(list(FAMILIES), list(FAMILIES.values()))
         if family == "uniq":
             return self._many(key, size=1), "uniq"
@@ -121,6 +131,21 @@ class Producer(threading.Thread):
         if family == "fork":
             return _one(tasks.fork, key, chance.choice(["return", "raise", "exit"])), family
         return _one(getattr(tasks, family), key), family
+
+    def _gated(self, key: str) -> tuple[Callable[..., Any], str]:
+        chance = self._chance
+        (family,) = chance.choices(list(GATED), list(GATED.values()))
+        tenant = f"t{chance.randrange(TENANTS)}"
+        if family == "limited":
+            return _one(tasks.limited, key, tenant, chance.random() < 0.3), family
+        if family == "crowd":  # of these none is single: see the checker
+            calls = [(f"{key}/{n}", tenant, False) for n in range(CROWD)]
+            return lambda conn, **_: tasks.limited.options(conn=conn).defer_many(calls), "uniq"
+        if family == "paced":
+            return _one(tasks.paced, key), family
+        line = f"{self._number}.{chance.randrange(LINES)}"
+        self._in_line[line] += 1
+        return _one(tasks.in_line, key, line, self._in_line[line]), family
 
     def _many(self, key: str, *, size: int = BULK_SIZE) -> Callable[..., Any]:
         """Unique jobs that everybody fights over; several at once in an order of their own."""

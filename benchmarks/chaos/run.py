@@ -10,10 +10,11 @@ import signal
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psycopg
 
@@ -22,6 +23,7 @@ from benchmarks.chaos.bus import Bus
 from benchmarks.chaos.checker import Failure, History, Row, Verdict, check
 from benchmarks.chaos.cluster import Cluster
 from benchmarks.chaos.faults import SESSIONS, Injector
+from benchmarks.chaos.gate_promises import WITNESS, Gates, Place, Rule, Seen
 from benchmarks.chaos.groups import READER, Group, worker
 from benchmarks.chaos.ledger import Ledger, read
 from benchmarks.chaos.plan import Fault
@@ -56,6 +58,8 @@ class Scenario:
     drain_s: float = 60.0
     bulk_share: float = 0.02
     """Of the defers insert many unique jobs at once, over which the producers fight."""
+    gated_share: float = 0.2
+    """Of the defers make jobs with a limit, an order or a rate."""
     standby: bool = False
     """Whether the server has one to fail over to."""
     turns: int = 0
@@ -80,6 +84,21 @@ def play(scenario: Scenario, *, say: Callable[[str], None]) -> tuple[Verdict, Pa
     if not (drained and lonely):
         verdict.figures["note"] = "not every job ended in time"  # type: ignore[index]
     return verdict, folder
+
+
+# Of those whose rule has slots: what a rate lets through is a matter of time.
+FREE_PLACES = """
+select count(*)
+from pgqueue.job
+join pgqueue.gate as rule on rule.name = split_part(gates[greatest(job.gate, 1)], '=', 1)
+where
+  state = 'waiting' and slots > (
+    select count(*) from pgqueue.job as past
+    where
+      past.gates[1] = job.gates[greatest(job.gate, 1)] and past.gate > 1
+      or past.gates[2] = job.gates[greatest(job.gate, 1)] and past.gate > 2
+  )
+"""
 
 
 class Stage:
@@ -119,7 +138,7 @@ class Stage:
         return Producer(
             number, seed=scenario.seed, dsn=self._servers.primary.dsn("shop", port=self._app_proxy.port), ledger=self._ledger,
             jobs=jobs, rate=jobs / scenario.seconds, long_share=scenario.long_share, long_s=scenario.long_s,
-            bulk_share=scenario.bulk_share,
+            bulk_share=scenario.bulk_share, gated_share=scenario.gated_share,
         )  # fmt: skip
 
     def _publisher(self, number: int) -> Publisher:
@@ -178,7 +197,7 @@ class Stage:
         self._groups[-1].proxy.cut()
         last = Producer(
             99, seed=self._scenario.seed, dsn=self._servers.primary.dsn("shop"), ledger=self._ledger, jobs=LAST_JOBS, rate=50,
-            long_share=0, long_s=0, bulk_share=0,
+            long_share=0, long_s=0, bulk_share=0, gated_share=self._scenario.gated_share,
         )  # fmt: skip
         last.run()
         Publisher(
@@ -203,10 +222,11 @@ class Stage:
         self._groups[-1].kill()
         with self._servers.primary.connect("shop") as conn:
             leaks = self._leaks(conn)
+            records, rows, failures = list(read(self._folder)), _rows(conn), _failures(conn)
             return History(
-                records=list(read(self._folder)), rows=_rows(conn), failures=_failures(conn), effects=_effects(conn),
+                records=records, rows=rows, failures=failures, effects=_effects(conn),
                 placed=frozenset(key for (key,) in conn.execute("select key from placed")), leaks=leaks,
-                events=self._events(conn),
+                events=self._events(conn), gates=_gates(conn, records, rows, failures),
             )  # fmt: skip
 
     def _ended(self, *, within_s: float) -> bool:
@@ -243,6 +263,7 @@ class Stage:
             "sessions": f"select count(*) {SESSIONS}",
             "advisory locks": "select count(*) from pg_locks where locktype = 'advisory'",
             "percent of the notify queue": "select round(pg_notification_queue_usage() * 100)",
+            "jobs at gates with free places": FREE_PLACES,
         }
         deadline = time.monotonic() + LEAVE_S
         self._groups[-1].proxy.heal()  # the server only learns now that the last worker is gone
@@ -266,6 +287,7 @@ def _prepare(cluster: Cluster) -> None:
             "create table told (event uuid, turn text, key text, nth bigint); "
             "create table account (key text primary key, nth bigint)"
         )
+        conn.execute(WITNESS)
         conn.execute("insert into account select 'k' || n, 0 from generate_series(0, %s) as n", [KEYS - 1])
 
 
@@ -300,6 +322,28 @@ def _failures(conn: psycopg.Connection) -> list[Failure]:
 
 def _effects(conn: psycopg.Connection) -> list[tuple[str, int]]:
     return [(job, token) for job, token in conn.execute("select job::text, token from effect")]
+
+
+def _gates(
+    conn: psycopg.Connection, records: Sequence[Mapping[str, Any]], rows: Sequence[Row], failures: Sequence[Failure]
+) -> Gates:
+    rules = conn.execute("select name, slots, every_s, coalesce(burst, 1) from pgqueue.gate")
+    of_jobs = conn.execute(
+        "select id::text, gates from pgqueue.job where gates is not null "
+        "union all select id::text, gates from pgqueue.history where gates is not null"
+    )
+    lines = conn.execute(
+        "select id::text, args::json ->> 0, args::json ->> 1, (args::json ->> 2)::int from pgqueue.jobs where task like '%.in_line'"
+    )
+    return Gates(
+        rules={name: Rule(*rest) for name, *rest in rules},
+        of_jobs=dict(of_jobs.fetchall()),
+        lines=[Place(*row) for row in lines],
+        seen=[Seen(*row) for row in conn.execute("select what, job::text, gate, at from witness.seen")],
+        losses={(failure.job, failure.token): failure.failed_at for failure in failures},
+        ends={row.id: row.finished_at for row in rows if row.finished_at is not None},
+        records=records,
+    )
 
 
 @contextmanager

@@ -2,8 +2,8 @@
 
 `tx` writes in its own transaction, `ext` outside of the database, `fail` fails some times first, `poison` kills its process,
 `long` takes seconds. `snooze` puts itself off, `report` tells how far it is, `fork` makes a copy of its process that must never
-answer for it, `context` leaves behind what the next job must not find; `first` and `second` are of events. What runs, and how it
-ends, goes into the ledger.
+answer for it, `context` leaves behind what the next job must not find; `first` and `second` are of events. `limited` has a limit
+per tenant and one for all, `in_line` an order, `paced` a rate. What runs, and how it ends, goes into the ledger.
 """
 
 import decimal
@@ -21,7 +21,7 @@ from typing import Any
 from tenacity import stop_after_attempt, wait_fixed
 
 from benchmarks.chaos.ledger import Ledger
-from pgqueue import App, Event, Snooze, current_job
+from pgqueue import App, Event, Limit, Rate, Snooze, current_job
 
 app = App()
 PATIENT = {"wait": wait_fixed(0.3), "stop": stop_after_attempt(500)}  # a database that is away fails many attempts
@@ -40,7 +40,11 @@ def recorded(function: Callable[..., None]) -> Callable[..., int]:
     def run(*args: Any, **kwargs: Any) -> int:
         job = current_job()
         ledger().write("start", job=job.id, token=job.token, pid=os.getpid())
-        function(*args, **kwargs)
+        try:
+            function(*args, **kwargs)
+        except BaseException:
+            ledger().write("failed", job=job.id, token=job.token)
+            raise
         ledger().write("done", job=job.id, token=job.token)
         return job.token
 
@@ -126,6 +130,28 @@ def context(key: str) -> None:
     decimal.getcontext().prec = 5
     if left or digits == 5:
         raise RuntimeError(f"{key} finds what {left or 'another job'} left behind")
+
+
+@app.task(limit=[Limit(2, key="tenant", name="tenant"), 5], **PATIENT)
+@recorded
+def limited(key: str, tenant: str, fails: bool) -> None:
+    time.sleep(WORK_S)
+    if fails and current_job().attempt == 1:
+        raise RuntimeError(f"{key} fails once")
+
+
+@app.task(ordered="line", **PATIENT)
+@recorded
+def in_line(key: str, line: str, nth: int) -> None:
+    time.sleep(WORK_S)
+    if nth % 5 == 0 and current_job().attempt == 1:
+        raise RuntimeError(f"{key} fails once, and its line waits")
+
+
+@app.task(rate=Rate(10, burst=3), **PATIENT)
+@recorded
+def paced(key: str) -> None:
+    time.sleep(WORK_S / 10)
 
 
 # Who subscribes: two handlers, a relay, and the loop of reader.py.
