@@ -19,5 +19,6 @@ Who looks at a gate, and when:
   worker of a version before gates lives, whose finish lets nobody through, it is made each second.
 
 Nothing waits for a lock here, so nothing can deadlock. A job passes narrow gates before wide ones (a key, then a task, then a
-queue), so one that waits for its key takes no place of its queue.
+queue), so one that waits for its key takes no place of its queue. The gate of an order comes before all: who is at the head of the
+line waits for the other limit there, and is not passed by those behind.
 """

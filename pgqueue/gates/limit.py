@@ -107,7 +107,7 @@ _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 
 
 class Limits:
-    """Those of one task, narrow before wide. False where there are none."""
+    """Those of one task, in the order in which a job passes them. False where there are none."""
 
     def __init__(
         self,
@@ -254,12 +254,13 @@ def _plain(slots: object, where: str) -> Limit:
 
 
 def in_order(gates: Iterable[str]) -> list[str]:
-    """Narrow before wide. All jobs pass two gates in one order, so no two hold what the other waits for."""
+    """A line, then narrow before wide. All jobs pass two gates in one order, so no two hold what the other waits for."""
     return sorted(gates, key=lambda gate: _width(gate, keyed="=" in gate))
 
 
 def _width(name: str, *, keyed: bool) -> tuple[int, str]:
-    return (0 if keyed else 2 if name.startswith("queue:") else 1, name)
+    """A line comes first: else those behind pass who waits for another limit. settle.sql keeps the first place alone."""
+    return (0 if name.startswith("order:") else 1 if keyed else 3 if name.startswith("queue:") else 2, name)
 
 
 def check_rule_of(what: str, name: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from pgqueue import App, InvalidOption, Rate, db
+from pgqueue import App, InvalidOption, Limit, Rate, db
 from pgqueue.gates.limit import Rule
 from pgqueue.queries import Queries
 from tests.conftest import Worker, eventually
@@ -59,11 +59,15 @@ def test_in_order_through_failures_and_kills(
 
 def end_dead(queries: Queries, hands: Hands) -> Any:
     (job,) = hands.claim()
+    return job, end_as(queries, hands, job, "dead")
+
+
+def end_as(queries: Queries, hands: Hands, job: Any, state: str) -> Any:
     columns: dict[str, list[Any]] = {
-        "ids": [job.id], "tokens": [job.token], "states": ["dead"], "delays": [0.0], "refunds": [0], "crashes": [0],
+        "ids": [job.id], "tokens": [job.token], "states": [state], "delays": [0.0], "refunds": [0], "crashes": [0],
         "causes": ["exception"], "errors": ["E"], "tracebacks": [None], "gates": [None],
     }  # fmt: skip
-    return job, queries.settle(worker=hands.id, worker_name="by hand", columns=columns)
+    return queries.settle(worker=hands.id, worker_name="by hand", columns=columns)
 
 
 def test_a_dead_job_stops_the_line_behind_it(app: App, queries: Queries, dsn: str, conn: psycopg.Connection) -> None:
@@ -91,6 +95,41 @@ def test_a_dead_job_stops_the_line_behind_it(app: App, queries: Queries, dsn: st
         assert app.resume("order:move=7") and keeper.look() == 1
         (job,) = hands.claim()
         assert job.id == first.id  # the first of the line again
+
+
+@pytest.mark.parametrize("ordered", ["account", True])
+def test_the_order_is_kept_with_a_limit_whatever_that_is_called(
+    app: App, queries: Queries, dsn: str, conn: psycopg.Connection, ordered: Any
+) -> None:
+    """A job that waits for its bank is not passed, an attempt that failed keeps its place, and a dead one stops the line."""
+
+    def move(account: str, bank: str) -> None: ...
+
+    limit = Limit(1, key="bank", name="bank")  # a key, and called so that it comes before `order:`
+    task = app.task(name="move", limit=limit, ordered=ordered, on_dead="halt")(move)
+    db.run(conn, queries.declare_gates([rule.as_json() for rule in app.rules()]))
+    line_of_7 = "order:move" if ordered is True else "order:move=7"
+    with db.connect(dsn) as line:
+        hands = Hands(line, queries)
+        keeper = Doorkeeper(line, queries, worker=hands.id)
+        app.limit("bank=full", 0)
+        first, second = task.defer("7", "full"), task.defer("7", "free")
+        assert keeper.look() == 0 and hands.claim() == []  # the first waits for its bank, and the second behind it
+        app.limit("bank=full", 1)
+        assert keeper.look() == 1
+        (job,) = hands.claim()
+        assert (job.id, job.gates) == (first.id, [line_of_7, "bank=full"])
+        assert keeper.admit(job.gates or [], end_as(queries, hands, job, "scheduled")).queued == 0
+        assert keeper.look() == 0 and hands.claim() == []
+        db.run(conn, queries.promote(worker=hands.id))
+        assert keeper.admit(job.gates or []).queued == 1
+        (job,) = hands.claim()
+        assert job.id == first.id
+        keeper.admit(job.gates or [], end_as(queries, hands, job, "dead"))
+        assert keeper.sweep() == set() and keeper.look() == 0 and second.state == "waiting"
+        first.retry()
+        assert app.resume(line_of_7) and keeper.look() == 1
+        assert [job.id for job in hands.claim()] == [first.id]
 
 
 def test_nobody_passes_one_whose_row_is_locked(app: App, queries: Queries, keeper: Doorkeeper, dsn: str) -> None:
