@@ -202,7 +202,7 @@ def test_s11_identifiers_are_our_own() -> None:
         "schema", "channel", "results_channel", "source", "on_conflict", "period", "calm", "version", "name", "works_with",
         "jobs", "poked", "events_channel", "window", "wanted", "owner",
         "producer", "worker", "reader", "admin", "live", "states", "table", "finished_at", "template",
-        "gates", "gates_given", "begins",
+        "gates", "gates_given", "begins", "freed", "rung",
         # Of triggers: quoted by the server, or the SQL that their maker gave.
         "trigger", "declared_at", "table_name", "keys", "spec", "state", "prefix", "function", "body", "skip", "write", "task",
         "queue", "priority", "timeout_s", "expires_s", "headers", "op", "said", "rows", "sample", "condition", "type",

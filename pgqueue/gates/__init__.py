@@ -14,9 +14,9 @@ Who looks at a gate, and when:
 * A job that nobody has looked at (`gate = 0`) is found by the next look at the heads of the queue, as soon as it is committed.
 * A job that waits was looked at while its gate was full, so somebody holds the place that it waits for, and will finish.
 * Locks are only tried. A gate whose lock another session holds is looked at again 10 ms later, at last every 100 ms.
-* Cancel and purge mark the first one that waits as not looked at. What is left, such as a worker that died owing a look, or a
-  row that was deleted by hand, is found by the sweep: after each rescue, and every 15 seconds by one worker. While a
-  worker of a version before gates lives, whose finish lets nobody through, it is made each second.
+* Cancel, purge, and a call with limits that replaces a job, mark the first one that waits as not looked at. What is left, such as a
+  worker that died owing a look, or a row that was deleted by hand, is found by the sweep: after each rescue, and every 15 seconds
+  by one worker. While a worker of a version before gates lives, whose finish lets nobody through, it is made each second.
 
 Nothing waits for a lock here, so nothing can deadlock. A job passes narrow gates before wide ones (a key, then a task, then a
 queue), so one that waits for its key takes no place of its queue. The gate of an order comes before all: who is at the head of the

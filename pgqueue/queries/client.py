@@ -43,11 +43,13 @@ class End(NamedTuple):
 
 
 # What the gates of a job add to its insert; the text of all other jobs stays as if there were none.
-UNGATED = {"gates": "", "gates_given": "", "begins": "queued"}
+UNGATED = {"gates": "", "gates_given": "", "begins": "queued", "freed": "", "rung": ""}
 GATED = {
-    source: {"gates": ", gates, gate", "gates_given": given, "begins": "waiting"}
+    source: {**UNGATED, "gates": ", gates, gate", "gates_given": given, "begins": "waiting"}
     for source, given in (("one", ", %(gates)s::text[], 0::smallint"), ("many", ", gates text[], gate smallint"))
 }
+
+REPLACING = ("replace", "debounce")  # a job that is there already
 
 
 class ClientQueries(Texts):
@@ -75,6 +77,11 @@ class ClientQueries(Texts):
     ) -> Statement[InsertedRow]:
         """What is empty leaves the text as it is for a plain job."""
         fragments = GATED["many" if source == "many" else "one"] if gated else UNGATED
+        if replaces := gated and on_duplicate in REPLACING:
+            fragments = fragments | {
+                "freed": ",\n" + sql_file("client/insert_freed.sql") + sql_file("ops/poked.sql").rstrip(),
+                "rung": sql_file("client/insert_rung.sql").rstrip(),
+            }
         text = self.text(
             "client/insert",
             period=period,
@@ -83,8 +90,9 @@ class ClientQueries(Texts):
             calm=calm,
             **fragments,
         )
-        # Those two read a table that grows.
-        return Statement(text, params, lasting=source not in ("debounce", "once"), row=InsertedRow._make)
+        # Those read a table that grows.
+        lasting = not replaces and source not in ("debounce", "once")
+        return Statement(text, params, lasting=lasting, row=InsertedRow._make)
 
     def insert_debounced(
         self, row: Mapping[str, Any], *, keys: Sequence[str], most_s: float, ring: Notify

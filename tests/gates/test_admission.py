@@ -194,6 +194,28 @@ def test_whatever_takes_a_job_away_frees_its_place(
         assert keeper.look() == 1
 
 
+@pytest.mark.parametrize("way", ["one", "many", "debounce"])
+def test_a_job_that_is_moved_to_another_key_frees_its_place_at_once(
+    app: App, keeper: Doorkeeper, conn: psycopg.Connection, way: str
+) -> None:
+    """Also where it is moved with others, of which one waits for that place."""
+    task = limited(app, [Limit(1, key="key", name="tenant"), 2])
+    declare(conn, app.queries, **{"tenant": 1, "task:t": 2})
+    once = task.options(debounce=0, unique="x") if way == "debounce" else task.options(unique=True)
+    moved, waits, next_one = once.defer("a", 1), task.options(unique=True).defer("a", 2), task.defer("a", 3)
+    assert keeper.look() == 1 and moved.state == "queued" and keeper.sweep() == set()
+    match way:
+        case "one":
+            task.options(unique=True, on_duplicate="replace", key="b", delay=3600).defer("a", 1)
+        case "many":
+            task.options(unique=True, on_duplicate="replace", key="b").defer_many([("a", 1), ("a", 2)])
+        case "debounce":
+            once.defer("b", 1)
+    keeper.look()
+    assert (next_one if way == "many" else waits).state == "queued" and keeper.sweep() == set()
+    assert {gates[0] for state, gates, _ in rows(conn) if state != "waiting"} == {"tenant=a", "tenant=b"}
+
+
 def test_a_retry_begins_at_the_first_gate(app: App, keeper: Doorkeeper, hands: Hands, conn: psycopg.Connection) -> None:
     declare(conn, app.queries, **{"task:t": 1})
     dead, late = limited(app, 1).defer(), limited(app, 1).options(delay=3600).defer()

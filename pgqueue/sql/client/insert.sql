@@ -40,6 +40,6 @@ bell as (
         where sleeping and state = 'alive' and (worker.queues is null or due.queue = any (worker.queues))
       )
     )
-)
-select id::text, unique_key, (select count(*) from bell) as bells
+){freed}
+select id::text, unique_key, (select count(*) from bell){rung} as bells
 from inserted

@@ -43,5 +43,5 @@ waiter as (
   from (select from gone join {schema}.awaited on awaited.job_id = gone.id limit 1) as awaiting
   where pg_notification_queue_usage() < 0.5
 )
-select state::text, (select count from waiter) + (select count from bell) as bells
+select state::text, (select count from waiter) + (select count from rung) as bells
 from target

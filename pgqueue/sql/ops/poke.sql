@@ -34,4 +34,4 @@ freed as (
   select %(name)s
 ),
 {poked}
-select (select count(*) from poked)::integer as looked_at, (select count from bell) as bells
+select (select count(*) from poked)::integer as looked_at, (select count from rung) as bells

@@ -32,7 +32,7 @@ poked as (
   where job.id = any (array[seen.id])
   returning job.queue
 ),
-bell as (
+rung as (
   select count(pg_notify('{channel}', queue)) from (select distinct queue from poked) as freed
   where pg_notification_queue_usage() < 0.5
 )

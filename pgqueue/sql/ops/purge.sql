@@ -39,4 +39,4 @@ audited as (
 -- Asked for, or nobody would be told.
 select id::text
 from gone
-where (select count from bell) >= 0
+where (select count from rung) >= 0
