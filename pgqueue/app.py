@@ -41,7 +41,7 @@ from pgqueue.hooks import Hook, Hooks, check_hook
 from pgqueue.job import ID, Snapshot, State, new_id
 from pgqueue.middleware import Middleware, check_middleware
 from pgqueue.ops.drain import drain
-from pgqueue.ops.limits import close_gate, is_gate, limits, open_gate, set_limit
+from pgqueue.ops.limits import close_gate, is_gate, limits, lower_now, open_gate, set_limit
 from pgqueue.ops.listing import Page, Wanted, check_id, listing
 from pgqueue.ops.purge import purge
 from pgqueue.ops.why import Why, why
@@ -873,13 +873,17 @@ class App:
 
     # -- limits --
 
-    def limit(self, name: str, slots: int | Literal["code"] | None) -> None:
+    def limit(self, name: str, slots: int | Literal["code"] | None, *, now: bool = False) -> int:
         """Set how many jobs may be past a gate at once, from now on: `app.limit("tenant=42", 2)`.
 
         name: task:NAME, queue:NAME, the name= of a Limit, or one key of these, as in `tenant=42`. None takes away the limit, and
-        of a key its own. It stays through deploys, until "code" leaves it to the code again. Raises InvalidOption.
+        of a key its own. It stays through deploys, until "code" leaves it to the code again. now: have those wait again that were
+        let through and are more than that, as long as they do not run yet. Returns how many did. Raises InvalidOption.
         """
+        if now:
+            return lower_now(self._database, name, slots)
         self._database.run_in_transaction(set_limit(self.queries, name, slots))
+        return 0
 
     def limits(self) -> list[LimitRow]:
         """The gates that anybody has set, or at which jobs wait."""

@@ -403,7 +403,7 @@ def _prepared(queries: Queries, name: str) -> str:
         "schema/applied": {"version": "1", "name": "x", "works_with": "null"},
         "ops/jobs/of_state": {"source": (SQL / "ops" / "jobs" / "by_due.sql").read_text()},
         "ops/jobs/window": {"live": "true", "states": "'dead'"},
-        **dict.fromkeys(("ops/cancel", "ops/purge", "ops/poke"), poked),
+        **dict.fromkeys(("ops/cancel", "ops/purge", "ops/poke", "ops/take_back"), poked),
         "ops/jobs/purge_window": {"table": "history_ended", "finished_at": "finished_at", "states": "'dead'"},
     }
     of_events = {

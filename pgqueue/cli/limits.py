@@ -18,17 +18,21 @@ def limit(
     slots: Annotated[
         str, typer.Argument(metavar="N|none|code", help="How many at once; code: as the code says again.")
     ],
+    now: Annotated[
+        bool, typer.Option("--now", help="Have those wait again that were let through and do not run yet.")
+    ] = False,
     app: AppName = None,
 ) -> None:
     """Change how many jobs may run at once, from now on. It stays through deploys, until `code`."""
     if slots not in ("none", "code") and not slots.isdecimal():
         raise InvalidOption(f"a limit is a whole number from 0 on, none or code, not {slots[:60]!r}")
-    chosen_app(app).limit(name, "code" if slots == "code" else None if slots == "none" else int(slots))
+    taken = chosen_app(app).limit(name, "code" if slots == "code" else None if slots == "none" else int(slots), now=now)
     meaning = {
         "none": "has no limit of its own",
         "code": "is limited as the code says, from the next start of a worker on",
     }
-    say(f"{name} {meaning.get(slots, f'lets {slots} through at once')}")
+    waiting = f"; of those that were let through {taken} wait again" if taken else ""
+    say(f"{name} {meaning.get(slots, f'lets {slots} through at once')}{waiting}")
 
 
 def limits(app: AppName = None, as_json: Json = False) -> None:

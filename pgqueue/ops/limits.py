@@ -1,15 +1,21 @@
 """How people see limits, change them while jobs run, and close a gate."""
 
+import time
+from collections.abc import Callable
 from typing import NamedTuple
 
+from pgqueue.client.connections import AppConnections
 from pgqueue.client.options import check_integer, check_name
-from pgqueue.errors import InvalidOption
+from pgqueue.errors import ConfigError, InvalidOption, PgQueueError
+from pgqueue.gates.admit import LOCKS
 from pgqueue.gates.limit import MOST_SLOTS, NAMED_AFTER
 from pgqueue.queries import Queries, Steps, ask
 from pgqueue.queries.ops import LimitRow
 
 MOST_SHOWN = 1000  # gates in one listing
 MOST_COUNTED = 10_000  # jobs of a gate that are counted
+TRY_AGAIN_S = 0.02  # until another try at a lock that a worker holds, which it does for milliseconds
+TRIES = 250  # five seconds: by then whoever holds it is frozen
 
 
 class Changed(NamedTuple):
@@ -30,6 +36,70 @@ def set_limit(queries: Queries, name: str, slots: int | str | None) -> Steps[Cha
     (row,) = yield from ask(queries.limit(check_name("limit", name), slots=most, source="code" if code else "person"))
     yield queries.poke(name)
     return Changed(row.slots, row.was, row.known, code)
+
+
+def lower_now(database: AppConnections, name: str, slots: int | str | None) -> int:
+    """As `set_limit`; then have those wait again that were let through and are too many, unless they run. Returns how many.
+
+    Raises ConfigError inside using(), whose transaction would keep workers from these gates, and PgQueueError if another session
+    does not let go of one.
+    """
+    if slots is None or isinstance(slots, str):
+        raise InvalidOption("now= is for a limit that is lowered to a number")
+    if database.using.get() is not None:
+        raise ConfigError("now= holds up workers until the end of its transaction: call it outside of using()")
+    database.run_in_transaction(set_limit(database.queries, name, slots))
+    _wait_for_those_who_look(database)
+    if "=" in name:
+        return _take_back(database, {name})
+    taken, after = 0, ""
+    while found := database.run(ask(database.queries.surplus(name, after=after, limit=LOCKS))):
+        taken += _take_back(database, {row.gate for row in found if row.surplus})
+        after = found[-1].gate
+    return taken
+
+
+def _wait_for_those_who_look(database: AppConnections) -> None:
+    """Who began before the limit was set may let more through than it allows, also at gates where nobody is past yet."""
+    before: list[str] = database.run(database.queries.looking())
+
+    def ended() -> bool:
+        looking: list[str] = database.run(database.queries.looking()) if before else []
+        return not set(before).intersection(looking)
+
+    _patiently(ended)
+
+
+def _take_back(database: AppConnections, gates: set[str]) -> int:
+    taken = 0
+
+    def all_done() -> bool:
+        nonlocal taken
+        if gates:
+            locked, back = database.run_in_transaction(_take_back_once(database.queries, gates))
+            gates.difference_update(locked)
+            taken += back
+        return not gates
+
+    _patiently(all_done)
+    return taken
+
+
+def _patiently(done: Callable[[], bool]) -> None:
+    for _ in range(TRIES):
+        if done():
+            return
+        time.sleep(TRY_AGAIN_S)
+    raise PgQueueError(
+        "the limit is set, but a session that lets jobs through hangs, so not all wait again: say it once more"
+    )
+
+
+def _take_back_once(queries: Queries, gates: set[str]) -> Steps[tuple[set[str], int]]:
+    """The lock is only tried; what is counted is seen by a later statement, so nobody is let through unseen."""
+    (locked,) = yield from ask(queries.lock_gates(sorted(gates)))
+    (back,) = yield from ask(queries.take_back())
+    return set(locked.gates), back.taken
 
 
 def close_gate(queries: Queries, name: str, *, for_s: float | None, why: str | None) -> Steps[None]:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from pgqueue.job import Snapshot, State
 from pgqueue.queries.statement import Row, Statement, Texts, sql_file
+from pgqueue.queries.worker import GATE_CLASS
 
 
 class FailedAttempt(NamedTuple):
@@ -227,6 +228,20 @@ class LimitSet(NamedTuple):
     known: bool
 
 
+class PastGate(NamedTuple):
+    """A gate past which there are jobs, and whether those are more than may be."""
+
+    gate: str
+    surplus: bool
+
+
+class TakenBack(NamedTuple):
+    """How many jobs that were let through wait again."""
+
+    taken: int
+    bells: int
+
+
 class LimitRow(NamedTuple):
     """One gate: its limits (slots None: any number; every_s None: no rate), and how many jobs are past it and wait there."""
 
@@ -348,6 +363,17 @@ class OpsQueries(Texts):
 
     def poke(self, name: str) -> Statement[Row]:
         return Statement(self._poking("ops/poke"), {"name": name})
+
+    def surplus(self, name: str, *, after: str, limit: int) -> Statement[PastGate]:
+        """Of a gate, or of the keys of a rule; after: the last one of those before, or an empty text."""
+        return self._say("ops/surplus", PastGate, name=name, after=after, limit=limit)
+
+    def looking(self) -> Statement[str]:
+        return self._values("ops/looking", lock_class=GATE_CLASS)
+
+    def take_back(self) -> Statement[TakenBack]:
+        """After `lock_gates`, in its transaction: at the gates that it got."""
+        return Statement(self._poking("ops/take_back"), row=TakenBack._make)
 
     def close_gate(self, name: str, *, for_s: float | None, why: str | None) -> Statement[Row]:
         return self._say("ops/close_gate", name=name, for_s=for_s, why=why)
