@@ -5,10 +5,10 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from pgqueue.client.connections import AppConnections
-from pgqueue.client.options import check_integer, check_name
+from pgqueue.client.options import check_integer, check_text
 from pgqueue.errors import ConfigError, InvalidOption, PgQueueError
 from pgqueue.gates.admit import LOCKS
-from pgqueue.gates.limit import MOST_SLOTS, NAMED_AFTER
+from pgqueue.gates.limit import MOST_SLOTS, NAMED_AFTER, check_rule_of, stored
 from pgqueue.queries import Queries, Steps, ask
 from pgqueue.queries.ops import LimitRow
 
@@ -33,8 +33,9 @@ def set_limit(queries: Queries, name: str, slots: int | str | None) -> Steps[Cha
         raise InvalidOption(f"a limit is a whole number, None or 'code', not {slots[:60]!r}")
     code = slots == "code"
     most = None if slots is None or code else check_integer("limit", slots, low=0, high=MOST_SLOTS)
-    (row,) = yield from ask(queries.limit(check_name("limit", name), slots=most, source="code" if code else "person"))
-    yield queries.poke(name)
+    gate = gate_named("limit", name)
+    (row,) = yield from ask(queries.limit(gate, slots=most, source="code" if code else "person"))
+    yield queries.poke(gate)
     return Changed(row.slots, row.was, row.known, code)
 
 
@@ -50,10 +51,11 @@ def lower_now(database: AppConnections, name: str, slots: int | str | None) -> i
         raise ConfigError("now= holds up workers until the end of its transaction: call it outside of using()")
     database.run_in_transaction(set_limit(database.queries, name, slots))
     _wait_for_those_who_look(database)
-    if "=" in name:
-        return _take_back(database, {name})
+    gate = gate_named("limit", name)
+    if "=" in gate:
+        return _take_back(database, {gate})
     taken, after = 0, ""
-    while found := database.run(ask(database.queries.surplus(name, after=after, limit=LOCKS))):
+    while found := database.run(ask(database.queries.surplus(gate, after=after, limit=LOCKS))):
         taken += _take_back(database, {row.gate for row in found if row.surplus})
         after = found[-1].gate
     return taken
@@ -104,14 +106,15 @@ def _take_back_once(queries: Queries, gates: set[str]) -> Steps[tuple[set[str], 
 
 def close_gate(queries: Queries, name: str, *, for_s: float | None, why: str | None) -> Steps[None]:
     """Let nobody through until it is opened, or for so long."""
-    yield queries.close_gate(check_name("gate", name), for_s=for_s, why=why)
+    yield queries.close_gate(gate_named("gate", name), for_s=for_s, why=why)
 
 
 def open_gate(queries: Queries, name: str) -> Steps[bool]:
     """Let jobs through again; False: it was not closed. In a transaction of its own."""
-    opened = yield from ask(queries.open_gate(check_name("gate", name)))
+    gate = gate_named("gate", name)
+    opened = yield from ask(queries.open_gate(gate))
     if opened:
-        yield queries.poke(name)
+        yield queries.poke(gate)
     return bool(opened)
 
 
@@ -119,6 +122,14 @@ def limits(queries: Queries) -> Steps[list[LimitRow]]:
     """The gates that anybody has set or at which jobs wait."""
     found: list[LimitRow] = yield from ask(queries.limits(limit=MOST_SHOWN, count_limit=MOST_COUNTED))
     return found
+
+
+def gate_named(option: str, name: str) -> str:
+    """A gate as it is called in the rows, of which there can be one: a queue has no keys, so none is called `queue:a=b`."""
+    rule, sign, key = check_text(option, name).partition("=")
+    if rule.startswith("queue:"):
+        check_rule_of("queue", name.removeprefix("queue:"))
+    return f"{check_text(option, rule)}={stored(key)}" if sign else rule
 
 
 def is_gate(name: object) -> bool:

@@ -88,6 +88,25 @@ def test_a_name_that_would_be_taken_for_a_key(app: App) -> None:
     with pytest.raises(InvalidOption, match="the queue 'a=b' cannot have a limit"):
         app.queue("a=b", limit=1)
     app.task(name="b=c", limit=Limit(1, name="fine"))(lambda: None)
+    for change in (lambda: app.limit("queue:a=b", 3), lambda: app.pause("queue:a=b")):
+        with pytest.raises(InvalidOption, match="the queue 'a=b' cannot have a limit"):
+            change()
+    assert app.limits() == []
+
+
+def test_a_limit_of_a_long_key_is_of_the_key_as_it_is_stored(
+    app: App, each: Task[Any, Any, Any], keeper: Doorkeeper, conn: psycopg.Connection
+) -> None:
+    key = "é" * 201
+    app.limit(f"tenant={key}", 2)
+    each.defer_many([(key,)] * 3)
+    assert keeper.look() == 2
+    app.pause(f"tenant={key}")
+    assert app.resume(f"tenant={key}")
+    assert app.limit(f"tenant={key}", 1, now=True) == 1
+    made = app.task(name="n" * 128, limit=1)(lambda: None)
+    app.limit(f"task:{made.name}", 2)
+    assert conn.execute("select count(*) from pgqueue.gate").fetchone() == (3,)
 
 
 def test_while_an_old_worker_lives_the_sweep_is_soon(
