@@ -33,7 +33,7 @@ from pgqueue.errors import (
     SignatureChanged,
     TimeLimitExceeded,
 )
-from pgqueue.gates.limit import Limit, Rate
+from pgqueue.gates.limit import Fair, Limit, Rate
 from pgqueue.job import Outcome, Snapshot, State, Verdict
 from pgqueue.middleware import Middleware
 from pgqueue.ops.listing import Page
@@ -68,6 +68,7 @@ __all__ = [
     "DuplicateJob",
     "EmbeddedError",
     "Event",
+    "Fair",
     "Gap",
     "InvalidArguments",
     "InvalidOption",

@@ -36,12 +36,12 @@ from pgqueue.errors import (
 from pgqueue.events import RELAY_ATTEMPTS, RELAY_BATCH
 from pgqueue.events.publish import event_row, event_rows
 from pgqueue.events.publisher import Publisher
-from pgqueue.gates.limit import MOST_GATES, MOST_SLOTS, Key, Limit, Rate, Rule, check_rule_of, whole_gate
+from pgqueue.gates.limit import MOST_GATES, MOST_SLOTS, Fair, Key, Limit, Rate, Rule, check_rule_of, whole_gate
 from pgqueue.hooks import Hook, Hooks, check_hook
 from pgqueue.job import ID, Snapshot, State, new_id
 from pgqueue.middleware import Middleware, check_middleware
 from pgqueue.ops.drain import drain
-from pgqueue.ops.limits import close_gate, is_gate, limits, lower_now, open_gate, set_limit
+from pgqueue.ops.limits import close_gate, is_gate, limits, lower_now, open_gate, set_limit, set_weight
 from pgqueue.ops.listing import Page, Wanted, check_id, listing
 from pgqueue.ops.purge import purge
 from pgqueue.ops.why import Why, why
@@ -163,6 +163,7 @@ class App:
         burst: int | None = None,
         ordered: Key | bool | None = None,
         on_dead: Literal["next", "halt"] | None = None,
+        fair: Key | Fair | None = None,
         cron: str | None = None,
         every: float | timedelta | None = None,
         tz: str | tzinfo | None = None,
@@ -184,9 +185,10 @@ class App:
         limit: how many jobs are under way at once in all workers together; `Limit(5, key="tenant")` is for each value of that
         argument; at most two. rate: how many start, as in "100/m", `burst` of them at once after a pause. ordered: the name of an
         argument, or a function of them; jobs of one key run one at a time, in the order in which they were put in, each to its
-        end with all its retries; on_dead="halt" stops the line behind one that is dead, until `pgqueue resume`. cron or every, tz,
-        missed, overlap, jitter: run it again and again, without arguments: see `schedule`. Raises ConfigError at import for what
-        cannot work.
+        end with all its retries; on_dead="halt" stops the line behind one that is dead, until `pgqueue resume`. fair: the name of
+        an argument, a function of them, or a Fair; keys take turns, so that nobody waits behind all jobs of another. cron or every,
+        tz, missed, overlap, jitter: run it again and again, without arguments: see `schedule`. Raises ConfigError at import for
+        what cannot work.
         """
         if function:
             return self._register(*function)
@@ -337,7 +339,7 @@ class App:
                     f"{function.name} is a task already, and @app.on makes one: write it alone above the function"
                 )
             check_handler(function, batch=batch is not None)
-            if batch is not None and (counted := {"limit", "rate", "ordered"} & options.keys()):
+            if batch is not None and (counted := {"limit", "rate", "ordered", "fair"} & options.keys()):
                 raise ConfigError(f"@app.on(batch=) takes no {min(counted)}=: lanes= says how many batches run at once")
             task = self._register(function, **options)
             common: dict[str, Any] = {
@@ -873,16 +875,26 @@ class App:
 
     # -- limits --
 
-    def limit(self, name: str, slots: int | Literal["code"] | None, *, now: bool = False) -> int:
+    def limit(
+        self, name: str, slots: int | Literal["code", ""] | None = "", *, weight: int | None = None, now: bool = False
+    ) -> int:
         """Set how many jobs may be past a gate at once, from now on: `app.limit("tenant=42", 2)`.
 
         name: task:NAME, queue:NAME, the name= of a Limit, or one key of these, as in `tenant=42`. None takes away the limit, and
-        of a key its own. It stays through deploys, until "code" leaves it to the code again. now: have those wait again that were
-        let through and are more than that, as long as they do not run yet. Returns how many did. Raises InvalidOption.
+        of a key its own. It stays through deploys, until "code" leaves it to the code again. weight: instead of slots, of a key
+        that takes turns, as in `app.limit("fair:task:shop.send=acme", weight=2)`: how many shares it has. now: have those wait
+        again that were let through and are more than that, as long as they do not run yet. Returns how many did.
+
+        Raises InvalidOption.
         """
+        if (slots == "") is (weight is None):
+            raise InvalidOption(f"{name}: say either how many at once, or weight=")
         if now:
             return lower_now(self._database, name, slots)
-        self._database.run_in_transaction(set_limit(self.queries, name, slots))
+        if weight is None:
+            self._database.run_in_transaction(set_limit(self.queries, name, slots))
+        else:
+            self._database.run_in_transaction(set_weight(self.queries, name, weight))
         return 0
 
     def limits(self) -> list[LimitRow]:

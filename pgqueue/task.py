@@ -17,7 +17,7 @@ from pgqueue.codec.calls import Codec
 from pgqueue.codec.redact import Marks
 from pgqueue.codec.signature import returns_as_it_is
 from pgqueue.errors import ConfigError, InvalidOption
-from pgqueue.gates.limit import Key, Limit, Limits, Rate
+from pgqueue.gates.limit import Fair, Key, Limit, Limits, Rate
 from pgqueue.middleware import Middleware, check_middleware, is_async, title
 from pgqueue.retry import Policy, Strategy, policy
 from pgqueue.spoils import Spoil, check_spoils
@@ -112,6 +112,7 @@ class Task(Bound[P, R], Generic[P, C, R]):
         burst: int | None = None,
         ordered: Key | bool | None = None,
         on_dead: Literal["next", "halt"] | None = None,
+        fair: Key | Fair | None = None,
     ) -> None:
         _check_function(function)
         self.name = check_name("name", name or name_of(function))
@@ -132,7 +133,14 @@ class Task(Bound[P, R], Generic[P, C, R]):
         self.async_limit = _check_async_limit(async_limit, is_async=self.is_async, where=where)
         self.codec = Codec(function, name=self.name)
         self.limits = Limits(
-            limit, task=self.name, function=function, rate=rate, burst=burst, ordered=ordered, on_dead=on_dead
+            limit,
+            task=self.name,
+            function=function,
+            rate=rate,
+            burst=burst,
+            ordered=ordered,
+            on_dead=on_dead,
+            fair=fair,
         )
         self._redact = self._check_redact(redact)
         self.spoils = app.spoils | check_spoils(spoils, where=where)

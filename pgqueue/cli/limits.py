@@ -1,6 +1,6 @@
 """Commands about limits: what they are, who waits there, and how to change them while jobs run."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -17,22 +17,32 @@ def limit(
     ],
     slots: Annotated[
         str, typer.Argument(metavar="N|none|code", help="How many at once; code: as the code says again.")
-    ],
+    ] = "",
     now: Annotated[
         bool, typer.Option("--now", help="Have those wait again that were let through and do not run yet.")
     ] = False,
+    weight: Annotated[int | None, typer.Option(help="Instead: shares of a key that takes turns.")] = None,
     app: AppName = None,
 ) -> None:
     """Change how many jobs may run at once, from now on. It stays through deploys, until `code`."""
-    if slots not in ("none", "code") and not slots.isdecimal():
-        raise InvalidOption(f"a limit is a whole number from 0 on, none or code, not {slots[:60]!r}")
-    taken = chosen_app(app).limit(name, "code" if slots == "code" else None if slots == "none" else int(slots), now=now)
+    taken = chosen_app(app).limit(name, _wanted(slots), weight=weight, now=now)
+    if weight is not None:
+        say(f"{name} has {weight} {'share' if weight == 1 else 'shares'}")
+        return
     meaning = {
         "none": "has no limit of its own",
         "code": "is limited as the code says, from the next start of a worker on",
     }
     waiting = f"; of those that were let through {taken} wait again" if taken else ""
     say(f"{name} {meaning.get(slots, f'lets {slots} through at once')}{waiting}")
+
+
+def _wanted(slots: str) -> int | Literal["code", ""] | None:
+    if slots in ("code", ""):
+        return slots  # type: ignore[return-value]
+    if slots != "none" and not slots.isdecimal():
+        raise InvalidOption(f"a limit is a whole number from 0 on, none or code, not {slots[:60]!r}")
+    return None if slots == "none" else int(slots)
 
 
 def limits(app: AppName = None, as_json: Json = False) -> None:
@@ -49,6 +59,8 @@ def limits(app: AppName = None, as_json: Json = False) -> None:
 
 
 def _slots(row: LimitRow) -> str:
+    if row.fair and row.slots is None:
+        return "fair" if row.weight == 1 else f"fair, {row.weight} shares"
     return "none" if row.slots is None else str(row.slots)
 
 

@@ -26,16 +26,23 @@ class Admitted:
 
 
 def admit(
-    queries: Queries, gates: Collection[str], *, worker: str, after: Sequence[Statement[Any]] = (), spare: int = 0
+    queries: Queries,
+    gates: Collection[str],
+    *,
+    worker: str,
+    after: Sequence[Statement[Any]] = (),
+    spare: int = 0,
+    flow: float = 0.0,
 ) -> TogetherSteps[tuple[list[list[Any]], Admitted]]:
     """Let jobs through these gates, once what comes `after` has been done; returns the rows of that, and what came of it.
 
-    spare: jobs that this worker can start at once, for which no other needs to be woken.
+    spare: jobs that this worker can start at once, for which no other needs to be woken. flow: see admission.py.
     """
     wanted = sorted(gates)
     now, later = wanted[:LOCKS], wanted[LOCKS:]
     _, *answers, (locked,), (passed,), _ = yield (
-        queries.begin_gates(), *after, queries.lock_gates(now), queries.admit(worker=worker, most=MOST_JOBS, spare=spare),
+        queries.begin_gates(), *after, queries.lock_gates(now),
+        queries.admit(worker=worker, most=MOST_JOBS, spare=spare, flow=flow),
         queries.transaction_commit(),
     )  # fmt: skip
     return answers, _admitted(now, later, locked, passed)

@@ -2,6 +2,7 @@
 
 import hashlib
 import inspect
+import json
 import math
 import re
 import uuid
@@ -18,7 +19,9 @@ Key = str | Callable[..., object]
 
 MOST_GATES = 2  # a job: each has an index of those that are past it
 MOST_SLOTS = 1_000_000
-NAMED_AFTER = ("task:", "queue:", "order:")  # rules that are called after what they are for
+MOST_SHARES = 100  # shares of one key
+FAIR = "fair:"
+NAMED_AFTER = ("task:", "queue:", "order:", FAIR)  # rules that are called after what they are for
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +55,39 @@ class Rule:
     burst: int = 1
     keeps: bool = False
     halts: bool = False
+    shares: str | None = None
+    """Of a rule by which keys take turns: JSON of the keys that have more than one share."""
 
     def as_json(self) -> dict[str, Any]:
         """As it travels; `Rule(**_)` reads it."""
         return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Fair:
+    """Jobs of different keys take turns, so that nobody waits behind all jobs of another.
+
+    key: an argument's name, or a function that is called with the arguments of the task. weights: keys that have more than one
+    share, as in {"acme": 2}. name: tasks that say the same one take turns together; by default a task is alone. Raises
+    InvalidOption.
+    """
+
+    key: Key
+    weights: Mapping[str, int] | None = None
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        if not callable(self.key):
+            check_name("key", self.key)
+        for key, weight in (self.weights or {}).items():
+            check_integer(f"the weight of {key!r:.60}", weight, low=1, high=MOST_SHARES)
+        if self.name is not None:
+            check_rule(self.name)
+
+    def gate(self, name: str) -> "Gate":
+        """What it is for jobs that are called by this name."""
+        shares = json.dumps({stored(str(key)): weight for key, weight in sorted((self.weights or {}).items())})
+        return Gate(Rule(f"{FAIR}{self.name or name}", keyed=True, shares=shares), self.key)
 
 
 class Gate(NamedTuple):
@@ -119,11 +151,12 @@ class Limits:
         burst: int | None = None,
         ordered: Key | bool | None = None,
         on_dead: str | None = None,
+        fair: Key | Fair | None = None,
     ) -> None:
         self._task = task
         self._function = function
         self._signature: inspect.Signature | None = None
-        gates = [*self._read(given), *self._order(ordered, on_dead)]
+        gates = [*self._read(given), *self._order(ordered, on_dead), *self._turns(fair, ordered)]
         self.gates = self._checked(self._with_rate(gates, rate, burst))
 
     def __bool__(self) -> bool:
@@ -157,6 +190,15 @@ class Limits:
         keyed = key is not True
         rule = Rule(f"order:{self._task}", 1, keyed=keyed, keeps=True, halts=on_dead == "halt")
         return [Gate(rule, key if keyed else None)]  # type: ignore[arg-type]
+
+    def _turns(self, given: object, ordered: object) -> list[Gate]:
+        if given is None:
+            return []
+        if ordered is True:
+            raise InvalidOption(f"{self._where}: ordered=True is one line for all, without turns: leave out fair=")
+        self._check_key(given.key if isinstance(given, Fair) else given, "fair")
+        fair = given if isinstance(given, Fair) else Fair(given)  # type: ignore[arg-type]
+        return [fair.gate(f"task:{self._task}")]
 
     def _with_rate(self, gates: list[Gate], given: object, burst: int | None) -> list[Gate]:
         """A rate is at the gate of a limit with the same name and key, if there is one."""
@@ -259,8 +301,12 @@ def in_order(gates: Iterable[str]) -> list[str]:
 
 
 def _width(name: str, *, keyed: bool) -> tuple[int, str]:
-    """A line comes first: else those behind pass who waits for another limit. settle.sql keeps the first place alone."""
-    return (0 if name.startswith("order:") else 1 if keyed else 3 if name.startswith("queue:") else 2, name)
+    """A line comes first: else those behind pass who waits for another limit. settle.sql keeps the first place alone.
+
+    Who waits for a turn may hold the place of a key, which is of that turn as a rule, and never that of a task or queue.
+    """
+    kind = name.partition(":")[0]
+    return ({"order": 0, "fair": 2, "queue": 4}.get(kind, 1 if keyed else 3), name)
 
 
 def check_rule_of(what: str, name: str) -> None:

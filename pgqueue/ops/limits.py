@@ -8,7 +8,7 @@ from pgqueue.client.connections import AppConnections
 from pgqueue.client.options import check_integer, check_text
 from pgqueue.errors import ConfigError, InvalidOption, PgQueueError
 from pgqueue.gates.admit import LOCKS
-from pgqueue.gates.limit import MOST_SLOTS, NAMED_AFTER, check_rule_of, stored
+from pgqueue.gates.limit import FAIR, MOST_SHARES, MOST_SLOTS, NAMED_AFTER, check_rule_of, stored
 from pgqueue.queries import Queries, Steps, ask
 from pgqueue.queries.ops import LimitRow
 
@@ -102,6 +102,17 @@ def _take_back_once(queries: Queries, gates: set[str]) -> Steps[tuple[set[str], 
     (locked,) = yield from ask(queries.lock_gates(sorted(gates)))
     (back,) = yield from ask(queries.take_back())
     return set(locked.gates), back.taken
+
+
+def set_weight(queries: Queries, name: str, weight: int) -> Steps[None]:
+    """Give one key that takes turns this many shares, from now on. In a transaction of its own."""
+    if not name.startswith(FAIR) or "=" not in name:
+        raise InvalidOption(
+            f"a weight is of one key that takes turns, as in {FAIR}task:shop.send=acme, not of {name[:60]!r}"
+        )
+    gate = gate_named("limit", name)
+    yield queries.weigh(gate, weight=check_integer("weight", weight, low=1, high=MOST_SHARES))
+    yield queries.poke(gate)
 
 
 def close_gate(queries: Queries, name: str, *, for_s: float | None, why: str | None) -> Steps[None]:

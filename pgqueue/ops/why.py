@@ -75,6 +75,9 @@ def _at_gate(at: AtGate) -> str:
         return f"the gate {at.gate} is closed{by}{why}, since {span(at.closed_s)}{until}: `pgqueue resume {at.gate}`"
     holders = f" ({', '.join(at.holders)}{', ...' if at.past > len(at.holders) else ''})" if at.holders else ""
     before = f", {_many(at.earlier, 'job', limit=COUNTED_AHEAD)} before it" if at.earlier else ""
+    if at.fair and at.slots is None:
+        are = "is" if at.past == 1 else "are"
+        return f"it waits for its turn at {at.gate}: {_many(at.past, 'job')} of that key {are} before others'{holders}{before}"
     if at.slots is not None:
         are = "is" if at.past == 1 else "are"
         return f"it waits at the gate {at.gate}: {at.past} of {at.slots} {are} past it{holders}{before}"

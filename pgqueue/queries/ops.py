@@ -217,6 +217,7 @@ class AtGate:
     closed_for_s: float | None
     closed_by: str | None
     closed_why: str | None
+    fair: bool = False
 
 
 class LimitSet(NamedTuple):
@@ -256,6 +257,9 @@ class LimitRow(NamedTuple):
     closed_by: str | None
     closed_for_s: float | None
     closed: bool
+    fair: bool
+    """Whether keys take turns here, each with `weight` shares."""
+    weight: int | None
 
 
 class Facts(NamedTuple):
@@ -374,6 +378,9 @@ class OpsQueries(Texts):
     def take_back(self) -> Statement[TakenBack]:
         """After `lock_gates`, in its transaction: at the gates that it got."""
         return Statement(self._poking("ops/take_back"), row=TakenBack._make)
+
+    def weigh(self, name: str, *, weight: int) -> Statement[Row]:
+        return self._say("ops/weigh", name=name, weight=weight)
 
     def close_gate(self, name: str, *, for_s: float | None, why: str | None) -> Statement[Row]:
         return self._say("ops/close_gate", name=name, for_s=for_s, why=why)

@@ -14,7 +14,7 @@ GATE_CLASS = LOCK_CLASS + 1  # the first key of the locks of gates; LOCK_CLASS h
 # The lists of declare_gates.sql, and what each holds of a rule.
 GATE_COLUMNS = {
     "names": "name", "slots": "slots", "every_s": "every_s", "bursts": "burst", "keeps": "keeps", "halts": "halts",
-    "keyed": "keyed",
+    "keyed": "keyed", "shares": "shares",
 }  # fmt: skip
 SWEEP = 1000  # gates that one sweep looks at
 EXPIRE = 20_000  # waiting jobs of which one sweep looks whether they have expired
@@ -192,9 +192,12 @@ class WorkerQueries(Texts):
     def lock_gates(self, gates: Sequence[str]) -> Statement[LockedGates]:
         return self._say("worker/lock_gates", LockedGates, gates=gates, lock_class=GATE_CLASS)
 
-    def admit(self, *, worker: str, most: int, spare: int = 0) -> Statement[PassedGates]:
-        """After `lock_gates`, in its transaction: through the gates that it got. spare: jobs that this worker starts at once."""
-        return self._say("worker/admit", PassedGates, worker=worker, most=most, spare=spare)
+    def admit(self, *, worker: str, most: int, spare: int = 0, flow: float = 0.0) -> Statement[PassedGates]:
+        """After `lock_gates`, in its transaction: through the gates that it got. spare: jobs that this worker starts at once.
+
+        flow: of jobs with a fair share, how many of one key this worker ends in the time that its window lasts.
+        """
+        return self._say("worker/admit", PassedGates, worker=worker, most=most, spare=spare, flow=flow)
 
     def sweep(self, *, place: int, after: str, urgent: bool) -> Statement[Swept]:
         return self._say("worker/sweep", Swept, place=place, after=after, urgent=urgent, limit=SWEEP)

@@ -59,3 +59,8 @@ def in_order(key: str, number: int) -> None:
     note(f"{key} {number}", 0.02)
     if number % 3 == 0 and current_job().attempt == 1:
         raise ValueError("not at first")
+
+
+@task(fair="tenant")
+def turns(tenant: str, seconds: float = 0.0) -> None:
+    time.sleep(seconds)

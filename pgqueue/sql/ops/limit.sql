@@ -6,7 +6,8 @@ said as (
   insert into {schema}.gate as kept (name, slots, source)
   values (%(name)s, %(slots)s::integer, %(source)s)
   on conflict (name) do update
-    set slots = case when excluded.source = 'code' then kept.slots else excluded.slots end, source = excluded.source
+    set slots = case when excluded.source = 'code' then kept.slots else excluded.slots end, source = excluded.source,
+      weight = case when excluded.source = 'code' then null else kept.weight end
   returning name, slots, source
 ),
 audited as (

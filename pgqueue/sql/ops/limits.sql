@@ -71,7 +71,12 @@ select
   )::integer as waiting,
   shut.closed_by,
   extract(epoch from shut.closed_until - statement_timestamp())::float8 as closed_for_s,
-  shut.closed_at is not null as closed
+  shut.closed_at is not null as closed,
+  rule.shares is not null as fair,
+  case
+    when rule.shares is not null
+    then coalesce(own.weight, (rule.shares ->> substr(named.gate, nullif(strpos(named.gate, '='), 0) + 1))::integer, 1)
+  end as weight
 from named
 left join {schema}.gate as own on own.name = named.gate
 left join {schema}.gate as rule on rule.name = split_part(named.gate, '=', 1)

@@ -72,7 +72,8 @@ gate_of as (
         limit %(count_limit)s
       ) as before
     ) as earlier,
-    shut.closed_at, shut.closed_until, shut.closed_by, shut.closed_why
+    shut.closed_at, shut.closed_until, shut.closed_by, shut.closed_why,
+    coalesce(rule.shares is not null, false) as fair
   from target
   cross join lateral (select target.gates[greatest(target.gate, 1::smallint)] as gate) as at
   left join {schema}.gate as own on own.name = at.gate
@@ -157,7 +158,7 @@ select
   (
     select jsonb_build_array(
       gate, known, slots, every_s, past, holders, earlier, extract(epoch from now() - closed_at),
-      extract(epoch from closed_until - now()), closed_by, closed_why
+      extract(epoch from closed_until - now()), closed_by, closed_why, fair
     )::text
     from gate_of
   ) as at_gate

@@ -4,7 +4,10 @@ with rule as (
   select
     held.gate,
     case when coalesce(own.name, rule.name) is null or closed.until > statement_timestamp() then 0
+      when coalesce(own.slots, rule.slots) is null and rule.shares is not null
+      then coalesce(own.weight, (rule.shares ->> substr(held.gate, strpos(held.gate, '=') + 1))::integer, 1) * places.window
       else coalesce(own.slots, rule.slots) end as slots,
+    rule.shares is not null as fair,
     coalesce(own.every_s, rule.every_s) as every_s,
     case when own.every_s is not null then own.burst else rule.burst end as burst,
     closed.until,
@@ -12,6 +15,16 @@ with rule as (
   from unnest(current_setting('pgqueue.gates')::text[]) as held (gate)
   left join {schema}.gate as own on own.name = held.gate
   left join {schema}.gate as rule on rule.name = split_part(held.gate, '=', 1)
+  -- Twice the places of the live workers that serve a queue which this one serves too, so that a key which is alone keeps all busy; and
+  -- more where jobs are so short that a place runs several of a key in a tenth of a second. Read where a gate is fair, and only there.
+  left join lateral (
+    select least(1000000, ceil(2 * greatest(1, %(flow)s::float8 / max(me.concurrency)) * greatest(1, sum(other.concurrency))))::integer as window
+    from {schema}.worker as other
+    left join {schema}.worker as me on me.id = %(worker)s
+    where
+      rule.shares is not null and other.state = 'alive' and other.lease_until > statement_timestamp()
+      and (me.queues is null or other.queues is null or other.queues && me.queues)
+  ) as places on rule.shares is not null
   cross join lateral (
     select max(coalesce(shut.closed_until, 'infinity')) as until
     from (values (own.closed_at, own.closed_until), (rule.closed_at, rule.closed_until)) as shut (closed_at, closed_until)
@@ -49,7 +62,7 @@ room as (
 ),
 -- Those that wait, in the order of the queue. Each of the three takes as many as there is room for, as none knows of the others.
 chosen as materialized (
-  select room.gate, candidate.id
+  select room.gate, candidate.id, room.fair
   from room
   cross join lateral (
     select id, priority, seq
@@ -108,8 +121,8 @@ admitted as (
   set
     gate = greatest(job.gate, 1) + 1,
     state = case when greatest(job.gate, 1) = cardinality(job.gates) then 'queued' else 'waiting' end::{schema}.job_state,
-    -- At the next gate it keeps its place among all others.
-    seq = case when greatest(job.gate, 1) = cardinality(job.gates) then nextval('{schema}.job_seq') else job.seq end
+    -- At the next gate it keeps its place among all others, but for one whose turn it was: that goes to the end there too.
+    seq = case when chosen.fair or greatest(job.gate, 1) = cardinality(job.gates) then nextval('{schema}.job_seq') else job.seq end
   from chosen
   where job.id = any (array[chosen.id])  -- see steady_plans.sql
   returning job.id, job.queue, job.gates[job.gate] as waits_at

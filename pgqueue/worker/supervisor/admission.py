@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from pgqueue.gates.admit import Admitted, admit
-from pgqueue.gates.limit import MOST_GATES, in_order
+from pgqueue.gates.limit import FAIR, MOST_GATES, in_order
 from pgqueue.job import EXPIRED, Claimed, Outcome
 from pgqueue.queries import Queries, Statement
 from pgqueue.worker.link.greeting import AppFacts
@@ -27,8 +27,38 @@ TAKEN_MOST_S = 0.1
 SWEEP_S = 15.0  # one worker of all sweeps as often, see sweep.sql
 SWEEP_WITH_OLD_S = 1.0  # the same while a worker lives that lets nobody through
 
+WINDOW_S = 0.1  # of jobs with a fair share: at least so long the half of what is in the queue lasts
+FLOW_S = 0.05  # how long the jobs are counted that make one measurement of that
+FLOW_AGED_S = 1.0  # what is older says nothing
+
 SWEEP_BEGINS = (1, "")
 EXPIRY_BEGINS = (-1, "", 0, 0)
+
+
+class Flow:
+    """How many jobs with gates this worker ends in WINDOW_S: what is let through for a key lasts that long. Else a claim of
+    short jobs would find a few and wait for the next round."""
+
+    def __init__(self) -> None:
+        self._jobs = 0.0
+        self._ended = 0
+        self._since = 0.0
+
+    def ended(self, count: int, *, now_s: float) -> None:
+        """This many more have ended."""
+        took_s = now_s - self._since
+        if took_s > FLOW_AGED_S:
+            self._jobs, self._ended, self._since = 0.0, 0, now_s
+            return
+        self._ended += count
+        if took_s >= FLOW_S:
+            latest = self._ended * WINDOW_S / took_s
+            self._jobs = latest if not self._jobs else (self._jobs + latest) / 2
+            self._ended, self._since = 0, now_s
+
+    def of_each(self, keys: int) -> float:
+        """Of each of this many keys that take turns."""
+        return self._jobs / max(1, keys)
 
 
 class Admission:
@@ -47,6 +77,7 @@ class Admission:
         self._sweep_pause_s = SWEEP_S
         self._expired_to = EXPIRY_BEGINS  # of those that wait: one sweep looks at the next ones
         self._urgent = False  # the sweep is to be made, though another worker may have made one just now
+        self._flow = Flow()
         wakeups.sweep_soon()  # somebody may have died owing a look
 
     async def declare(self, facts: AppFacts) -> None:
@@ -119,11 +150,19 @@ class Admission:
 
     async def _write(self, statement: Callable[[], Statement[Any]], gates: set[str], spare: int) -> list[Any]:
         worker = self._wakeups.identity.worker
+        self._flow.ended(spare, now_s=time.monotonic())
         (rows,), admitted = await self._connection.run_together(
-            admit(self._queries, gates, worker=worker, after=[statement()], spare=spare)
+            admit(self._queries, gates, worker=worker, after=[statement()], spare=spare, flow=self._share(gates))
         )
         self._note(admitted)
         return rows
+
+    def _share(self, gates: Iterable[str]) -> float:
+        """What one key gets of the flow, where some take turns; those in this worker's hands are about all that do."""
+        if not any(gate.startswith(FAIR) for gate in gates):
+            return 0.0
+        held = (gate for _, gates in self._gates.values() for gate in gates)
+        return self._flow.of_each(len({gate for gate in held if gate.startswith(FAIR)}))
 
     async def run(self) -> None:
         """Look at gates when somebody is to, again and again."""
@@ -145,7 +184,7 @@ class Admission:
         gates = self._wakeups.gates | {gate for gate, at in self._due.items() if at <= now}
         if gates:
             _, admitted = await self._connection.run_together(
-                admit(self._queries, gates, worker=self._wakeups.identity.worker)
+                admit(self._queries, gates, worker=self._wakeups.identity.worker, flow=self._share(gates))
             )
             self._wakeups.gates -= gates
             self._forget_due(gates, admitted)
