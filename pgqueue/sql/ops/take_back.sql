@@ -1,6 +1,6 @@
 -- Have jobs wait again that were let through gates past which there are more than may be: as many as are too many, the last ones first,
 -- and none that runs. Like admit.sql it comes after lock_gates.sql in the same transaction, as a statement of its own: nobody is let
--- through meanwhile, and whoever claims one of them has its row, which is skipped.
+-- through meanwhile, and a worker that claims one of them has its row, which is skipped.
 with surplus as (
   select
     held.gate,
