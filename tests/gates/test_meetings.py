@@ -1,6 +1,7 @@
 """Where limits meet what else there is: drains, pauses, SQL, and jobs that are moved from one key to another."""
 
 import asyncio
+import unicodedata
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,7 +9,7 @@ import psycopg
 import pytest
 
 from pgqueue import App, InvalidOption, Limit, Task, db, testing
-from pgqueue.gates.limit import Rule
+from pgqueue.gates.limit import Rule, stored
 from pgqueue.queries import Queries
 from tests.doors.callers import ASYNC, SYNC
 from tests.gates.doorkeeper import Doorkeeper
@@ -80,6 +81,31 @@ def test_a_long_key_in_sql_is_that_of_the_library(each: Task[Any, Any, Any], con
     each.defer(key)
     conn.execute("select pgqueue.enqueue('t', key => 'tenant=' || %s)", [key])
     assert conn.execute("select count(distinct gates), count(*) from pgqueue.job").fetchone() == (1, 2)
+
+
+def test_any_key_in_sql_is_that_of_the_library(each: Task[Any, Any, Any], conn: psycopg.Connection) -> None:
+    """Up to characters that are not assigned: of these each version of Python knows others."""
+    shown = [chr(code).isprintable() for code in range(0x110000)]
+    edges = {code + beside for code in range(1, 0x110000) if shown[code] != shown[code - 1] for beside in (-1, 0)}
+    keys = ["", " ", "a b", "a=b", "x" * 200, "é" * 201, *(chr(code) for code in sorted(edges - {0}) if assigned(code))]
+    assert len(keys) > 100
+    conn.execute("select pgqueue.enqueue('t', key => 'tenant=' || key) from unnest(%s::text[]) as key", [keys])
+    made = conn.execute("select gates[1] from pgqueue.job order by seq").fetchall()
+    assert [gate for (gate,) in made] == [f"tenant={stored(key)}" for key in keys]
+
+
+def assigned(code: int) -> bool:
+    return unicodedata.category(chr(code)) not in ("Cn", "Cs")
+
+
+@pytest.mark.parametrize("key", ["", "=", "=a", " t=a", "t =a", "t\nu=a", "t\n", "x" * 135])
+def test_a_key_in_sql_that_names_no_limit(conn: psycopg.Connection, key: str) -> None:
+    with pytest.raises(psycopg.errors.InvalidParameterValue) as caught:
+        conn.execute("select pgqueue.enqueue('t', key => %s)", [key])
+    assert caught.value.diag.message_primary == (
+        "enqueue: this key names no limit: write the limit and the key, as in tenant=42"
+    )
+    assert conn.execute("select count(*) from pgqueue.job").fetchone() == (0,)
 
 
 def test_a_name_that_would_be_taken_for_a_key(app: App) -> None:
