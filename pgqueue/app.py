@@ -898,7 +898,7 @@ class App:
         return 0
 
     def limits(self) -> list[LimitRow]:
-        """The gates that anybody has set, or at which jobs wait."""
+        """The gates that anybody has set, or at which jobs wait. The reader's role sees the former, and no counts of jobs."""
         return self.run(limits(self.queries))
 
     def purge(self, *, state: str, queue: str | None = None, task: str | None = None) -> int:

@@ -384,6 +384,26 @@ def defer_once(house: House, role: str) -> bool:
         return app.enqueue("t", once_per="1h").id == app.enqueue("t", once_per="1h").id
 
 
+def replace_a_limited_job(house: House, role: str) -> bool:
+    with house.app(role) as app:
+        made = [app.enqueue("t", unique="u", on_duplicate="replace", key=f"tenant={key}").id for key in "ab"]
+        return len({*made}) == 1
+
+
+def list_limits(house: House, role: str) -> bool:
+    house.sql("insert into jobs.gate (name, slots) values ('task:t', 2)")
+    house.sql("insert into jobs.job (id, task, gates, gate) values (gen_random_uuid(), 't', '{task:t}', 2)")
+    with house.app(role) as app:
+        (row,) = app.limits()
+        return (row.gate, row.slots, row.past) == ("task:t", 2, None if role == "reader" else 1)
+
+
+def lower_a_limit(house: House, role: str) -> bool:
+    house.sql("insert into jobs.job (id, task, gates, gate) values (gen_random_uuid(), 't', '{task:t}', 2)")
+    with house.app(role) as app:
+        return app.limit("task:t", 0, now=True) == 1
+
+
 def forget_periods(house: House, role: str) -> bool:
     house.sql("insert into jobs.period values ('k', now(), gen_random_uuid())")
     with house.app(role) as app:
@@ -405,6 +425,14 @@ MATRIX: dict[Callable[[House, str], bool], set[str]] = {
     replace: {"owner", "admin"},
     defer_debounced: {"owner", "admin"},  # it replaces too
     defer_once: {"owner", "producer", "admin"},
+    replace_a_limited_job: {"owner", "admin"},
+    list_limits: {
+        "owner",
+        "worker",
+        "reader",
+        "admin",
+    },  # a reader without the counts of jobs, whose gates are hidden from him
+    lower_a_limit: {"owner", "admin"},
     forget_periods: {"owner", "worker"},
     claim: {"owner", "worker"},
     finish: {"owner", "worker"},

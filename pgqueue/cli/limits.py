@@ -64,7 +64,9 @@ def _slots(row: LimitRow) -> str:
     return "none" if row.slots is None else str(row.slots)
 
 
-def _counted(count: int) -> str:
+def _counted(count: int | None) -> str:
+    if count is None:
+        return "-"
     return f"{count}+" if count >= MOST_COUNTED else str(count)
 
 

@@ -244,7 +244,10 @@ class TakenBack(NamedTuple):
 
 
 class LimitRow(NamedTuple):
-    """One gate: its limits (slots None: any number; every_s None: no rate), and how many jobs are past it and wait there."""
+    """One gate: its limits (slots None: any number; every_s None: no rate), and how many jobs are past it and wait there.
+
+    past, waiting: None for a role that may not read that.
+    """
 
     gate: str
     slots: int | None
@@ -252,8 +255,8 @@ class LimitRow(NamedTuple):
     burst: int | None
     keyed: bool
     source: str | None
-    past: int
-    waiting: int
+    past: int | None
+    waiting: int | None
     closed_by: str | None
     closed_for_s: float | None
     closed: bool
@@ -364,6 +367,12 @@ class OpsQueries(Texts):
 
     def limits(self, *, limit: int, count_limit: int) -> Statement[LimitRow]:
         return self._say("ops/limits", LimitRow, limit=limit, count_limit=count_limit)
+
+    def limits_told(self, *, limit: int) -> Statement[LimitRow]:
+        return self._say("ops/limits_told", LimitRow, limit=limit)
+
+    def sees_gates(self) -> Statement[bool]:
+        return self._values("ops/sees_gates")
 
     def poke(self, name: str) -> Statement[Row]:
         return Statement(self._poking("ops/poke"), {"name": name})
