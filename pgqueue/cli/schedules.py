@@ -209,7 +209,8 @@ def _json(option: str, text: str | None, kind: type) -> str | None:
 
 
 def _when(each: ListedSchedule) -> str:
-    return each.cron or f"every {timedelta(seconds=each.every_s or 0)}"
+    every_s = each.every_s or 0
+    return each.cron or (f"every {timedelta(seconds=every_s)}" if every_s % 1 == 0 else f"every {every_s:g} s")
 
 
 def _utc(time: datetime | None) -> str:

@@ -51,6 +51,9 @@ def test_a_schedule_is_listed_paused_changed_and_taken_back(shelf: Shelf, typed:
     assert shelf.rows("args", "options") == [('["b"]', '{"queue": "night"}')]
     typed("set", "nightly", "--every", "90s")
     assert shelf.rows("cron", "every_s", "args") == [(None, 90.0, '["b"]')]
+    assert " every 0:01:30 " in typed()
+    typed("set", "nightly", "--every", "0.5s")
+    assert " every 0.5 s " in typed()
     assert typed("reset", "nightly") == "the schedule nightly is as in the code\n"
     assert shelf.rows("cron", "tz", "args", "source") == [("0 3 * * *", "Europe/Berlin", '["nightly"]', "code")]
     assert "remove it there, or `pgqueue cron pause nightly`" in typed("remove", "nightly", code=2)
