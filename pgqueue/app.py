@@ -17,7 +17,7 @@ from pgqueue.client.framework import Framework
 from pgqueue.client.handle import Job, Jobs
 from pgqueue.client.lifespan import Lifespan
 from pgqueue.client.names import same_function
-from pgqueue.client.options import MAX_REASON, Given, Options, check_integer, check_name, check_text, span_seconds
+from pgqueue.client.options import MAX_REASON, Given, Options, check_name, check_text, span_seconds
 from pgqueue.client.results import CLOSED, Told, Waiter
 from pgqueue.client.tries import Tries
 from pgqueue.codec.calls import decode_plain, encode_plain
@@ -36,7 +36,8 @@ from pgqueue.errors import (
 from pgqueue.events import RELAY_ATTEMPTS, RELAY_BATCH
 from pgqueue.events.publish import event_row, event_rows
 from pgqueue.events.publisher import Publisher
-from pgqueue.gates.limit import MOST_GATES, MOST_SLOTS, Fair, Key, Limit, Rate, Rule, check_rule_of, whole_gate
+from pgqueue.gates.limit import Fair, Key, Limit, Rate, Rule, whole_gate
+from pgqueue.gates.queues import QueueRules
 from pgqueue.hooks import Hook, Hooks, check_hook
 from pgqueue.job import ID, Snapshot, State, new_id
 from pgqueue.middleware import Middleware, check_middleware
@@ -101,7 +102,7 @@ class App:
         """What `on` declares, by name; a worker makes them at its start."""
         self.webhooks: dict[str, Endpoint] = {}
         """What `webhook` declares, by name."""
-        self.queues: dict[str, Rule] = {}
+        self.queues: dict[str, QueueRules] = {}
         """The limits of queues, by their names."""
 
     @cached_property
@@ -219,7 +220,8 @@ class App:
 
     def _share(self, task: AnyTask) -> None:
         """Raise ConfigError if another task says something else of a limit that they share."""
-        self._check_gates(task, self.queues.get(task.queue))
+        if task.queue in self.queues:
+            self.queues[task.queue].check(task.name, task.limits)
         if not task.limits:
             return
         known = {rule.name: rule for rule in self.rules()}
@@ -232,38 +234,33 @@ class App:
     def rules(self) -> list[Rule]:
         """The limits that its code declares."""
         rules = {rule.name: rule for task in self.tasks.values() for rule in task.limits.rules}
-        return [*rules.values(), *self.queues.values()]
+        rules.update({rule.name: rule for queue in self.queues.values() for rule in queue.rules})
+        return [*rules.values()]
 
-    def queue(self, name: str, *, limit: int) -> None:
+    def queue(self, name: str, *, limit: int | None = None, fair: Key | Fair | None = None) -> None:
         """Limit how many jobs of a queue are under way at once in all workers together: `app.queue("money", limit=20)`.
 
-        Programs that do not say so put jobs in all the same: the workers that do hold the limit. Raises ConfigError for a task of
-        that queue that has two limits of its own.
+        fair: an argument that all tasks of the queue take, a function of their arguments, or a Fair; keys take turns, whatever
+        their tasks are. Programs that do not say so put jobs in all the same: the workers that do hold the limit. What is left
+        out is as it was said before. Raises ConfigError for a task of that queue that cannot be in it, as one with two limits of
+        its own.
         """
-        check_rule_of("queue", check_name("queue", name))
-        slots = check_integer("limit", limit, low=0, high=MOST_SLOTS)
-        rule = Rule(f"queue:{name}", slots, keyed=False)
+        made = self.queues.get(name, QueueRules(name)).but(limit, fair)
+        others = [queue.rules for queue in self.queues.values() if queue.name != name]
+        known = {
+            rule.name: rule
+            for rules in (*others, *(task.limits.rules for task in self.tasks.values()))
+            for rule in rules
+        }
+        for own in made.rules:
+            if known.get(own.name, own) != own:
+                raise ConfigError(
+                    f"queue({name!r}): the limit {own.name} is not as a task or another queue declares it: let both say the same"
+                )
         for task in self.tasks.values():
             if task.queue == name:
-                self._check_gates(task, rule)
-        self.queues[name] = rule
-
-    def _check_gates(self, task: AnyTask, queue: Rule | None) -> None:
-        if queue is not None and len(task.limits.gates) >= MOST_GATES:
-            names = ", ".join(rule.name for rule in [*task.limits.rules, queue])
-            raise ConfigError(f"@task {task.name} has three limits ({names}): a job passes at most two")
-
-    def _at_queue(self, task: str, options: Options, call: Call) -> Call:
-        """The call, with the gate of the queue that it goes to behind those of its task."""
-        rule = self.queues.get(options.queue or "default")
-        if rule is None:
-            return call
-        gates = [*(call.gates if isinstance(call, GatedCall) else ()), rule.name]
-        if len(gates) > MOST_GATES:
-            raise InvalidOption(
-                f"{task}: three limits ({', '.join(gates)}): a job passes at most two; choose another queue"
-            )
-        return GatedCall.of(call, gates)
+                made.check(task.name, task.limits)
+        self.queues[name] = made
 
     def schedule(
         self, name: str, task: AnyTask | str, *, args: Iterable[Any] = (), kwargs: Mapping[str, Any] | None = None,
@@ -418,13 +415,16 @@ class App:
         )
         made = Options.make(task, **options)
         known = self.tasks.get(task)
-        if known is None:
-            return (call if made.key is None else GatedCall.of(call, [whole_gate(made.key, task=task)])), made
-        if made.key is not None:
-            known.check_key()
-        if known.limits:
-            call = GatedCall.of(call, known.limits.of_call(args, kwargs or {}, key=made.key))
-        return call, made.over(known.defaults)
+        if known is not None:
+            made = made.over(known.defaults)
+            if made.key is not None:
+                known.check_key(made.queue)
+            gates = known.gates_of(args, kwargs or {}, queue=made.queue, key=made.key)
+        elif (queue := self.queues.get(made.queue or "default")) is not None:
+            gates = queue.of_stranger(task, args, kwargs or {}, key=made.key)
+        else:
+            gates = [] if made.key is None else [whole_gate(made.key, task=task)]
+        return (GatedCall.of(call, gates) if gates else call), made
 
     def _marked(self, task: str, options: Options) -> Options:
         """With the headers that say which arguments of this task are secret."""
@@ -436,8 +436,6 @@ class App:
     def insert(self, task: str, call: Call, *, options: Options) -> Job[Any]:
         """Insert one encoded call; Task.defer and enqueue end here."""
         job_id, options = new_id(), self._marked(task, options)
-        if self.queues:
-            call = self._at_queue(task, options, call)
         allowance = self._database.allowance(silence_s=db.SILENCE_S)
         try:
             with self._database.door(options.conn, allowance) as (conn, ring):
@@ -471,8 +469,6 @@ class App:
     async def insert_async(self, task: str, call: Call, *, options: Options) -> Job[Any]:
         """As `insert`, for asyncio."""
         job_id, options = new_id(), self._marked(task, options)
-        if self.queues:
-            call = self._at_queue(task, options, call)
         allowance = self._database.allowance(silence_s=db.SILENCE_S)
         try:
             async with self._database.door_async(options.conn, allowance) as (conn, ring):
@@ -500,8 +496,6 @@ class App:
     def insert_many(self, task: str, calls: Iterable[Call], *, options: Options) -> Jobs[Any]:
         """Insert many encoded calls, all or none; in the caller's transaction they share a savepoint."""
         options = self._marked(task, options)
-        if self.queues:
-            calls = map(partial(self._at_queue, task, options), calls)
         tries = self._database.tries(options.conn)
         with tries, self._database.explained(), self._database.door(options.conn, tries.allowance) as (conn, ring):
             if db.would_begin(conn):
@@ -514,8 +508,6 @@ class App:
     async def insert_many_async(self, task: str, calls: Iterable[Call], *, options: Options) -> Jobs[Any]:
         """As `insert_many`, for asyncio."""
         options = self._marked(task, options)
-        if self.queues:
-            calls = map(partial(self._at_queue, task, options), calls)
         tries = self._database.tries(options.conn)
         with tries, self._database.explained():
             async with self._database.door_async(options.conn, tries.allowance) as (conn, ring):

@@ -18,6 +18,7 @@ from pgqueue.codec.redact import Marks
 from pgqueue.codec.signature import returns_as_it_is
 from pgqueue.errors import ConfigError, InvalidOption
 from pgqueue.gates.limit import Fair, Key, Limit, Limits, Rate
+from pgqueue.job import Claimed
 from pgqueue.middleware import Middleware, check_middleware, is_async, title
 from pgqueue.retry import Policy, Strategy, policy
 from pgqueue.spoils import Spoil, check_spoils
@@ -49,7 +50,7 @@ class Bound(Generic[P, R]):
         DatabaseUnavailable, and OutcomeUnknown where the job may be there all the same.
         """
         task = self.task
-        call = task.encode(args, kwargs, key=self._options.key)
+        call = task.encode(args, kwargs, options=self._options)
         return task.app.insert(task.name, call, options=self._options)
 
     delay = defer
@@ -57,7 +58,7 @@ class Bound(Generic[P, R]):
     async def defer_async(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
         """As `defer`, for asyncio."""
         task = self.task
-        call = task.encode(args, kwargs, key=self._options.key)
+        call = task.encode(args, kwargs, options=self._options)
         return await task.app.insert_async(task.name, call, options=self._options)
 
     def defer_many(self, calls: Iterable[tuple[Any, ...] | Mapping[str, Any]]) -> Jobs[R]:
@@ -78,7 +79,8 @@ class Bound(Generic[P, R]):
 
     def _encoded(self, calls: Iterable[tuple[Any, ...] | Mapping[str, Any]]) -> Iterable[Call]:
         encode = self.task.encode_call
-        return map(encode if self._options.key is None else partial(encode, key=self._options.key), calls)
+        plain = self._options.key is None and not self.task.app.queues
+        return map(encode if plain else partial(encode, options=self._options), calls)
 
 
 class Task(Bound[P, R], Generic[P, C, R]):
@@ -201,12 +203,13 @@ class Task(Bound[P, R], Generic[P, C, R]):
         InvalidOption."""
         made = Options.make(self.name, **options)
         if made.key is not None:
-            self.check_key()
+            self.check_key(made.queue or self._options.queue)
         return Bound(self, made.over(self._options))
 
-    def check_key(self) -> None:
-        """Raise InvalidOption where key= would say nothing."""
-        if not self.limits.keyed:
+    def check_key(self, queue: str | None) -> None:
+        """Raise InvalidOption where key= would say nothing of a job in this queue."""
+        rules = self.app.queues.get(queue or "default")
+        if not self.limits.keyed and (rules is None or rules.turns is None):
             raise InvalidOption(f"{self.name}: key= is for a task whose limit has a key, as in limit=Limit(5, key=...)")
 
     @property
@@ -225,8 +228,8 @@ class Task(Bound[P, R], Generic[P, C, R]):
         timeout = self._options.timeout
         return timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
 
-    def encode(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, key: str | None = None) -> Call:
-        """Check a call against the signature and turn it into JSON. key: instead of what the key of its limit says."""
+    def encode(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, options: Options | None = None) -> Call:
+        """Check a call against the signature and turn it into JSON. options: of the call, which say what gates it has to pass."""
         config = self.app.config
         call: Call = self.codec.encode(args, kwargs, max_bytes=config.max_payload_bytes, check_types=config.check_types)
         if len(call[0]) + len(call[1]) > config.warn_payload_bytes and not self._warned:
@@ -235,16 +238,43 @@ class Task(Bound[P, R], Generic[P, C, R]):
                 "%s: arguments of %d bytes: each claim and each look at the job carries them; better pass an id of the data",
                 self.name, len(call[0]) + len(call[1]),
             )  # fmt: skip
-        if self.limits.gates:
-            call = GatedCall.of(call, self.limits.of_call(args, kwargs, key=key))
+        if self.limits.gates or self.app.queues:
+            options = options or self._options
+            if gates := self.gates_of(args, kwargs, queue=options.queue, key=options.key):
+                call = GatedCall.of(call, gates)
         return call
 
-    def encode_call(self, call: tuple[Any, ...] | Mapping[str, Any], *, key: str | None = None) -> Call:
+    def gates_of(
+        self, args: Iterable[object], kwargs: Mapping[str, object], *, queue: str | None, key: str | None = None
+    ) -> list[str]:
+        """The gates that a call has to pass in this queue. key: in place of what its keys say. Raises InvalidOption."""
+        own = self.limits.of_call(args, kwargs, key=key)
+        rules = self.app.queues.get(queue or "default")
+        if rules is None:
+            return own
+        return rules.with_limit(rules.with_turn(own, self.name, self.limits, args, kwargs, key=key), self.name)
+
+    def lacks_gates(self, job: Claimed) -> bool:
+        """Whether the job came without gates that only its code can tell."""
+        if job.gates is None and self.limits.gates:
+            return True
+        rules = self.app.queues.get(job.queue) if self.app.queues else None
+        return rules is not None and rules.lacks_turn(job.gates)
+
+    def all_gates(self, job: Claimed, args: Iterable[object], kwargs: Mapping[str, object]) -> list[str]:
+        """Those of such a job that can be told, but for the limit of its queue. Raises InvalidOption where a key cannot."""
+        held = self.limits.of_call(args, kwargs) if job.gates is None else job.gates
+        rules = self.app.queues.get(job.queue)
+        if rules is None or not rules.lacks_turn(held):
+            return held
+        return rules.with_turn(held, self.name, self.limits, args, kwargs)
+
+    def encode_call(self, call: tuple[Any, ...] | Mapping[str, Any], *, options: Options | None = None) -> Call:
         """One call of defer_many: a tuple (or list) of arguments, or a dict of named ones."""
         if isinstance(call, tuple | list):
-            return self.encode(tuple(call), {}, key=key)
+            return self.encode(tuple(call), {}, options=options)
         if isinstance(call, Mapping):
-            return self.encode((), call, key=key)
+            return self.encode((), call, options=options)
         raise TypeError(
             f"{self.name}.defer_many takes tuples of arguments or dicts of named ones, not a {type(call).__name__}; "
             "write [(x,) for x in ...] for one argument each"

@@ -186,7 +186,7 @@ class Limits:
                 raise InvalidOption(f"{self._where}: on_dead= is for a task with ordered=")
             return []
         if key is not True:
-            self._check_key(key, "ordered")
+            self.check_key(key, "ordered")
         keyed = key is not True
         rule = Rule(f"order:{self._task}", 1, keyed=keyed, keeps=True, halts=on_dead == "halt")
         return [Gate(rule, key if keyed else None)]  # type: ignore[arg-type]
@@ -196,7 +196,7 @@ class Limits:
             return []
         if ordered is True:
             raise InvalidOption(f"{self._where}: ordered=True is one line for all, without turns: leave out fair=")
-        self._check_key(given.key if isinstance(given, Fair) else given, "fair")
+        self.check_key(given.key if isinstance(given, Fair) else given, "fair")
         fair = given if isinstance(given, Fair) else Fair(given)  # type: ignore[arg-type]
         return [fair.gate(f"task:{self._task}")]
 
@@ -216,7 +216,7 @@ class Limits:
         except InvalidOption as error:
             raise InvalidOption(f"{self._where}: {error}") from None
         if rate.key is not None:
-            self._check_key(rate.key, "rate")
+            self.check_key(rate.key, "rate")
         name = rate.name or f"task:{self._task}"
         paced = [
             gate._replace(rule=replace(gate.rule, every_s=rate.every_s, burst=rate.burst))
@@ -244,10 +244,11 @@ class Limits:
         return f"@task {self._task}"
 
     def _gate(self, limit: Limit) -> Gate:
-        self._check_key(limit.key, "limit")
+        self.check_key(limit.key, "limit")
         return Gate(Rule(limit.name or f"task:{self._task}", limit.slots, limit.key is not None), limit.key)
 
-    def _check_key(self, key: object, option: str) -> None:
+    def check_key(self, key: object, option: str) -> None:
+        """Raise InvalidOption where this key of an option is none of the function's."""
         if isinstance(key, str):
             if key not in inspect.signature(self._function).parameters:
                 raise InvalidOption(f"{self._where}: {option} has the key {key!r}, which the function does not take")
@@ -260,32 +261,54 @@ class Limits:
         """The gates that this call has to pass. Raises InvalidOption if its key cannot be told."""
         given = tuple(args)
         return [
-            gate.rule.name if gate.key is None else f"{gate.rule.name}={self._key_of(gate, given, kwargs, key)}"
+            gate.rule.name if gate.key is None else self.gate_of_call(gate, given, kwargs, key=key)
             for gate in self.gates
         ]
 
-    def _key_of(self, gate: Gate, args: tuple[object, ...], kwargs: Mapping[str, object], key: str | None) -> str:
-        if key is not None:
-            return stored(key)
-        if isinstance(gate.key, str):
-            if self._signature is None:
-                self._signature = inspect.signature(self._function)
-            bound = self._signature.bind(*args, **kwargs)
-            bound.apply_defaults()
-            found, what = bound.arguments[gate.key], f"the argument {gate.key}"
-        else:
-            assert gate.key is not None
-            what = "the function of key="
-            try:
-                found = gate.key(*args, **kwargs)
-            except Exception as error:
-                raise InvalidOption(f"{self._task}: {what} raised {type(error).__name__}: {error}") from error
-        if isinstance(found, bool) or not isinstance(found, str | int | uuid.UUID):
-            raise InvalidOption(
-                f"{self._task}: {what} gives a {type(found).__name__} as key of the limit {gate.rule.name}: give text or a "
-                "whole number"
-            )
-        return stored(str.__str__(found) if isinstance(found, str) else str(found))
+    def gate_of_call(
+        self, gate: Gate, args: Iterable[object], kwargs: Mapping[str, object], *, key: str | None = None
+    ) -> str:
+        """As `of_call`, of one gate that has a key."""
+        given = tuple(args)
+        found = key_of(
+            gate, given, kwargs, key=key, task=self._task, argument=lambda name: self._argument(name, given, kwargs)
+        )
+        return f"{gate.rule.name}={found}"
+
+    def _argument(self, name: str, args: tuple[object, ...], kwargs: Mapping[str, object]) -> object:
+        if self._signature is None:
+            self._signature = inspect.signature(self._function)
+        bound = self._signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        if name not in bound.arguments:
+            raise InvalidOption(f"{self._task}: its queue has the key {name!r}, which the function does not take")
+        return bound.arguments[name]
+
+
+def key_of(
+    gate: Gate, args: Iterable[object], kwargs: Mapping[str, object], *, key: str | None, task: str,
+    argument: Callable[[str], object],
+) -> str:  # fmt: skip
+    """What a call is counted under at a gate with a key; `key` if somebody has said so. argument: the value of one by its name.
+
+    Raises InvalidOption if it cannot be told.
+    """
+    if key is not None:
+        return stored(key)
+    if isinstance(gate.key, str):
+        found, what = argument(gate.key), f"the argument {gate.key}"
+    else:
+        assert gate.key is not None
+        what = "the function of key="
+        try:
+            found = gate.key(*args, **kwargs)
+        except Exception as error:
+            raise InvalidOption(f"{task}: {what} raised {type(error).__name__}: {error}") from error
+    if isinstance(found, bool) or not isinstance(found, str | int | uuid.UUID):
+        raise InvalidOption(
+            f"{task}: {what} gives a {type(found).__name__} as key of the limit {gate.rule.name}: give text or a whole number"
+        )
+    return stored(str.__str__(found) if isinstance(found, str) else str(found))
 
 
 def _plain(slots: object, where: str) -> Limit:

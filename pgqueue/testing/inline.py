@@ -89,12 +89,12 @@ class Inline:
 
     def _to_park(self, job: Claimed) -> list[str] | None:
         """The gates that it has not passed yet."""
-        limits = self._app.tasks[job.task].limits
-        if job.astray or job.gates is not None or not limits:
+        task = self._app.tasks[job.task]
+        if job.astray or not task.lacks_gates(job):
             return job.gates if job.astray else None
         try:
-            args, kwargs = self._app.tasks[job.task].codec.decode(job.args, job.kwargs)
-            return limits.of_call(args, kwargs)
+            args, kwargs = task.codec.decode(job.args, job.kwargs)
+            return task.all_gates(job, args, kwargs)
         except PgQueueError:  # the attempt fails for it
             return None
 

@@ -6,7 +6,7 @@ import time
 import psycopg
 from tenacity import wait_fixed
 
-from pgqueue import Limit, current_job, task
+from pgqueue import Limit, app, current_job, task
 
 DSN = os.environ.get("LEDGER", "")
 
@@ -47,7 +47,7 @@ def atomically() -> None: ...
 
 
 @task
-def free() -> None: ...
+def free(tenant: str = "") -> None: ...
 
 
 @task(limit=1000)
@@ -64,3 +64,6 @@ def in_order(key: str, number: int) -> None:
 @task(fair="tenant")
 def turns(tenant: str, seconds: float = 0.0) -> None:
     time.sleep(seconds)
+
+
+app.queue("shared", fair="tenant")

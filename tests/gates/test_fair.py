@@ -6,7 +6,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from pgqueue import App, Fair, InvalidOption, Limit, Task, db, testing
+from pgqueue import App, ConfigError, Fair, InvalidOption, Limit, Task, db, testing
 from pgqueue.queries import Queries
 from tests.conftest import Worker, eventually
 from tests.gates import tasks
@@ -72,14 +72,14 @@ def test_a_newcomer_waits_for_one_window_of_each(app: App, hands: Hands, keeper:
 def test_weights_give_their_share(app: App, hands: Hands, keeper: Doorkeeper) -> None:
     task = declared(app, Fair("tenant", weights={"a": 3}))
     for tenant in "abc":
-        task.defer_many([(tenant,)] * 400)
+        task.defer_many([(tenant,)] * 120)
     serve(hands, keeper, 12)
-    served = serve(hands, keeper, 300)
-    assert [served.count(tenant) // 6 for tenant in "abc"] == [30, 10, 10]
+    served = serve(hands, keeper, 75)
+    assert [round(served.count(tenant) / 15) for tenant in "abc"] == [3, 1, 1]
     app.limit("fair:task:send=b", weight=3)
-    serve(hands, keeper, 24)
-    served = serve(hands, keeper, 350)
-    assert [round(served.count(tenant) / 50) for tenant in "abc"] == [3, 3, 1]
+    serve(hands, keeper, 14)
+    served = serve(hands, keeper, 70)
+    assert [round(served.count(tenant) / 10) for tenant in "abc"] == [3, 3, 1]
 
 
 def test_what_has_had_its_turn_is_behind_others_at_the_next_gate(app: App, hands: Hands, keeper: Doorkeeper) -> None:
@@ -168,6 +168,119 @@ def test_each_way_in_and_the_kit(app: App, conn: psycopg.Connection) -> None:
     assert len(testing.drain(app=app)) == 5
 
 
+def found(conn: psycopg.Connection) -> list[list[str] | None]:
+    return [gates for (gates,) in conn.execute("select gates from pgqueue.job order by seq").fetchall()]
+
+
+def test_a_queue_takes_turns_through_every_door(app: App, conn: psycopg.Connection) -> None:
+    app.queue("money", fair=Fair("tenant", weights={"acme": 2}))
+    send = app.task(name="send", queue="money")(lambda tenant, number=0: None)
+    other = app.task(name="other", limit=5)(lambda number, tenant="acme": None)
+    send.defer("a")
+    send.defer_many([("b",), {"tenant": "c"}])
+    send.options(unique="x").defer_many([("d",)])
+    send.options(key="by hand").defer("e")
+    send.options(queue="else").defer("f")
+    other.options(queue="money").defer(1)
+    other.options(queue="money", delay=60).defer_many([(1, "g")])
+    app.enqueue("send", ["h"])
+    app.enqueue("other", [1], queue="money", key="i")
+    app.enqueue("unknown", queue="money", kwargs={"tenant": "j"})
+    app.enqueue("unknown", ["k"], queue="money")
+    app.enqueue("unknown", queue="money", key="l")
+    app.enqueue("unknown", queue="money", key="crm=m", kwargs={"tenant": 7})
+    turns = [[f"fair:queue:money={key}"] for key in ("a", "b", "c", "d", "by hand")]
+    assert found(conn) == [
+        *turns, None, ["fair:queue:money=acme", "task:other"], ["fair:queue:money=g", "task:other"],
+        ["fair:queue:money=h"], ["fair:queue:money=i", "task:other"],
+        ["fair:queue:money=j"], None, ["fair:queue:money=l"], ["crm=m", "fair:queue:money=7"],
+    ]  # fmt: skip
+    assert [rule.name for rule in app.rules()] == ["task:other", "fair:queue:money"]
+    app.queue("money", limit=3)  # what is left out stays
+    send.defer("n")
+    assert found(conn)[-1] == ["fair:queue:money=n", "queue:money"]
+    with pytest.raises(InvalidOption, match=r"other: three limits \(fair:queue:money=acme, task:other, queue:money\)"):
+        other.options(queue="money").defer(1)
+
+
+def test_a_queue_serves_a_newcomer_of_another_task(app: App, hands: Hands, keeper: Doorkeeper) -> None:
+    app.queue("money", fair=lambda tenant, *_: tenant)
+    one, two = (app.task(name=name, queue="money")(lambda tenant: None) for name in ("one", "two"))
+    app.run(app.queries.declare_gates([rule.as_json() for rule in app.rules()]))
+    one.defer_many([("big",)] * 100)
+    serve(hands, keeper, 10)
+    two.defer_many([("small",)] * 10)
+    assert serve(hands, keeper, 24).count("small") == 10
+    rows = {row.gate: (row.fair, row.waiting) for row in app.limits()}
+    assert rows["fair:queue:money=big"] == (True, 100 - 10 - 14 - WINDOW)
+
+
+@pytest.mark.parametrize(
+    ("options", "fair", "message"),
+    [
+        ({}, "nobody", "the fair share of the queue 'money' has the key 'nobody', which the function does not take"),
+        ({"ordered": True}, "tenant", "send: ordered=True is one line for all, and in the queue 'money' keys take turns"),
+        (
+            {"limit": [1, Limit(1, key="tenant", name="x")]}, "tenant",
+            "@task send has three limits (x, task:send, fair:queue:money): a job passes at most two",
+        ),
+        (
+            {"fair": Fair("tenant", name="x")}, Fair("tenant", weights={"a": 2}, name="x"),
+            "queue('money'): the limit fair:x is not as a task or another queue declares it: let both say the same",
+        ),
+        ({}, True, "queue('money'): the key of fair is an argument's name or a function, not True"),
+        ({}, None, "queue('money'): say limit=, fair=, or both"),
+    ],
+)  # fmt: skip
+def test_a_queue_that_cannot_take_turns(app: App, options: dict[str, Any], fair: Any, message: str) -> None:
+    made(app, options.pop("fair", None), queue="money", **options)
+    with pytest.raises(ConfigError) as caught:
+        app.queue("money", fair=fair)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_call_that_cannot_take_its_turn(app: App, conn: psycopg.Connection) -> None:
+    app.queue("money", fair="tenant")
+    strange = app.task(name="strange")(lambda number: None)
+    ordered = app.task(name="ordered", ordered=True)(lambda tenant: None)
+    unkeyed = made(app)
+    for call, message in (
+        (
+            lambda: strange.options(queue="money").defer(1),
+            "strange: its queue has the key 'tenant', which the function",
+        ),
+        (lambda: app.enqueue("strange", [1], queue="money"), "strange: its queue has the key 'tenant'"),
+        (lambda: ordered.options(queue="money").defer("a"), "ordered: ordered=True is one line for all"),
+        (
+            lambda: unkeyed.options(queue="money").defer(1.5),
+            "send: the argument tenant gives a float as key of the limit",
+        ),
+        (
+            lambda: app.enqueue("unknown", queue="money", kwargs={"tenant": None}),
+            "unknown: the argument tenant gives a None",
+        ),
+    ):
+        with pytest.raises(InvalidOption) as caught:
+            call()
+        assert str(caught.value).startswith(message)
+    assert found(conn) == []
+
+
+def test_one_name_for_a_task_and_its_queue_is_one_turn(app: App, conn: psycopg.Connection) -> None:
+    shared = Fair("tenant", name="all")
+    app.queue("money", fair=shared)
+    made(app, shared, queue="money").defer("a")
+    assert found(conn) == [["fair:all=a"]]
+
+
+def test_the_kit_has_jobs_without_their_turn_take_it(app: App, conn: psycopg.Connection) -> None:
+    app.queue("money", fair="tenant")
+    made(app, None, queue="money", limit=5)
+    conn.execute("select pgqueue.enqueue('send', '[\"a\"]', queue => 'money')")
+    assert len(testing.drain(app=app)) == 1
+    assert conn.execute("select gates from pgqueue.history").fetchone() == (["fair:queue:money=a", "task:send"],)
+
+
 Start = Callable[..., Worker]
 
 
@@ -188,8 +301,11 @@ def test_a_worker_serves_newcomers_and_a_key_alone(
 
     eventually(lambda: ended("big") > 10, what="the first are under way")
     stranger.enqueue("tests.gates.tasks.turns", ["small", 0.001])  # parked by the child, which knows the key
+    stranger.enqueue("tests.gates.tasks.free", kwargs={"tenant": "small"}, queue="shared")  # so is that of its queue
     tasks.turns.defer_many([("small", 0.001)] * 9)
     eventually(lambda: ended("small") == 10, what="the newcomer's jobs have ended")
     assert ended("big") < 200
+    shared = "select state::text from pgqueue.history where gates = '{fair:queue:shared=small}'"
+    eventually(lambda: conn.execute(shared).fetchall() == [("succeeded",)], what="the queue's newcomer too")
     stranger.close()
     app.close()

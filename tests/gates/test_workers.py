@@ -70,6 +70,7 @@ def test_two_workers_run_no_more_than_the_limit_at_once(
     assert set(at_once.values()) == {1} and len(at_once) == 6
     assert [job.state for job in jobs] == ["dead", "succeeded", "succeeded", "succeeded"]
     assert ledger.execute("select name, slots, keyed, source from pgqueue.gate order by 1").fetchall() == [
+        ("fair:queue:shared", None, True, "code"),
         ("fair:task:tests.gates.tasks.turns", None, True, "code"),
         ("order:tests.gates.tasks.in_order", 1, True, "code"),
         ("task:tests.gates.tasks.atomically", 1, False, "code"),

@@ -68,8 +68,9 @@ class Backend(BaseTaskBackend):
         self.validate_task(task)
         native = pgqueue.app.tasks[task.module_path]
         plain_args, plain_kwargs = _plain(task, args, kwargs)
-        call = native.encode(tuple(plain_args), plain_kwargs)
-        job = pgqueue.app.insert(native.name, call, options=self._options(task).over(native.defaults))
+        options = self._options(task).over(native.defaults)
+        call = native.encode(tuple(plain_args), plain_kwargs, options=options)
+        job = pgqueue.app.insert(native.name, call, options=options)
         result: TaskResult = TaskResult(
             task=task, id=job.id, status=TaskResultStatus.READY, enqueued_at=timezone.now(), started_at=None, finished_at=None,
             last_attempted_at=None, args=plain_args, kwargs=plain_kwargs, backend=self.alias, errors=[], worker_ids=[],

@@ -280,7 +280,7 @@ class ChildMain:
                 job, task, current, worker=worker, async_jobs=self._async_jobs, lane=lane, line=self._line,
                 line_async=self._line_async,
             )  # fmt: skip
-        elif job.gates is None and task.limits.gates:
+        elif (task.limits.gates or self._app.queues) and task.lacks_gates(job):
             attempt = Parking(job, task, current, worker=worker, async_jobs=self._async_jobs)
         else:
             attempt = Attempt(job, task, current, worker=worker, async_jobs=self._async_jobs)

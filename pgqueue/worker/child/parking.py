@@ -1,4 +1,4 @@
-"""A job that came without the gates that its task's limits ask for: found out here, where the code is, and parked there.
+"""A job that came without gates that its task or queue asks for: found out here, where the code is, and parked there.
 
 It was put in by name, by plain SQL, for an event, or by a program that does not know of the limit yet.
 """
@@ -16,7 +16,7 @@ class Parking(Attempt):
         """Name the gates."""
         try:
             args, kwargs = self._arguments()
-            return self._outcome(Verdict.PARK, gates=self.task.limits.of_call(args, kwargs))
+            return self._outcome(Verdict.PARK, gates=self.task.all_gates(self.job, args, kwargs))
         except BaseException as error:
             return self.failed(error)
 
