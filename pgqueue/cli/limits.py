@@ -25,6 +25,8 @@ def limit(
     app: AppName = None,
 ) -> None:
     """Change how many jobs may run at once, from now on. It stays through deploys, until `code`."""
+    if (weight is None) is not bool(slots):
+        raise InvalidOption(f"{name[:200]}: say either how many at once, or --weight")
     taken = chosen_app(app).limit(name, _wanted(slots), weight=weight, now=now)
     if weight is not None:
         say(f"{name} has {weight} {'share' if weight == 1 else 'shares'}")

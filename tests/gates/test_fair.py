@@ -1,12 +1,15 @@
 """Keys take turns: the bound of a newcomer, weights, and a key that is alone."""
 
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import psycopg
 import pytest
+from typer.testing import CliRunner
 
 from pgqueue import App, ConfigError, Fair, InvalidOption, Limit, Task, db, testing
+from pgqueue.cli import cli
 from pgqueue.queries import Queries
 from tests.conftest import Worker, eventually
 from tests.gates import tasks
@@ -110,6 +113,53 @@ def test_why_and_limits_tell_of_turns(app: App, hands: Hands, keeper: Doorkeeper
     assert reason.endswith("), 1 job before it")
     rows = {row.gate: (row.fair, row.weight, row.past, row.waiting) for row in app.limits()}
     assert rows == {"fair:task:send": (True, 1, 0, 0), "fair:task:send=a": (True, 2, 4, 2)}
+
+
+def command(*words: str) -> str:
+    """What `pgqueue` prints, or why it refuses."""
+    told = CliRunner().invoke(cli, words)
+    return told.output if told.exit_code == 0 else str(told.exception)
+
+
+def test_the_commands(
+    app: App, dsn: str, conn: psycopg.Connection, hands: Hands, keeper: Doorkeeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGQUEUE_DSN", dsn)
+    task = declared(app, Fair("tenant", weights={"b": 2}))
+    jobs = [task.defer(tenant) for tenant in "aaaaaaabbbbb"]
+    assert keeper.look() == WINDOW + 2 * WINDOW
+    gate = "fair:task:send=a"
+    assert command("limit", gate, "--weight", "3") == f"{gate} has 3 shares\n"
+    assert keeper.look() == 2 * WINDOW  # it is looked at without a sweep
+    app.run(app.queries.declare_gates([rule.as_json() for rule in app.rules()]))  # a deploy changes nothing of it
+    rows = {row["gate"]: row for row in json.loads(command("limits", "--json"))}
+    assert [(row["fair"], row["weight"], row["past"], row["waiting"], row["source"]) for row in rows.values()] == [
+        (True, 1, 0, 0, "code"), (True, 3, 6, 1, "person"), (True, 2, 4, 1, "code"),
+    ]  # fmt: skip
+    listed = command("limits").splitlines()
+    assert [" ".join(line.split()) for line in listed[1:]] == [
+        "fair:task:send fair 0 0 open code", f"{gate} fair, 3 shares 6 1 open person",
+        "fair:task:send=b fair, 2 shares 4 1 open code",
+    ]  # fmt: skip
+    assert f"it waits for its turn at {gate}: 6 jobs of that key are before others'" in command("why", jobs[6].id)
+    assert command("limit", gate, "--weight", "1") == f"{gate} has 1 share\n"
+    assert "as the code says" in command("limit", gate, "code")
+    assert {row.gate: row.weight for row in app.limits()}[gate] == 1
+    assert "fair:task:send=b lets 5 through at once" in command("limit", "fair:task:send=b", "5")
+    assert keeper.look() == 1
+    for words, said in (
+        ([gate], "say either how many at once, or --weight"),
+        ([gate, "5", "--weight", "2"], "say either how many at once, or --weight"),
+        (
+            ["tenant=a", "--weight", "2"],
+            "a weight is of one key that takes turns, as in fair:task:shop.send=acme, not of",
+        ),
+        (["fair:task:send", "--weight", "2"], "a weight is of one key that takes turns"),
+        ([gate, "--weight", "0"], "weight=0 is out of range: 1 to 100"),
+    ):
+        assert said in command("limit", *words)
+    deeds = conn.execute("select distinct action, task from pgqueue.audit order by 1, 2").fetchall()
+    assert deeds == [("limit", gate), ("limit", "fair:task:send=b")]
 
 
 @pytest.mark.parametrize(

@@ -38,8 +38,8 @@ begin
       rule    constant text := split_part(enqueue.key, '=', 1);
       rest    constant text := substr(enqueue.key, length(rule) + 2);
     begin
-      -- The longest is `order:` and the name of a task.
-      if rule = '' or rule <> btrim(rule) or length(rule) > 134 or rule ~ hidden then
+      -- The longest is `fair:task:` and the name of a task.
+      if rule = '' or rule <> btrim(rule) or length(rule) > 138 or rule ~ hidden then
         raise 'enqueue: this key names no limit: write the limit and the key, as in tenant=42'
           using errcode = 'invalid_parameter_value';
       end if;
