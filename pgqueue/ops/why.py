@@ -81,7 +81,11 @@ def _at_gate(at: AtGate) -> str:
     if at.slots is not None:
         are = "is" if at.past == 1 else "are"
         return f"it waits at the gate {at.gate}: {at.past} of {at.slots} {are} past it{holders}{before}"
-    return f"it waits at the gate {at.gate}, which lets one through every {at.every_s or 0:.3g} s{before}"
+    if at.every_s is None:
+        return (
+            f"it waits at the gate {at.gate}, which has no limit yet{before}: the next look of a worker lets it through"
+        )
+    return f"it waits at the gate {at.gate}, which lets one through every {at.every_s:.3g} s{before}"
 
 
 def _because(facts: Facts) -> str:

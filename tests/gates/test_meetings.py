@@ -76,6 +76,29 @@ def test_a_pause_after_one_that_is_over_begins_anew(app: App, conn: psycopg.Conn
     assert conn.execute("select closed_at > now() - interval '1 hour' from pgqueue.gate").fetchone() == (True,)
 
 
+def test_a_pause_may_come_before_the_limit_is_declared(
+    app: App, keeper: Doorkeeper, conn: psycopg.Connection, queries: Queries
+) -> None:
+    """Then its row says nothing of a limit, until a worker completes it; a pause of a task without limits leaves the same."""
+    task = app.task(name="t", limit=[Limit(1, key="tenant", name="tenant"), 3])(lambda tenant: None)
+    for gate in ("task:t", "tenant=a"):
+        app.pause(gate)
+    jobs = [task.defer(key) for key in "aab"]
+    assert keeper.look() == 0
+    app.resume("tenant=a")
+    assert app.why(jobs[0].id).reasons[0] == (
+        "it waits at the gate tenant=a, which has no limit yet: the next look of a worker lets it through"
+    )
+    db.run(conn, queries.declare_gates([rule.as_json() for rule in app.rules()]))
+    keeper.admit(keeper.sweep())
+    app.resume("task:t")
+    assert keeper.look() == 2  # one of each tenant
+    told = "select name, slots, keyed, source from pgqueue.gate order by 1"
+    assert conn.execute(told).fetchall() == [
+        ("task:t", 3, False, "code"), ("tenant", 1, True, "code"), ("tenant=a", None, False, "code")
+    ]  # fmt: skip
+
+
 def test_a_long_key_in_sql_is_that_of_the_library(each: Task[Any, Any, Any], conn: psycopg.Connection) -> None:
     key = "é" * 5_000
     each.defer(key)
