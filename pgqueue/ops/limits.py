@@ -117,7 +117,10 @@ def set_weight(queries: Queries, name: str, weight: int) -> Steps[None]:
 
 def close_gate(queries: Queries, name: str, *, for_s: float | None, why: str | None) -> Steps[None]:
     """Let nobody through until it is opened, or for so long."""
-    yield queries.close_gate(gate_named("gate", name), for_s=for_s, why=why)
+    gate = gate_named("gate", name)
+    yield queries.close_gate(gate, for_s=for_s, why=why)
+    if for_s is not None:
+        yield queries.poke(gate)  # who looks at it learns when it opens
 
 
 def open_gate(queries: Queries, name: str) -> Steps[bool]:

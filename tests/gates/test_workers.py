@@ -126,6 +126,19 @@ def test_a_burst_waits_for_jobs_at_open_gates_alone(shop: Any, ledger: psycopg.C
     assert ended(ledger, 6)
 
 
+def test_a_worker_knows_when_a_pause_ends(shop: Any, ledger: psycopg.Connection, start_worker: Start) -> None:
+    """Though it was made, or made shorter, after the job was looked at; the sweep would find it within 15 seconds."""
+    gate = f"task:{shop.two.name}"
+    shop.two.app.pause(gate, for_=3600)
+    start_worker("-c", "1", app="tests.gates.tasks").ready()
+    job = shop.two.defer(0)
+    looked_at = "select gate from pgqueue.job where state = 'waiting'"
+    eventually(lambda: ledger.execute(looked_at).fetchone() == (1,), what="somebody has looked at it")
+    ledger.execute("update pgqueue.pace set tat = now() where gate = ''")  # a sweep was made just now
+    shop.two.app.pause(gate, for_=0.5)
+    eventually(lambda: job.state == "succeeded", what="it has run", within_s=10)
+
+
 def test_a_worker_ends_what_has_expired_at_a_closed_gate(
     shop: Any, ledger: psycopg.Connection, start_worker: Start
 ) -> None:
