@@ -124,6 +124,41 @@ def test_a_queue_and_a_task_that_nobody_takes(findings: Findings, app: App, conn
     assert "note: queue mail is paused with 2 jobs: `pgqueue resume mail`" in findings()
 
 
+def test_gates_at_which_jobs_wait_in_vain(
+    findings: Findings, app: App, worker: Hands, conn: psycopg.Connection
+) -> None:
+    for key in ("tenant=a", "tenant=b", "crm=a", "crm=a", "crm=b", "crm=c", "task:t", "late=a"):
+        app.enqueue("unknown", key=key) if "=" in key else app.enqueue("unknown")
+    conn.execute("update pgqueue.job set state = 'waiting', gates = '{task:t}', gate = 1 where gates is null")
+    conn.execute(
+        "insert into pgqueue.gate (name, slots, source) values ('crm', 3, 'code'), ('crm=a', 0, 'person'), ('late', 1, 'code'), "
+        "('task:t', 0, 'code')"
+    )
+    app.pause("late=a")
+    app.pause("crm=b")
+    conn.execute(
+        "update pgqueue.gate set closed_at = now() - interval '3 hours', closed_by = 'ann' where name = 'late=a'"
+    )
+    found = findings()
+    assert (
+        "PROBLEM: no worker has declared the limit tenant, and 2 jobs wait there: start one whose code has it, or "
+        "`pgqueue limit tenant N`" in found
+    )
+    assert "note: the limit crm=a is 0, and 2 jobs wait there: `pgqueue limit crm=a N`" in found
+    assert "note: the limit task:t is 0, and 1 jobs wait there" in found
+    assert (
+        "note: the gate late=a has been closed by ann for 3 h, and 1 jobs wait there: `pgqueue resume late=a`" in found
+    )
+    for fine in ("crm=b", "crm=c", "limit crm is"):
+        assert fine not in found
+    app.limit("tenant", 1)
+    app.limit("crm=a", 1)
+    app.limit("task:t", 1)
+    app.resume("late=a")
+    found = findings()
+    assert "wait there" not in found
+
+
 @pytest.mark.parametrize("how", ["its lease ran out", "it is unknown"])
 def test_jobs_of_workers_that_are_gone_are_given_back(
     findings: Findings, app: App, worker: Hands, conn: psycopg.Connection, how: str

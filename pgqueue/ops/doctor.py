@@ -8,7 +8,7 @@ from pgqueue.config import NOTIFY_SHARE, Config
 from pgqueue.db import Wire
 from pgqueue.job import State
 from pgqueue.queries import Queries, Steps, ask
-from pgqueue.queries.doctor import Backlog, DeadRows, Era, ServerSettings, SnapshotHolder
+from pgqueue.queries.doctor import Backlog, DeadRows, Era, ServerSettings, ShutGate, SnapshotHolder
 from pgqueue.queries.events import SubscriptionState
 from pgqueue.queries.schedules import ScheduleRow
 from pgqueue.queries.schema import Stranger
@@ -20,6 +20,11 @@ DEAD_ROWS = 50_000  # ten times what autovacuum is told to clean after
 SHORTEST_S = 10.0  # a timeout below this ends statements that the queue needs
 SPARE = 10  # connections
 OVERDUE_S = 120.0  # for which a schedule is due: far more than a worker's heartbeats
+CLOSED_S = 3600.0  # seconds that a gate may be closed while jobs wait there
+GATES_SEEN, JOBS_COUNTED = (
+    200,
+    100,
+)  # jobs of each gate: 20,000 at most are counted, of those where there is something to say
 BEHIND_S = 3600.0  # seconds that a subscription may be behind
 OLDEST_MAJOR = 14
 FIX = "`pgqueue doctor --fix`"
@@ -47,6 +52,8 @@ def examine(queries: Queries, config: Config, *, wire: Wire) -> Steps[list[Findi
     found += _strangers((yield from strangers(queries)), schema=config.schema)
     found += yield from _leases(queries)
     found += map(_waiting, (yield from ask(queries.doctor_backlog())))
+    gates = queries.doctor_gates(closed_s=CLOSED_S, limit=GATES_SEEN, count_limit=JOBS_COUNTED)
+    found += map(_shut_gate, (yield from ask(gates)))
     (era,) = yield from ask(queries.doctor_era())
     found += _era(era)
     for state in (yield from ask(queries.subscription_states())):
@@ -252,6 +259,21 @@ def _waiting(backlog: Backlog) -> Finding:
                 f"no live worker knows task {name}, of which {jobs} jobs are waiting",
                 "deploy its code, or check the name",
             )
+
+
+def _shut_gate(gate: ShutGate) -> Finding:
+    name, jobs = gate.name, f"{gate.jobs}{' or more' if gate.capped else ''} jobs"
+    match gate.what:
+        case "closed":
+            by = f" by {gate.who}" if gate.who else ""
+            what = f"the gate {name} has been closed{by} for {(gate.seconds or 0) / 3600:.0f} h, and {jobs} wait there"
+            return Finding(False, what, f"`pgqueue resume {name}`")
+        case "none":
+            cure = f"`pgqueue limit {name} N`, or `pgqueue limit {name} code` for what the code says"
+            return Finding(False, f"the limit {name} is 0, and {jobs} wait there", cure)
+        case _:
+            what = f"no worker has declared the limit {name}, and {jobs} wait there"
+            return Finding(True, what, f"start one whose code has it, or `pgqueue limit {name} N`")
 
 
 def mend(queries: Queries, config: Config, *, crash_cap: int, grace_s: float) -> Steps[list[str]]:

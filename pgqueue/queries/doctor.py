@@ -52,6 +52,20 @@ class Backlog(NamedTuple):
     jobs: int
 
 
+class ShutGate(NamedTuple):
+    """A gate where jobs wait in vain. what: unknown, closed or none (are let through); capped: more wait than were counted.
+
+    seconds, who: for how long it has been closed, and by whom.
+    """
+
+    what: str
+    name: str
+    jobs: int
+    capped: bool
+    seconds: float | None
+    who: str | None
+
+
 class Days(NamedTuple):
     """The database's day, and how many rows lie outside of their day's partition."""
 
@@ -91,6 +105,10 @@ class DoctorQueries(Texts):
 
     def doctor_backlog(self) -> Statement[Backlog]:
         return self._say("ops/doctor/backlog", Backlog)
+
+    def doctor_gates(self, *, closed_s: float, limit: int, count_limit: int) -> Statement[ShutGate]:
+        """closed_s: for longer than that; limit: of gates that are looked at; count_limit: of the jobs of each."""
+        return self._say("ops/doctor/gates", ShutGate, closed_s=closed_s, limit=limit, count_limit=count_limit)
 
     def doctor_days(self) -> Statement[Days]:
         return self._say("ops/doctor/days", Days)

@@ -101,6 +101,11 @@ def test_nobody_pays_for_those_who_wait(dsn: str, conn: psycopg.Connection) -> N
     (walk,) = db.run(line, queries.expire(place=-1, after="", priority=0, seq=0, error="expired", limit=1000))
     assert (walk.ended, walk.place, walk.after) == (0, 1, "full")
     assert read(conn) < 200  # of a hundred thousand it looks at a thousand
+    app.limit("full", 0)
+    conn.execute("select pg_stat_statements_reset()")
+    (shut,) = db.run(line, queries.doctor_gates(closed_s=0, limit=200, count_limit=100))
+    assert shut[:4] == ("none", "full", 101, True)  # the first is to be looked at, and is counted apart
+    assert read(conn) < 60
     line.close()
     app.close()
 
