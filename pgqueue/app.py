@@ -271,7 +271,8 @@ class App:
         cron: five fields, or six with the second first, or `@daily`; tz: the zone of its clocks, default UTC. Instead of it
         every: seconds (or a timedelta). missed: what happens after an outage: "once" (default) runs the last time that was
         missed, "skip" none, "all" each, up to 100. overlap: while the last job has not ended, "skip" (default) makes none, "allow"
-        another. jitter: each job starts up to this many seconds later. Other options are those of its jobs, as of Task.options.
+        another, "queue" one that waits for its end. jitter: each job starts up to this many seconds later. Other options are those
+        of its jobs, as of Task.options.
 
         Workers make the schedule at their start, and one of them each job. `current_job().due_at` says for which time it is.
         Raises ConfigError, and what `Task.defer` raises.

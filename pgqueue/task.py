@@ -17,7 +17,7 @@ from pgqueue.codec.calls import Codec
 from pgqueue.codec.redact import Marks
 from pgqueue.codec.signature import returns_as_it_is
 from pgqueue.errors import ConfigError, InvalidOption
-from pgqueue.gates.limit import Fair, Key, Limit, Limits, Rate
+from pgqueue.gates.limit import Fair, Key, Limit, Limits, Rate, is_bare
 from pgqueue.job import Claimed
 from pgqueue.middleware import Middleware, check_middleware, is_async, title
 from pgqueue.retry import Policy, Strategy, policy
@@ -256,14 +256,15 @@ class Task(Bound[P, R], Generic[P, C, R]):
 
     def lacks_gates(self, job: Claimed) -> bool:
         """Whether the job came without gates that only its code can tell."""
-        if job.gates is None and self.limits.gates:
+        if self.limits.gates and is_bare(job.gates):
             return True
         rules = self.app.queues.get(job.queue) if self.app.queues else None
         return rules is not None and rules.lacks_turn(job.gates)
 
     def all_gates(self, job: Claimed, args: Iterable[object], kwargs: Mapping[str, object]) -> list[str]:
         """Those of such a job that can be told, but for the limit of its queue. Raises InvalidOption where a key cannot."""
-        held = self.limits.of_call(args, kwargs) if job.gates is None else job.gates
+        own = job.gates or []
+        held = [*own, *self.limits.of_call(args, kwargs)] if is_bare(own) else own
         rules = self.app.queues.get(job.queue)
         if rules is None or not rules.lacks_turn(held):
             return held

@@ -491,7 +491,9 @@ def test_s1_a_worker_may_do_what_batches_need(house: House) -> None:
 
 def test_s1_what_schedules_need(house: House) -> None:
     code = App("dbname=nowhere")
-    code.schedule("s", "t", kwargs={"k": CANARY}, every=1, jitter=1, unique="one", expires=5, priority=3)
+    code.schedule(
+        "s", "t", kwargs={"k": CANARY}, every=1, jitter=1, unique="one", expires=5, priority=3, overlap="queue"
+    )
     with house.app("worker") as app, house.session("worker") as conn, conn.transaction():
         queries = app.queries
         row: dict[str, Any] = {

@@ -113,7 +113,7 @@ def set_(
     tz: Zone = None,
     missed: Annotated[str | None, typer.Option("--missed", help="After an outage: once, skip or all.")] = None,
     overlap: Annotated[
-        str | None, typer.Option("--overlap", help="While its last job is alive: skip or allow.")
+        str | None, typer.Option("--overlap", help="While its last job is alive: skip, allow or queue.")
     ] = None,
     jitter: Annotated[float | None, typer.Option("--jitter", help="Seconds by which runs are spread.")] = None,
     args: Annotated[str | None, typer.Option("--args", help="A JSON list.")] = None,

@@ -6,7 +6,7 @@ import json
 import math
 import re
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from typing import Any, NamedTuple
@@ -21,7 +21,9 @@ MOST_GATES = 2  # a job: each has an index of those that are past it
 MOST_SLOTS = 1_000_000
 MOST_SHARES = 100  # shares of one key
 FAIR = "fair:"
-NAMED_AFTER = ("task:", "queue:", "order:", FAIR)  # rules that are called after what they are for
+NAMED_AFTER = ("task:", "queue:", "order:", "schedule:", FAIR)  # rules that are called after what they are for
+TURN = "schedule:queue"
+"""The rule of jobs that wait until the last one of their schedule has ended; its key is the schedule's name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,6 +311,16 @@ def key_of(
             f"{task}: {what} gives a {type(found).__name__} as key of the limit {gate.rule.name}: give text or a whole number"
         )
     return stored(str.__str__(found) if isinstance(found, str) else str(found))
+
+
+def turn_of(schedule: str) -> str:
+    """The gate of the jobs of one schedule, of which one at a time is past it."""
+    return f"{TURN}={stored(schedule)}"
+
+
+def is_bare(gates: Sequence[str] | None) -> bool:
+    """Whether nobody has said which limits of its task the job is under: it has no gates, or that of its schedule alone."""
+    return not gates or (len(gates) == 1 and gates[0].startswith(f"{TURN}="))
 
 
 def _plain(slots: object, where: str) -> Limit:

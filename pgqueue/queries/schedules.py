@@ -59,7 +59,10 @@ class ScheduleRow(NamedTuple):
 
 
 class ListedSchedule(NamedTuple):
-    """One, for people. skipped: why its last due time made no job. last_state: None where its last job is forgotten."""
+    """One, for people. skipped: why its last due time made no job. last_state: None where its last job is forgotten.
+
+    overlap: "allow" where jobs queue too; the options tell, which readers may not see.
+    """
 
     name: str
     cron: str | None
@@ -91,6 +94,13 @@ class Winner(NamedTuple):
     spec: str
 
 
+class UnendedJob(NamedTuple):
+    """A job of a schedule. waits: until another of the same schedule has ended."""
+
+    id: str
+    waits: bool
+
+
 class Answered(NamedTuple):
     """A due time that nobody had answered before."""
 
@@ -111,8 +121,8 @@ class ScheduleQueries(Texts):
     def soonest_schedule(self, *, unable: Sequence[str], now: datetime | None) -> Statement[float | None]:
         return self._values("schedules/soonest", unable=texts(unable), now=now)
 
-    def unended(self, ids: Sequence[str]) -> Statement[str]:
-        return self._values("schedules/unended", ids=ids)
+    def unended(self, ids: Sequence[str]) -> Statement[UnendedJob]:
+        return self._say("schedules/unended", UnendedJob, ids=ids)
 
     def answer(self, rows: Sequence[Mapping[str, Any]]) -> Statement[Answered]:
         return self._say("schedules/answer", Answered, rows=_json(rows))

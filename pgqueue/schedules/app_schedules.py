@@ -10,8 +10,9 @@ from pgqueue.client.options import Options, check_name
 from pgqueue.codec.calls import encode_plain
 from pgqueue.codec.redact import MARKS
 from pgqueue.errors import ConfigError, InvalidOption
+from pgqueue.gates.limit import MOST_GATES
 from pgqueue.schedules import TIMING
-from pgqueue.schedules.schedule import Schedule
+from pgqueue.schedules.schedule import Schedule, overlap_of
 from pgqueue.task import AnyTask, Task
 
 MAX_CALL_BYTES = 1_000_000  # of arguments; settings are not read at import
@@ -43,6 +44,7 @@ class AppSchedules:
             options=Options.make(where, **given).over(options),
             **timing,
         )
+        self._check_turns(made, task if isinstance(task, Task) else self._tasks.get(called))
         if self.declared.get(made.name, made) != made:
             raise ConfigError(f"two schedules have the name {made.name}: give one of them another")
         self.declared[made.name] = made
@@ -57,11 +59,29 @@ class AppSchedules:
                 "write app.schedule(name, task, args=[...])"
             ) from None
         made = Schedule.make(task.name, task=task.name, call=call, options=task.defaults, **timing)
+        self._check_turns(made, task)
         self.declared[made.name] = made
 
     def made(self) -> list[Schedule]:
         """All of them, with the headers that say which arguments are secret."""
         return [self._marked(schedule) for schedule in self.declared.values()]
+
+    def _check_turns(self, schedule: Schedule, task: AnyTask | None) -> None:
+        """That its jobs wait for each other is a gate of theirs, and their first."""
+        if task is None or overlap_of(schedule.overlap, schedule.options) != "queue":
+            return
+        gates = task.limits.gates
+        if any(gate.rule.keeps for gate in gates):
+            raise InvalidOption(
+                f"schedule {schedule.name}: the task {task.name} is ordered, so its jobs wait for each other anyway: write "
+                "overlap='allow'"
+            )
+        if len(gates) >= MOST_GATES:
+            names = ", ".join(gate.rule.name for gate in gates)
+            raise InvalidOption(
+                f"schedule {schedule.name}: overlap='queue' is a limit too, and a job passes at most two; the task {task.name} "
+                f"has {names}"
+            )
 
     def _marked(self, schedule: Schedule) -> Schedule:
         task = self._tasks.get(schedule.task)

@@ -13,7 +13,7 @@ from pgqueue.queries import Queries, Steps, ask
 from pgqueue.queries.schedules import ScheduleRow, Winner
 from pgqueue.schedules.declare import following, put_values, schedule_of, wanted_of
 from pgqueue.schedules.fire import make_job
-from pgqueue.schedules.schedule import Schedule, options_of, read, stored
+from pgqueue.schedules.schedule import Schedule, options_of, overlap_of, read, stored, with_overlap
 
 
 def pause(queries: Queries, name: str, *, span: timedelta | None = None) -> Steps[ScheduleRow]:
@@ -72,9 +72,10 @@ def changed(wanted: Schedule, changes: Mapping[str, Any], *, task: str | None) -
     said |= {name: changes[name] for name in ("args", "kwargs") if changes.get(name) is not None}
     if task is not None:
         said["task"] = task
+    options, overlap = wanted.options, overlap_of(wanted.overlap, wanted.options)
     if changes.get("queue") is not None:
-        said["options"] = stored(replace(options_of(wanted.options), queue=changes["queue"]))
-    made = replace(wanted, **said)
+        options = stored(replace(options_of(options), queue=changes["queue"]))
+    made = replace(wanted, **with_overlap({"overlap": overlap, **said}, options))
     made.check()
     return made
 

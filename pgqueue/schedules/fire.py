@@ -11,14 +11,15 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from pgqueue.client.enqueue import enqueue_one
+from pgqueue.client.enqueue import Call, GatedCall, enqueue_one
 from pgqueue.config import Notify
 from pgqueue.context import DUE_AT
 from pgqueue.errors import DuplicateJob
+from pgqueue.gates.limit import TURN, Rule, turn_of
 from pgqueue.job import new_id
 from pgqueue.queries import Queries, Steps, ask
-from pgqueue.queries.schedules import DueSchedule
-from pgqueue.schedules.schedule import options_of
+from pgqueue.queries.schedules import DueSchedule, UnendedJob
+from pgqueue.schedules.schedule import options_of, overlap_of
 from pgqueue.schedules.times import When
 
 ROUND = 100  # schedules in one transaction
@@ -133,17 +134,31 @@ def _answer(queries: Queries, plans: Sequence[DueAnswers], *, ring: Notify) -> S
 
 
 def _mind_overlaps(queries: Queries, plans: Sequence[DueAnswers]) -> Steps[None]:
-    """Where runs must not overlap, one job at a time is alive: the last one, or the first of these."""
-    lasts = [each.row.last_job for each in plans if each.row.last_job and each.row.overlap == "skip" and each.run]
-    alive = set((yield from ask(queries.unended(lasts)))) if lasts else set()
-    for each in plans:
-        if each.row.overlap != "skip" or not each.run:
-            continue
-        last = each.row.last_job if each.row.last_job in alive else None
-        allowed = 0 if last else 1
-        reason = f"its last job, {last}, had not ended" if last else "the job of an earlier time had not ended"
+    """Where runs must not overlap, one job at a time is alive: the last one, or the first of these. Or one more waits."""
+    minded = [each for each in plans if each.run and _overlap(each.row) != "allow"]
+    lasts = [each.row.last_job for each in minded if each.row.last_job]
+    alive = {last.id: last for last in (yield from ask(queries.unended(lasts)))} if lasts else {}
+    for each in minded:
+        allowed, reason = _allowed(_overlap(each.row), alive.get(each.row.last_job or ""))
         each.skipped += [(due_at, reason) for due_at in each.run[allowed:]]
         del each.run[allowed:]
+
+
+def _overlap(row: Any) -> str:
+    return overlap_of(row.overlap, row.options)
+
+
+def _allowed(overlap: str, last: UnendedJob | None) -> tuple[int, str]:
+    """How many jobs are made now, and why no more. Where they queue, one waits behind the one that has its turn, at most."""
+    if overlap == "skip":
+        return (
+            (1, "the job of an earlier time had not ended")
+            if last is None
+            else (0, f"its last job, {last.id}, had not ended")
+        )
+    if last is None or not last.waits:
+        return (2 if last is None else 1), "the job of an earlier time waits already"
+    return 0, f"its last job, {last.id}, waits already"
 
 
 def _notes(each: DueAnswers) -> list[tuple[datetime, str | None, str | None]]:
@@ -160,10 +175,13 @@ def make_job(queries: Queries, row: Any, due_at: datetime, *, job_id: str, ring:
     headers = {**(options.headers or {}), SCHEDULE: row.name, DUE_AT: due_at.isoformat()}
     start = due_at + timedelta(seconds=jitter_s(row.name, due_at, row.jitter_s))
     options = replace(options, headers=headers, at=start if start > row.now else None)
+    call: Call = (row.args, row.kwargs)
+    if _overlap(row) == "queue":
+        # No worker's code declares this rule, and without it nobody would be let through.
+        yield queries.declare_gates([Rule(TURN, 1, keyed=True, keeps=True).as_json()])
+        call = GatedCall.of(call, [turn_of(row.name)])
     try:
-        job = yield from enqueue_one(
-            queries, row.task, (row.args, row.kwargs), job_id=job_id, options=options, ring=ring
-        )
+        job = yield from enqueue_one(queries, row.task, call, job_id=job_id, options=options, ring=ring)
     except DuplicateJob as error:
         yield queries.correct(row.name, due_at, job_id=error.job_id, skipped="a live job has its unique key")
         return str(error.job_id)

@@ -14,7 +14,7 @@ from pgqueue.schedules.cron import check_cron, check_zone
 from pgqueue.schedules.times import When
 
 Missed = Literal["once", "skip", "all"]
-Overlap = Literal["skip", "allow"]
+Overlap = Literal["skip", "allow", "queue"]
 
 SHORTEST_EVERY_S = 0.1  # an interval; below it the firing itself is the load
 MISSED_MOST = 100
@@ -48,6 +48,7 @@ class Schedule:
     missed: str = "once"
     missed_most: int = MISSED_MOST
     overlap: str = "skip"
+    """skip or allow. Of what waits for the last job the options say so: see `with_overlap`."""
     jitter_s: float = 0.0
 
     @classmethod
@@ -55,7 +56,8 @@ class Schedule:
         """Check all of it; raises InvalidOption, which begins with the name."""
         name = check_name("the name of a schedule", name)
         try:
-            made = cls(name=name, task=task, args=call[0], kwargs=call[1], options=stored(options), **read(timing))
+            columns = with_overlap(read(timing), stored(options))
+            made = cls(name=name, task=task, args=call[0], kwargs=call[1], **columns)
             made.check()
         except InvalidOption as error:
             raise InvalidOption(f"schedule {name}: {error}") from None
@@ -108,6 +110,24 @@ def read(timing: Mapping[str, Any]) -> dict[str, Any]:
     if "missed_most" in timing:
         columns["missed_most"] = check_integer("missed_most", timing["missed_most"], low=1, high=1000)
     return columns
+
+
+def with_overlap(columns: Mapping[str, Any], options: str) -> dict[str, Any]:
+    """The columns, with the options, which hold overlap="queue". The row of such a schedule says "allow": its jobs are made at
+    once, and so they are by a worker of an older version, which knows no gates of schedules.
+    """
+    said = json.loads(options)
+    if (overlap := columns.get("overlap")) is None:
+        return {**columns, "options": options}
+    said.pop("overlap", None)
+    if overlap == "queue":
+        said["overlap"], overlap = overlap, "allow"
+    return {**columns, "overlap": overlap, "options": json.dumps(said, ensure_ascii=False)}
+
+
+def overlap_of(overlap: str, options: str) -> str:
+    """What App.schedule was told, of a row."""
+    return "queue" if overlap == "allow" and json.loads(options).get("overlap") == "queue" else overlap
 
 
 def _choice(option: str, value: object, choices: Sequence[str]) -> str:

@@ -61,6 +61,11 @@ class Shelf:
         ((at,),) = self.conn.execute("select next_run_at from pgqueue.schedule where name = %s", [name]).fetchall()
         return at.astimezone(UTC) if at else None
 
+    def last_job(self, name: str = "s") -> str | None:
+        """The job that was made last."""
+        ((job,),) = self.conn.execute("select last_job::text from pgqueue.schedule where name = %s", [name]).fetchall()
+        return None if job is None else str(job)
+
     def end_jobs(self) -> None:
         self.conn.execute("delete from pgqueue.job")
 

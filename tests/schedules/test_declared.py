@@ -1,6 +1,7 @@
 """What code declares: of several versions the newest counts, what a person changed stays, and what nobody has is stopped."""
 
 import functools
+import json
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from pgqueue import App, ConfigError, InvalidOption, db
+from pgqueue import App, ConfigError, InvalidOption, Limit, db
 from pgqueue.schedules import control
 from tests.conftest import Worker, eventually
 from tests.schedules.shelf import Shelf, schedules
@@ -96,6 +97,24 @@ def test_what_a_person_changed_stays_until_it_is_reset(shelf: Shelf, app: App) -
         db.run(shelf.conn, control.remove(app.queries, "s"))
 
 
+def test_jobs_that_queue_are_allowed_for_workers_of_an_older_version(shelf: Shelf, app: App) -> None:
+    """They know no gates of schedules, and no other value of the column."""
+    (wanted,) = schedules(App("dbname=nowhere"), ("s", "0 3 * * *"), overlap="queue", queue="night")
+    assert (wanted.overlap, json.loads(wanted.options)) == ("allow", {"queue": "night", "overlap": "queue"})
+    shelf.worker(wanted)
+
+    def after(**changes: Any) -> list[tuple[Any, ...]]:
+        with shelf.conn.transaction():
+            db.run(shelf.conn, control.change(app.queries, "s", changes))
+        return shelf.rows("overlap", "options")
+
+    assert after(queue="day") == [("allow", '{"queue": "day", "overlap": "queue"}')]
+    assert after(every=5) == [("allow", '{"queue": "day", "overlap": "queue"}')]
+    assert after(overlap="allow") == [("allow", '{"queue": "day"}')]
+    assert after(overlap="queue") == [("allow", '{"queue": "day", "overlap": "queue"}')]
+    assert after(overlap="skip") == [("skip", '{"queue": "day"}')]
+
+
 def test_a_pause_outlives_deploys(shelf: Shelf, app: App) -> None:
     worker = shelf.worker(*of_version("0 1 * * *"))
     with shelf.conn.transaction():
@@ -167,8 +186,16 @@ def test_b50_declarations_that_are_refused_at_import(app: App) -> None:
     assert "missed='never' is not understood: take one of once, skip, all" in refused(
         lambda: app.schedule("s", t, args=[1], every=5, missed="never")  # type: ignore[arg-type]
     )
-    assert "overlap='queue' is not understood" in refused(
-        lambda: app.schedule("s", t, args=[1], every=5, overlap="queue")  # type: ignore[arg-type]
+    assert "overlap='wait' is not understood: take one of skip, allow, queue" in refused(
+        lambda: app.schedule("s", t, args=[1], every=5, overlap="wait")  # type: ignore[arg-type]
+    )
+    in_line = app.task(name="in line", ordered=True)(two)
+    assert "the task in line is ordered, so its jobs wait for each other anyway: write overlap='allow'" in refused(
+        lambda: app.schedule("s", in_line, args=[1], every=5, overlap="queue")
+    )
+    narrow = app.task(name="narrow", limit=[2, Limit(1, key="a", name="each")])(two)
+    assert "a job passes at most two; the task narrow has each, task:narrow" in refused(
+        lambda: app.schedule("s", narrow, args=[1], every=5, overlap="queue")
     )
     one_call: list[dict[str, Any]] = [{"delay": 3}, {"debounce": 5}, {"once_per": "1h"}, {"key": "tenant=1"}]
     for option in one_call:

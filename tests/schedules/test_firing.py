@@ -9,11 +9,15 @@ import psycopg
 import pytest
 
 from pgqueue import App, db
+from pgqueue.queries import Queries
 from pgqueue.schedules.fire import MISSED_S, fire_round, jitter_s
 from tests.conftest import Worker, eventually
+from tests.gates.doorkeeper import Doorkeeper
+from tests.hands import Hands
 from tests.schedules.shelf import NOON, Shelf
 
 MINUTE = timedelta(minutes=1)
+QUEUES = '{"overlap": "queue"}'
 
 
 @pytest.fixture
@@ -89,6 +93,61 @@ def test_a_run_does_not_overlap_the_last_one(shelf: Shelf) -> None:
         ("12:00", None),
         *((f"12:0{n}", "the job of an earlier time had not ended") for n in (1, 2)),
     ]
+
+
+def test_one_waits_for_the_last_one_at_most(shelf: Shelf, queries: Queries) -> None:
+    shelf.put(options=QUEUES, overlap="allow", missed="all")
+    hands = Hands(shelf.conn, queries)
+    keeper = Doorkeeper(shelf.conn, queries, worker=hands.id)
+    for minute in range(3):
+        shelf.fire(NOON + minute * MINUTE)
+        keeper.look()
+    waits = shelf.last_job()
+    assert shelf.fired() == [("12:00", None), ("12:01", None), ("12:02", f"its last job, {waits}, waits already")]
+    (listed,) = db.run(shelf.conn, queries.listed_schedules())
+    assert (listed.last_job, listed.last_state) == (waits, "waiting")
+    (first,) = hands.claim()
+    hands.settle(first, "scheduled")  # it failed, and keeps its turn until it has ended
+    keeper.look()
+    assert hands.claim() == []
+    db.run(shelf.conn, queries.promote(worker=hands.id))
+    (again,) = hands.claim()
+    assert again.id == first.id
+    hands.finish([again])
+    keeper.admit(["schedule:queue=s"])
+    (second,) = hands.claim()
+    assert second.id == waits
+    shelf.fire(NOON + 3 * MINUTE)
+    assert shelf.fired()[-1] == ("12:03", None)
+    shelf.fire(NOON + 9 * MINUTE)
+    assert [skipped for _, skipped in shelf.fired()[4:]] == [f"its last job, {shelf.last_job()}, waits already"] * 6
+
+
+def test_of_what_was_missed_one_runs_and_one_waits(shelf: Shelf) -> None:
+    shelf.put(options=QUEUES, overlap="allow", missed="all")
+    shelf.fire(NOON + 3 * MINUTE)
+    assert shelf.fired() == [
+        ("12:00", None), ("12:01", None),
+        *((f"12:0{n}", "the job of an earlier time waits already") for n in (2, 3)),
+    ]  # fmt: skip
+    gates = shelf.conn.execute("select gates, gate, state::text from pgqueue.job").fetchall()
+    assert gates == [(["schedule:queue=s"], 0, "waiting")] * 2
+    assert shelf.conn.execute("select slots, keeps, keyed from pgqueue.gate").fetchall() == [(1, True, True)]
+
+
+def test_what_waits_for_its_turn_is_under_the_limits_of_its_task_too(
+    shelf: Shelf, conn: psycopg.Connection, start_worker: Callable[..., Worker]
+) -> None:
+    """Its key is found out where the code is; its turn stays the first of its gates."""
+    shelf.put(options=QUEUES, overlap="allow", task="tests.gates.tasks.each", args='["t1"]', next_run_at=NOON)
+    conn.execute(
+        "insert into pgqueue.gate (name, slots, source) values ('task:tests.gates.tasks.each=t1', 0, 'person')"
+    )
+    shelf.fire()
+    start_worker("-c", "1", app="tests.gates.tasks")
+    gates = ["schedule:queue=s", "task:tests.gates.tasks.each=t1"]
+    waits = "select gates, gate from pgqueue.job where state = 'waiting' and gate = 2"
+    eventually(lambda: conn.execute(waits).fetchall() == [(gates, 2)], what="it waits at the key")
 
 
 def test_clocks_that_go_back_make_no_job_twice(shelf: Shelf) -> None:

@@ -73,7 +73,8 @@ grant execute
   to {worker};
 grant
   insert (
-    id, state, run_at, expires_at, max_attempts, timeout_s, priority, queue, task, args, kwargs, headers, unique_key
+    id, state, run_at, expires_at, max_attempts, timeout_s, priority, queue, task, args, kwargs, headers, unique_key, gates,
+    gate
   )
   on {schema}.job to {worker};
 grant select on {schema}.event, {schema}.event_era to {worker};

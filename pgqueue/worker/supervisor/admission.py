@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from pgqueue.gates.admit import Admitted, admit
-from pgqueue.gates.limit import FAIR, MOST_GATES, in_order
+from pgqueue.gates.limit import FAIR, MOST_GATES, in_order, is_bare
 from pgqueue.job import EXPIRED, Claimed, Outcome
 from pgqueue.queries import Queries, Statement
 from pgqueue.worker.link.greeting import AppFacts
@@ -98,7 +98,7 @@ class Admission:
         """The gates at which a job has to wait that was claimed without having passed them."""
         if job.astray:
             return job.gates
-        if job.gates is None and job.task in self._keyed:  # the child knows all of its gates
+        if job.task in self._keyed and is_bare(job.gates):  # the child knows all of its gates
             return None
         gates = job.gates or []
         missing = self._wakeups.rules.intersection((f"task:{job.task}", f"queue:{job.queue}")).difference(gates)
