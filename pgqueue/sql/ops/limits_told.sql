@@ -10,7 +10,12 @@ select
   null::integer as waiting,
   shut.closed_by,
   extract(epoch from shut.closed_until - statement_timestamp())::float8 as closed_for_s,
-  shut.closed_at is not null as closed
+  shut.closed_at is not null as closed,
+  rule.shares is not null as fair,
+  case
+    when rule.shares is not null
+    then coalesce(own.weight, (rule.shares ->> substr(own.name, nullif(strpos(own.name, '='), 0) + 1))::integer, 1)
+  end as weight
 from {schema}.gate as own
 left join {schema}.gate as rule on rule.name = split_part(own.name, '=', 1)
 left join lateral (
