@@ -132,6 +132,39 @@ def test_the_order_is_kept_with_a_limit_whatever_that_is_called(
         assert [job.id for job in hands.claim()] == [first.id]
 
 
+@pytest.mark.parametrize("what", ["a place is free", "it is run now"])
+def test_one_that_has_begun_keeps_its_turn_while_it_waits_for_another_limit(
+    app: App, queries: Queries, conn: psycopg.Connection, dsn: str, what: str
+) -> None:
+    """A look at the other limit, or its time, that comes early must not send it back to the line, where others are before it now."""
+
+    def move(account: str) -> None: ...
+
+    task = app.task(name="move", ordered="account", limit=1)(move)
+    db.run(conn, queries.declare_gates([rule.as_json() for rule in app.rules()]))
+    with db.connect(dsn) as line:
+        hands = Hands(line, queries)
+        keeper = Doorkeeper(line, queries, worker=hands.id)
+        first, second = task.defer("7"), task.options(priority=5).defer("7")
+        second.cancel()
+        second = task.defer("7")
+        keeper.look()
+        (job,) = hands.claim()
+        hands.settle(job, "scheduled", delay_s=60.0 if what == "it is run now" else 0.0)
+        other = task.defer("8")
+        keeper.look()
+        assert (first.state, second.state, other.state) == ("scheduled", "waiting", "queued")
+        if what == "it is run now":
+            assert first.retry()
+        else:
+            db.run(line, queries.promote(worker=hands.id))
+        assert other.cancel()
+        keeper.look()
+        while gates := keeper.sweep():
+            keeper.admit(gates)
+        assert [job.id for job in hands.claim()] == [first.id]
+
+
 def test_nobody_passes_one_whose_row_is_locked(app: App, queries: Queries, keeper: Doorkeeper, dsn: str) -> None:
     def move(account: str) -> None: ...
 

@@ -17,9 +17,9 @@ poked as (
         for update skip locked
       ) as at_first
       union all
-      select *
+      select id
       from (
-        select id
+        select id, gates[1] as first_gate, claim_token
         from {schema}.job
         where
           state = 'waiting' and gate is not null and gate = 2 and gates[greatest(gate, 1::smallint)] = freed.gate
@@ -27,6 +27,11 @@ poked as (
         limit 1
         for update skip locked
       ) as at_second
+      -- It gives up its place at the first gate to be looked at. Where that keeps an order, and the job has begun, so that it has another
+      -- place in the queue by now, those behind it would pass: the sweep finds it.
+      where
+        claim_token = 0
+        or not exists (select from {schema}.gate as rule where rule.name = split_part(at_second.first_gate, '=', 1) and rule.keeps)
     ) as first
   ) as seen
   where job.id = any (array[seen.id])

@@ -3,8 +3,9 @@ with live as (
   update {schema}.job
   set
     state = case when gates is null or gate > cardinality(gates) then 'queued' else 'waiting' end::{schema}.job_state,
-    -- One that is not past all of its gates begins at the first again.
-    gate = case when gates is null or gate > cardinality(gates) then gate else 0 end,
+    -- One that holds no place begins at the first gate again. One that kept its turn waits at the second: sent back, it would let those
+    -- pass that are behind it in its line; the sweep finds it.
+    gate = case when gates is null or gate > 1 then gate else 0 end,
     run_at = statement_timestamp(),
     seq = nextval('{schema}.job_seq')
   where id = %(id)s and state = 'scheduled'
