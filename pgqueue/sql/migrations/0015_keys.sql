@@ -31,21 +31,32 @@ begin
   if enqueue.key is not null then
     declare
       -- What Python calls not printable, but for what no character is assigned to: that differs between its versions.
-      hidden  constant text := E'[\\u0001-\\u001f\\u007f-\\u00a0\\u00ad\\u0600-\\u0605\\u061c\\u06dd\\u070f\\u0890-\\u0891\\u08e2\\u1680'
-        '\\u180e\\u2000-\\u200f\\u2028-\\u202f\\u205f-\\u2064\\u2066-\\u206f\\u3000\\ue000-\\uf8ff\\ufeff'
-        '\\ufff9-\\ufffb\\U000110bd\\U000110cd\\U00013430-\\U0001343f\\U0001bca0-\\U0001bca3'
-        '\\U0001d173-\\U0001d17a\\U000e0001\\U000e0020-\\U000e007f\\U000f0000-\\U000ffffd\\U00100000-\\U0010fffd]';
+      hidden  constant int4multirange := '{
+        [1,31],[127,160],[173,173],[1536,1541],[1564,1564],[1757,1757],[1807,1807],[2192,2193],[2274,2274],
+        [5760,5760],[6158,6158],[8192,8207],[8232,8239],[8287,8292],[8294,8303],[12288,12288],[57344,63743],
+        [65279,65279],[65529,65531],[69821,69821],[69837,69837],[78896,78911],[113824,113827],
+        [119155,119162],[917505,917505],[917536,917631],[983040,1048573],[1048576,1114109]}';
       rule    constant text := split_part(enqueue.key, '=', 1);
       rest    constant text := substr(enqueue.key, length(rule) + 2);
+      -- Whether such a character is in the limit, and in the key. Of other encodings a server may not tell what is not ASCII.
+      wrong   constant boolean[] := array(
+        select coalesce(bool_or(
+          hidden @> case when octet_length(letter) = 1 or getdatabaseencoding() = 'UTF8' then ascii(letter) end
+        ), false)
+        from (values (1, rule), (2, rest)) as part (place, written)
+        left join lateral unnest(string_to_array(written, null)) as letter on true
+        group by place
+        order by place
+      );
     begin
       -- The longest is `fair:task:` and the name of a task.
-      if rule = '' or rule <> btrim(rule) or length(rule) > 138 or rule ~ hidden then
+      if rule = '' or rule <> btrim(rule) or length(rule) > 138 or wrong[1] then
         raise 'enqueue: this key names no limit: write the limit and the key, as in tenant=42'
           using errcode = 'invalid_parameter_value';
       end if;
       -- As the library does: an index row could not hold a long one.
       wanted := array[case
-        when length(rest) > 200 or rest ~ hidden then rule || '=' || encode(sha256(convert_to(rest, 'UTF8')), 'hex')
+        when length(rest) > 200 or wrong[2] then rule || '=' || encode(sha256(convert_to(rest, 'UTF8')), 'hex')
         else enqueue.key
       end];
     end;
