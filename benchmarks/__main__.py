@@ -17,6 +17,7 @@ from benchmarks import (
     drain,
     enqueue,
     events,
+    fair,
     growth,
     idle,
     latency,
@@ -47,6 +48,7 @@ MEASURES: dict[str, Callable[[Bench], Iterator[Measurement]]] = {
     "growth": growth.measure,
     "events": events.measure,
     "relay": relay.measure,
+    "fair": fair.measure,
 }
 
 

@@ -42,6 +42,11 @@ def test_costs(dsn: str) -> None:
     assert all(1 <= each < 2 for each in own) and dead == updated + deleted, (drain, given_back)
 
 
+def test_fair(dsn: str) -> None:
+    figures = measured("fair", dsn)
+    assert len(figures) == 9 and min(figures.values()) > 0
+
+
 def test_doors(dsn: str) -> None:
     figures = measured("doors", dsn)
     assert len([name for name in figures if name.startswith("defer_many of ")]) == 7 and min(figures.values()) > 0

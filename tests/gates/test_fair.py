@@ -1,6 +1,7 @@
 """Keys take turns: the bound of a newcomer, weights, and a key that is alone."""
 
 import json
+import random
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,6 +11,7 @@ from typer.testing import CliRunner
 
 from pgqueue import App, ConfigError, Fair, InvalidOption, Limit, Task, db, testing
 from pgqueue.cli import cli
+from pgqueue.gates.admit import admit
 from pgqueue.queries import Queries
 from tests.conftest import Worker, eventually
 from tests.gates import tasks
@@ -59,17 +61,77 @@ def serve(hands: Hands, keeper: Doorkeeper, most: int, *, at_once: int = 1) -> l
     return served
 
 
-@pytest.mark.parametrize("others", [1, 10, pytest.param(1000, marks=pytest.mark.long)])
-def test_a_newcomer_waits_for_one_window_of_each(app: App, hands: Hands, keeper: Doorkeeper, others: int) -> None:
+@pytest.mark.parametrize(("others", "each"), [(1, 10), (10, 10), pytest.param(1000, 3, marks=pytest.mark.long)])
+def test_a_newcomer_waits_for_one_window_of_each(
+    app: App, hands: Hands, keeper: Doorkeeper, others: int, each: int
+) -> None:
     task = declared(app)
     task.defer_many([("big",)] * 3000)
     serve(hands, keeper, 20, at_once=WINDOW)
     for other in range(others):
-        task.defer_many([(f"small{other}",)] * 10)
-    bound = (others + 1) * 10 + WINDOW
+        task.defer_many([(f"small{other}",)] * each)
+    bound = (others + 1) * each + WINDOW
     served = serve(hands, keeper, bound + WINDOW, at_once=WINDOW)
-    assert sum(tenant != "big" for tenant in served[:bound]) == others * 10
-    assert served[:bound].count("big") >= 10 - WINDOW
+    assert sum(tenant != "big" for tenant in served[:bound]) == others * each
+    assert served[:bound].count("big") >= each - WINDOW
+
+
+@pytest.mark.parametrize("places", [1, 8])
+def test_a_key_that_is_alone_keeps_all_places_busy(
+    app: App, hands: Hands, keeper: Doorkeeper, conn: psycopg.Connection, places: int
+) -> None:
+    """Whatever ends, as many are queued at once: those that end are replaced before they are let through."""
+    conn.execute("update pgqueue.worker set concurrency = %s", [places])
+    task = declared(app)
+    task.defer_many([("alone",)] * 150)
+    keeper.look()
+    running = hands.claim(places)
+    draw = random.Random(places)
+    for _ in range(25):
+        assert len(running) == places
+        ended = [running.pop() for _ in range(draw.randint(1, places))]
+        hands.finish(ended)
+        running += hands.claim(len(ended))  # before anybody has looked at the gate
+        keeper.admit({"fair:task:send=alone"})
+
+
+def test_the_window_is_of_the_workers_that_serve_its_queue(
+    app: App, hands: Hands, keeper: Doorkeeper, line: psycopg.Connection, conn: psycopg.Connection, queries: Queries
+) -> None:
+    """Whoever looks, and whatever flows through that worker."""
+    task = declared(app, queue="a")
+    conn.execute("update pgqueue.worker set queues = '{a}'")
+    others = Hands(line, queries, queues=["b"])
+    conn.execute("update pgqueue.worker set concurrency = 50 where queues = '{b}'")
+    task.defer_many([("x",)] * 40)
+    task.options(queue="b").defer_many([("y",)] * 200)
+    task.options(queue="c").defer_many([("z",)] * 40)  # nobody serves it yet
+    stranger = Doorkeeper(line, queries, worker=others.id)
+
+    def past() -> list[int]:
+        return [row.past for row in app.limits() if "=" in row.gate]
+
+    stranger.look()
+    assert past() == [2, 100, 2]
+    conn.execute("update pgqueue.worker set concurrency = 3 where queues = '{a}'")
+    assert stranger.sweep() == {"fair:task:send=x"}
+    db.run_together(line, admit(queries, {"fair:task:send=x"}, worker=others.id, flow=1000.0))
+    assert past() == [6, 100, 2]
+    db.run_together(line, admit(queries, {"fair:task:send=x"}, worker=hands.id, flow=9.0))  # three times the places
+    assert past() == [18, 100, 2]
+
+
+def test_the_sweep_finds_keys_with_room_and_no_others(
+    app: App, hands: Hands, keeper: Doorkeeper, conn: psycopg.Connection
+) -> None:
+    task = declared(app, Fair("tenant", weights={"b": 3}))
+    task.defer_many([(tenant,) for tenant in "abc"] * 10)
+    assert keeper.look() == 2 * WINDOW + 3 * WINDOW
+    assert keeper.sweep() == set()
+    conn.execute("delete from pgqueue.job where state = 'queued' and gates = '{fair:task:send=b}'")
+    assert keeper.sweep() == {"fair:task:send=b"}
+    conn.execute("update pgqueue.gate set closed_at = now()")
+    assert keeper.sweep() == set()
 
 
 def test_weights_give_their_share(app: App, hands: Hands, keeper: Doorkeeper) -> None:

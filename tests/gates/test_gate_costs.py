@@ -110,15 +110,27 @@ def test_nobody_pays_for_those_who_wait(dsn: str, conn: psycopg.Connection) -> N
     app.close()
 
 
+FULL = "insert into pgqueue.gate (name, slots, source) values ('full', 0, 'person')"
+# Each of the keys has a window of jobs in a queue that nobody serves.
+TURNS = """
+with rule as (
+  insert into pgqueue.gate (name, shares, keyed) values ('full', '{}', true)
+)
+insert into pgqueue.job (id, task, queue, state, gates, gate)
+select pgqueue.uuid7(), 't', 'elsewhere', 'queued', array['full=' || n % 1000], 2 from generate_series(1, 2000) as n
+"""
+
+
 @pytest.mark.long
-def test_an_idle_worker_says_less_than_a_statement_a_second(dsn: str, conn: psycopg.Connection) -> None:
-    conn.execute("insert into pgqueue.gate (name, slots, source) values ('full', 0, 'person')")
+@pytest.mark.parametrize("rule", [FULL, TURNS], ids=["full", "turns"])
+def test_an_idle_worker_says_less_than_a_statement_a_second(dsn: str, conn: psycopg.Connection, rule: str) -> None:
+    conn.execute(rule)
     conn.execute(
-        "insert into pgqueue.job (id, task, state, gates, gate) "
-        "select pgqueue.uuid7(), 't', 'waiting', array['full=' || n %% 1000], 1 from generate_series(1, %s) as n",
+        "insert into pgqueue.job (id, task, queue, state, gates, gate) "
+        "select pgqueue.uuid7(), 't', 'elsewhere', 'waiting', array['full=' || n %% 1000], 1 from generate_series(1, %s) as n",
         [WAITING],
     )
-    worker = Worker(dsn, "-c", "1", app="tests.gates.tasks").ready()
+    worker = Worker(dsn, "-c", "1", "-Q", "default", app="tests.gates.tasks").ready()
     asked = "select coalesce(sum(calls), 0)::int from pg_stat_statements where query !~ 'pg_stat_'"
     time.sleep(20)  # its looks become rarer
     conn.execute("select pg_stat_statements_reset()")

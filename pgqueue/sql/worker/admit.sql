@@ -15,15 +15,25 @@ with rule as (
   from unnest(current_setting('pgqueue.gates')::text[]) as held (gate)
   left join {schema}.gate as own on own.name = held.gate
   left join {schema}.gate as rule on rule.name = split_part(held.gate, '=', 1)
-  -- Twice the places of the live workers that serve a queue which this one serves too, so that a key which is alone keeps all busy; and
-  -- more where jobs are so short that a place runs several of a key in a tenth of a second. Read where a gate is fair, and only there.
+  -- Twice the places of the live workers that serve the queue of those who wait, so that a key which is alone keeps all busy; and more
+  -- where jobs are so short that a place runs several of a key in a tenth of a second. Read where a gate is fair, and only there.
   left join lateral (
-    select least(1000000, ceil(2 * greatest(1, %(flow)s::float8 / max(me.concurrency)) * greatest(1, sum(other.concurrency))))::integer as window
+    select
+      least(1000000, ceil(
+        2 * greatest(1, max(%(flow)s::float8 / other.concurrency) filter (where other.id = %(worker)s))
+          * greatest(1, sum(other.concurrency))
+      ))::integer as window
     from {schema}.worker as other
-    left join {schema}.worker as me on me.id = %(worker)s
     where
       rule.shares is not null and other.state = 'alive' and other.lease_until > statement_timestamp()
-      and (me.queues is null or other.queues is null or other.queues && me.queues)
+      and (other.queues is null or other.queues @> array[(
+        select queue
+        from {schema}.job
+        where
+          state = 'waiting' and gate is not null and gate = any ('{0,1,2}')
+          and gates[greatest(gate, 1::smallint)] = held.gate
+        limit 1
+      )])
   ) as places on rule.shares is not null
   cross join lateral (
     select max(coalesce(shut.closed_until, 'infinity')) as until

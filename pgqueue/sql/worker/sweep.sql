@@ -17,11 +17,11 @@ turn as (
 ),
 -- By skip scan: the next gate at which some wait as their first, then those at which some wait as their second.
 busy as (
-  select first.place, first.gate, 1 as number
+  select first.place, first.gate, first.queue, 1 as number
   from turn
   cross join lateral (
     (
-      select job.gate as place, gates[greatest(job.gate, 1::smallint)] as gate
+      select job.gate as place, gates[greatest(job.gate, 1::smallint)] as gate, queue
       from {schema}.job
       where
         state = 'waiting' and job.gate is not null and job.gate = %(place)s::smallint
@@ -31,7 +31,7 @@ busy as (
     )
     union all
     (
-      select job.gate as place, gates[greatest(job.gate, 1::smallint)] as gate
+      select job.gate as place, gates[greatest(job.gate, 1::smallint)] as gate, queue
       from {schema}.job
       where state = 'waiting' and job.gate is not null and job.gate > %(place)s::smallint
       order by job.gate, gates[greatest(job.gate, 1::smallint)]
@@ -40,11 +40,11 @@ busy as (
     limit 1
   ) as first
   union all
-  select following.place, following.gate, busy.number + 1
+  select following.place, following.gate, following.queue, busy.number + 1
   from busy
   cross join lateral (
     (
-      select job.gate as place, gates[greatest(job.gate, 1::smallint)] as gate
+      select job.gate as place, gates[greatest(job.gate, 1::smallint)] as gate, queue
       from {schema}.job
       where
         state = 'waiting' and job.gate is not null and job.gate = busy.place
@@ -54,7 +54,7 @@ busy as (
     )
     union all
     (
-      select job.gate as place, gates[greatest(job.gate, 1::smallint)] as gate
+      select job.gate as place, gates[greatest(job.gate, 1::smallint)] as gate, queue
       from {schema}.job
       where state = 'waiting' and job.gate is not null and job.gate > busy.place
       order by job.gate, gates[greatest(job.gate, 1::smallint)]
@@ -73,6 +73,20 @@ select
     from busy
     left join {schema}.gate as own on own.name = busy.gate
     left join {schema}.gate as rule on rule.name = split_part(busy.gate, '=', 1)
+    -- Of keys that take turns, what admit.sql lets through at least: those who hold that much will finish, and look.
+    left join lateral (
+      select 2 * greatest(1, sum(concurrency)) as window
+      from {schema}.worker
+      where
+        rule.shares is not null and state = 'alive' and lease_until > statement_timestamp()
+        and (queues is null or queues @> array[busy.queue])
+    ) as places on rule.shares is not null
+    cross join lateral (
+      select coalesce(
+        own.slots, rule.slots,
+        coalesce(own.weight, (rule.shares ->> substr(busy.gate, strpos(busy.gate, '=') + 1))::integer, 1) * places.window
+      ) as slots
+    ) as most
     where
       coalesce(own.name, rule.name) is not null
       and coalesce(
@@ -82,9 +96,9 @@ select
             select from {schema}.job where gates[1] = busy.gate and job.gate > 1
             union all
             select from {schema}.job where gates[2] = busy.gate and job.gate > 2
-            limit coalesce(own.slots, rule.slots)
+            limit most.slots
           ) as past
-        ) < coalesce(own.slots, rule.slots),
+        ) < most.slots,
         true
       )
       and not exists (
