@@ -33,6 +33,7 @@ from pgqueue.errors import (
     SignatureChanged,
     TimeLimitExceeded,
 )
+from pgqueue.gates.breaker import Breaker
 from pgqueue.gates.limit import Fair, Limit, Rate
 from pgqueue.job import Outcome, Snapshot, State, Verdict
 from pgqueue.middleware import Middleware
@@ -59,6 +60,7 @@ task = app.task
 
 __all__ = [
     "App",
+    "Breaker",
     "CallerConnection",
     "Cancel",
     "Config",

@@ -36,6 +36,7 @@ from pgqueue.errors import (
 from pgqueue.events import RELAY_ATTEMPTS, RELAY_BATCH
 from pgqueue.events.publish import event_row, event_rows
 from pgqueue.events.publisher import Publisher
+from pgqueue.gates.breaker import Breaker
 from pgqueue.gates.limit import Fair, Key, Limit, Rate, Rule, whole_gate
 from pgqueue.gates.queues import QueueRules
 from pgqueue.hooks import Hook, Hooks, check_hook
@@ -165,6 +166,7 @@ class App:
         ordered: Key | bool | None = None,
         on_dead: Literal["next", "halt"] | None = None,
         fair: Key | Fair | None = None,
+        breaker: Breaker | None = None,
         cron: str | None = None,
         every: float | timedelta | None = None,
         tz: str | tzinfo | None = None,
@@ -187,9 +189,9 @@ class App:
         argument; at most two. rate: how many start, as in "100/m", `burst` of them at once after a pause. ordered: the name of an
         argument, or a function of them; jobs of one key run one at a time, in the order in which they were put in, each to its
         end with all its retries; on_dead="halt" stops the line behind one that is dead, until `pgqueue resume`. fair: the name of
-        an argument, a function of them, or a Fair; keys take turns, so that nobody waits behind all jobs of another. cron or every,
-        tz, missed, overlap, jitter: run it again and again, without arguments: see `schedule`. Raises ConfigError at import for
-        what cannot work.
+        an argument, a function of them, or a Fair; keys take turns, so that nobody waits behind all jobs of another. breaker: when
+        too many runs fail, run none for a while, and then try with one: see Breaker. cron or every, tz, missed, overlap, jitter:
+        run it again and again, without arguments: see `schedule`. Raises ConfigError at import for what cannot work.
         """
         if function:
             return self._register(*function)
@@ -337,7 +339,7 @@ class App:
                     f"{function.name} is a task already, and @app.on makes one: write it alone above the function"
                 )
             check_handler(function, batch=batch is not None)
-            if batch is not None and (counted := {"limit", "rate", "ordered", "fair"} & options.keys()):
+            if batch is not None and (counted := {"limit", "rate", "ordered", "fair", "breaker"} & options.keys()):
                 raise ConfigError(f"@app.on(batch=) takes no {min(counted)}=: lanes= says how many batches run at once")
             task = self._register(function, **options)
             common: dict[str, Any] = {

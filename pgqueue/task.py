@@ -17,6 +17,7 @@ from pgqueue.codec.calls import Codec
 from pgqueue.codec.redact import Marks
 from pgqueue.codec.signature import returns_as_it_is
 from pgqueue.errors import ConfigError, InvalidOption
+from pgqueue.gates.breaker import Breaker
 from pgqueue.gates.limit import Fair, Key, Limit, Limits, Rate, is_bare
 from pgqueue.job import Claimed
 from pgqueue.middleware import Middleware, check_middleware, is_async, title
@@ -115,6 +116,7 @@ class Task(Bound[P, R], Generic[P, C, R]):
         ordered: Key | bool | None = None,
         on_dead: Literal["next", "halt"] | None = None,
         fair: Key | Fair | None = None,
+        breaker: Breaker | None = None,
     ) -> None:
         _check_function(function)
         self.name = check_name("name", name or name_of(function))
@@ -143,6 +145,7 @@ class Task(Bound[P, R], Generic[P, C, R]):
             ordered=ordered,
             on_dead=on_dead,
             fair=fair,
+            breaker=breaker,
         )
         self._redact = self._check_redact(redact)
         self.spoils = app.spoils | check_spoils(spoils, where=where)

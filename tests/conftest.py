@@ -30,7 +30,7 @@ PATIENCE_S = 60.0  # for an event that comes in a fraction of a second on a quie
 
 TABLES = (
     "job, history, attempt, worker, queue, throughput, awaited, audit, "
-    "event, tick, subscription, place, event_reader, notice, webhook, schedule, fired, declared, gate, pace, period"
+    "event, tick, subscription, place, event_reader, notice, webhook, schedule, fired, declared, gate, pace, period, breaker"
 )
 FILLED = """
 select part.oid::regclass::text

@@ -7,7 +7,7 @@ import typer
 from pgqueue.cli.options import CHANGE, LOOK, AppName, Json, chosen_app
 from pgqueue.cli.output import say, say_json, say_table
 from pgqueue.errors import InvalidOption
-from pgqueue.ops.limits import MOST_COUNTED
+from pgqueue.ops.limits import BREAKER, MOST_COUNTED
 from pgqueue.queries.ops import LimitRow
 
 
@@ -73,9 +73,13 @@ def _counted(count: int | None) -> str:
 
 
 def _state(row: LimitRow) -> str:
+    if row.half_open:
+        return "half-open, tries " + (row.trial or "the next job")
     if not row.closed:
         return "unknown" if row.source is None else "open"
-    return "closed" if row.closed_for_s is None else f"closed for {row.closed_for_s:.0f} s"
+    by = f" by {BREAKER}" if row.closed_by == BREAKER else ""
+    until = "" if row.closed_for_s is None else f" for {row.closed_for_s:.0f} s"
+    return f"closed{by}{until}" + (f", {row.closed_why}" if by else "")
 
 
 def add_to(cli: typer.Typer) -> None:

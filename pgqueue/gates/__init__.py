@@ -18,6 +18,11 @@ Who looks at a gate, and when:
   worker that died owing a look, or a row that was deleted by hand, is found by the sweep: after each rescue, and every 15 seconds
   by one worker. While a worker of a version before gates lives, whose finish lets nobody through, it is made each second.
 
+A breaker closes the gate of its task (`trip.sql`), as a person does; jobs past it that have not started then wait there again
+(`recall.sql`). After that the gate is half-open: its row names one job that was let through as a trial, and what has become of it
+is read from its row at each look, in admit.sql, under the lock of the gate. So the next worker that looks can tell, even if the one
+that ran the trial has died.
+
 Nothing waits for a lock here, so nothing can deadlock. A job passes narrow gates before wide ones (a key, then a task, then a
 queue), so one that waits for its key takes no place of its queue. The gate of an order comes before all: who is at the head of the
 line waits for the other limit there, and is not passed by those behind.

@@ -23,6 +23,14 @@ class Admitted:
     """Gates that another session looks at just now."""
     due_s: dict[str, float] = field(default_factory=dict)
     """In how many seconds the next one may pass, where that is a matter of time."""
+    reopened: list[str] = field(default_factory=list)
+    """Gates that their breaker has opened, as its trial succeeded."""
+    reclosed: list[str] = field(default_factory=list)
+    """Those that it has closed again, as the trial failed."""
+    tripped: list[str] = field(default_factory=list)
+    """Those that it had closed before, and that are closed now."""
+    recall: list[str] = field(default_factory=list)
+    """Those of them which had let jobs through that wait for a worker: see `recall`."""
 
 
 def admit(
@@ -61,10 +69,26 @@ def admit_by_steps(queries: Queries, gates: Collection[str], *, worker: str, own
     return _admitted(now, later, locked, passed)
 
 
+def recall(queries: Queries, gates: Collection[str]) -> TogetherSteps[Admitted]:
+    """Have jobs that are past these closed gates, and that no worker has claimed, wait there again; a thousand at a time."""
+    wanted = sorted(gates)[:LOCKS]
+    _, (locked,), (recalled,), _ = yield (
+        queries.begin_gates(), queries.lock_gates(wanted), queries.recall(), queries.transaction_commit(),
+    )  # fmt: skip
+    # A look finds out whether any are left.
+    return Admitted(
+        again={*recalled.gates, *(locked.gates if recalled.jobs else ())}, taken=set(wanted) - set(locked.gates)
+    )
+
+
 def _admitted(now: list[str], later: list[str], locked: LockedGates, passed: PassedGates) -> Admitted:
     return Admitted(
         passed.queued,
         {*passed.onward, *passed.again, *later},
         set(now) - set(locked.gates),
         {gate: due_ms / 1000 for gate, due_ms in zip(passed.paced, passed.due_ms, strict=True)},
+        passed.reopened,
+        passed.reclosed,
+        passed.tripped,
+        passed.recall,
     )

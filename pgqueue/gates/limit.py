@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from pgqueue.client.options import MAX_KEY, check_integer, check_name, seconds
 from pgqueue.codec.numeric import as_float
 from pgqueue.errors import InvalidOption
+from pgqueue.gates.breaker import Breaker
 
 Key = str | Callable[..., object]
 
@@ -59,6 +60,10 @@ class Rule:
     halts: bool = False
     shares: str | None = None
     """Of a rule by which keys take turns: JSON of the keys that have more than one share."""
+    break_share: float | None = None
+    break_of: int | None = None
+    break_per_s: float | None = None
+    break_rest_s: float | None = None
 
     def as_json(self) -> dict[str, Any]:
         """As it travels; `Rule(**_)` reads it."""
@@ -154,12 +159,13 @@ class Limits:
         ordered: Key | bool | None = None,
         on_dead: str | None = None,
         fair: Key | Fair | None = None,
+        breaker: object = None,
     ) -> None:
         self._task = task
         self._function = function
         self._signature: inspect.Signature | None = None
         gates = [*self._read(given), *self._order(ordered, on_dead), *self._turns(fair, ordered)]
-        self.gates = self._checked(self._with_rate(gates, rate, burst))
+        self.gates = self._checked(self._with_breaker(self._with_rate(gates, rate, burst), breaker))
 
     def __bool__(self) -> bool:
         return bool(self.gates)
@@ -231,9 +237,31 @@ class Limits:
         rule = Rule(name, None, keyed=rate.key is not None, every_s=rate.every_s, burst=rate.burst)
         return [*gates, Gate(rule, rate.key)]
 
+    def _with_breaker(self, gates: list[Gate], given: object) -> list[Gate]:
+        """A breaker is at the gate of the whole task, which a limit or a rate may share."""
+        if given is None:
+            return gates
+        if not isinstance(given, Breaker):
+            raise InvalidOption(f"{self._where}: breaker takes a Breaker, not a {type(given).__name__}")
+        name = f"task:{self._task}"
+        of_task = [gate for gate in gates if gate.rule.name == name]
+        if any(gate.key is not None for gate in of_task):
+            raise InvalidOption(
+                f"{self._where}: its breaker is at the gate {name}, and so is a limit or a rate with a key: give that one name="
+            )
+        if of_task:
+            return [
+                gate._replace(rule=replace(gate.rule, **given.columns)) if gate in of_task else gate for gate in gates
+            ]
+        return [*gates, Gate(Rule(name, **given.columns), None)]
+
     def _checked(self, gates: list[Gate]) -> list[Gate]:
         names = [gate.rule.name for gate in gates]
         if len(gates) > MOST_GATES:
+            names = [
+                f"the breaker's {name}" if gate.rule.break_share else name
+                for name, gate in zip(names, gates, strict=True)
+            ]
             raise InvalidOption(f"{self._where}: {len(gates)} limits ({', '.join(names)}); a job passes at most two")
         if len(set(names)) < len(names):
             raise InvalidOption(f"{self._where}: two limits are called {names[0]}: give one of them name=")

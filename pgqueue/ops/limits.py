@@ -13,6 +13,7 @@ from pgqueue.queries import Queries, Steps, ask
 from pgqueue.queries.ops import LimitRow
 
 MOST_SHOWN = 1000  # gates in one listing
+BREAKER = "the breaker"  # has closed a gate, as trip.sql says
 MOST_COUNTED = 10_000  # jobs of a gate that are counted
 TRY_AGAIN_S = 0.02  # until another try at a lock that a worker holds, which it does for milliseconds
 TRIES = 250  # five seconds: by then the one that holds it is frozen

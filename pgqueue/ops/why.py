@@ -73,6 +73,9 @@ def _at_gate(at: AtGate) -> str:
         why = f" ({at.closed_why})" if at.closed_why else ""
         until = f", for {span(at.closed_for_s)} more" if at.closed_for_s is not None else ""
         return f"the gate {at.gate} is closed{by}{why}, since {span(at.closed_s)}{until}: `pgqueue resume {at.gate}`"
+    if at.half_open:
+        tries = f"job {at.trial} is tried" if at.trial else "one job is to be tried"
+        return f"the gate {at.gate} is half-open after {at.closed_why}: {tries}; to open it: `pgqueue resume {at.gate}`"
     holders = f" ({', '.join(at.holders)}{', ...' if at.past > len(at.holders) else ''})" if at.holders else ""
     before = f", {_many(at.earlier, 'job', limit=COUNTED_AHEAD)} before it" if at.earlier else ""
     if at.fair and at.slots is None:
@@ -82,9 +85,7 @@ def _at_gate(at: AtGate) -> str:
         are = "is" if at.past == 1 else "are"
         return f"it waits at the gate {at.gate}: {at.past} of {at.slots} {are} past it{holders}{before}"
     if at.every_s is None:
-        return (
-            f"it waits at the gate {at.gate}, which has no limit yet{before}: the next look of a worker lets it through"
-        )
+        return f"it waits at the gate {at.gate}, which is open{before}: the next look of a worker lets it through"
     return f"it waits at the gate {at.gate}, which lets one through every {at.every_s:.3g} s{before}"
 
 

@@ -217,6 +217,8 @@ class AtGate:
     closed_for_s: float | None
     closed_by: str | None
     closed_why: str | None
+    half_open: bool
+    trial: str | None
     fair: bool = False
 
 
@@ -263,6 +265,10 @@ class LimitRow(NamedTuple):
     fair: bool
     """Whether keys take turns here, each with `weight` shares."""
     weight: int | None
+    closed_why: str | None
+    half_open: bool
+    """Its breaker tries one job at a time, `trial` just now."""
+    trial: str | None
 
 
 class Facts(NamedTuple):

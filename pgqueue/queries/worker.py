@@ -15,8 +15,11 @@ GATE_CLASS = LOCK_CLASS + 1  # the first key of the locks of gates; LOCK_CLASS h
 GATE_COLUMNS = {
     "names": "name", "slots": "slots", "every_s": "every_s", "bursts": "burst", "keeps": "keeps", "halts": "halts",
     "keyed": "keyed", "shares": "shares",
+    "break_shares": "break_share", "break_ofs": "break_of", "break_pers": "break_per_s",
+    "break_rests": "break_rest_s",
 }  # fmt: skip
 SWEEP = 1000  # gates that one sweep looks at
+RECALL = 1000  # jobs that one statement takes back to a gate that has closed
 EXPIRE = 20_000  # waiting jobs of which one sweep looks whether they have expired
 
 Finished = tuple[
@@ -53,6 +56,27 @@ class PassedGates(NamedTuple):
     paced: list[str]
     due_ms: list[int]
     bells: int
+    reopened: list[str]
+    """Those that a trial of their breaker has opened, and below those that it has closed again."""
+    reclosed: list[str]
+    tripped: list[str]
+    """Those that their breaker has closed, and below those of them past which jobs wait for a worker."""
+    recall: list[str]
+
+
+class Recalled(NamedTuple):
+    """How many jobs wait again at a gate, and where that makes room."""
+
+    jobs: int
+    gates: list[str]
+
+
+class Tripped(NamedTuple):
+    """A gate that its breaker has closed, how long, and why."""
+
+    gate: str
+    rest_s: float
+    why: str
 
 
 class Swept(NamedTuple):
@@ -198,6 +222,20 @@ class WorkerQueries(Texts):
         flow: of jobs with a fair share, how many of one key this worker ends in the time that its window lasts.
         """
         return self._say("worker/admit", PassedGates, worker=worker, most=most, spare=spare, flow=flow)
+
+    def recall(self, *, limit: int = RECALL) -> Statement[Recalled]:
+        """After `lock_gates`, in its transaction: to the gates that it got."""
+        return self._say("worker/recall", Recalled, limit=limit)
+
+    def count_runs(
+        self, *, worker: str, gates: Sequence[str], runs: Sequence[int], failures: Sequence[int]
+    ) -> Statement[Row]:
+        """Of each gate how many runs of its task have ended, and failed."""
+        return self._say("worker/count_runs", worker=worker, gates=gates, runs=runs, failures=failures)
+
+    def trip(self, gates: Sequence[str]) -> Statement[Tripped]:
+        """After `count_runs`, with a snapshot of its own."""
+        return self._say("worker/trip", Tripped, gates=gates)
 
     def sweep(self, *, place: int, after: str, urgent: bool) -> Statement[Swept]:
         return self._say("worker/sweep", Swept, place=place, after=after, urgent=urgent, limit=SWEEP)

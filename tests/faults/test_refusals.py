@@ -23,6 +23,7 @@ from pgqueue.job import Claimed, Outcome, Verdict
 from pgqueue.queries import Queries
 from pgqueue.worker.supervisor.admission import Admission
 from pgqueue.worker.supervisor.avoided import AvoidedTasks
+from pgqueue.worker.supervisor.breakers import Breakers
 from pgqueue.worker.supervisor.connection import TroubleLog, WorkConnection
 from pgqueue.worker.supervisor.cursors import Cursors
 from pgqueue.worker.supervisor.finisher import CROWD, GATHER_S, Finisher
@@ -55,7 +56,7 @@ async def finishing(dsn: str, queries: Queries, worker: str) -> AsyncIterator[tu
         wakeups,
         avoided,
         Tally(),
-        Admission(connection, queries, wakeups),
+        Admission(connection, queries, wakeups, Breakers(connection, queries, wakeups)),
         worker_name="by hand",
     )
     running = asyncio.create_task(finisher.run())

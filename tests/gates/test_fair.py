@@ -108,7 +108,7 @@ def test_the_window_is_of_the_workers_that_serve_its_queue(
     task.options(queue="c").defer_many([("z",)] * 40)  # nobody serves it yet
     stranger = Doorkeeper(line, queries, worker=others.id)
 
-    def past() -> list[int]:
+    def past() -> list[int | None]:
         return [row.past for row in app.limits() if "=" in row.gate]
 
     stranger.look()

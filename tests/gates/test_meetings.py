@@ -87,7 +87,7 @@ def test_a_pause_may_come_before_the_limit_is_declared(
     assert keeper.look() == 0
     app.resume("tenant=a")
     assert app.why(jobs[0].id).reasons[0] == (
-        "it waits at the gate tenant=a, which has no limit yet: the next look of a worker lets it through"
+        "it waits at the gate tenant=a, which is open: the next look of a worker lets it through"
     )
     db.run(conn, queries.declare_gates([rule.as_json() for rule in app.rules()]))
     keeper.admit(keeper.sweep())

@@ -136,7 +136,7 @@ def test_the_order_is_kept_with_a_limit_whatever_that_is_called(
 def test_one_that_has_begun_keeps_its_turn_while_it_waits_for_another_limit(
     app: App, queries: Queries, conn: psycopg.Connection, dsn: str, what: str
 ) -> None:
-    """A look at the other limit, or its time, that comes early must not send it back to the line, where others are before it now."""
+    """A look at the other limit, or its time, that comes early must not send it back to its line, behind others."""
 
     def move(account: str) -> None: ...
 

@@ -7,10 +7,12 @@ with closed as (
   on conflict (name) do update
     set
       -- A pause that is over by itself has left its row.
-      closed_at = case when kept.closed_until <= statement_timestamp() then excluded.closed_at
+      closed_at = case when kept.closed_until <= statement_timestamp() or kept.half_open_at is not null then excluded.closed_at
         else coalesce(kept.closed_at, excluded.closed_at) end,
       closed_until = excluded.closed_until,
-      closed_by = excluded.closed_by, closed_why = excluded.closed_why
+      closed_by = excluded.closed_by, closed_why = excluded.closed_why,
+      -- A person's word counts before that of its breaker.
+      half_open_at = null, trial = null, trial_at = null, trial_attempt = null
   returning name
 )
 insert into {schema}.audit (action, queue, task)

@@ -76,7 +76,10 @@ select
   case
     when rule.shares is not null
     then coalesce(own.weight, (rule.shares ->> substr(named.gate, nullif(strpos(named.gate, '='), 0) + 1))::integer, 1)
-  end as weight
+  end as weight,
+  case when shut.closed_at is not null then coalesce(own.closed_why, rule.closed_why) end as closed_why,
+  own.half_open_at is not null and shut.closed_at is null as half_open,
+  own.trial::text as trial
 from named
 left join {schema}.gate as own on own.name = named.gate
 left join {schema}.gate as rule on rule.name = split_part(named.gate, '=', 1)

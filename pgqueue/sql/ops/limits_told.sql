@@ -15,7 +15,10 @@ select
   case
     when rule.shares is not null
     then coalesce(own.weight, (rule.shares ->> substr(own.name, nullif(strpos(own.name, '='), 0) + 1))::integer, 1)
-  end as weight
+  end as weight,
+  case when shut.closed_at is not null then coalesce(own.closed_why, rule.closed_why) end as closed_why,
+  own.half_open_at is not null and shut.closed_at is null as half_open,
+  own.trial::text as trial
 from {schema}.gate as own
 left join {schema}.gate as rule on rule.name = split_part(own.name, '=', 1)
 left join lateral (

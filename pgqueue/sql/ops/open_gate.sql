@@ -1,7 +1,10 @@
 -- Let jobs through a closed gate again. No row: it was not closed.
 with opened as (
   update {schema}.gate
-  set closed_at = null, closed_until = null, closed_by = null, closed_why = null
+  set
+    closed_at = null, closed_until = null, closed_by = null, closed_why = null,
+    -- Its breaker counts from zero again.
+    half_open_at = null, trial = null, trial_at = null, trial_attempt = null, break_from = statement_timestamp()
   where name = %(name)s and closed_at is not null
   returning name, coalesce(closed_until > statement_timestamp(), true) as was_closed
 ),

@@ -72,7 +72,8 @@ gate_of as (
         limit %(count_limit)s
       ) as before
     ) as earlier,
-    shut.closed_at, shut.closed_until, shut.closed_by, shut.closed_why,
+    shut.closed_at, shut.closed_until, shut.closed_by, coalesce(shut.closed_why, own.closed_why) as closed_why,
+    own.half_open_at is not null and shut.closed_at is null as half_open, own.trial,
     coalesce(rule.shares is not null, false) as fair
   from target
   cross join lateral (select target.gates[greatest(target.gate, 1::smallint)] as gate) as at
@@ -158,7 +159,7 @@ select
   (
     select jsonb_build_array(
       gate, known, slots, every_s, past, holders, earlier, extract(epoch from now() - closed_at),
-      extract(epoch from closed_until - now()), closed_by, closed_why, fair
+      extract(epoch from closed_until - now()), closed_by, closed_why, half_open, trial, fair
     )::text
     from gate_of
   ) as at_gate

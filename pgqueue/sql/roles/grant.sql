@@ -79,6 +79,7 @@ grant
   on {schema}.job to {worker};
 grant select on {schema}.event, {schema}.event_era to {worker};
 grant select, insert, update on {schema}.gate, {schema}.pace to {worker};
+grant select, insert, update, delete on {schema}.breaker to {worker};
 grant select, insert on {schema}.tick to {worker};
 grant select, insert, update on {schema}.subscription to {worker};
 grant select, insert, update, delete on {schema}.place, {schema}.event_reader to {worker};

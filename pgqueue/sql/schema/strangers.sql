@@ -8,7 +8,7 @@ with ours (name, since) as (
     ('event_cluster', 5), ('event_era_is_over', 5), ('begin_era', 5), ('event_matches', 5),
     ('publish', 5), ('tidy_events', 5), ('notice', 7), ('trigger', 8), ('webhook', 9),
     ('event_page', 10), ('dispatch_events', 10), ('schedule', 11), ('fired', 11), ('declared', 11),
-    ('gate', 12), ('pace', 12), ('period', 13)
+    ('gate', 12), ('pace', 12), ('period', 13), ('breaker', 16)
 ),
 found (catalog, id, name) as (
   select tableoid, oid, relname

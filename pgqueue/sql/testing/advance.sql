@@ -31,9 +31,16 @@ failed as (
 ),
 closed as (
   update {schema}.gate
-  set closed_at = closed_at - span, closed_until = closed_until - span
+  set
+    closed_at = closed_at - span, closed_until = closed_until - span, half_open_at = half_open_at - span,
+    trial_at = trial_at - span, break_from = break_from - span
   from passed
   where closed_at is not null
+),
+runs as (
+  update {schema}.breaker
+  set at = at - span
+  from passed
 ),
 -- After the jobs, as in admit.sql.
 paces as (

@@ -11,7 +11,7 @@ select
       where whole.oid = coalesce(pg_partition_root(pg_class.oid)::oid, pg_class.oid) and whole.relname = any (array[
         'migration', 'job', 'history', 'attempt', 'worker', 'queue', 'throughput', 'awaited', 'audit', 'event', 'event_era', 'tick',
         'subscription', 'place', 'event_reader', 'notice', 'trigger', 'webhook', 'schedule', 'fired', 'declared', 'gate', 'pace',
-        'period'
+        'period', 'breaker'
       ])
     ) as is_ours,
   relkind::text as kind,

@@ -11,7 +11,10 @@ with rule as (
     coalesce(own.every_s, rule.every_s) as every_s,
     case when own.every_s is not null then own.burst else rule.burst end as burst,
     closed.until,
-    coalesce(rule.keeps, false) as keeps
+    coalesce(rule.keeps, false) as keeps,
+    -- Its breaker has closed it: the time is over, and one job at a time is tried.
+    own.half_open_at is not null and coalesce(closed.until <= statement_timestamp(), true) as half_open,
+    own.half_open_at is not null and closed.until > statement_timestamp() as tripped
   from unnest(current_setting('pgqueue.gates')::text[]) as held (gate)
   left join {schema}.gate as own on own.name = held.gate
   left join {schema}.gate as rule on rule.name = split_part(held.gate, '=', 1)
@@ -37,13 +40,54 @@ with rule as (
   ) as places on rule.shares is not null
   cross join lateral (
     select max(coalesce(shut.closed_until, 'infinity')) as until
-    from (values (own.closed_at, own.closed_until), (rule.closed_at, rule.closed_until)) as shut (closed_at, closed_until)
-    where shut.closed_at is not null
+    from (
+      values (own.closed_at, own.closed_until, own.half_open_at), (rule.closed_at, rule.closed_until, rule.half_open_at)
+    ) as shut (closed_at, closed_until, half_open_at)
+    -- Should the clock have been set back since a breaker closed it, the time counts as over.
+    where shut.closed_at is not null and (shut.half_open_at is null or shut.closed_at <= statement_timestamp())
   ) as closed
+),
+-- What came of the job that was tried. The row of the gate is ours until the commit; where a person holds it, nothing is tried.
+tried as materialized (
+  select
+    state.name as gate,
+    state.trial,
+    statement_timestamp() + coalesce(state.break_rest_s, 60) * interval '1 second' as closed_until,
+    case
+      when state.trial is null then 'next'
+      -- One that no worker takes must not hold up all others without end.
+      when job.past and (
+        job.state = 'running' or statement_timestamp() between state.trial_at
+          and state.trial_at + coalesce(state.break_rest_s, 60) * interval '1 second'
+      ) then 'runs'
+      when job.past then 'next'
+      -- A failed attempt counts; one that was put off, given back or parked does not.
+      when job.attempt > state.trial_attempt or ended.state = 'dead' then 'failed'
+      when job.id is not null or ended.state = 'cancelled' then 'next'
+      -- Of a success that keeps nothing there is no more to see than that the job is gone.
+      else 'succeeded'
+    end as became
+  from rule
+  cross join lateral (
+    select name, trial, trial_at, trial_attempt, break_rest_s
+    from {schema}.gate
+    where name = rule.gate and half_open_at is not null
+    for update skip locked
+  ) as state
+  left join lateral (
+    select id, job.state, attempt, coalesce(job.gate > array_position(gates, state.name), false) as past
+    from {schema}.job
+    where id = state.trial
+  ) as job on true
+  left join lateral (
+    select history.state from {schema}.history where history.id = state.trial and job.id is null limit 1
+  ) as ended on true
+  where rule.half_open
 ),
 room as (
   select
-    rule.*,
+    rule.gate, rule.slots, rule.fair, rule.every_s, rule.burst, rule.keeps,
+    coalesce((select closed_until from tried where tried.gate = rule.gate and became = 'failed'), rule.until) as until,
     pace.tat,
     greatest(0, least(
       %(most)s,
@@ -58,6 +102,10 @@ room as (
       ) end,
       case when rule.every_s is not null then
         floor(rule.burst - extract(epoch from pace.tat - statement_timestamp())::float8 / rule.every_s + 1e-9)
+      end,
+      case
+        when rule.half_open and not exists (select from tried where tried.gate = rule.gate and became = 'succeeded')
+          then (select count(*) from tried where tried.gate = rule.gate and became = 'next')
       end
     ))::bigint as free
   from rule
@@ -135,7 +183,28 @@ admitted as (
     seq = case when chosen.fair or greatest(job.gate, 1) = cardinality(job.gates) then nextval('{schema}.job_seq') else job.seq end
   from chosen
   where job.id = any (array[chosen.id])  -- see steady_plans.sql
-  returning job.id, job.queue, job.gates[job.gate] as waits_at
+  returning job.id, job.queue, job.gates[job.gate] as waits_at, job.gates[job.gate - 1] as passed, job.attempt
+),
+-- What the breakers of these gates know now.
+judged as (
+  update {schema}.gate
+  set
+    closed_at = case tried.became when 'failed' then statement_timestamp() when 'next' then gate.closed_at end,
+    closed_until = case tried.became when 'failed' then tried.closed_until when 'next' then gate.closed_until end,
+    closed_by = case when tried.became <> 'succeeded' then gate.closed_by end,
+    closed_why = case tried.became when 'failed' then 'its trial failed, job ' || tried.trial::text when 'next' then gate.closed_why end,
+    half_open_at = case tried.became when 'failed' then tried.closed_until when 'next' then gate.half_open_at end,
+    break_from = case tried.became when 'succeeded' then statement_timestamp() else gate.break_from end,
+    trial = let_in.id,
+    trial_at = case when let_in.id is not null then statement_timestamp() end,
+    trial_attempt = let_in.attempt
+  from tried
+  left join lateral (
+    select id, attempt from admitted where passed = tried.gate and tried.became = 'next' limit 1
+  ) as let_in on true
+  where
+    gate.name = any (array[tried.gate])
+    and (tried.became in ('failed', 'succeeded') or tried.became = 'next' and (let_in.id is not null or gate.trial is not null))
 ),
 -- Those that were looked at and have to wait.
 parked as (
@@ -212,4 +281,18 @@ select
   array(select gate from passed where count >= %(most)s) as again,
   array(select gate from next where due_s > 0 order by gate) as paced,
   array(select ceil(due_s * 1000)::bigint from next where due_s > 0 order by gate) as due_ms,
-  (select count from bell) as bells
+  (select count from bell) as bells,
+  array(select gate from tried where became = 'succeeded') as reopened,
+  array(select gate from tried where became = 'failed') as reclosed,
+  array(select gate from rule where tripped) as tripped,
+  -- Those that had let jobs through which nobody has claimed yet.
+  array(
+    select gate
+    from rule
+    where
+      tripped and exists (
+        select from {schema}.job where gates[1] = rule.gate and job.gate > 1 and state in ('queued', 'waiting')
+        union all
+        select from {schema}.job where gates[2] = rule.gate and job.gate > 2 and state in ('queued', 'waiting')
+      )
+  ) as recall

@@ -66,7 +66,7 @@ select
     where
       strpos(name, '=') = 0 and not keyed and (starts_with(name, 'task:') or starts_with(name, 'queue:'))
       and (
-        slots is not null or every_s is not null
+        slots is not null or every_s is not null or break_share is not null
         or closed_at is not null and coalesce(closed_until > statement_timestamp(), true)
       )
   ) as rules

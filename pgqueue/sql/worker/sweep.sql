@@ -103,8 +103,13 @@ select
       )
       and not exists (
         select
-        from (values (own.closed_at, own.closed_until), (rule.closed_at, rule.closed_until)) as shut (closed_at, closed_until)
-        where shut.closed_at is not null and coalesce(shut.closed_until > statement_timestamp(), true)
+        from (
+          values (own.closed_at, own.closed_until, own.half_open_at), (rule.closed_at, rule.closed_until, rule.half_open_at)
+        ) as shut (closed_at, closed_until, half_open_at)
+        where
+          shut.closed_at is not null and coalesce(shut.closed_until > statement_timestamp(), true)
+          -- As in admit.sql.
+          and (shut.half_open_at is null or shut.closed_at <= statement_timestamp())
       )
   ) as gates,
   exists (select from busy) as waiting,

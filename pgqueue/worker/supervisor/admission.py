@@ -10,11 +10,12 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from pgqueue.gates.admit import Admitted, admit
+from pgqueue.gates.admit import Admitted, admit, recall
 from pgqueue.gates.limit import FAIR, MOST_GATES, in_order, is_bare
 from pgqueue.job import EXPIRED, Claimed, Outcome
 from pgqueue.queries import Queries, Statement
 from pgqueue.worker.link.greeting import AppFacts
+from pgqueue.worker.supervisor.breakers import Breakers
 from pgqueue.worker.supervisor.connection import TRANSIENT, RetryPacing, WorkConnection
 from pgqueue.worker.supervisor.idle import wait
 from pgqueue.worker.supervisor.sieve import refusing
@@ -64,13 +65,15 @@ class Flow:
 class Admission:
     """Knows the gates of the jobs in this worker's hands, and which gates are to be looked at."""
 
-    def __init__(self, connection: WorkConnection, queries: Queries, wakeups: Wakeups) -> None:
+    def __init__(self, connection: WorkConnection, queries: Queries, wakeups: Wakeups, breakers: Breakers) -> None:
         self._connection = connection
         self._queries = queries
         self._wakeups = wakeups
+        self.breakers = breakers
         self._gates: dict[str, tuple[int, list[str]]] = {}  # by job, with the token of the claim
         self._keyed: set[str] = set()  # tasks of whose jobs only the code can tell the gates
         self._due: dict[str, float] = {}  # gates, and when to look at them again (monotonic)
+        self._to_recall: set[str] = set()  # gates that a breaker has closed, while jobs past them wait for a worker
         self._taken: dict[str, float] = {}  # how long the last wait for another session was
         self._sweep_at = math.inf  # no job is known to have gates
         self._sweep_from = SWEEP_BEGINS
@@ -82,6 +85,7 @@ class Admission:
 
     async def declare(self, facts: AppFacts) -> None:
         """Write down the rules that the app's code declares."""
+        self.breakers.declare(facts)
         self._keyed = {name for name, task in facts.tasks.items() if task.keyed}
         if facts.gates:
             await self._connection.run(self._queries.declare_gates(facts.gates))
@@ -96,7 +100,7 @@ class Admission:
 
     def to_park(self, job: Claimed) -> list[str] | None:
         """The gates at which a job has to wait that was claimed without having passed them."""
-        if job.astray:
+        if job.astray or (self._wakeups.shut and job.gates and self._wakeups.shut.intersection(job.gates)):
             return job.gates
         if job.task in self._keyed and is_bare(job.gates):  # the child knows all of its gates
             return None
@@ -131,9 +135,11 @@ class Admission:
         """Of these nothing is left to be written."""
         if self._gates:
             for outcome in outcomes:
-                token, _ = self._gates.get(outcome.job_id, (math.inf, None))
+                token, gates = self._gates.get(outcome.job_id, (math.inf, ()))
                 if token <= outcome.token:  # else it was released, and claimed again meanwhile
                     del self._gates[outcome.job_id]
+                    if self.breakers.gates:
+                        self.breakers.count(gates, outcome)
 
     def forget(self) -> None:
         """The worker was declared dead: its jobs are others'."""
@@ -154,7 +160,7 @@ class Admission:
         (rows,), admitted = await self._connection.run_together(
             admit(self._queries, gates, worker=worker, after=[statement()], spare=spare, flow=self._share(gates))
         )
-        self._note(admitted)
+        self._note(admitted, gates)
         return rows
 
     def _share(self, gates: Iterable[str]) -> float:
@@ -188,7 +194,10 @@ class Admission:
             )
             self._wakeups.gates -= gates
             self._forget_due(gates, admitted)
-            self._note(admitted)
+            self._note(admitted, gates)
+        if self._to_recall:
+            closed, self._to_recall = self._to_recall, set()
+            self._note(await self._connection.run_together(recall(self._queries, closed)), ())
         if self._sweep_at <= now:
             await self._sweep()
 
@@ -198,8 +207,8 @@ class Admission:
             if gate not in admitted.taken:
                 self._taken.pop(gate, None)
 
-    def _note(self, admitted: Admitted) -> None:
-        """What came of a look, and what is left to do."""
+    def _note(self, admitted: Admitted, gates: Iterable[str]) -> None:
+        """What came of a look at these gates, and what is left to do."""
         now = time.monotonic()
         self._sweep_at = min(self._sweep_at, now + self._sweep_pause_s)
         for gate in admitted.taken:
@@ -207,12 +216,24 @@ class Admission:
             self._due[gate] = now + pause_s
         for gate, due_s in admitted.due_s.items():
             self._due[gate] = now + due_s
-        if admitted.again:
+        self._note_breakers(admitted, gates)
+        if admitted.again or admitted.recall:
             self._wakeups.look_at(admitted.again)
+            self._wakeups.gates_wait.set()
         elif self._due:
             self._wakeups.gates_wait.set()  # to wait for less long
         if admitted.queued:
             self._wakeups.doorbell.set()
+
+    def _note_breakers(self, admitted: Admitted, gates: Iterable[str]) -> None:
+        for gate in admitted.reopened:
+            logger.info("%s: the breaker opens the gate: its trial succeeded", gate)
+        for gate in admitted.reclosed:
+            logger.warning("%s: the breaker closes the gate again: its trial failed", gate)
+        if admitted.tripped or self._wakeups.shut:
+            # Each job that is parked for it has the gate looked at: so nobody parks at one that is open again, nor the next trial.
+            self._wakeups.shut = self._wakeups.shut.difference(set(gates) - admitted.taken).union(admitted.tripped)
+            self._to_recall.update(admitted.recall)
 
     async def _sweep(self) -> None:
         """Look for gates at which jobs wait though there is room, unless another worker has done so just now."""

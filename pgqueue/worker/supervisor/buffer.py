@@ -89,6 +89,17 @@ class Buffer:
         part = self.isolated if run.job.crashes else self.lane(run.job.task).jobs if run.is_async else self.sync_jobs
         part.appendleft(run.job)
 
+    def take_out(self, gates: frozenset[str]) -> list[Claimed]:
+        """Take out the jobs that have to pass one of these gates."""
+        out: list[Claimed] = []
+        for part in self.isolated, self.sync_jobs, *(lane.jobs for lane in self.lanes):
+            if found := [job for job in part if job.gates and not gates.isdisjoint(job.gates)]:
+                out += found
+                left = [job for job in part if not job.gates or gates.isdisjoint(job.gates)]
+                part.clear()
+                part.extend(left)
+        return out
+
     def clear_sync(self) -> list[Claimed]:
         """Take out all sync jobs, those to run alone included."""
         jobs = [*self.isolated, *self.sync_jobs]

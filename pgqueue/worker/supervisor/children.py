@@ -271,6 +271,8 @@ class Children:
                 if run.timeout_s is not None and run.started_at is not None:
                     self._limit(child, run, now)
         self._release(self._dispatcher.stale())
+        if self._wakeups.shut:
+            self._park(self.buffer.take_out(self._wakeups.shut))
         self.cancels.enforce(now)
 
     def release_buffer(self) -> None:
@@ -280,6 +282,10 @@ class Children:
     def _release(self, jobs: Iterable[Claimed]) -> None:
         if jobs:
             self._outcome_queue.deliver([Outcome(job.id, job.token, Verdict.RELEASE) for job in jobs])
+
+    def _park(self, jobs: Iterable[Claimed]) -> None:
+        if jobs:
+            self._outcome_queue.deliver([Outcome(job.id, job.token, Verdict.PARK) for job in jobs])
 
     def _limit(self, child: ChildHandle, run: Run, now: float) -> None:
         assert run.started_at is not None and run.timeout_s is not None

@@ -18,6 +18,7 @@ from pgqueue.worker.link.greeting import AppFacts, TaskFacts
 from pgqueue.worker.settings import FALSE_ALARMS, Settings
 from pgqueue.worker.supervisor.admission import Admission
 from pgqueue.worker.supervisor.avoided import AvoidedTasks
+from pgqueue.worker.supervisor.breakers import Breakers
 from pgqueue.worker.supervisor.children import Children
 from pgqueue.worker.supervisor.claimer import Claimer
 from pgqueue.worker.supervisor.connection import TroubleLog, WorkConnection
@@ -74,7 +75,7 @@ class WorkerParts:
         control = ControlConnection(dsn)
         alarms, tally, cursors = SpuriousWakeups(at_most=FALSE_ALARMS), Tally(), Cursors()
         avoided = AvoidedTasks(cursors, wakeups)
-        admission = Admission(work, queries, wakeups)
+        admission = Admission(work, queries, wakeups, Breakers(side, queries, wakeups))
         self.finisher = Finisher(
             work, queries, outcome_queue, wakeups, avoided, tally, admission, worker_name=self._name
         )
@@ -112,6 +113,7 @@ class WorkerParts:
             self._claimer.full_scan.run(),
             self.finisher.run(),
             self.finisher.admission.run(),
+            self.finisher.admission.breakers.run(),
             self._lease.run(),
             self._maintenance.run(),
             self._dispatcher.run(),

@@ -36,6 +36,8 @@ class Wakeups:
     """Full scan, claimer, finisher and rescue to admission: gates that somebody is to look at."""
     rules: frozenset[str] = frozenset()
     """Full scan to admission: gates that all jobs of a task or of a queue have to pass."""
+    shut: frozenset[str] = frozenset()
+    """Admission to claimer and children: gates that a breaker has closed, at which jobs wait again that have not started."""
     sweep: bool = False
     """Rescue to admission: a worker may have died owing a look at some gate."""
     gates_wait: asyncio.Event = field(default_factory=asyncio.Event)
