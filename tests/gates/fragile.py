@@ -27,11 +27,11 @@ def run(seconds: float) -> None:
             raise ValueError("bad weather")
 
 
-@task(breaker=Breaker(0.5, of=4, per=60, rest=1), max_attempts=1)
+@task(breaker=Breaker(0.5, of=4, per=60, rest=0.5), max_attempts=1)
 def call(seconds: float = 0.0) -> None:
     run(seconds)
 
 
-@task(breaker=Breaker(0.5, of=4, per=60, rest=1), limit=2, max_attempts=3, atomic=True)
+@task(breaker=Breaker(0.5, of=4, per=60, rest=0.5), limit=2, max_attempts=3, atomic=True)
 def store(seconds: float = 0.0) -> None:
     run(seconds)
