@@ -38,6 +38,8 @@ class House:
     def __init__(self, app: App, conn: psycopg.Connection, line: psycopg.Connection) -> None:
         self.queries: Queries = app.queries
         self.conn = conn
+        for session in conn, line:
+            session.execute("set lock_timeout = '5s'")  # what waits fails
         self.hands = Hands(line, app.queries)
         self.keeper = Doorkeeper(line, app.queries, worker=self.hands.id)
         self.line = line
@@ -253,6 +255,7 @@ def test_one_trial_at_a_time(house: House, conn: psycopg.Connection) -> None:
     late = house.hands.claim(1)
     house.half_open()
     conn.execute("update pgqueue.job set state = 'waiting', gate = 1 where state = 'queued'")
+    assert house.tell(4, 4) == []  # such as jobs that began before
     admitted = house.keeper.admit(["task:call"])
     assert (admitted.queued, admitted.tripped) == (1, [])
     assert house.look() == 0
@@ -278,7 +281,7 @@ def test_one_trial_at_a_time(house: House, conn: psycopg.Connection) -> None:
 @pytest.mark.parametrize("state", ["dead", "cancelled"])
 def test_how_a_trial_may_end(house: House, state: str) -> None:
     house.half_open()
-    house.task.defer_many([()] * 2)
+    house.task.defer_many([()] * 3)
     assert house.look() == 1
     (trial,) = house.hands.claim(9)
     house.hands.settle(trial, state, "E")
