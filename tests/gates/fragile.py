@@ -35,3 +35,7 @@ def call(seconds: float = 0.0) -> None:
 @task(breaker=Breaker(0.5, of=4, per=60, rest=0.5), limit=2, max_attempts=3, atomic=True)
 def store(seconds: float = 0.0) -> None:
     run(seconds)
+
+
+@task(breaker=Breaker(0.5, of=4, per=60, rest=60))
+def lightly() -> None: ...

@@ -11,7 +11,7 @@ from benchmarks.chaos.cluster import Cluster
 from pgqueue import App, db
 from pgqueue.queries import Queries
 from tests.conftest import Worker, eventually
-from tests.gates import tasks
+from tests.gates import fragile, tasks
 from tests.gates.doorkeeper import Doorkeeper, declare
 from tests.hands import Hands
 from tests.servers import shop_server
@@ -34,7 +34,7 @@ def counted() -> Iterator[Cluster]:
 def dsn(counted: Cluster) -> str:
     with counted.connect("shop") as conn:
         conn.execute(
-            "truncate pgqueue.job, pgqueue.history, pgqueue.attempt, pgqueue.worker, pgqueue.gate, pgqueue.pace"
+            "truncate pgqueue.job, pgqueue.history, pgqueue.attempt, pgqueue.worker, pgqueue.gate, pgqueue.pace, pgqueue.breaker"
         )
         conn.execute("select pg_stat_reset(), pg_stat_statements_reset()")
     return counted.dsn("shop")
@@ -55,6 +55,24 @@ def test_a_job_with_a_limit(dsn: str, conn: psycopg.Connection, monkeypatch: pyt
     assert (inserted, deleted) == (JOBS, JOBS) and 2 * JOBS <= updated < 2.2 * JOBS, updated
     (blocks,) = conn.execute(BLOCKS).fetchone() or (0,)
     assert blocks / JOBS <= 40, blocks / JOBS  # 37.2 when this was written
+
+
+def test_a_job_with_a_breaker(dsn: str, conn: psycopg.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside what its gate costs there is a statement now and then, and none for a job."""
+    app = App(dsn)
+    monkeypatch.setattr(fragile.lightly, "app", app)
+    fragile.lightly.defer_many([()] * JOBS)
+    app.close()
+    conn.execute("select pg_stat_statements_reset()")
+    assert Worker(dsn, "-c", "2", "--burst", app="tests.gates.fragile").wait() == 0
+    # The last are told at the end.
+    told = "select sum(ended), sum(failed) from pgqueue.breaker where gate like '%.lightly'"
+    assert conn.execute(told).fetchone() == (JOBS, 0)
+    said = "select sum(calls)::int from pg_stat_statements where query like 'with told as (%' or query like 'with seen as (%'"
+    (calls,) = conn.execute(said).fetchone() or (0,)
+    (blocks,) = conn.execute(BLOCKS).fetchone() or (0,)
+    assert 2 <= calls < 50, calls
+    assert blocks / JOBS <= 40, blocks / JOBS
 
 
 def read(conn: psycopg.Connection[Any]) -> int:

@@ -67,6 +67,14 @@ class Breakers:
                 self._came.set()
                 await pacing.wait("counting runs for a breaker", error)
 
+    async def close(self) -> None:
+        """Tell the last ones: a worker that runs until nothing is left may live for less than a second."""
+        if self._sums:
+            try:
+                await self._tell()
+            except TRANSIENT as error:
+                self._connection.troubles.log("counting runs for a breaker", error, then="these are left out")
+
     async def _tell(self) -> None:
         sums, self._sums = self._sums, {}
         try:

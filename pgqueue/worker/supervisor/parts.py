@@ -139,6 +139,7 @@ class WorkerParts:
     async def close(self) -> None:
         """Sign out."""
         await self._lease.stop()
+        await self.finisher.admission.breakers.close()
         for connection in self._connections:
             await connection.close()
 
