@@ -8,8 +8,8 @@ step: it gives an order to all kinds of steps, of which the first that is possib
 One more number leaves some kinds out of a whole example (swarm testing): where leases do not run out all the time, jobs run long
 enough to meet what happens seldom.
 
-Left out: schedules. Limits, keys and order have a machine of their own, gates.py. Left to the fault tests: what waits for another session
-(a revoke for a commit under way), since one process drives all parties step by step.
+Left out: schedules. Limits, keys and order have a machine of their own, gates.py. Left to the fault tests: what waits for
+another session (a revoke for a commit under way), since one process drives all parties step by step.
 """
 
 import sys
