@@ -86,14 +86,19 @@ class Fair:
     def __post_init__(self) -> None:
         if not callable(self.key):
             check_name("key", self.key)
+        if not isinstance(self.weights, Mapping | None):
+            raise InvalidOption(f"weights takes a dict, as in {{'acme': 2}}, not a {type(self.weights).__name__}")
         for key, weight in (self.weights or {}).items():
+            if isinstance(key, bool) or not isinstance(key, str | int | uuid.UUID):
+                raise InvalidOption(f"weights has the key {key!r:.60}: keys are text or whole numbers")
             check_integer(f"the weight of {key!r:.60}", weight, low=1, high=MOST_SHARES)
         if self.name is not None:
             check_rule(self.name)
 
     def gate(self, name: str) -> "Gate":
         """What it is for jobs that are called by this name."""
-        shares = json.dumps({stored(str(key)): weight for key, weight in sorted((self.weights or {}).items())})
+        weights = {stored(str(key)): weight for key, weight in (self.weights or {}).items()}
+        shares = json.dumps(weights, sort_keys=True)  # two tasks that say the same in another order agree
         return Gate(Rule(f"{FAIR}{self.name or name}", keyed=True, shares=shares), self.key)
 
 

@@ -245,6 +245,12 @@ def test_a_share_that_cannot_be(app: App, options: dict[str, Any], message: str)
 def test_weights_that_cannot_be(app: App) -> None:
     with pytest.raises(InvalidOption, match="the weight of 'a'=0 is out of range: 1 to 100"):
         Fair("tenant", weights={"a": 0})
+    with pytest.raises(InvalidOption, match=r"weights takes a dict.* not a list"):
+        Fair("tenant", weights=["a"])  # type: ignore[arg-type]
+    with pytest.raises(InvalidOption, match=r"weights has the key .*: keys are text or whole numbers"):
+        Fair("tenant", weights={1.5: 2})  # type: ignore[dict-item]
+    numbers: Any = {7: 2, "a": 3}
+    assert Fair("tenant", numbers).gate("t") == Fair("tenant", dict(reversed(numbers.items()))).gate("t")
     for name, weight, message in (
         ("fair:task:send=a", 0, "weight=0 is out of range"),
         ("fair:task:send", 2, "a weight is of one key that takes turns"),
