@@ -131,7 +131,9 @@ class HandWorker:
                 1,
             )
             ours = sorted(gates)
-            (row,) = self._line.execute(text, {"gates": ours, "worker": self._id, "most": 1000, "spare": 0}).fetchall()
+            (row,) = self._line.execute(
+                text, {"gates": ours, "worker": self._id, "most": 1000, "spare": 0, "flow": 0.0}
+            ).fetchall()
             self._owed = (self._owed - gates) | {*row[1], *row[2]}
 
     def run(self) -> None:
