@@ -152,8 +152,8 @@ MUTANTS = (
         [
             (
                 "worker/supervisor/claimer.py",
-                "        self._children.take(job for job in jobs",
-                "        import json; [json.loads(job.args) for job in jobs]\n        self._children.take(job for job in jobs",
+                "        self._children.take(self._startable",
+                "        import json; [json.loads(job.args) for job in jobs]\n        self._children.take(self._startable",
             )
         ],
         "quiet", frozenset({"stuck", "leak", "theft"}),
