@@ -14,7 +14,7 @@ select
   rule.shares is not null as fair,
   case
     when rule.shares is not null
-    then coalesce(own.weight, (rule.shares ->> substr(own.name, nullif(strpos(own.name, '='), 0) + 1))::integer, 1)
+    then coalesce(own.weight, (rule.shares::json ->> substr(own.name, nullif(strpos(own.name, '='), 0) + 1))::integer, 1)
   end as weight,
   case when shut.closed_at is not null then coalesce(own.closed_why, rule.closed_why) end as closed_why,
   own.half_open_at is not null and shut.closed_at is null as half_open,

@@ -5,7 +5,7 @@ with rule as (
     held.gate,
     case when coalesce(own.name, rule.name) is null or closed.until > statement_timestamp() then 0
       when coalesce(own.slots, rule.slots) is null and rule.shares is not null
-      then coalesce(own.weight, (rule.shares ->> substr(held.gate, strpos(held.gate, '=') + 1))::integer, 1) * places.window
+      then coalesce(own.weight, (rule.shares::json ->> substr(held.gate, strpos(held.gate, '=') + 1))::integer, 1) * places.window
       else coalesce(own.slots, rule.slots) end as slots,
     rule.shares is not null as fair,
     coalesce(own.every_s, rule.every_s) as every_s,

@@ -3,7 +3,7 @@ insert into {schema}.gate as kept (
   name, slots, every_s, burst, keeps, halts, keyed, shares, break_share, break_of, break_per_s, break_rest_s, declared_at
 )
 select
-  name, slots, every_s, burst, keeps, halts, keyed, shares::jsonb, break_share, break_of, break_per_s, break_rest_s,
+  name, slots, every_s, burst, keeps, halts, keyed, shares, break_share, break_of, break_per_s, break_rest_s,
   statement_timestamp()
 from unnest(
   %(names)s::text[], %(slots)s::integer[], %(every_s)s::float8[], %(bursts)s::integer[], %(keeps)s::boolean[],

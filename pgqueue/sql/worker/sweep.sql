@@ -84,7 +84,7 @@ select
     cross join lateral (
       select coalesce(
         own.slots, rule.slots,
-        coalesce(own.weight, (rule.shares ->> substr(busy.gate, strpos(busy.gate, '=') + 1))::integer, 1) * places.window
+        coalesce(own.weight, (rule.shares::json ->> substr(busy.gate, strpos(busy.gate, '=') + 1))::integer, 1) * places.window
       ) as slots
     ) as most
     where
