@@ -17,10 +17,10 @@ from benchmarks import (
     drain,
     enqueue,
     events,
-    fair,
     growth,
     idle,
     latency,
+    limits,
     memory,
     pinned,
     relay,
@@ -48,7 +48,7 @@ MEASURES: dict[str, Callable[[Bench], Iterator[Measurement]]] = {
     "growth": growth.measure,
     "events": events.measure,
     "relay": relay.measure,
-    "fair": fair.measure,
+    "limits": limits.measure,
 }
 
 

@@ -42,9 +42,9 @@ def test_costs(dsn: str) -> None:
     assert all(1 <= each < 2 for each in own) and dead == updated + deleted, (drain, given_back)
 
 
-def test_fair(dsn: str) -> None:
-    figures = measured("fair", dsn)
-    assert len(figures) == 9 and min(figures.values()) > 0
+def test_limits(dsn: str) -> None:
+    figures = measured("limits", dsn)
+    assert len(figures) == 15 and min(figures.values()) > 0
 
 
 def test_doors(dsn: str) -> None:
