@@ -3,6 +3,7 @@
 import ast
 import asyncio
 import contextlib
+import dataclasses
 import json
 import logging
 import math
@@ -18,9 +19,9 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 import pgqueue
-from pgqueue import App
+from pgqueue import App, Breaker
 from pgqueue.job import Claimed, Outcome, Verdict
-from pgqueue.queries import Queries
+from pgqueue.queries import Queries, Statement
 from pgqueue.worker.supervisor.admission import Admission
 from pgqueue.worker.supervisor.avoided import AvoidedTasks
 from pgqueue.worker.supervisor.breakers import Breakers
@@ -527,6 +528,54 @@ def test_a_burst_tells_by_its_exit_code_what_it_could_not_record(
 
 
 WORKER = Path(pgqueue.__file__).parent / "worker"
+
+
+class RefusedOnce:
+    """Statements of breakers, each with one value after the other that no statement takes, and then as they are."""
+
+    def __init__(self, queries: Queries) -> None:
+        self._queries = queries
+        self.refused: set[tuple[str, str]] = set()
+
+    def count_runs(self, **given: Any) -> Statement[Any]:
+        return self._once("count_runs", self._queries.count_runs(**given))
+
+    def trip(self, gates: Sequence[str]) -> Statement[Any]:
+        return self._once("trip", self._queries.trip(gates))
+
+    def _once(self, name: str, statement: Statement[Any]) -> Statement[Any]:
+        for place in statement.params:
+            if (name, place) not in self.refused:
+                self.refused.add((name, place))
+                return dataclasses.replace(statement, params={**statement.params, place: object()})
+        return statement
+
+
+@pytest.mark.long
+def test_runs_that_could_not_be_counted_for_a_breaker_are_counted_later(app: App, conn: psycopg.Connection) -> None:
+    app.task(name="call", breaker=Breaker(1.0, of=4, per=60, rest=100))(lambda: None)
+    app.run(app.queries.declare_gates([rule.as_json() for rule in app.rules()]))
+    refusing: Any = RefusedOnce(app.queries)
+
+    async def run() -> None:
+        connection = WorkConnection(app.dsn, app.queries, name="counting", troubles=TroubleLog())
+        breakers = Breakers(connection, refusing, Wakeups(Identity(str(uuid.uuid4()))))
+        breakers.gates = frozenset({"task:call"})
+        running = asyncio.create_task(breakers.run())
+        for _ in range(4):
+            breakers.count(["task:call"], Outcome("", 0, Verdict.RETRY, cause="exception"))
+        closed = "select closed_by = 'the breaker' from pgqueue.gate where name = 'task:call'"
+        await until(lambda: conn.execute(closed).fetchone() == (True,), what="the gate is closed")
+        running.cancel()
+        await asyncio.wait([running])
+        await connection.close()
+
+    asyncio.run(run())
+    assert refusing.refused == {
+        *(("count_runs", place) for place in ("worker", "gates", "runs", "failures")), ("trip", "gates")
+    }  # fmt: skip
+
+
 NOT_SAID = {
     "register": "said once, before any job is taken: a refusal ends the worker with its message",
     "connections_allowed": "as register",
@@ -542,6 +591,8 @@ NOT_SAID = {
     "partitions": "in a transaction of tidy",
     "held": "every five minutes, or after a lost connection",
     "declare_gates": "at the start, of an app with limits: tests/gates",
+    "count_runs": "of tasks with a breaker: above",
+    "trip": "as count_runs",
 }
 
 

@@ -19,7 +19,7 @@ poked as (
       union all
       select id
       from (
-        select id, gates[1] as first_gate, claim_token
+        select id, gates[1] as first_gate
         from {schema}.job
         where
           state = 'waiting' and gate is not null and gate = 2 and gates[greatest(gate, 1::smallint)] = freed.gate
@@ -27,11 +27,8 @@ poked as (
         limit 1
         for update skip locked
       ) as at_second
-      -- It gives up its place at the first gate to be looked at. Where that keeps an order, and the job has begun, so that it has another
-      -- place in the queue by now, those behind it would pass: the sweep finds it.
-      where
-        claim_token = 0
-        or not exists (select from {schema}.gate as rule where rule.name = split_part(at_second.first_gate, '=', 1) and rule.keeps)
+      -- It gives up its place at the first gate to be looked at. Where that keeps an order, those behind it would pass: the sweep finds it.
+      where not exists (select from {schema}.gate as rule where rule.name = split_part(at_second.first_gate, '=', 1) and rule.keeps)
     ) as first
   ) as seen
   where job.id = any (array[seen.id])
