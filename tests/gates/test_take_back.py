@@ -113,8 +113,8 @@ def test_the_place_at_the_next_gate_is_taken_at_once(app: App, keeper: Doorkeepe
     # The fourth is past its key, and waits at the wider gate: it is the first that is taken back.
     assert app.limit("tenant=b", 1, now=True) == 1 and third.state == "queued"
     assert app.limit("task:t", 1, now=True) == 1  # keeps the place of its key
-    told = conn.execute("select gate from pgqueue.job order by id").fetchall()
-    assert told == [(3,), (1,), (2,), (1,)] and fourth.state == "waiting"
+    gates: dict[str, int] = dict(conn.execute("select id::text, gate from pgqueue.job").fetchall())
+    assert [gates[job.id] for job in (first, second, third, fourth)] == [3, 1, 2, 1] and fourth.state == "waiting"
 
 
 def test_the_order_is_kept(app: App, keeper: Doorkeeper, hands: Hands, queries: Queries) -> None:
